@@ -1,0 +1,1 @@
+"""Service facets: Kubernetes Service frontends and backends as Kafka changelogs."""

@@ -1,0 +1,1 @@
+"""The Faust topology: topics and tables as data, and agents that only decode, call the core and write."""
