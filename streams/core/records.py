@@ -1,0 +1,323 @@
+"""Every record on the wire as a type: the journal's commits, the facet rows, the seals and the dead letters.
+
+JSON Schema and AsyncAPI in `schemas/` are generated from these types. Names follow Kubernetes (camelCase).
+Times are RFC 3339 in UTC with milliseconds; resourceVersions are decimal strings, ordered within one
+resource type of one cluster only (KEP-5504).
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+FOLD_VERSION = 1
+"""Raised by every release whose fold makes other bytes from the same journal."""
+
+JOURNAL = "facets.journal"
+DEAD_LETTER = "facets.deadletter"
+TABLES = ("frontend", "backend")
+SEAL_PREFIX = b"~seal/"
+
+Family = Literal["IPv4", "IPv6", "FQDN"]
+Phase = Literal["begin", "snapshot", "end", "live"]
+State = Literal["ready", "empty", "unknown", "stale", "deleted"]
+ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]
+
+
+def topic_of(table: str) -> str:
+    """The Kafka topic of a facet table."""
+    return f"facets.{table}"
+
+
+class Record(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What all wire types share: camelCase names, and no field that the schema does not name."""
+
+
+# ---- the objects, normalized to what a facet uses ------------------------------------------------
+
+
+class EndpointPort(Record):
+    """A port of an EndpointSlice (discovery.k8s.io/v1 EndpointPort); `port` null means: not restricted."""
+
+    name: str
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None
+    protocol: str
+    app_protocol: str | None
+
+
+class ServicePort(Record):
+    """A port of a Service (v1 ServicePort); `targetPort` is a number or the name of a container port."""
+
+    name: str
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    protocol: str
+    app_protocol: str | None
+    target_port: int | str
+
+
+class Hints(Record, omit_defaults=True):
+    """Topology hints: the zones (and from Kubernetes 1.34 on the nodes) that an endpoint is meant for."""
+
+    zones: list[str] = []
+    nodes: list[str] = []
+
+
+class Target(Record):
+    """The object behind an endpoint (its `targetRef`), mostly a Pod: an association, not a part of the facet."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+class SliceEndpoint(Record):
+    """One endpoint as held in a group: family, ports and slice are the group's. Only the first address of a
+    slice's endpoint counts (discovery.k8s.io/v1 Endpoint: no semantics are defined for more)."""
+
+    address: str
+    ready: bool
+    serving: bool
+    terminating: bool
+    zone: str | None
+    node: str | None
+    hints: Hints | None
+    target: Target | None
+
+
+class SliceGroup(Record):
+    """The endpoints of one slice that share family and ports, as the journal carries them."""
+
+    family: Family
+    ports: list[EndpointPort]
+    endpoints: list[SliceEndpoint]
+
+
+class ServiceContent(Record):
+    """What a Service's frontend is; a frontend row carries exactly these fields."""
+
+    uid: str
+    type: ServiceType
+    cluster_ips: list[str] = msgspec.field(name="clusterIPs")
+    ip_families: list[str]
+    dns_name: str
+    external_name: str | None
+    headless: bool
+    ports: list[ServicePort]
+    selector: dict[str, str] | None
+    session_affinity: str
+    session_affinity_timeout_seconds: int | None
+    traffic_distribution: str | None
+    internal_traffic_policy: str | None
+    external_traffic_policy: str | None
+    publish_not_ready_addresses: bool
+
+
+class SourceContent(Record):
+    """What an EndpointSlice, or a legacy Endpoints object (one group a subset and family), says."""
+
+    groups: list[SliceGroup]
+
+
+# ---- the journal -----------------------------------------------------------------------------------
+
+
+class Event(Record, omit_defaults=True):
+    """One change of one object as it bears on one Service.
+
+    `reject` names an object that can't be normalized: the Service keeps what it had of it, marked.
+    `trigger` is when the change that led to the object happened, by the cluster's own word.
+    """
+
+    op: Literal["apply", "delete", "reject"]
+    kind: str
+    namespace: str
+    name: str
+    service: str
+    uid: str
+    resource_version: str
+    trigger: str = ""
+    message: str = ""
+    excerpt: str = ""
+    object: msgspec.Raw = msgspec.Raw()
+
+
+class Commit(Record, omit_defaults=True):
+    """The journal's record: the changes of one cluster for one partition that were seen together."""
+
+    cluster: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")]
+    epoch: Annotated[int, msgspec.Meta(ge=1)]
+    writer: str
+    seq: Annotated[int, msgspec.Meta(ge=1)]
+    at: str
+    phase: Phase
+    frontier: dict[str, str]
+    stale_since: str = ""
+    events: list[Event] = []
+
+
+# ---- rows ------------------------------------------------------------------------------------------
+
+
+class AsOf(Record):
+    """Where in its cluster's history a row stands."""
+
+    epoch: int
+    seq: int
+    at: str
+    frontier: dict[str, str]
+
+
+class Cause(Record):
+    """An object whose change made the row."""
+
+    kind: str
+    name: str
+    uid: str
+    resource_version: str
+
+
+class Rejection(Record):
+    """An object that could not be read; what was known of it before is kept."""
+
+    kind: str
+    name: str
+    resource_version: str
+    message: str
+
+
+class RowHead(Record, omit_defaults=True):
+    """What the rows of all tables begin with. `version` is the journal offset of the commit that made the row,
+    `previous` the version of the row it replaces (null where none is held)."""
+
+    cluster: str
+    namespace: str
+    name: str
+    version: int
+    previous: int | None
+    state: State
+    reason: str
+    as_of: AsOf
+    cause: list[Cause]
+    rejected: list[Rejection] = []
+
+
+class Group(Record, omit_defaults=True):
+    """On the wire, what the endpoints of one slice share is held once. `shadowed` are endpoints that another
+    slice (or another Pod) says better; they are not in the set, and are kept so that the next event can be
+    applied from the row alone."""
+
+    slice: str
+    uid: str
+    resource_version: str
+    family: Family
+    ports: list[EndpointPort]
+    endpoints: list[SliceEndpoint]
+    shadowed: list[SliceEndpoint] = []
+
+
+class ChangeGroup(Record):
+    """The endpoints of one slice that a row added, removed or updated."""
+
+    slice: str
+    family: Family
+    ports: list[EndpointPort]
+    endpoints: list[SliceEndpoint]
+
+
+class Change(Record):
+    """What a row changes of the row it replaces. An endpoint's identity is family, address and ports; one that
+    only moved to another slice is `updated`."""
+
+    added: list[ChangeGroup]
+    removed: list[ChangeGroup]
+    updated: list[ChangeGroup]
+
+
+FrontendRow = msgspec.defstruct(
+    "FrontendRow",
+    [
+        (field.name, field.type, msgspec.field(name=field.encode_name))
+        for field in msgspec.structs.fields(ServiceContent)
+    ],
+    bases=(RowHead,),
+    kw_only=True,
+)
+FrontendRow.__doc__ = "`facets.frontend`: a Service's cluster IPs and DNS name, with what decides how they are reached."
+
+
+class ServiceReference(Record):
+    """The Service that a backend belongs to."""
+
+    uid: str
+    type: ServiceType
+
+
+class BackendRow(RowHead, omit_defaults=True, kw_only=True):
+    """`facets.backend`: a Service's whole endpoint set, merged from its slices. `service` is null while there is
+    none; its slices are then held, all shadowed."""
+
+    service: ServiceReference | None
+    groups: list[Group]
+    change: Change
+
+
+class Seal(Record, omit_defaults=True):
+    """Rows up to `offset` (of the journal) are complete. One record a commit in every facet partition, keyed
+    `~seal/CLUSTER`. `frontier` is empty while the cluster's snapshot is not complete; `deadLetters` counts
+    what this partition has dead-lettered for the cluster; `snapshotBegin` is the offset of the open snapshot."""
+
+    cluster: str
+    offset: int
+    epoch: int
+    writer: str
+    seq: int
+    at: str
+    phase: str
+    frontier: dict[str, str]
+    fold: int
+    dead_letters: int = 0
+    snapshot_begin: int | None = None
+    stale_since: str = ""
+    lost: bool = False
+
+
+class DeadLetter(Record):
+    """`facets.deadletter`: a journal record, or an object in one, that could not be used, and why."""
+
+    partition: int
+    offset: int
+    cluster: str
+    at: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    reason: str
+    excerpt: str
+
+
+def decode_row(table: str, value: bytes) -> dict[str, Any]:
+    """A row from the wire as the commands print it: groups spread out into one list of whole endpoints."""
+    row: dict[str, Any] = msgspec.json.decode(value)
+    if table == "backend":
+        row["endpoints"] = spread(row.pop("groups"))
+        row["change"] = {name: spread(groups) for name, groups in row.pop("change").items()}
+    return row
+
+
+def spread(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Whole endpoints (with family, ports and slice) from groups, ordered by address."""
+    out = [
+        {
+            "address": endpoint["address"],
+            "family": group["family"],
+            "ports": group["ports"],
+            **{name: value for name, value in endpoint.items() if name != "address"},
+            "slice": group["slice"],
+        }
+        for group in groups
+        for endpoint in group["endpoints"]
+    ]
+    out.sort(key=lambda endpoint: (endpoint["family"], endpoint["address"], endpoint["slice"]))
+    return out

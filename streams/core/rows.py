@@ -1,0 +1,149 @@
+"""Facet rows as bytes: written from the fold's state, and read back into it after a restart."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.core import backend as sets
+from streams.core.records import AsOf, Cause, FrontendRow, Rejection, RowHead, ServiceContent, ServiceReference
+
+_encode = msgspec.json.encode
+_content_in = msgspec.json.Decoder(ServiceContent)
+_frontend_in = msgspec.json.Decoder(FrontendRow)
+
+
+class _BackendHead(RowHead, kw_only=True):
+    service: ServiceReference | None
+    groups: msgspec.Raw
+    change: msgspec.Raw
+
+
+_backend_in = msgspec.json.Decoder(_BackendHead)
+
+
+class Context(NamedTuple):
+    """What all rows of one commit share. `stale_since` and `lost` say what the cluster's state does to its rows."""
+
+    cluster: str
+    offset: int
+    as_of: bytes
+    stale_since: str
+    lost: bool
+
+
+class Frontend(NamedTuple):
+    """A frontend as held. `content` is the canonical JSON of a ServiceContent, kept when the Service is gone."""
+
+    version: int | None
+    exists: bool
+    content: bytes
+    state: str
+    reason: str
+    rejected: tuple[Rejection, ...]
+
+
+class HeldBackend(NamedTuple):
+    """A backend as held; `service` is (uid, type), None while there is no Service."""
+
+    version: int | None
+    service: tuple[str, str] | None
+    backend: sets.Backend
+    state: str
+    reason: str
+    rejected: tuple[Rejection, ...]
+
+
+NO_FRONTEND = Frontend(None, False, b"", "deleted", "", ())
+NO_BACKEND = HeldBackend(None, None, sets.NOTHING, "deleted", "", ())
+
+
+def context(cluster: str, offset: int, as_of: AsOf, stale_since: str, lost: bool) -> Context:
+    """The part of a commit's rows that is the same in all of them."""
+    return Context(cluster, offset, _encode(as_of), stale_since, lost)
+
+
+def read_service(body: bytes) -> tuple[bytes, str, str]:
+    """Canonical content, uid and type of a Service. Raises msgspec.ValidationError."""
+    content = _content_in.decode(body)
+    return _encode(content), content.uid, content.type
+
+
+def read_frontend(value: bytes) -> tuple[Frontend, str]:
+    """A frontend row's state, and the time of the commit that made it."""
+    row: Any = _frontend_in.decode(value)
+    content = ServiceContent(**{name: getattr(row, name) for name in ServiceContent.__struct_fields__})
+    held = Frontend(row.version, row.state != "deleted", _encode(content), row.state, row.reason, tuple(row.rejected))
+    return held, row.as_of.at
+
+
+def read_backend(value: bytes) -> tuple[HeldBackend, str]:
+    """A backend row's state (without the legacy Endpoints), and the time of the commit that made it."""
+    row = _backend_in.decode(value)
+    service = (row.service.uid, row.service.type) if row.service else None
+    held = HeldBackend(
+        row.version, service, sets.read_row_groups(row.groups), row.state, row.reason, tuple(row.rejected)
+    )
+    return held, row.as_of.at
+
+
+def frontend_state(exists: bool, ctx: Context, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
+    """State and reason of a frontend."""
+    return _overlaid("ready" if exists else "deleted", "" if exists else "ServiceNotFound", ctx, rejected)
+
+
+def backend_state(
+    service: tuple[str, str] | None, backend: sets.Backend, ctx: Context, rejected: tuple[Rejection, ...]
+) -> tuple[str, str]:
+    """State and reason of a backend: `empty` is known to be empty, and says by what."""
+    if service is None:
+        return _overlaid("deleted", "ServiceNotFound", ctx, rejected)
+    if sets.size(backend):
+        return _overlaid("ready", "", ctx, rejected)
+    if service[1] == "ExternalName":
+        return _overlaid("empty", "ExternalName", ctx, rejected)
+    return _overlaid("empty", "NoEndpoints" if backend.counted else "NoEndpointSlices", ctx, rejected)
+
+
+def _overlaid(state: str, reason: str, ctx: Context, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
+    if ctx.lost:
+        return "unknown", "JournalExpired: waiting for the next complete snapshot"
+    if state != "deleted" and ctx.stale_since:
+        return "stale", f"ClusterUnreachable: since {ctx.stale_since}"
+    if rejected:
+        bad = rejected[0]
+        text = f"ObjectRejected: {bad.kind} {bad.name} at {bad.resource_version}: {bad.message}"
+        return state, f"{reason}; {text}" if reason else text
+    return state, reason
+
+
+def frontend_row(ctx: Context, key: str, new: Frontend, previous: int | None, cause: list[Cause]) -> bytes:
+    """The wire bytes of a frontend row."""
+    return b"%b,%b" % (_head(ctx, key, previous, new, cause), new.content[1:])
+
+
+def backend_row(
+    ctx: Context, key: str, new: HeldBackend, previous: int | None, *, cause: list[Cause], difference: sets.Difference
+) -> bytes:
+    """The wire bytes of a backend row."""
+    service = new.service
+    return b'%b,"service":%b,"groups":[%b],"change":%b}' % (
+        _head(ctx, key, previous, new, cause),
+        b"null" if service is None else b'{"uid":%b,"type":"%b"}' % (_encode(service[0]), service[1].encode()),
+        sets.encode_groups(new.backend, withdrawn=service is None),
+        sets.encode_difference(difference),
+    )
+
+
+def _head(ctx: Context, key: str, previous: int | None, new: Frontend | HeldBackend, cause: list[Cause]) -> bytes:
+    cluster, namespace, name = key.split("/")
+    head = b'{"cluster":"%b","namespace":"%b","name":"%b","version":%d,"previous":%b,"state":"%b","reason":%b' % (
+        cluster.encode(),
+        namespace.encode(),
+        name.encode(),
+        ctx.offset,
+        b"null" if previous is None else b"%d" % previous,
+        new.state.encode(),
+        _encode(new.reason) if new.reason else b'""',
+    )
+    head = b'%b,"asOf":%b,"cause":%b' % (head, ctx.as_of, _encode(cause))
+    return b'%b,"rejected":%b' % (head, _encode(new.rejected)) if new.rejected else head
