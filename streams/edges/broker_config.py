@@ -57,6 +57,9 @@ def server_properties(ports: Ports, log_dir: Path) -> str:
         "offsets.topic.num.partitions": 4,
         "transaction.state.log.num.partitions": 4,
         "share.coordinator.state.topic.num.partitions": 1,
+        # A killed broker may register again once its old session is over: in 3 seconds, not 9.
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 500,
         # A topic is made with its settings or not at all.
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
@@ -83,6 +86,8 @@ def log4j_config(log_file: Path) -> str:
     return "\n".join(
         [
             "status=error",
+            # Kafka's own shutdown hook logs until the end; log4j's would silence it.
+            "shutdownHook=disable",
             "appender.file.type=RollingFile",
             "appender.file.name=FILE",
             f"appender.file.fileName={path}",
@@ -101,7 +106,9 @@ def log4j_config(log_file: Path) -> str:
     )
 
 
-def java_command(java: Path, jars: list[Path], heap_mib: int, log_dir: Path, log4j_file: Path, main: str) -> list[str]:
+def java_command(
+    java: Path, jars: list[Path], *, heap_mib: int, log_dir: Path, tmp_dir: Path, log4j_file: Path, main: str
+) -> list[str]:
     """The command line, up to the arguments of the Java class ``main``."""
     return [
         str(java),
@@ -114,6 +121,8 @@ def java_command(java: Path, jars: list[Path], heap_mib: int, log_dir: Path, log
         f"-XX:ErrorFile={log_dir / 'jvm-crash-%p.log'}",
         "-XX:-UsePerfData",
         "-Djava.awt.headless=true",
+        # Where compression libraries unpack themselves; what a killed broker leaves there is cleared at the next start.
+        f"-Djava.io.tmpdir={tmp_dir}",
         f"-Dlog4j2.configurationFile={log4j_file}",
         "-cp",
         ":".join(map(str, jars)),

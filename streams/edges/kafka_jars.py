@@ -6,7 +6,6 @@ After a change of ``COORDINATES`` renew the lock with ``python -m streams.edges.
 """
 
 import hashlib
-import logging
 import os
 import sys
 import tempfile
@@ -14,7 +13,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,14 +37,15 @@ LOCK_FILE = Path(__file__).with_name("kafka-jars.lock")
 _DOWNLOADS_AT_ONCE = 4
 _TIMEOUT_SECONDS = 30
 
-_log = logging.getLogger(__name__)
+#: Called with a file's name and size; what it opens is called with the bytes of each chunk.
+_Report = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 class JarsUnavailableError(Exception):
     """Kafka's jars are neither in the cache nor to be had; the message names the jar, the reason and the remedy."""
 
 
-class Cancelled(Exception):  # noqa: N818  (not an error)
+class Cancelled(Exception):
     """The caller asked to stop before all jars were there."""
 
 
@@ -183,16 +183,16 @@ def _fetch(context: "MavenContext", jar: Jar, folder: Path) -> None:
         fetched = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
     except (requests.RequestException, RuntimeError) as error:
         raise JarsUnavailableError(
-            f"{jar.coordinates} could not be fetched from Maven Central: {_brief(error)}. Check the network (a proxy is "
-            "taken from HTTPS_PROXY), or use a Kafka that runs elsewhere: --bootstrap-servers."
+            f"{jar.coordinates} could not be fetched from Maven Central: {_brief(error)}. Check the network "
+            "(a proxy is taken from HTTPS_PROXY), or use a Kafka that runs elsewhere: --bootstrap-servers."
         ) from error
     reason = damage(fetched, jar)
     if reason is None and not zipfile.is_zipfile(fetched):
         reason = "not a jar"
     if reason is not None:
         raise JarsUnavailableError(
-            f"{jar.coordinates} came damaged from Maven Central ({reason}). Try again; if it stays so, something between "
-            "this machine and Maven Central changes downloads."
+            f"{jar.coordinates} came damaged from Maven Central ({reason}). Try again; if it stays so, "
+            "something between this machine and Maven Central changes downloads."
         )
     os.replace(fetched, folder / jar.filename)
 
@@ -205,7 +205,7 @@ def _brief(error: Exception) -> str:
     return f"{type(cause).__name__}: {cause}"
 
 
-def _maven(repo_cache: Path, report: Callable[..., object] | None = None) -> "MavenContext":
+def _maven(repo_cache: Path, report: _Report | None = None) -> "MavenContext":
     # Imported late: jgo takes a third of a second that a start from a full cache need not wait for.
     from jgo.config import GlobalSettings  # noqa: PLC0415
     from jgo.constants import MAVEN_CENTRAL_URL  # noqa: PLC0415
