@@ -1,0 +1,48 @@
+"""`facets work`: fold the journal into the facet tables."""
+
+import socket
+from pathlib import Path
+
+import click
+
+from streams.cli.options import bootstrap_option
+from streams.edges.folders import data_dir as default_data_dir
+
+
+@click.command("work")
+@bootstrap_option
+@click.option("--web-port", type=click.IntRange(1, 65535), default=6066, show_default=True, help="Port of the table views.")
+@click.option("--web-host", default="127.0.0.1", show_default=True, help="Address that the table views listen on.")
+@click.option(
+    "--instance",
+    envvar="FACETS_INSTANCE",
+    help="Name of this worker in its group; keep it over restarts, and a restarted worker is ready at once. "
+    "Two workers need two names.  [default: HOST-WEB_PORT]",
+)
+@click.option("--group", default="facets", show_default=True, help="Consumer group; workers of one group share the partitions.")
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar="FACETS_DATA_DIR", help="Folder for the worker's files.")
+def work_command(
+    bootstrap_servers: str, web_port: int, web_host: str, instance: str | None, group: str, data_dir: Path | None
+) -> None:
+    """Fold the journal into the facet tables.
+
+    Reads facets.journal, writes facets.frontend and facets.backend with a seal after every commit, and serves
+    single rows at http://WEB_HOST:WEB_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of them to share the
+    partitions; kill any of them at any time: the next one goes on at the last seal.
+    """
+    from streams.edges.topics import ensure  # noqa: PLC0415
+    from streams.topology.app import WorkerSettings  # noqa: PLC0415
+    from streams.topology.worker import run_worker  # noqa: PLC0415
+
+    partitions = ensure(bootstrap_servers)
+    name = instance or f"{socket.gethostname()}-{web_port}"
+    settings = WorkerSettings(
+        bootstrap=bootstrap_servers,
+        partitions=partitions,
+        data_dir=(data_dir or default_data_dir()) / "work" / name,
+        web_host=web_host,
+        web_port=web_port,
+        instance=name,
+        group=group,
+    )
+    raise SystemExit(run_worker(settings))

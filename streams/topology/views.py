@@ -1,0 +1,47 @@
+"""Point look-ups on the worker's web port: any worker answers for any row, by routing to the one that holds it."""
+
+from typing import Any
+
+import msgspec
+
+from streams.core.records import TABLES, decode_row
+
+
+def add_views(app: Any) -> None:
+    """Add `GET /v1/{table}/{cluster}/{namespace}/{name}` for every table, and `GET /v1/status`."""
+    for table in TABLES:
+        _add_row_view(app, table)
+
+    async def status(web: Any, request: Any) -> Any:
+        partitions = {
+            str(partition): {
+                "nextOffset": fold.next_offset,
+                "clusters": {
+                    name: {
+                        "epoch": cluster.seal.epoch,
+                        "seq": cluster.seal.seq,
+                        "at": cluster.seal.at,
+                        "frontier": cluster.seal.frontier,
+                        "deadLetters": cluster.seal.dead_letters,
+                    }
+                    for name, cluster in sorted(fold.clusters.items())
+                },
+            }
+            for partition, fold in sorted(app.materializer.folds.items())
+        }
+        return web.json({"partitions": partitions})
+
+    app.page("/v1/status", name="status")(status)
+
+
+def _add_row_view(app: Any, name: str) -> None:
+    table = app.tables[name]
+
+    async def row(web: Any, request: Any, key: str) -> Any:
+        value = table.data.data.get(key.encode())
+        if value is None:
+            return web.json({"error": f"no {name} row {key}", "remedy": "facets get lists what there is"}, status=404)
+        return web.bytes(msgspec.json.encode(decode_row(name, value)), content_type="application/json")
+
+    routed = app.table_route(table=table, match_info="key")(row)
+    app.page(f"/v1/{name}/{{key:[^/]+/[^/]+/[^/]+}}", name=f"{name}-row")(routed)

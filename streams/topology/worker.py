@@ -1,0 +1,24 @@
+"""Running the worker process: the Faust app under its own worker, quiet, stopped cleanly by SIGINT or SIGTERM."""
+
+import logging
+import warnings
+from typing import Any
+
+from streams.topology.app import WorkerSettings, create_app
+
+
+def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:
+    """Run until it is told to stop; the exit code. Blocks."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    app = create_app(settings)
+    # Faust's banner and its tables of partitions are for people at a terminal; ours is one line a rebalance.
+    for name in ("faust", "mode", "aiokafka", "streams.topology"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        worker: Any = app.Worker(loglevel=loglevel, quiet=True, redirect_stdouts=False, override_logging=False)
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
