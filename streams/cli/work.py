@@ -11,7 +11,9 @@ from streams.edges.folders import data_dir as default_data_dir
 
 @click.command("work")
 @bootstrap_option
-@click.option("--web-port", type=click.IntRange(1, 65535), default=6066, show_default=True, help="Port of the table views.")
+@click.option(
+    "--web-port", type=click.IntRange(1, 65535), default=6066, show_default=True, help="Port of the table views."
+)
 @click.option("--web-host", default="127.0.0.1", show_default=True, help="Address that the table views listen on.")
 @click.option(
     "--instance",
@@ -19,8 +21,12 @@ from streams.edges.folders import data_dir as default_data_dir
     help="Name of this worker in its group; keep it over restarts, and a restarted worker is ready at once. "
     "Two workers need two names.  [default: HOST-WEB_PORT]",
 )
-@click.option("--group", default="facets", show_default=True, help="Consumer group; workers of one group share the partitions.")
-@click.option("--data-dir", type=click.Path(path_type=Path), envvar="FACETS_DATA_DIR", help="Folder for the worker's files.")
+@click.option(
+    "--group", default="facets", show_default=True, help="Consumer group; workers of one group share the partitions."
+)
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), envvar="FACETS_DATA_DIR", help="Folder for the worker's files."
+)
 def work_command(
     bootstrap_servers: str, web_port: int, web_host: str, instance: str | None, group: str, data_dir: Path | None
 ) -> None:

@@ -1,0 +1,48 @@
+"""The topics as data: what each is for, how long it keeps what, and how its records are keyed."""
+
+from typing import NamedTuple
+
+from streams.core.fold import DEFAULT_WINDOW_SECONDS
+from streams.core.partitioning import DEFAULT_PARTITIONS
+from streams.core.records import DEAD_LETTER, JOURNAL, topic_of
+
+MAX_MESSAGE_BYTES = 17 * 1024 * 1024
+"""A row of 16 MiB with its envelope."""
+
+JOURNAL_RETENTION_SECONDS = 7 * 86400
+"""The audit horizon."""
+
+FACETS = ("frontend", "backend", "routing")
+
+
+class Topic(NamedTuple):
+    """`configs` are Kafka's topic configurations; times in them are in milliseconds."""
+
+    name: str
+    partitions: int
+    configs: dict[str, str]
+
+
+def topics(
+    partitions: int = DEFAULT_PARTITIONS,
+    retention_seconds: int = JOURNAL_RETENTION_SECONDS,
+    window_seconds: int = DEFAULT_WINDOW_SECONDS,
+) -> tuple[Topic, ...]:
+    """All topics. Facet rows are kept whole for the resume window and compacted after it."""
+    keep = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(retention_seconds * 1000),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
+    compact = {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": str(window_seconds * 1000),
+        "delete.retention.ms": str(window_seconds * 1000),
+        "segment.ms": str(3600 * 1000),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
+    return (
+        Topic(JOURNAL, partitions, keep),
+        *(Topic(topic_of(table), partitions, compact) for table in FACETS),
+        Topic(DEAD_LETTER, partitions, keep),
+    )

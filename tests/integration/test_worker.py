@@ -1,0 +1,163 @@
+"""`facets work` on a real Kafka: killed at any moment, its tables are what one undisturbed fold would make."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.core.fold import PartitionFold
+from streams.core.records import JOURNAL, TABLES, topic_of
+from tests.integration.journal import PARTITIONS, Churn, clean_topics, publish, read_topic
+
+DEADLINE = 60
+
+
+class Worker:
+    """A worker process, with the address of its views."""
+
+    def __init__(self, bootstrap: str, folder: Path, instance: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = folder / f"{instance}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "streams.cli", "work", "--bootstrap-servers", bootstrap),
+                    *("--web-port", str(self.port), "--instance", instance, "--data-dir", str(folder)),
+                ],
+                stdout=log,
+                stderr=log,
+            )
+
+    def get(self, path: str) -> Any:
+        """An answer of the views, None while there is none."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return json.load(answer)
+        except OSError:
+            return None
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(DEADLINE)
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[list[Worker]]:
+    running: list[Worker] = []
+    yield running
+    for worker in running:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+def await_sealed(bootstrap: str, workers: list[Worker]) -> None:
+    """Wait until the live workers have folded all of the journal."""
+    ends = dict.fromkeys(range(PARTITIONS), 0)
+    for record in read_topic(bootstrap, JOURNAL):
+        ends[record.partition] = record.offset + 1
+    limit = time.monotonic() + DEADLINE
+    while time.monotonic() < limit:
+        reached: dict[int, int] = {}
+        for worker in workers:
+            status = worker.get("/v1/status") if worker.process.poll() is None else None
+            for partition, at in (status or {"partitions": {}})["partitions"].items():
+                reached[int(partition)] = max(reached.get(int(partition), 0), at["nextOffset"] or 0)
+        if reached == ends:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"not folded within {DEADLINE} s: {reached} of {ends}\n{workers[-1].log.read_text()}")
+
+
+def assert_log_is_the_fold(bootstrap: str) -> None:
+    """Every table's log: the versions of each key rise, and first occurrences are byte for byte the fold's writes."""
+    folds = {p: PartitionFold(p) for p in range(PARTITIONS)}
+    expected: dict[tuple[str, bytes], list[bytes | None]] = {}
+    seals: dict[tuple[str, int], list[bytes]] = {}
+    for record in read_topic(bootstrap, JOURNAL):
+        for write in folds[record.partition].step(record.offset, record.value):
+            if write.key.startswith(b"~seal/"):
+                seals.setdefault((write.table, record.partition), []).append(write.value or b"")
+            elif write.table in TABLES:
+                expected.setdefault((write.table, write.key), []).append(write.value)
+    found: dict[tuple[str, bytes], list[bytes | None]] = {}
+    sealed: dict[tuple[str, int], list[bytes]] = {}
+    for table in TABLES:
+        for record in read_topic(bootstrap, topic_of(table)):
+            if record.key.startswith(b"~seal/"):
+                sealed.setdefault((table, record.partition), []).append(record.value)
+            else:
+                found.setdefault((table, record.key), []).append(record.value)
+    assert {key: list(dict.fromkeys(values)) for key, values in found.items()} == expected
+    assert {key: list(dict.fromkeys(values)) for key, values in sealed.items()} == seals
+
+
+def test_a_worker_killed_again_and_again_makes_the_same_tables(
+    bootstrap_servers: str, tmp_path: Path, workers: list[Worker]
+) -> None:
+    clean_topics(bootstrap_servers)
+    chance = random.Random(7)
+    churn = Churn(seed=7)
+    publish(bootstrap_servers, churn.start())
+    for _ in range(4):
+        worker = Worker(bootstrap_servers, tmp_path, "only")
+        workers.append(worker)
+        while worker.get("/v1/status") is None:
+            assert worker.process.poll() is None, worker.log.read_text()
+            time.sleep(0.02)
+        for _ in range(chance.randrange(1, 5)):
+            publish(bootstrap_servers, [record for _ in range(100) for record in churn.change()])
+        worker.kill()
+    workers.append(Worker(bootstrap_servers, tmp_path, "only"))
+    publish(bootstrap_servers, churn.collector.heartbeat("2026-11-24T12:00:01.000Z"))
+    await_sealed(bootstrap_servers, workers)
+    assert_log_is_the_fold(bootstrap_servers)
+    row = workers[-1].get("/v1/backend/east/shop/s1")
+    assert row["name"] == "s1"
+    assert row["endpoints"] == sorted(row["endpoints"], key=lambda each: each["address"])
+    assert workers[-1].kill(signal.SIGTERM) == 0
+
+
+def test_a_second_worker_takes_over_and_the_woken_one_tears_nothing(
+    bootstrap_servers: str, tmp_path: Path, workers: list[Worker]
+) -> None:
+    clean_topics(bootstrap_servers)
+    churn = Churn(seed=8)
+    publish(bootstrap_servers, churn.start())
+    workers.append(Worker(bootstrap_servers, tmp_path, "first"))
+    await_sealed(bootstrap_servers, workers)
+    publish(bootstrap_servers, [record for _ in range(300) for record in churn.change()])
+    workers[0].process.send_signal(signal.SIGSTOP)
+    workers.append(Worker(bootstrap_servers, tmp_path, "second"))
+    publish(bootstrap_servers, [record for _ in range(300) for record in churn.change()])
+    await_sealed(bootstrap_servers, workers[1:])
+    os.kill(workers[0].process.pid, signal.SIGCONT)
+    publish(bootstrap_servers, [record for _ in range(300) for record in churn.change()])
+    publish(bootstrap_servers, churn.collector.heartbeat("2026-11-24T12:00:01.000Z"))
+    await_sealed(bootstrap_servers, workers)
+    assert_log_is_the_fold(bootstrap_servers)
+
+
+def test_a_record_that_is_no_commit_goes_to_the_dead_letters_and_the_rest_goes_on(
+    bootstrap_servers: str, tmp_path: Path, workers: list[Worker]
+) -> None:
+    clean_topics(bootstrap_servers)
+    churn = Churn(seed=9)
+    start = churn.start()
+    publish(bootstrap_servers, [*start, start[0]._replace(value=b"{not json"), *churn.change()])
+    workers.append(Worker(bootstrap_servers, tmp_path, "only"))
+    await_sealed(bootstrap_servers, workers)
+    assert_log_is_the_fold(bootstrap_servers)
+    letters = [json.loads(record.value) for record in read_topic(bootstrap_servers, "facets.deadletter")]
+    assert [letter["excerpt"] for letter in letters] == ["{not json"]
