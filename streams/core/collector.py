@@ -101,14 +101,20 @@ class Collector:
         """How many events wait for the next `flush`."""
         return self._pending_events
 
+    @property
+    def settled(self) -> bool:
+        """Whether what is held is what the journal says at the frontier: only then is a `snapshot` one."""
+        return self.synced and not self._pending and not self._relists and not self._relisted
+
     # ---- in ------------------------------------------------------------------------------------------
 
     def ingest(self, kind: str, event: ReflectorEvent) -> None:
         """Take what a resource type's reflector says."""
         match event.kind:
             case Kind.INIT:
+                # A relist that was cut off has already changed what is held: its changes wait for the next one.
                 self._relists[kind] = set()
-                self._relisted[kind] = []
+                self._relisted.setdefault(kind, [])
             case Kind.INIT_APPLY | Kind.APPLY | Kind.MALFORMED:
                 self._apply(kind, event)
             case Kind.DELETE:
@@ -119,10 +125,11 @@ class Collector:
                 self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))
             case Kind.INIT_DONE:
                 seen = self._relists.pop(kind)
-                for key in [key for key in self._objects if key[0] == kind and key not in seen]:
-                    self._delete(key, event.resource_version, "")
                 for service, change in self._relisted.pop(kind):
                     self._queue(service, change)
+                held = dict.fromkeys((*self._objects, *self._rejected))
+                for key in [key for key in held if key[0] == kind and key not in seen]:
+                    self._delete(key, event.resource_version, "")
                 self._waiting.discard(kind)
         if event.resource_version and event.kind not in {Kind.INIT, Kind.INIT_APPLY} and kind not in self._relists:
             self._pending_frontier[self._frontier_names[kind]] = event.resource_version
@@ -200,7 +207,7 @@ class Collector:
         bad = self._rejected.pop(key, None)
         held = was or bad
         if held is not None:
-            self._queue(held.service, _delete_event(key, held.service[1], uid, version))
+            self._change(key[0], held.service, _delete_event(key, held.service[1], uid, version))
 
     def _change(self, kind: str, service: tuple[str, str], change: bytes) -> None:
         if self.synced and kind in self._relists:

@@ -198,7 +198,7 @@ class ApiServer:
             raise RuntimeError("use `async with ApiServer(...)`")
         # The package's hook renews tokens of exec plugins and service accounts before they expire.
         headers: dict[str, str] = {"Accept": "application/json", "User-Agent": "service-facets"}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
         return self._session.get(self._api.configuration.host.rstrip("/") + path, params=params, headers=headers)
 
     async def _check(self, response: aiohttp.ClientResponse, resource: Resource, verb: str) -> None:
