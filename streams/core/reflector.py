@@ -55,7 +55,12 @@ class Request(NamedTuple):
 
 
 class LaggingServer(Exception):
-    """The server's answer is older than what was already seen: ask again, after a while."""
+    """The server's answer (`listed`) is older than what was already seen (`reached`): ask again, after a while."""
+
+    def __init__(self, listed: str, reached: str) -> None:
+        super().__init__(f"the list is as of resourceVersion {listed}, but {reached} was already reached")
+        self.listed = listed
+        self.reached = reached
 
 
 class UnknownEvent(Exception):
@@ -105,7 +110,7 @@ class Reflector:
 
     def page(self, answer: Mapping[str, Any]) -> Iterator[ReflectorEvent]:
         """A page of a list. Raises LaggingServer."""
-        meta = answer.get("metadata") or {}
+        meta = _object(answer.get("metadata"))
         version = str(meta.get("resourceVersion") or "")
         if not self._continue:
             self._refuse_older(version)
@@ -119,13 +124,13 @@ class Reflector:
     def event(self, kind: str, item: Any) -> Iterator[ReflectorEvent]:
         """A watch event (also of a streaming list). Raises LaggingServer, UnknownEvent."""
         if kind == "BOOKMARK":
-            meta = (item or {}).get("metadata") or {}
+            meta = _object(_object(item).get("metadata"))
             version = str(meta.get("resourceVersion") or "")
             if not self.listing:
                 if _number(version) > _number(self.resource_version):
                     self.resource_version = version
                     yield ReflectorEvent(Kind.BOOKMARK, None, version)
-            elif (meta.get("annotations") or {}).get(INITIAL_EVENTS_END) == "true":
+            elif _object(meta.get("annotations")).get(INITIAL_EVENTS_END) == "true":
                 self._refuse_older(version)
                 yield from self._begin()
                 yield from self._done(version)
@@ -174,7 +179,7 @@ class Reflector:
         if self.resource_version and _number(version) < _number(self.resource_version):
             reached = self.resource_version
             self.expired()
-            raise LaggingServer(f"the list is as of resourceVersion {version}, but {reached} was already reached")
+            raise LaggingServer(version, reached)
 
     def _listed(self, item: Any) -> Iterator[ReflectorEvent]:
         try:
@@ -212,6 +217,10 @@ class Reflector:
         elif held is None or held < version:
             self._held[key] = version
             yield ReflectorEvent(Kind.APPLY, item, self.resource_version)
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _number(version: str) -> int:
