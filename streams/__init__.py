@@ -1,1 +1,17 @@
-"""Service facets: Kubernetes Service frontends and backends as Kafka changelogs."""
+"""Service Facets: the frontends and backends of Kubernetes Services as tables and changelogs."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streams.edges.subscriber import Batch, Snapshot, Subscriber
+
+__all__ = ["Batch", "Snapshot", "Subscriber"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on demand: the pure core must not need a Kafka client.
+    if name in __all__:
+        from streams.edges import subscriber  # noqa: PLC0415
+
+        return getattr(subscriber, name)
+    raise AttributeError(f"module 'streams' has no attribute {name!r}")
