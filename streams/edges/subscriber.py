@@ -17,7 +17,7 @@ from streams.core.records import SEAL_PREFIX, Seal, topic_of
 from streams.core.rfc3339 import later, write
 from streams.core.subscription import Batch as SealedBatch
 from streams.core.subscription import ChangelogGap, Cursor, Filter, Row, Subscription, reached
-from streams.edges.topics import config
+from streams.edges.topics import config, partition_counts
 
 log = logging.getLogger("facets.subscriber")
 
@@ -107,11 +107,11 @@ class Subscriber:
             ) from error
         self._consumer = consumer
         try:
-            there = await consumer.topics()
+            there = await asyncio.to_thread(partition_counts, self._bootstrap)
             for topic in self._table_of:
                 if topic not in there:
                     raise FacetsError(f"topic {topic} does not exist at {self._bootstrap}", "facets topics create", 69)
-            self.partitions = len(consumer.partitions_for_topic(topic_of(self.tables[0])) or ())
+            self.partitions = there[topic_of(self.tables[0])]
         except BaseException:
             await consumer.stop()
             raise

@@ -86,6 +86,12 @@ def describe(bootstrap: str) -> list[Finding]:
         return [_finding(topic, counts.get(topic.name), configs.get(topic.name, {})) for topic in expected]
 
 
+def partition_counts(bootstrap: str) -> dict[str, int]:
+    """How many partitions each of our topics has; those that do not exist are left out. Raises BrokerUnreachable."""
+    with admin_client(bootstrap) as client:
+        return _partition_counts(client)
+
+
 def config(bootstrap: str, topic: str) -> dict[str, str]:
     """A topic's whole configuration. Raises BrokerUnreachable."""
     with admin_client(bootstrap) as client:

@@ -1,0 +1,158 @@
+"""The subscriber client on a real Kafka: snapshot, sealed batches, resuming, gaps, duplicates."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from streams.core.collector import JournalRecord
+from streams.core.fold import PartitionFold
+from streams.core.records import TABLES, topic_of
+from streams.core.subscription import Cursor, Row
+from streams.edges.subscriber import Batch, Snapshot, Subscriber
+from tests.integration.journal import PARTITIONS, Churn, clean_topics
+
+DEADLINE = 60
+
+
+class Tables:
+    """Folds a made-up cluster's commits and writes the facet topics as a worker does."""
+
+    def __init__(self, bootstrap: str, seed: int) -> None:
+        self.churn = Churn(seed)
+        self._folds = {p: PartitionFold(p) for p in range(PARTITIONS)}
+        self._offsets = dict.fromkeys(range(PARTITIONS), 0)
+        self._producer = KafkaProducer(bootstrap_servers=bootstrap)
+        self.write(self.churn.start())
+
+    def write(self, records: list[JournalRecord], skip: str = "", twice: bool = False) -> None:
+        for record in records:
+            offset = self._offsets[record.partition]
+            self._offsets[record.partition] += 1
+            for write in self._folds[record.partition].step(offset, record.value):
+                if write.table not in TABLES or (skip and skip in write.key.decode()):
+                    continue
+                for _ in range(2 if twice else 1):
+                    self._producer.send(
+                        topic_of(write.table), write.value, key=write.key, partition=record.partition,
+                        headers=[("v", b"%d" % write.version)],
+                    )  # fmt: skip
+        self._producer.flush()
+
+    def rows(self) -> dict[tuple[str, str], int]:
+        """The versions of all rows by now."""
+        found: dict[tuple[str, str], int] = {}
+        for fold in self._folds.values():
+            found |= {("frontend", key): held.version or 0 for key, held in fold._frontends.items()}
+            found |= {("backend", key): held.version or 0 for key, held in fold._backends.items()}
+        return found
+
+    def close(self) -> None:
+        self._producer.close()
+
+
+@pytest.fixture
+def tables(bootstrap_servers: str) -> Any:
+    clean_topics(bootstrap_servers)
+    made = Tables(bootstrap_servers, seed=3)
+    yield made
+    made.close()
+
+
+def state_of(rows: tuple[Row, ...], state: dict[tuple[str, str], int]) -> None:
+    for row in rows:
+        state[row.table, f"{row.cluster}/{row.namespace}/{row.name}"] = row.version
+
+
+async def test_a_snapshot_and_batches_add_up_to_the_tables(bootstrap_servers: str, tables: Tables) -> None:
+    state: dict[tuple[str, str], int] = {}
+    async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, tables=TABLES) as subscriber:
+        async for item in subscriber:
+            state_of(item.rows, state)
+            if isinstance(item, Snapshot):
+                assert item.reason == "start"
+                for _ in range(50):
+                    tables.write(tables.churn.change())
+            if state == tables.rows():
+                break
+
+
+async def test_a_cursor_resumes_with_each_change_once(bootstrap_servers: str, tables: Tables) -> None:
+    seen: list[tuple[str, str, int]] = []
+    cursor = None
+    for _ in range(5):
+        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, cursor=cursor) as subscriber:
+            count = 0
+            tables.write([record for _ in range(20) for record in tables.churn.change()])
+            async for item in subscriber:
+                assert isinstance(item, Batch) or cursor is None
+                if isinstance(item, Batch):
+                    seen += [(row.namespace, row.name, row.version) for row in item.rows]
+                cursor = item.cursor
+                count += 1
+                if isinstance(item, Snapshot) or count == 7:
+                    break
+    assert len(seen) == len(set(seen))
+    state = {name: version for _, name, version in seen}
+    async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, cursor=cursor) as subscriber:
+        async for item in subscriber:
+            state |= {row.name: row.version for row in item.rows}
+            wanted = {key[1].rpartition("/")[2]: v for key, v in tables.rows().items() if key[0] == "backend"}
+            if {name: wanted[name] for name in state} == state:
+                break
+
+
+async def test_a_missed_change_is_said_and_mended_by_a_snapshot(bootstrap_servers: str, tables: Tables) -> None:
+    async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers) as subscriber:
+        reasons = []
+        async for item in subscriber:
+            if isinstance(item, Snapshot):
+                reasons.append(item.reason)
+                if item.reason == "gap":
+                    break
+                for number in range(400):
+                    tables.write(tables.churn.change(), skip="east/shop/s1" if number < 200 else "")
+    assert reasons == ["start", "gap"]
+
+
+async def test_what_a_replaced_worker_writes_again_is_not_delivered_again(
+    bootstrap_servers: str, tables: Tables
+) -> None:
+    async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, tables=TABLES) as subscriber:
+        seen: list[tuple[str, str, int]] = []
+        async for item in subscriber:
+            if isinstance(item, Snapshot):
+                tables.write([record for _ in range(50) for record in tables.churn.change()], twice=True)
+                tables.write(tables.churn.collector.heartbeat("2026-11-24T12:00:09.000Z"))
+            else:
+                seen += [(row.table, row.name, row.version) for row in item.rows]
+                if {each[2] for each in seen} and item.rows and tables.rows().items() <= {
+                    **tables.rows(),
+                    **{(t, f"east/shop/{n}"): v for t, n, v in seen},
+                }.items():  # fmt: skip
+                    break
+        assert len(seen) == len(set(seen))
+
+
+async def test_a_cursor_older_than_the_window_gets_a_snapshot_that_says_so(
+    bootstrap_servers: str, tables: Tables
+) -> None:
+    async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers) as subscriber:
+        first = await anext(aiter(subscriber))
+    old = Cursor.decode(first.cursor)._replace(at="2020-01-01T00:00:00.000Z").encode()
+    async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, cursor=old) as subscriber:
+        item = await anext(aiter(subscriber))
+    assert isinstance(item, Snapshot)
+    assert item.reason == "expired"
+
+
+async def test_filters_drop_rows_and_wait_sees_the_frontier(bootstrap_servers: str, tables: Tables) -> None:
+    async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, services=("s1",)) as subscriber:
+        snapshot = await subscriber.snapshot()
+        assert {row.name for row in snapshot.rows} == {"s1"}
+        version = max(int(seal.frontier["endpointslices.discovery.k8s.io"]) for seal in snapshot.seals)
+        waiting = asyncio.create_task(subscriber.wait(str(version + 1), cluster="east", namespace="shop", service="s1"))
+        tables.write(tables.churn.change())
+        tables.write(tables.churn.collector.heartbeat("2026-11-24T12:00:09.000Z"))
+        await waiting
