@@ -15,6 +15,9 @@ import msgspec
 from streams.core.partitioning import partition_of
 from streams.core.records import SEAL_PREFIX, Seal, decode_row
 
+_SKIP = 4096
+"""How many seals wait in bootstrap before the rows below them are applied."""
+
 _decode_seal = msgspec.json.Decoder(Seal).decode
 
 
@@ -108,17 +111,26 @@ class Batch(NamedTuple):
     rows: tuple[Row, ...]
 
 
+class _Sealed(NamedTuple):
+    """A seal that has come for a table, not decoded: `position` is the offset in the topic after it."""
+
+    offset: int
+    position: int
+    cluster: str
+    value: bytes
+
+
 class _Partition:
     __slots__ = ("applied", "pending", "seals")
 
     def __init__(self, tables: Iterable[str], applied: int) -> None:
         self.applied = applied
-        self.pending: dict[str, list[Row | tuple[str, int]]] = {table: [] for table in tables}
-        self.seals: dict[str, deque[tuple[Seal, int]]] = {table: deque() for table in tables}
+        self.pending: dict[str, list[tuple[str, int, Row | None]]] = {table: [] for table in tables}
+        self.seals: dict[str, deque[_Sealed]] = {table: deque() for table in tables}
 
 
 class Subscription:
-    """`feed` takes records in the order of each topic partition. In bootstrap the rows make up `held` and
+    """`feed` takes records in the order of each topic partition. In bootstrap the rows make up a snapshot and
     nothing is delivered; after `ready()` each seal delivers a batch. A subscription from a cursor needs none."""
 
     def __init__(self, tables: Iterable[str], partitions: int, wanted: Filter, cursor: Cursor | None = None) -> None:
@@ -126,8 +138,9 @@ class Subscription:
         self.partitions = partitions
         self.wanted = wanted
         self.bootstrapping = cursor is None
-        self.held: dict[tuple[str, str], Row] = {}
         self.seals: dict[tuple[int, str], Seal] = {}
+        self._newest: dict[tuple[int, str], tuple[int, bytes]] = {}
+        self._held: dict[tuple[str, str], tuple[int, Row | None]] = {}
         self._versions: dict[tuple[str, str], int] = {}
         self._floor = {p: cursor.applied.get(p, -1) if cursor else -1 for p in range(partitions)}
         self._parts = {p: _Partition(self.tables, self._floor[p]) for p in range(partitions)}
@@ -141,97 +154,131 @@ class Subscription:
 
     def ready(self) -> tuple[Row, ...]:
         """End the bootstrap: the rows at the sealed cut, without those of deleted Services."""
+        for partition, part in self._parts.items():
+            self._skip(partition, part)
         self.bootstrapping = False
-        rows = [row for _, row in sorted(self.held.items()) if b'"state":"deleted"' not in row.value[:1024]]
-        self._versions = {key: row.version for key, row in self.held.items()}
+        for key, (_, value) in self._newest.items():
+            self.seals[key] = seal = _decode_seal(value)
+            self._at = max(self._at, seal.at)
+        held = [(key, row) for key, (_, row) in sorted(self._held.items()) if row is not None]
+        self._versions = {key: row.version for key, row in held}
         self._floor = {p: part.applied for p, part in self._parts.items()}
-        self.held = {}
-        return tuple(rows)
+        self._held, self._newest = {}, {}
+        return tuple(row for _, row in held if not is_deleted(row.value))
 
     def feed(
         self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
     ) -> Iterator[Batch]:
-        """Take one record; `position` is its offset in the facet topic. Raises ChangelogGap."""
+        """Take one record; `position` is its offset in the facet topic, `version` its stamp (a seal's offset).
+        Raises ChangelogGap."""
         part = self._parts[partition]
         if key.startswith(SEAL_PREFIX):
             if value is None:
                 return
-            seal = _decode_seal(value)
+            seal = _Sealed(version, position + 1, key[len(SEAL_PREFIX) :].decode(), value)
             queue = part.seals[table]
-            if seal.offset > part.applied and (not queue or seal.offset > queue[-1][0].offset):
-                queue.append((seal, position + 1))
-                yield from self._deliver(partition, part)
+            if version > part.applied and (not queue or version > queue[-1].offset):
+                queue.append(seal)
+                if not self.bootstrapping:
+                    yield from self._deliver(partition, part)
+                elif len(queue) >= _SKIP:
+                    self._skip(partition, part)
             elif self.bootstrapping:
-                self.seals.setdefault((partition, seal.cluster), seal)
+                self._note(partition, seal)
+            elif version <= part.applied and _decode_seal(value).at > self._at:
+                raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
         elif not key.startswith(b"~"):
-            cluster, namespace, name = key.decode().split("/")
-            if self.wanted.wants(cluster, namespace, name) and version > part.applied:
-                part.pending[table].append(
-                    (key.decode(), version) if value is None else Row(table, cluster, namespace, name, version, value)
-                )
-            elif self.bootstrapping and self.wanted.wants(cluster, namespace, name):
-                self._hold(table, key.decode(), version, value)
+            name = key.decode()
+            cluster, namespace, service = name.split("/")
+            if not self.wanted.wants(cluster, namespace, service):
+                return
+            row = None if value is None else Row(table, cluster, namespace, service, version, value)
+            if version > part.applied:
+                part.pending[table].append((name, version, row))
+            elif self.bootstrapping:
+                self._hold(table, name, version, row)
 
-    def _hold(self, table: str, key: str, version: int, value: bytes | None) -> None:
-        held = self.held.get((table, key))
-        if held is not None and held.version > version:
+    # ---- bootstrap -----------------------------------------------------------------------------------
+
+    def _skip(self, partition: int, part: _Partition) -> None:
+        """Apply all up to the newest offset that every table has sealed. Seals on the way are not looked at: a log
+        holds a day of them."""
+        if not all(part.seals.values()):
             return
-        if value is None:
-            self.held.pop((table, key), None)
-        else:
-            cluster, namespace, name = key.split("/")
-            self.held[table, key] = Row(table, cluster, namespace, name, version, value)
+        target = min(queue[-1].offset for queue in part.seals.values())
+        for table, queue in part.seals.items():
+            while queue and queue[0].offset <= target:
+                seal = queue.popleft()
+                self._positions[table, partition] = seal.position
+                self._note(partition, seal)
+            later = []
+            for each in part.pending[table]:
+                if each[1] > target:
+                    later.append(each)
+                else:
+                    self._hold(table, *each)
+            part.pending[table] = later
+        part.applied = target
+
+    def _note(self, partition: int, seal: _Sealed) -> None:
+        known = self._newest.get((partition, seal.cluster))
+        if known is None or known[0] < seal.offset:
+            self._newest[partition, seal.cluster] = (seal.offset, seal.value)
+
+    def _hold(self, table: str, key: str, version: int, row: Row | None) -> None:
+        held = self._held.get((table, key))
+        if held is None or held[0] <= version:
+            self._held[table, key] = (version, row)
+
+    # ---- live ----------------------------------------------------------------------------------------
 
     def _deliver(self, partition: int, part: _Partition) -> Iterator[Batch]:
         while all(part.seals.values()):
-            target = min(queue[-1][0].offset for queue in part.seals.values())
-            ahead = [queue[0] for queue in part.seals.values()]
-            first = max(seal.offset for seal, _ in ahead)
+            target = min(queue[-1].offset for queue in part.seals.values())
+            first = max(queue[0].offset for queue in part.seals.values())
             if first > target:
                 return
             for table, queue in part.seals.items():
-                while queue and queue[0][0].offset <= first:
-                    seal, self._positions[table, partition] = queue.popleft()
+                while queue and queue[0].offset <= first:
+                    last = queue.popleft()
+                    self._positions[table, partition] = last.position
+                    if last.offset == first:
+                        seal = _decode_seal(last.value)
             self.seals[partition, seal.cluster] = seal
             self._at = max(self._at, seal.at)
             part.applied = first
-            rows = tuple(self._sealed(part, first))
-            if not self.bootstrapping:
-                yield Batch(partition, seal, rows)
+            yield Batch(partition, seal, tuple(self._sealed(part, first)))
 
     def _sealed(self, part: _Partition, offset: int) -> Iterator[Row]:
         for table, pending in part.pending.items():
-            later: list[Row | tuple[str, int]] = []
-            for row in pending:
-                if (row.version if isinstance(row, Row) else row[1]) > offset:
-                    later.append(row)
-                elif isinstance(row, Row):
-                    key = f"{row.cluster}/{row.namespace}/{row.name}"
-                    if self.bootstrapping:
-                        self._hold(table, key, row.version, row.value)
-                    elif self._follows(table, key, row):
-                        yield row
-                elif self.bootstrapping:
-                    self._hold(table, row[0], row[1], None)
-                else:
-                    self._versions.pop((table, row[0]), None)
+            later = []
+            for each in pending:
+                key, version, row = each
+                if version > offset:
+                    later.append(each)
+                elif row is None:
+                    self._versions.pop((table, key), None)
+                elif self._follows(key, row):
+                    yield row
             part.pending[table] = later
 
-    def _follows(self, table: str, key: str, row: Row) -> bool:
-        held = self._versions.get((table, key))
+    def _follows(self, key: str, row: Row) -> bool:
+        held = self._versions.get((row.table, key))
         if held is not None and row.version <= held:
             return False
         previous = _decode_stamp(row.value).previous
-        floor = self._floor[self._partition_of(row)]
+        floor = self._floor[partition_of(row.namespace, row.name, self.partitions)]
         if previous != held and not (held is None and previous is not None and previous <= floor):
             raise ChangelogGap(
-                f"{table} {key}: version {row.version} follows {previous}, but {held} is the last one that came"
+                f"{row.table} {key}: version {row.version} follows {previous}, but {held} is the last one that came"
             )
-        self._versions[table, key] = row.version
+        self._versions[row.table, key] = row.version
         return True
 
-    def _partition_of(self, row: Row) -> int:
-        return partition_of(row.namespace, row.name, self.partitions)
+
+def is_deleted(value: bytes) -> bool:
+    """Whether a row's state is `deleted`, without decoding it (the state comes before any free text)."""
+    return value.find(b'"state":"deleted"', 0, 1024) > 0
 
 
 def reached(seals: Mapping[tuple[int, str], Seal], partition: int, cluster: str, frontier: str, version: str) -> bool:
