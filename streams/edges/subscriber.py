@@ -2,28 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from streams.core.errors import FacetsError
 from streams.core.partitioning import partition_of
 from streams.core.records import SEAL_PREFIX, Seal, topic_of
-from streams.core.rfc3339 import later, write
+from streams.core.rfc3339 import later
 from streams.core.subscription import Batch as SealedBatch
-from streams.core.subscription import ChangelogGap, Cursor, Filter, Row, Subscription, reached
-from streams.edges.topics import config, partition_counts
+from streams.core.subscription import ChangelogGap, Cursor, Filter, Row, Subscription, is_deleted, reached
+from streams.edges.facet_records import BadRecord, Compacted, Replaced, check_anchor, seal_of, version_of
+from streams.edges.topics import BrokerUnreachable, config, partition_counts
 
 log = logging.getLogger("facets.subscriber")
 
-VERSION_HEADER = "v"
 _FETCH_BYTES = 32 * 1024 * 1024
 _POLL_MS = 500
+_POLL_RECORDS = 20_000
+_TAIL = 200
+_SILENCE_SECONDS = 5
+_NOTHING = Filter(services=frozenset({""}))
+_T = TypeVar("_T")
 
 
 class Snapshot(NamedTuple):
@@ -43,12 +48,6 @@ class Batch(NamedTuple):
     seal: Seal
     rows: tuple[Row, ...]
     cursor: str
-
-
-class BadRecord(FacetsError):
-    """A facet topic holds what no worker writes."""
-
-    exit_code = 65
 
 
 class Subscriber:
@@ -78,17 +77,20 @@ class Subscriber:
     ) -> None:
         self.tables = tuple(tables)
         self.partitions = 0
-        self._bootstrap = bootstrap
+        self._broker = bootstrap
         self._wanted = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
         self._cursor = Cursor.decode(cursor) if cursor else None
         self._progress = progress
         self._consumer: AIOKafkaConsumer | None = None
         self._state: Subscription | None = None
         self._table_of = {topic_of(table): table for table in self.tables}
+        self._next: dict[TopicPartition, int] = {}
+        self._anchors: dict[TopicPartition, tuple[int, str]] = {}
+        self._silent_since: float | None = None
 
     async def __aenter__(self) -> Self:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            bootstrap_servers=self._broker,
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=_FETCH_BYTES,
@@ -101,16 +103,16 @@ class Subscriber:
         except (KafkaConnectionError, OSError) as error:
             await consumer.stop()
             raise FacetsError(
-                f"no Kafka broker answers at {self._bootstrap}",
+                f"no Kafka broker answers at {self._broker}",
                 "check --bootstrap-servers / FACETS_BOOTSTRAP_SERVERS, or start one with: facets up",
                 69,
             ) from error
         self._consumer = consumer
         try:
-            there = await asyncio.to_thread(partition_counts, self._bootstrap)
+            there = await asyncio.to_thread(partition_counts, self._broker)
             for topic in self._table_of:
                 if topic not in there:
-                    raise FacetsError(f"topic {topic} does not exist at {self._bootstrap}", "facets topics create", 69)
+                    raise FacetsError(f"topic {topic} does not exist at {self._broker}", "facets topics create", 69)
             self.partitions = there[topic_of(self.tables[0])]
         except BaseException:
             await consumer.stop()
@@ -126,9 +128,22 @@ class Subscriber:
     def __aiter__(self) -> AsyncIterator[Snapshot | Batch]:
         return self._follow()
 
-    async def snapshot(self) -> Snapshot:
-        """One snapshot, as of now."""
-        return await self._snapshot("start")
+    async def snapshot(self, *, cut: bool = False) -> Snapshot:
+        """One snapshot, as of now. Each Service is right in it; with `cut` all of a cluster's are, together: as they
+        were at one `seq`, which takes until every partition has sealed that much (bound it with asyncio.timeout). A
+        cut can't be resumed: its cursor is empty."""
+        names = self._wanted
+        if not cut and names.services and len(names.namespaces) == 1:
+            (namespace,) = names.namespaces
+            await self._bootstrap({partition_of(namespace, each, self.partitions) for each in names.services})
+        else:
+            await self._bootstrap()
+        state = self._subscription()
+        rows = state.ready()
+        if cut:
+            rows = await self._level(state, rows)
+        seals = tuple(seal for _, seal in sorted(state.seals.items()))
+        return Snapshot("start", rows, seals, "" if cut else state.cursor.encode())
 
     async def wait(
         self,
@@ -138,15 +153,24 @@ class Subscriber:
         resource: str = "endpointslices.discovery.k8s.io",
         namespace: str = "",
         service: str = "",
+        progress: Callable[[dict[int, str]], None] | None = None,
     ) -> dict[int, str]:
         """Return when everything of the cluster's `resource` up to this resourceVersion is sealed: in the Service's
-        partition, or in all where none is named. For use without iterating; bound it with asyncio.timeout."""
-        partitions = [partition_of(namespace, service, self.partitions)] if service else list(range(self.partitions))
-        await self._snapshot("start")
+        partition, or in all where none is named. The answer, and what `progress` is told meanwhile, is where each
+        partition stands. For use without iterating; bound it with asyncio.timeout."""
+        wanted = {partition_of(namespace, service, self.partitions)} if service else set(range(self.partitions))
+        rows, self._wanted = self._wanted, _NOTHING
+        try:
+            await self._bootstrap(wanted)
+        finally:
+            self._wanted = rows
         state = self._subscription()
+        state.ready()
         while True:
-            at = {p: _frontier(state, p, cluster, resource) for p in partitions}
-            if all(reached(state.seals, p, cluster, resource, resource_version) for p in partitions):
+            at = {p: _frontier(state, p, cluster, resource) for p in sorted(wanted)}
+            if progress is not None:
+                progress(at)
+            if all(reached(state.seals, p, cluster, resource, resource_version) for p in wanted):
                 return at
             async for _ in self._poll():
                 pass
@@ -154,53 +178,79 @@ class Subscriber:
     async def _follow(self) -> AsyncIterator[Snapshot | Batch]:
         reason = "start"
         if self._cursor is not None:
-            reason = await self._resume(self._cursor)
-        if reason:
-            yield await self._snapshot(reason)
+            cursor, self._cursor = self._cursor, None
+            reason = await self._again(self._resume, cursor)
         while True:
+            if reason:
+                log.log(
+                    logging.DEBUG if reason == "start" else logging.WARNING, "starting from a snapshot (%s)", reason
+                )
+                await self._again(self._bootstrap)
+                rows = self._subscription().ready()
+                yield Snapshot(reason, rows, self._seals(), self._subscription().cursor.encode())
             try:
-                async for batch in self._poll():
-                    if batch.rows or self._progress:
-                        yield Batch(batch.partition, batch.seal, batch.rows, self._subscription().cursor.encode())
+                while True:
+                    async for batch in self._poll():
+                        if batch.rows or self._progress:
+                            yield Batch(batch.partition, batch.seal, batch.rows, self._subscription().cursor.encode())
             except ChangelogGap as gap:
-                log.warning("%s: starting again from a snapshot", gap)
-                yield await self._snapshot("gap")
-            except OffsetOutOfRangeError:
-                yield await self._snapshot("lost")
+                log.warning("%s", gap)
+                reason = "gap"
+            except Compacted as gap:
+                log.warning("%s", gap)
+                reason = "expired"
+            except (OffsetOutOfRangeError, Replaced) as error:
+                log.warning("the topics are not those that were followed: %s", error)
+                reason = "lost"
 
     async def _resume(self, cursor: Cursor) -> str:
         """Take up the cursor; the reason for a snapshot instead, "" where it holds."""
-        consumer = self._reader()
-        assigned = self._assigned()
-        window = int(
-            (await asyncio.to_thread(config, self._bootstrap, topic_of(self.tables[0])))["min.compaction.lag.ms"]
-        )
-        if cursor.at and later(cursor.at, window / 1000) < write(datetime.now(UTC)):
-            return "expired"
+        consumer, assigned = self._reader(), self._assigned()
         begins, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
-        self._state = Subscription(self.tables, self.partitions, self._wanted, cursor)
-        consumer.assign(assigned)
+        window = int((await asyncio.to_thread(config, self._broker, topic_of(self.tables[0])))["min.compaction.lag.ms"])
+        newest = await self._newest_seal(ends, begins)
+        if cursor.at and newest and later(cursor.at, window / 1000) < newest:
+            return "expired"
+        self._start(assigned, Subscription(self.tables, self.partitions, self._wanted, cursor))
         for each in assigned:
             position = cursor.positions.get((self._table_of[each.topic], each.partition))
             if position is None:
-                if begins[each] != ends[each] or begins[each] != 0:
-                    position = begins[each]
-                    if cursor.applied.get(each.partition, -1) >= 0:
-                        return "lost"
-                else:
-                    position = 0
-            if not begins[each] <= position <= ends[each]:
+                if cursor.applied.get(each.partition, -1) >= 0:
+                    return "lost"
+                position = begins[each]
+            elif not begins[each] <= position <= ends[each]:
                 return "lost"
+            elif position > begins[each]:
+                # The seal before the position is read again: it shows that this is the log the cursor is of.
+                position -= 1
+                self._anchors[each] = (cursor.applied.get(each.partition, -1), cursor.at)
+            self._next[each] = position
             consumer.seek(each, position)
         return ""
 
-    async def _snapshot(self, reason: str) -> Snapshot:
+    async def _newest_seal(self, ends: dict[TopicPartition, int], begins: dict[TopicPartition, int]) -> str:
+        """The time of the newest seal in the last records of each partition."""
         consumer = self._reader()
-        self._state = state = Subscription(self.tables, self.partitions, self._wanted)
-        assigned = self._assigned()
-        consumer.assign(assigned)
-        ends = await consumer.end_offsets(assigned)
-        begins = await consumer.beginning_offsets(assigned)
+        waiting = {each for each in ends if begins[each] < ends[each]}
+        consumer.assign(list(ends))
+        for each, end in ends.items():
+            consumer.seek(each, max(begins[each], end - _TAIL))
+        newest = ""
+        while waiting:
+            for each, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+                for record in records:
+                    if (record.key or b"").startswith(SEAL_PREFIX) and record.value is not None:
+                        newest = max(newest, seal_of(record).at)
+                if records[-1].offset >= ends[each] - 1:
+                    waiting.discard(each)
+        return newest
+
+    async def _bootstrap(self, partitions: Collection[int] | None = None) -> None:
+        """Read all there is; `ready` of the subscription is then the snapshot."""
+        consumer = self._reader()
+        assigned = [each for each in self._assigned() if partitions is None or each.partition in partitions]
+        begins, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
+        self._start(assigned, Subscription(self.tables, self.partitions, self._wanted))
         waiting = {each: ends[each] for each in assigned if begins[each] < ends[each]}
         for each in assigned:
             consumer.seek(each, begins[each])
@@ -210,37 +260,101 @@ class Subscriber:
             for each in list(waiting):
                 if await consumer.position(each) >= waiting[each]:
                     del waiting[each]
-        rows = state.ready()
-        seals = tuple(seal for _, seal in sorted(state.seals.items()))
-        return Snapshot(reason, rows, seals, state.cursor.encode())
+
+    async def _level(self, state: Subscription, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """The rows as they are when every partition has each cluster's changes up to the highest seq now sealed in
+        any, and none after."""
+        cut: dict[str, int] = {}
+        for (_, cluster), seal in state.seals.items():
+            if not self._wanted.clusters or cluster in self._wanted.clusters:
+                cut[cluster] = max(cut.get(cluster, 0), seal.seq)
+        held = {(row.table, row.cluster, row.namespace, row.name): row for row in rows}
+        behind = {
+            (partition, cluster)
+            for cluster, seq in cut.items()
+            for partition in range(self.partitions)
+            if (known := state.seals.get((partition, cluster))) is None or known.seq < seq
+        }
+        while behind:
+            async for partition, seal, changed in self._poll():
+                wanted = cut.get(seal.cluster, 0)
+                if seal.seq <= wanted:
+                    held |= {(row.table, row.cluster, row.namespace, row.name): row for row in changed}
+                if seal.seq >= wanted:
+                    behind.discard((partition, seal.cluster))
+        return tuple(row for _, row in sorted(held.items()) if not is_deleted(row.value))
+
+    async def _again(self, step: Callable[..., Awaitable[_T]], *args: Any) -> _T:
+        """Do a step, again and again while the broker is away."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((KafkaError, BrokerUnreachable)),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
+            before_sleep=self._away,
+        ):
+            with attempt:
+                return await step(*args)
+        raise AssertionError("unreachable: it is tried for ever")
+
+    def _away(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("Kafka at %s does not answer (%s): trying again", self._broker, error)
 
     async def _poll(self) -> AsyncIterator[SealedBatch]:
         state = self._subscription()
-        try:
-            fetched = await self._reader().getmany(timeout_ms=_POLL_MS, max_records=20000)
-        except OffsetOutOfRangeError:
-            raise
-        except KafkaError as error:
-            log.warning("reading from %s failed (%s): trying again", self._bootstrap, error)
-            await asyncio.sleep(1)
+        fetched = await self._reader().getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+        if not fetched:
+            await self._check_connection()
             return
+        self._silent_since = None
         for each, records in fetched.items():
             table = self._table_of[each.topic]
             for record in records:
+                due = self._next.get(each, record.offset)
+                self._next[each] = record.offset + 1
+                if record.offset != due and not state.bootstrapping:
+                    raise Compacted(
+                        f"{each.topic}[{each.partition}]: offset {due} is gone, the next is {record.offset}"
+                    )
                 key, value = record.key or b"", record.value
                 try:
-                    batches = list(
-                        state.feed(
-                            table, each.partition, record.offset, key, value, _version(record.headers, key, value)
-                        )
-                    )
+                    if self._anchors and (anchor := self._anchors.pop(each, None)):
+                        check_anchor(record, anchor)
+                        continue
+                    version = version_of(record.headers, key, value)
+                    batches = list(state.feed(table, each.partition, record.offset, key, value, version))
                 except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
                     raise BadRecord(
                         f"{each.topic}[{each.partition}] offset {record.offset} is no facet record: {error}",
-                        "only `facets work` may write there: check who else does",
+                        "only `facets work` may write there: find out who else does, then make the facet topics anew "
+                        "from the journal",
                     ) from error
                 for batch in batches:
                     yield batch
+
+    async def _check_connection(self) -> None:
+        """The consumer waits for a broker that is away without a word: after some silence, ask."""
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since > _SILENCE_SECONDS:
+            assigned = self._assigned()[0]
+            await self._again(self._ask_end, assigned)
+            self._silent_since = None
+
+    async def _ask_end(self, each: TopicPartition) -> None:
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                await self._reader().end_offsets([each])
+        except TimeoutError:
+            raise KafkaConnectionError(f"no answer in {_SILENCE_SECONDS} s") from None
+
+    def _start(self, assigned: list[TopicPartition], state: Subscription) -> None:
+        self._state = state
+        self._next, self._anchors = {}, {}
+        self._reader().assign(assigned)
+
+    def _seals(self) -> tuple[Seal, ...]:
+        return tuple(seal for _, seal in sorted(self._subscription().seals.items()))
 
     def _assigned(self) -> list[TopicPartition]:
         return [TopicPartition(topic, p) for topic in self._table_of for p in range(self.partitions)]
@@ -254,19 +368,6 @@ class Subscriber:
         if self._state is None:
             raise RuntimeError("nothing is read yet")
         return self._state
-
-
-class _Version(msgspec.Struct):
-    version: int
-
-
-def _version(headers: Iterable[tuple[str, bytes]], key: bytes, value: bytes | None) -> int:
-    for name, text in headers:
-        if name == VERSION_HEADER:
-            return int(text)
-    if value is None:
-        raise ValueError("a tombstone without the version header")
-    return -1 if key.startswith(SEAL_PREFIX) else msgspec.json.decode(value, type=_Version).version
 
 
 def _frontier(state: Subscription, partition: int, cluster: str, resource: str) -> str:
