@@ -175,6 +175,11 @@ class Subscriber:
             async for _ in self._poll():
                 pass
 
+    def frontiers(self, cluster: str, resource: str) -> dict[int, str]:
+        """How far each partition has sealed this resource type of the cluster."""
+        state = self._subscription()
+        return {p: at for p in range(self.partitions) if (at := _frontier(state, p, cluster, resource))}
+
     async def _follow(self) -> AsyncIterator[Snapshot | Batch]:
         reason = "start"
         if self._cursor is not None:

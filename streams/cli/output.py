@@ -1,0 +1,96 @@
+"""What the reading commands share: names of tables, filters, and rows as a person or a program wants them."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import click
+import orjson
+import yaml
+
+from streams.core.records import TABLES
+
+_ALIASES = {f"{table}s": table for table in TABLES} | {table[:2] + table[-1]: table for table in TABLES}
+
+
+class TableName(click.ParamType):
+    """A table's name, singular or plural."""
+
+    name = "table"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The singular name."""
+        found = _ALIASES.get(str(value), str(value))
+        if found not in TABLES:
+            self.fail(f"there is no table {value!r}; there are {', '.join(TABLES)}", param, ctx)
+        return found
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`-n`, `-A` and `--cluster`."""
+    for option in (
+        click.option("--cluster", "clusters", multiple=True, help="Only this cluster; repeatable."),
+        click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces."),
+        click.option("-n", "--namespace", "namespaces", multiple=True, help="Only this namespace; repeatable."),
+    ):
+        command = option(command)
+    return command
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end; Ctrl-C ends it at once and cleanly."""
+    return asyncio.run(main)
+
+
+def print_rows(table: str, rows: Sequence[dict[str, Any]], style: str) -> None:
+    """Rows as a table, wide table, JSON or YAML."""
+    if style == "json":
+        sys.stdout.buffer.write(orjson.dumps({"items": list(rows)}, option=orjson.OPT_INDENT_2) + b"\n")
+        sys.stdout.buffer.flush()
+        return
+    if style == "yaml":
+        click.echo(yaml.safe_dump({"items": list(rows)}, sort_keys=False), nl=False)
+        return
+    head, line = _FORMATS[table]
+    lines = [head(style == "wide"), *(line(row, style == "wide") for row in rows)]
+    widths = [max(len(each[i]) for each in lines) for i in range(len(lines[0]))]
+    for each in lines:
+        click.echo("   ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip())
+
+
+def _frontend_head(wide: bool) -> list[str]:
+    return ["CLUSTER", "NAMESPACE", "NAME", "TYPE", "CLUSTER-IP", "PORT(S)", "STATE"] + (["DNS NAME", "VERSION"] * wide)
+
+
+def _frontend_line(row: dict[str, Any], wide: bool) -> list[str]:
+    address = ",".join(row["clusterIPs"]) or ("None" if row["headless"] else row["externalName"] or "")
+    ports = ",".join(f"{port['port']}/{port['protocol']}" for port in row["ports"]) or "<none>"
+    short = [row["cluster"], row["namespace"], row["name"], row["type"], address, ports, row["state"]]
+    return short + ([row["dnsName"], str(row["version"])] if wide else [])
+
+
+def _backend_head(wide: bool) -> list[str]:
+    return ["CLUSTER", "NAMESPACE", "NAME", "READY", "ENDPOINTS", "STATE"] + (["REASON", "VERSION"] * wide)
+
+
+def _backend_line(row: dict[str, Any], wide: bool) -> list[str]:
+    endpoints = row["endpoints"]
+    ready = sum(1 for endpoint in endpoints if endpoint["ready"])
+    shown = endpoints if wide else endpoints[:3]
+    text = ",".join(_address(endpoint) for endpoint in shown) or "<none>"
+    if len(shown) < len(endpoints):
+        text += f" + {len(endpoints) - len(shown)} more"
+    short = [row["cluster"], row["namespace"], row["name"], f"{ready}/{len(endpoints)}", text, row["state"]]
+    return short + ([row["reason"] or "-", str(row["version"])] if wide else [])
+
+
+def _address(endpoint: dict[str, Any]) -> str:
+    address = f"[{endpoint['address']}]" if endpoint["family"] == "IPv6" else endpoint["address"]
+    return f"{address}:{endpoint['ports'][0]['port']}" if endpoint["ports"] else str(address)
+
+
+_FORMATS: dict[str, tuple[Callable[[bool], list[str]], Callable[[dict[str, Any], bool], list[str]]]] = {
+    "frontend": (_frontend_head, _frontend_line),
+    "backend": (_backend_head, _backend_line),
+}
