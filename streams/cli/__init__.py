@@ -5,85 +5,160 @@ import importlib.util
 import logging
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from streams.core.errors import FacetsError
 
-_COMMANDS = {
-    "up": "up",
-    "watch": "watch",
-    "work": "work",
-    "serve": "serve",
-    "get": "get",
-    "follow": "follow",
-    "wait": "wait",
-    "fold": "fold",
-    "topics": "topics",
-    "doctor": "doctor",
-    "schemas": "schemas",
-    "status": "status",
-    "who": "who",
-    "history": "history",
-    "diff": "diff",
-    "replay": "replay",
-    "envoy-bootstrap": "envoy_bootstrap",
+_SECTIONS = {
+    "Run": ("up", "watch", "work", "serve"),
+    "Read": ("get", "follow", "wait", "who", "status"),
+    "Look back": ("history", "diff", "replay", "fold"),
+    "Look after": ("doctor", "topics", "schemas", "envoy-bootstrap"),
 }
+"""The commands in the order that a reader wants them; NAME is `NAME_command` in streams.cli.NAME."""
+
+_KNOWN_ERRORS = {
+    "streams.edges.embedded_kafka.KafkaUnavailable": 69,
+    "streams.edges.java.JavaNotFoundError": 69,
+    "streams.edges.kafka_jars.JarsUnavailableError": 69,
+}
+"""Errors whose text says what to do, by their name (their modules are only imported by the commands that need them)."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for; what has no module is not there."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order that a reader wants them."""
-        return [name for name, module in _COMMANDS.items() if importlib.util.find_spec(f"streams.cli.{module}")]
+        """The commands that there are."""
+        return [name for names in _SECTIONS.values() for name in names if _module_of(name)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command, or None."""
-        module = _COMMANDS.get(name)
-        if module is None or importlib.util.find_spec(f"streams.cli.{module}") is None:
+        module = _module_of(name)
+        if module is None:
             return None
-        command: click.Command = getattr(importlib.import_module(f"streams.cli.{module}"), f"{module}_command")
+        command: click.Command = getattr(importlib.import_module(module), f"{module.rpartition('.')[2]}_command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, but an unknown command's error names those that there are."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"no such command {args[0]!r}; there are: {', '.join(self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for."""
+        there = self.list_commands(ctx)
+        width = max(map(len, there), default=0)
+        limit = formatter.width - 6 - width
+        for title, names in _SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names if name in there]
+            rows = [(name.ljust(width), command.get_short_help_str(limit)) for name, command in found if command]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does it, but a reader who has gone (`| head`) ends the command without a word."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # Without this Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+def _module_of(name: str) -> str | None:
+    if not any(name in names for names in _SECTIONS.values()):
+        return None
+    module = f"streams.cli.{name.replace('-', '_')}"
+    return module if importlib.util.find_spec(module) else None
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        import orjson  # noqa: PLC0415
+
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"at": at, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def _start_logging(verbose: int, log_format: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if log_format == "json":
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.INFO, handlers=[handler], force=True)
+    # The clients say each failed attempt anew; what a person needs of it our own loggers say once.
+    for name in ("kafka", "aiokafka", "kubernetes", "aiohttp", "urllib3", "asyncio"):
+        logging.getLogger(name).setLevel((logging.CRITICAL, logging.WARNING, logging.DEBUG)[min(verbose, 2)])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="`facets COMMAND --help` has examples. Kafka's address is --bootstrap-servers or FACETS_BOOTSTRAP_SERVERS; "
+    "without one, the broker that `facets up` runs on this machine.",
+)
 @click.version_option(package_name="service-facets", prog_name="facets")
-@click.option("-v", "--verbose", count=True, help="Say more on stderr (-vv: everything).")
-def cli(verbose: int) -> None:
+@click.option("-v", "--verbose", count=True, help="Say more on stderr: Kafka's warnings (-v), everything (-vv).")
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of lines on stderr."
+)
+def cli(verbose: int, log_format: str) -> None:
     """The two facets of Kubernetes Services, as data: tables and changelogs that routers follow.
 
     \b
-    facets up --demo          all of it on this machine, with recorded clusters
-    facets get backend -A     every Service's endpoints
-    facets follow backend     each sealed change as it comes
-    facets fold list.json     the same tables from a file, offline
+    facets up --demo             all of it on this machine, with recorded clusters
+    facets get backend -A        every Service's endpoints
+    facets follow backend        each sealed change as it comes
+    kubectl get services,endpointslices -A -o json | facets fold
+                                 the same tables from a file, offline
     """
-    logging.basicConfig(
-        level=(logging.INFO, logging.DEBUG)[min(verbose, 1)] if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for name in ("kafka", "aiokafka", "kubernetes", "aiohttp"):
-        logging.getLogger(name).setLevel(logging.WARNING if verbose < 2 else logging.INFO)
+    _start_logging(verbose, log_format)
 
 
-def main() -> Any:
-    """The console script."""
+def main() -> None:
+    """The console script: runs a command, and turns what is known to go wrong into a line that says what to do."""
     try:
-        cli.main(prog_name="facets", standalone_mode=False)
+        result = cli.main(prog_name="facets", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader has gone; without this Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except FacetsError as error:
-        click.echo(f"facets: error: {error}", err=True)
-        if error.remedy:
-            click.echo(f"  remedy: {error.remedy}", err=True)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        known = explain(error)
+        if known is None:
+            raise
+        click.echo(f"facets: error: {known}", err=True)
+        if known.remedy:
+            click.echo(f"  remedy: {known.remedy}", err=True)
+        sys.exit(known.exit_code)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def explain(error: BaseException) -> FacetsError | None:
+    """The error as one that a person gets to see, None for one that nobody foresaw."""
+    if isinstance(error, FacetsError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((known for each in error.exceptions if (known := explain(each))), None)
+    for kind in type(error).__mro__:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        if name in _KNOWN_ERRORS:
+            return FacetsError(str(error), exit_code=_KNOWN_ERRORS[name])
+        if name in {"kafka.errors.KafkaError", "aiokafka.errors.KafkaError"}:
+            return FacetsError(f"Kafka: {error or type(error).__name__}", "check the broker with: facets doctor", 69)
+    return None

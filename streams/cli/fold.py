@@ -13,6 +13,7 @@ from streams.core.fold import Write
 from streams.core.records import TABLES, decode_row
 
 _MAX_FILE = 2 * 1024 * 1024 * 1024
+_NAMED = 20
 
 
 @click.command("fold")
@@ -36,7 +37,8 @@ def fold_command(file: IO[bytes], changes: bool, cluster: str, cluster_domain: s
     fold = AuditFold(cluster, cluster_domain)
     rows: dict[str, dict[str, bytes]] = {table: {} for table in (*TABLES, "routing")}
     out = sys.stdout.buffer
-    for write in _writes(fold, file):
+    source = _Input(file)
+    for write in source.writes(fold):
         if write.table == "deadletter":
             letter = orjson.loads(write.value or b"{}")
             click.echo(
@@ -61,50 +63,59 @@ def fold_command(file: IO[bytes], changes: bool, cluster: str, cluster_domain: s
             shown[table] = {key: row for key, row in decoded.items() if row["state"] != "deleted"}
         out.write(orjson.dumps(shown, option=orjson.OPT_INDENT_2) + b"\n")
     out.flush()
+    if source.unreadable:
+        raise FacetsError(
+            f"{source.unreadable} part(s) of {file.name} could not be read; the rest is folded",
+            "give it what `kubectl get services,endpointslices,endpoints -A -o json` prints, or one JSON a line",
+            65,
+        )
 
 
-def _writes(fold: AuditFold, file: IO[bytes]) -> Iterator[Write]:
-    for place, document in _documents(file):
-        try:
-            yield from fold.take(document)
-        except UnknownInput as error:
-            raise FacetsError(
-                f"{file.name}: {place}: {error}", "see `facets fold --help` for what it reads", 65
-            ) from None
-    yield from fold.finish()
+class _Input:
+    """A file's JSON documents: one a line, or a single one over many lines. What is none is named and skipped."""
 
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.unreadable = 0
 
-def _documents(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    """The JSON documents of a file: one a line, or a single one over many lines."""
-    first = file.readline()
-    while first and not first.strip():
-        first = file.readline()
-    if not first:
-        return
-    try:
-        yield "line 1", orjson.loads(first)
-    except orjson.JSONDecodeError:
-        text = first + file.read(_MAX_FILE)
-        try:
-            yield "the document", orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise _not_json(file, "", error) from None
-        return
-    yield from _lines(file, file)
-
-
-def _lines(file: IO[bytes], lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(lines, 2):
-        if line.strip():
+    def writes(self, fold: AuditFold) -> Iterator[Write]:
+        """What folding the documents writes."""
+        for place, document in self._documents():
             try:
-                yield f"line {number}", orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                raise _not_json(file, f" line {number}:", error) from None
+                yield from fold.take(document)
+            except UnknownInput as error:
+                self._skip(place, error)
+        yield from fold.finish()
 
+    def _documents(self) -> Iterator[tuple[str, Any]]:
+        first = b""
+        number = 0
+        for number, first in enumerate(self._file, 1):  # noqa: B007
+            if first.strip():
+                break
+        if not first.strip():
+            return
+        try:
+            yield f"line {number}", orjson.loads(first)
+        except orjson.JSONDecodeError as error:
+            rest = self._file.readlines(_MAX_FILE)
+            try:
+                yield "the document", orjson.loads(first + b"".join(rest))
+            except orjson.JSONDecodeError:
+                self._skip(f"line {number}", error)
+                yield from self._lines(rest, number + 1)
+            return
+        yield from self._lines(self._file, number + 1)
 
-def _not_json(file: IO[bytes], place: str, error: Exception) -> FacetsError:
-    return FacetsError(
-        f"{file.name}:{place} is not JSON: {error}",
-        "give it what `kubectl get services,endpointslices,endpoints -A -o json` prints, or one JSON a line",
-        65,
-    )
+    def _lines(self, lines: Iterable[bytes], start: int) -> Iterator[tuple[str, Any]]:
+        for number, line in enumerate(lines, start):
+            if line.strip():
+                try:
+                    yield f"line {number}", orjson.loads(line)
+                except orjson.JSONDecodeError as error:
+                    self._skip(f"line {number}", error)
+
+    def _skip(self, place: str, error: Exception) -> None:
+        self.unreadable += 1
+        if self.unreadable <= _NAMED:
+            click.echo(f"facets fold: {self._file.name}: {place}: {error}", err=True)

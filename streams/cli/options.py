@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,10 @@ import click
 
 from streams.core.errors import FacetsError
 
+Command = Callable[..., Any]
 
-def bootstrap_option(command: Callable[..., Any]) -> Callable[..., Any]:
+
+def bootstrap_option(command: Command) -> Command:
     """`--bootstrap-servers`, given to the command as `bootstrap_servers`: an address, or this machine's broker."""
 
     @click.option(
@@ -20,12 +23,13 @@ def bootstrap_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(command)
     def wrapped(*args: Any, bootstrap_servers: str | None, **kwargs: Any) -> Any:
-        return command(*args, bootstrap_servers=bootstrap_servers or _running_here(), **kwargs)
+        return command(*args, bootstrap_servers=bootstrap_servers or running_here(), **kwargs)
 
     return wrapped
 
 
-def _running_here() -> str:
+def running_here() -> str:
+    """The address of this machine's broker. Raises FacetsError."""
     from streams.edges.embedded_kafka import find_running  # noqa: PLC0415
     from streams.edges.folders import data_dir  # noqa: PLC0415
 
@@ -37,3 +41,22 @@ def _running_here() -> str:
             69,
         )
     return found
+
+
+class Duration(click.ParamType):
+    """A time such as 500ms, 30s, 2m, 1h or 1m30s; a bare number is in seconds. Given in seconds."""
+
+    name = "duration"
+    _units: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}  # noqa: RUF012
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value)
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text)
+        if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
+            self.fail(f"{value!r} is no duration such as 500ms, 30s or 2m", param, ctx)
+        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+        return sum(float(number) * self._units[unit] for number, unit in parts)
