@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streams.core.errors import FacetsError
 from streams.core.partitioning import partition_of
 from streams.core.records import SEAL_PREFIX, Seal, decode_row
 
@@ -32,8 +33,10 @@ class ChangelogGap(Exception):
     """A row does not follow the one that is held: something was missed. Start again from a snapshot."""
 
 
-class InvalidCursor(ValueError):
-    """A cursor that this subscription did not make."""
+class InvalidCursor(FacetsError, ValueError):
+    """A cursor that no subscription made."""
+
+    exit_code = 65
 
 
 class Row(NamedTuple):
@@ -78,7 +81,9 @@ class Cursor(NamedTuple):
                 {(table, int(p)): at for table, ps in body.tables.items() for p, at in ps.items()},
             )
         except (ValueError, msgspec.MsgspecError) as error:
-            raise InvalidCursor(f"not a cursor of a facets subscription: {error}") from None
+            raise InvalidCursor(
+                f"not a cursor of a facets subscription: {error}", "leave the cursor out, to start from a snapshot"
+            ) from None
 
 
 class _CursorBody(msgspec.Struct):
