@@ -1,0 +1,231 @@
+"""The whole spine on real parts: a control plane under churn, `facets watch`, Kafka, `facets work`, a subscriber.
+
+At quiet points the tables must be what the API server itself lists, field by field. What they must be is worked out
+here from the listed objects, by code that shares nothing with the fold.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.core.records import TABLES
+from streams.edges.embedded_kafka import EmbeddedKafka
+from streams.edges.subscriber import Subscriber
+from streams.edges.topics import ensure
+from tests.controlplane import ControlPlane, Workload
+from tests.controlplane.demo_churn import populate, steps
+
+DEADLINE = 60
+SERVICE_LABEL = "kubernetes.io/service-name"
+
+
+class Facets:
+    """`facets` processes with their logs."""
+
+    def __init__(self, folder: Path, bootstrap: str) -> None:
+        self.folder = folder
+        self.bootstrap = bootstrap
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                [sys.executable, "-m", "streams.cli", *arguments, "--bootstrap-servers", self.bootstrap],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "FACETS_DATA_DIR": str(self.folder)},
+            )
+
+    def end(self, name: str, how: signal.Signals) -> int:
+        process = self.running.pop(name)
+        process.send_signal(how)
+        return process.wait(DEADLINE)
+
+    def logs(self) -> str:
+        return "\n".join(f"== {path.name}\n{path.read_text()[-4000:]}" for path in sorted(self.folder.glob("*.log")))
+
+
+@pytest.fixture
+def facets(tmp_path: Path) -> Iterator[Facets]:
+    with EmbeddedKafka(tmp_path / "broker") as broker:
+        running = Facets(tmp_path, broker.bootstrap_servers)
+        yield running
+        for name in list(running.running):
+            running.end(name, signal.SIGKILL)
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def expected_frontend(service: dict[str, Any]) -> dict[str, Any]:
+    spec, meta = service["spec"], service["metadata"]
+    headless = spec.get("clusterIP") == "None"
+    return {
+        "uid": meta["uid"],
+        "type": spec["type"],
+        "clusterIPs": [] if headless or spec["type"] == "ExternalName" else spec["clusterIPs"],
+        "dnsName": f"{meta['name']}.{meta['namespace']}.svc.cluster.local",
+        "externalName": spec.get("externalName"),
+        "headless": headless,
+        "ports": [
+            {
+                "name": port.get("name", ""),
+                "port": port["port"],
+                "protocol": port["protocol"],
+                "appProtocol": port.get("appProtocol"),
+                "targetPort": port["targetPort"],
+            }
+            for port in spec.get("ports", [])
+        ],
+        "selector": spec.get("selector"),
+        "sessionAffinity": spec["sessionAffinity"],
+        "trafficDistribution": spec.get("trafficDistribution"),
+        "internalTrafficPolicy": spec.get("internalTrafficPolicy"),
+        "externalTrafficPolicy": spec.get("externalTrafficPolicy"),
+        "publishNotReadyAddresses": spec.get("publishNotReadyAddresses", False),
+    }
+
+
+def expected_endpoints(slices: list[dict[str, Any]], legacy: dict[str, Any] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in slices:
+        ports = [_port(port) for port in each.get("ports") or []]
+        for endpoint in each.get("endpoints") or []:
+            conditions = endpoint.get("conditions") or {}
+            ready = conditions.get("ready", True)
+            hints = endpoint.get("hints") or {}
+            shown = {
+                "address": endpoint["addresses"][0],
+                "family": each["addressType"],
+                "ports": ports,
+                "ready": ready,
+                "serving": conditions.get("serving", ready),
+                "terminating": conditions.get("terminating", False),
+                "zone": endpoint.get("zone"),
+                "node": endpoint.get("nodeName"),
+                "hints": {"zones": [zone["name"] for zone in hints["forZones"]]} if hints.get("forZones") else None,
+                "target": _target(endpoint.get("targetRef")),
+                "slice": each["metadata"]["name"],
+            }
+            found[_identity(shown)] = shown
+    if not slices and legacy is not None:
+        for subset in legacy.get("subsets") or []:
+            for field, ready in (("addresses", True), ("notReadyAddresses", False)):
+                for address in subset.get(field) or []:
+                    shown = {
+                        "address": address["ip"],
+                        "family": "IPv6" if ":" in address["ip"] else "IPv4",
+                        "ports": [_port(port) for port in subset.get("ports") or []],
+                        "ready": ready,
+                        "serving": ready,
+                        "terminating": False,
+                        "zone": None,
+                        "node": address.get("nodeName"),
+                        "hints": None,
+                        "target": _target(address.get("targetRef")),
+                        "slice": f"Endpoints/{legacy['metadata']['name']}",
+                    }
+                    found[_identity(shown)] = shown
+    return found
+
+
+def _identity(endpoint: dict[str, Any]) -> str:
+    return json.dumps([endpoint["family"], endpoint["address"], endpoint["ports"]])
+
+
+def _port(port: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": port.get("name", ""),
+        "port": port.get("port"),
+        "protocol": port.get("protocol", "TCP"),
+        "appProtocol": port.get("appProtocol"),
+    }
+
+
+def _target(reference: dict[str, Any] | None) -> dict[str, Any] | None:
+    return reference and {field: reference.get(field, "") for field in ("kind", "namespace", "name", "uid")}
+
+
+async def assert_tables_are_what_the_server_lists(plane: ControlPlane, facets: Facets) -> int:
+    """Wait for the frontier of what is listed now, then compare all Services."""
+    listed = {path: plane.api.get(path) for path in (
+        "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices", "/api/v1/endpoints",
+    )}  # fmt: skip
+    services, slices, legacy = (listed[path]["items"] for path in listed)
+    async with asyncio.timeout(DEADLINE), Subscriber(facets.bootstrap, tables=TABLES) as subscriber:
+        for resource, items in (
+            ("services", services),
+            ("endpointslices.discovery.k8s.io", slices),
+            ("endpoints", legacy),
+        ):
+            newest = max((int(item["metadata"]["resourceVersion"]) for item in items), default=0)
+            await subscriber.wait(str(newest), cluster=plane.name, resource=resource)
+        rows = (await subscriber.snapshot()).rows
+    tables: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
+    for row in rows:
+        tables[row.table][f"{row.namespace}/{row.name}"] = row.decode()
+    wanted = {f"{each['metadata']['namespace']}/{each['metadata']['name']}": each for each in services}
+    assert set(tables["frontend"]) == set(wanted)
+    assert set(tables["backend"]) == set(wanted)
+    for key, service in wanted.items():
+        frontend = expected_frontend(service)
+        assert {name: tables["frontend"][key][name] for name in frontend} == frontend, key
+        namespace, name = key.split("/")
+        mine = [
+            each
+            for each in slices
+            if each["metadata"]["namespace"] == namespace
+            and (each["metadata"].get("labels") or {}).get(SERVICE_LABEL) == name
+        ]
+        mine.sort(key=lambda each: int(each["metadata"]["resourceVersion"]))
+        old = next(
+            (each for each in legacy if f"{each['metadata']['namespace']}/{each['metadata']['name']}" == key), None
+        )
+        endpoints = expected_endpoints(mine, old)
+        row = tables["backend"][key]
+        assert {_identity(endpoint): endpoint for endpoint in row["endpoints"]} == endpoints, key
+        assert len(row["endpoints"]) == len(endpoints), key
+        assert row["state"] == ("ready" if endpoints else "empty"), key
+    return len(wanted)
+
+
+async def test_the_tables_are_what_the_api_server_lists_after_churn_and_kills(
+    control_plane: ControlPlane, workload: Workload, facets: Facets
+) -> None:
+    port = free_port()
+    watch = ("watch", "--kubeconfig", str(control_plane.kubeconfig), "--cluster", control_plane.name)
+    work = ("work", "--web-port", port, "--instance", "e2e")
+    ensure(facets.bootstrap)
+    facets.start("work", *work)
+    facets.start("watch", *watch)
+    try:
+        await asyncio.to_thread(populate, workload, dual_stack=True)
+        assert await assert_tables_are_what_the_server_lists(control_plane, facets) > 10
+        for number, act in enumerate(steps(workload)):
+            await asyncio.to_thread(act)
+            if number == 2:
+                facets.end("work", signal.SIGKILL)
+                facets.start("work", *work)
+            if number == 5:
+                facets.end("watch", signal.SIGKILL)
+                facets.start("watch", *watch)
+            if number == 8:
+                await asyncio.to_thread(control_plane.compact)
+        await assert_tables_are_what_the_server_lists(control_plane, facets)
+    except BaseException:
+        print(facets.logs())
+        raise
+    assert facets.end("watch", signal.SIGTERM) == 0
+    assert facets.end("work", signal.SIGTERM) == 0
