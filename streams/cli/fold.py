@@ -65,7 +65,7 @@ def fold_command(file: IO[bytes], changes: bool, cluster: str, cluster_domain: s
     out.flush()
     if source.unreadable:
         raise FacetsError(
-            f"{source.unreadable} part(s) of {file.name} could not be read; the rest is folded",
+            f"{source.unreadable} part(s) of {source.name} could not be read; the rest is folded",
             "give it what `kubectl get services,endpointslices,endpoints -A -o json` prints, or one JSON a line",
             65,
         )
@@ -76,6 +76,7 @@ class _Input:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self.name = str(getattr(file, "name", "<stdin>"))
         self.unreadable = 0
 
     def writes(self, fold: AuditFold) -> Iterator[Write]:
@@ -118,4 +119,4 @@ class _Input:
     def _skip(self, place: str, error: Exception) -> None:
         self.unreadable += 1
         if self.unreadable <= _NAMED:
-            click.echo(f"facets fold: {self._file.name}: {place}: {error}", err=True)
+            click.echo(f"facets fold: {self.name}: {place}: {error}", err=True)

@@ -62,7 +62,7 @@ ENDPOINT = {
 
 
 def fold(text: str, *options: str, exit_code: int = 0) -> Any:
-    result = CliRunner(mix_stderr=False).invoke(fold_command, list(options), input=text)
+    result = CliRunner().invoke(fold_command, list(options), input=text)
     assert (result.exit_code if exit_code == 0 else bool(result.exit_code)) == bool(exit_code), result.output
     if "--changes" in options:
         return [json.loads(line) for line in result.stdout.splitlines()]
