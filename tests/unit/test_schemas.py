@@ -1,0 +1,136 @@
+"""The schemas in `schemas/`: valid, complete, and true of what the watcher and the worker write."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+
+from streams.cli.schemas import schemas_command
+from streams.core.collector import RESOURCES, Collector
+from streams.core.fold import PartitionFold
+from streams.core.records import TABLES
+from streams.core.reflector import Kind, ReflectorEvent
+
+FOLDER = Path(__file__).parents[2] / "schemas"
+AT = "2026-11-24T12:00:00.000Z"
+
+
+def meta(name: str, version: int, **more: Any) -> dict[str, Any]:
+    return {"name": name, "namespace": "shop", "uid": f"uid-{name}", "resourceVersion": str(version), **more}
+
+
+OBJECTS: list[dict[str, Any]] = [
+    {
+        "kind": "Service",
+        "metadata": meta("cart", 1),
+        "spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 80, "targetPort": "web"}], "selector": {"app": "cart"}},
+    },
+    {"kind": "Service", "metadata": meta("db", 2), "spec": {"type": "ExternalName", "externalName": "db.example"}},
+    {
+        "kind": "EndpointSlice",
+        "metadata": meta("cart-a", 3, labels={"kubernetes.io/service-name": "cart"}),
+        "addressType": "IPv4",
+        "ports": [{"name": "web", "port": 8080}, {"name": "any", "port": None}],
+        "endpoints": [
+            {
+                "addresses": ["10.1.0.1"],
+                "hints": {"forZones": [{"name": "z1"}]},
+                "targetRef": {"kind": "Pod", "name": "p", "uid": "u"},
+            },
+            {"addresses": ["10.1.0.2"], "conditions": {"ready": False, "terminating": True}},
+        ],
+    },
+    {
+        "kind": "Endpoints",
+        "metadata": meta("cart", 4),
+        "subsets": [{"addresses": [{"ip": "10.1.0.9"}], "ports": [{"port": 1}]}],
+    },
+    {"kind": "EndpointSlice", "metadata": meta("bad", 5, labels={"kubernetes.io/service-name": "cart"})},
+]
+
+
+def validator(name: str) -> Draft202012Validator:
+    schema = json.loads((FOLDER / name).read_text())
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def test_what_is_there_is_what_would_be_written(tmp_path: Path) -> None:
+    assert CliRunner().invoke(schemas_command, [str(FOLDER), "--check"]).exit_code == 0
+    assert CliRunner().invoke(schemas_command, [str(tmp_path)]).exit_code == 0
+    (tmp_path / "seal.json").write_text("{}")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "commit.json").unlink()
+    result = CliRunner().invoke(schemas_command, [str(tmp_path), "--check"])
+    assert result.exit_code == 1
+    for name in ("seal.json is not", "other.json is of no", "commit.json is missing"):
+        assert name in result.output
+
+
+def test_everything_written_is_in_the_schemas() -> None:
+    collector = Collector("east", epoch=1, writer="w", seq=0, partitions=1)
+    records = collector.begin(AT)
+    for resource in RESOURCES:
+        collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
+    for item in OBJECTS:
+        collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, item, ""))
+    for resource in RESOURCES:
+        collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, "5"))
+    records += collector.flush(AT)
+    collector.stale_since = AT
+    records += collector.heartbeat(AT)
+    collector.stale_since = ""
+    for item in OBJECTS:
+        collector.ingest(item["kind"], ReflectorEvent(Kind.DELETE, item, "9"))
+    records += collector.flush(AT)
+    checks = {name: validator(f"{name}.json") for name in ("commit", "seal", "deadletter", "event", *TABLES)}
+    fold = PartitionFold(0)
+    seen: dict[str, int] = {}
+    for offset, record in enumerate([*records, records[0]._replace(value=b"{")]):
+        if record.value != b"{":
+            checks["commit"].validate(json.loads(record.value))
+        for write in fold.step(offset, record.value):
+            name = (
+                "seal"
+                if write.key.startswith(b"~seal/")
+                else "event"
+                if write.key.startswith(b"~held/")
+                else write.table
+            )
+            seen[name] = seen.get(name, 0) + 1
+            if write.value is not None:
+                checks[name].validate(json.loads(write.value))
+    assert set(seen) == {"seal", "deadletter", "event", *TABLES}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.json")))
+def test_references_lead_somewhere(name: str) -> None:
+    document = json.loads((FOLDER / name).read_text())
+
+    def follow(node: Any) -> None:
+        if isinstance(node, dict):
+            if isinstance(reference := node.get("$ref"), str):
+                file, _, path = reference.partition("#")
+                found = json.loads((FOLDER / file).read_text()) if file else document
+                for step in filter(None, path.split("/")):
+                    found = found[step]
+            for each in node.values():
+                follow(each)
+        elif isinstance(node, list):
+            for each in node:
+                follow(each)
+
+    follow(document)
+
+
+def test_every_topic_is_a_channel_with_its_messages() -> None:
+    api = json.loads((FOLDER / "asyncapi.json").read_text())
+    assert api["asyncapi"] == "3.0.0"
+    assert {channel["address"] for channel in api["channels"].values()} == {
+        "facets.journal", "facets.frontend", "facets.backend", "facets.deadletter",
+    }  # fmt: skip
+    assert "crc32" in api["info"]["description"]
+    assert set(api["channels"]["backend"]["messages"]) == {"backend", "seal", "tombstone", "heldEndpoints"}
