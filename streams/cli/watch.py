@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
+import sys
 from pathlib import Path
 
 import click
@@ -16,10 +18,47 @@ from streams.cli.options import bootstrap_option
     "--kubeconfig", type=click.Path(dir_okay=False, path_type=Path), help="Kubeconfig file.  [default: as kubectl]"
 )
 @click.option("--context", help="Context of the kubeconfig.  [default: its current one]")
-@click.option("--cluster", "clusters", multiple=True, metavar="NAME[=CONTEXT]", help="Name of a cluster; repeatable.")
+@click.option(
+    "--cluster",
+    "clusters",
+    multiple=True,
+    metavar="NAME[=CONTEXT]",
+    help="A cluster to watch, by the name that its rows shall carry; repeatable.  [default: named after its context]",
+)
 @click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the clusters.")
 @click.option(
-    "--accept-older-list", is_flag=True, help="The API server was restored from a backup: take its older state."
+    "--stale-after",
+    type=click.FloatRange(min=5),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="Mark a cluster's rows stale when it has been out of touch for so long.",
+)
+@click.option(
+    "--accept-older-list",
+    is_flag=True,
+    help="Take what the API server lists although the journal has newer: it was restored from a backup.",
+)
+@click.option(
+    "--lease",
+    is_flag=True,
+    help="Stand by while another watcher of the cluster holds the lease, and take over when it ends. "
+    "The one thing that writes to the cluster.",
+)
+@click.option("--lease-namespace", default="default", show_default=True, help="Namespace of the lease.")
+@click.option(
+    "--lease-duration",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a lease is good for after the holder's last sign of life.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Serve Prometheus metrics on this port of 127.0.0.1.  [default: not at all]",
 )
 def watch_command(
     bootstrap_servers: str,
@@ -27,20 +66,64 @@ def watch_command(
     context: str | None,
     clusters: tuple[str, ...],
     cluster_domain: str,
+    stale_after: float,
     accept_older_list: bool,
+    lease: bool,
+    lease_namespace: str,
+    lease_duration: int,
+    metrics_port: int,
 ) -> None:
-    """Publish the Services and endpoints of clusters to facets.journal. Reads only; Ctrl-C stops it cleanly."""
-    from streams.edges.watcher import cluster_configs, run_watchers  # noqa: PLC0415
+    """Publish the Services and endpoints of clusters to facets.journal.
 
-    configs = cluster_configs(
-        kubeconfig=kubeconfig, context=context, clusters=clusters, cluster_domain=cluster_domain, every_context=False
+    Lists and watches Services, EndpointSlices and Endpoints, and appends what changes, as it changes. It reads
+    only (compose/rbac.yaml is the role that it needs), but for the lease with --lease. Ctrl-C stops it cleanly;
+    kill it at any time: the next one lists anew, and what was deleted meanwhile is noticed.
+
+    \b
+    facets watch                                      the kubeconfig's current context
+    facets watch --cluster east=prod-eu-1 --cluster west=prod-us-1
+    facets watch --cluster east=prod-eu-1 --lease     start it twice: the second stands by
+
+    One watcher a cluster: a second one without --lease takes the cluster over, and the first ends with exit
+    code 75. 77: the account lacks a permission; 78: no usable kubeconfig; 69: no broker; 74: a commit was not
+    acknowledged.
+    """
+    import uvloop  # noqa: PLC0415
+
+    # The client repeats every refused connection; the watcher says once what it comes to. -vv shows all.
+    if logging.getLogger("kafka").level > logging.INFO:
+        logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
+
+    from streams.edges.watcher import WatchOptions, cluster_configs, run_watchers  # noqa: PLC0415
+
+    configs = cluster_configs(kubeconfig=kubeconfig, context=context, clusters=clusters, cluster_domain=cluster_domain)
+    if metrics_port:
+        import prometheus_client  # noqa: PLC0415
+
+        prometheus_client.start_http_server(metrics_port, addr="127.0.0.1")
+    options = WatchOptions(
+        stale_after=stale_after,
+        accept_older_list=accept_older_list,
+        lease=lease,
+        lease_namespace=lease_namespace,
+        lease_duration=lease_duration,
     )
 
     async def watch() -> None:
-        stop = asyncio.Event()
-        for each in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):
-                asyncio.get_running_loop().add_signal_handler(each, stop.set)
-        await run_watchers(configs, bootstrap_servers, stop=stop, accept_older_list=accept_older_list)
+        from streams.edges.list_progress import ListProgress  # noqa: PLC0415
 
-    asyncio.run(watch())
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            stop.set()
+            # A second Ctrl-C doesn't wait for the broker.
+            for each in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(each)
+
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, end)
+        with ListProgress() if sys.stderr.isatty() else contextlib.nullcontext() as progress:
+            await run_watchers(configs, bootstrap_servers, stop=stop, options=options, on_progress=progress)
+
+    uvloop.run(watch())

@@ -59,7 +59,8 @@ Key = tuple[str, str, str]
 
 
 class Collector:
-    """Collects the changes of one cluster into commits. `seq` is the number of the last commit in the journal."""
+    """Collects the changes of one cluster into commits. `seq` is the number of the last commit in the journal,
+    `malformed` counts the objects that could not be read, and `last_malformed` says what was wrong with the last."""
 
     def __init__(
         self,
@@ -81,6 +82,8 @@ class Collector:
         self.frontier: dict[str, str] = {}
         self.stale_since = ""
         self.synced = False
+        self.malformed = 0
+        self.last_malformed = ""
         self._waiting = {resource.kind for resource in resources}
         self._frontier_names = {resource.kind: resource.frontier for resource in resources}
         self._objects: dict[Key, _Held] = {}
@@ -173,6 +176,8 @@ class Collector:
             value if isinstance(value := meta.get(field), str) else ""
             for field in ("namespace", "name", "uid", "resourceVersion")
         )
+        self.malformed += 1
+        self.last_malformed = f"{kind} {namespace}/{name} can't be read: {message}"
         key = (kind, namespace, name)
         self._see(key)
         was = self._objects.get(key)

@@ -1,49 +1,43 @@
-"""A Kubernetes API server as a source of reflector events: raw list and watch, driven by the core's Reflector.
+"""A Kubernetes API server over HTTP: raw lists and watch streams, decoded with orjson.
 
-The `kubernetes` package finds the configuration and keeps credentials fresh; the bytes are streamed with aiohttp and
-decoded with orjson, since its own watch builds model objects.
+The `kubernetes` package finds the configuration and keeps credentials fresh; the bytes are streamed with aiohttp,
+since its own watch builds model objects and knows no streaming lists.
 """
 
 import asyncio
 import logging
-import random
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, NoReturn, Self
 
 import aiohttp
 import orjson
-from kubernetes import client
-from kubernetes import config as kube_config
-from kubernetes.config.config_exception import ConfigException
 
 from streams.core.collector import Resource
 from streams.core.errors import FacetsError
-from streams.core.reflector import LaggingServer, Reflector, ReflectorEvent, UnknownEvent
+from streams.core.reflector import Reflector, ReflectorEvent
+from streams.edges.clusters import Access, BadKubeconfig, ClusterConfig, load_access
 
 log = logging.getLogger("facets.apiserver")
-_kube: Any = kube_config
 
 MAX_LINE = 16 * 1024 * 1024
-_WATCH_SECONDS = 290
-_IDLE_SECONDS = 120
-_BACK_OFF_FIRST = 0.2
-_BACK_OFF_MOST = 30.0
+"""The longest watch event, in bytes; etcd's own limit for an object is 1.5 MiB."""
 
-Sink = Callable[[str, ReflectorEvent], Awaitable[None]]
+IDLE_SECONDS = 130
+"""How long a watch may be silent: the server's bookmarks come about each minute."""
+
+_PROBE_SECONDS = 5
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+
+Event = tuple[str, Any]
 
 
 class ClusterUnusable(FacetsError):
-    """The cluster's configuration or its permissions do not allow watching."""
+    """The cluster's permissions or resources do not allow watching."""
 
     exit_code = 77
-
-
-class BadKubeconfig(FacetsError):
-    """There is no usable kubeconfig or context."""
-
-    exit_code = 78
 
 
 class Expired(Exception):
@@ -51,210 +45,274 @@ class Expired(Exception):
 
 
 class Unsupported(Exception):
-    """The server doesn't know streaming lists."""
+    """The server has no streaming lists."""
+
+
+class ServerBehind(Exception):
+    """The server has not reached the resourceVersion that was asked for."""
+
+
+class Undecodable(Exception):
+    """What the server sent is not what the API promises."""
 
 
 class ServerBusy(Exception):
-    """429 or 503; `after` is what Retry-After said, in seconds."""
+    """429 or 503; `after` is what Retry-After said, in seconds (0 where it said nothing)."""
 
     def __init__(self, text: str, after: float) -> None:
         super().__init__(text)
         self.after = after
 
 
-class ClusterConfig(NamedTuple):
-    """A cluster to watch: the name that its rows carry and where its API server is."""
+class ServerError(Exception):
+    """Any other answer that is no success."""
 
-    name: str
-    kubeconfig: Path | None = None
-    context: str | None = None
-    cluster_domain: str = "cluster.local"
+
+TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError, ServerError)
+"""What may pass by itself: no connection, a broken one, an answer that is no success."""
 
 
 class ApiServer:
-    """One cluster's API server. Errors that a person must mend raise ClusterUnusable."""
+    """One cluster's API server; use it as an async context manager."""
 
     def __init__(self, cluster: ClusterConfig) -> None:
         self.cluster = cluster
-        self._api = _api_client(cluster)
+        self._access: Access | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._renewing = asyncio.Lock()
 
-    async def __aenter__(self) -> "ApiServer":
-        settings = self._api.configuration
-        ssl_context: ssl.SSLContext | bool = True
-        if settings.host.startswith("https"):
-            context = ssl.create_default_context(cafile=settings.ssl_ca_cert)
-            if settings.cert_file:
-                context.load_cert_chain(settings.cert_file, settings.key_file)
-            if not settings.verify_ssl:
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            ssl_context = context
+    async def __aenter__(self) -> Self:
+        self._access = await asyncio.to_thread(load_access, self.cluster)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=ssl_context, limit=0, keepalive_timeout=30),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_IDLE_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=IDLE_SECONDS),
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "service-facets"},
             read_bufsize=1024 * 1024,
-            auto_decompress=True,
         )
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def follow(
-        self, resource: Resource, reflector: Reflector, sink: Sink, contact: Callable[[bool], None]
-    ) -> None:
-        """List and watch for ever. `contact` is told of every answer (True) and every failure (False)."""
-        delay = _BACK_OFF_FIRST
-        synced = False
-        while True:
-            try:
-                request = reflector.request(_WATCH_SECONDS)
-                if request.watch:
-                    async for kind, item in self._watch(resource, request.params):
-                        contact(True)
-                        for event in reflector.event(kind, item):
-                            await sink(resource.kind, event)
-                        delay = _BACK_OFF_FIRST
-                        synced = synced or not reflector.listing
-                    reflector.interrupted()
-                    continue
-                page = await self._list(resource, request.params)
-                contact(True)
-                for event in reflector.page(page):
-                    await sink(resource.kind, event)
-                delay = _BACK_OFF_FIRST
-                synced = synced or not reflector.listing
-                continue
-            except Expired as error:
-                log.info("%s %s: %s: listing again", self.cluster.name, resource.frontier, error)
-                reflector.expired()
-            except Unsupported:
-                reflector.unsupported()
-                continue
-            except ServerBusy as error:
-                log.warning("%s %s: %s", self.cluster.name, resource.frontier, error)
-                reflector.interrupted()
-                await asyncio.sleep(error.after)
-                continue
-            except LaggingServer as error:
-                log.warning(
-                    "%s %s: %s: asking again (restored from a backup? then use --accept-older-list)",
-                    self.cluster.name, resource.frontier, error,
-                )  # fmt: skip
-            except UnknownEvent as error:
-                log.warning("%s %s: %s: ignored", self.cluster.name, resource.frontier, error)
-                reflector.interrupted()
-            except ClusterUnusable:
-                if not synced:
-                    raise
-                log.warning("%s %s: not permitted any more: trying again", self.cluster.name, resource.frontier)
-                contact(False)
-                reflector.interrupted()
-            except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
-                log.warning("%s %s: %s: %s", self.cluster.name, resource.frontier, type(error).__name__, error)
-                contact(False)
-                reflector.interrupted()
-            # Full jitter, so that many watchers of one server do not come back together.
-            await asyncio.sleep(random.uniform(0, delay))  # noqa: S311
-            delay = min(delay * 2, _BACK_OFF_MOST)
+    # ---- list and watch --------------------------------------------------------------------------------
 
-    async def get(self, path: str) -> Any:
-        """A GET of a path below the server's root, decoded."""
-        async with self._request(path, {}) as response:
-            return orjson.loads(await response.read())
-
-    async def _list(self, resource: Resource, params: Mapping[str, str]) -> Mapping[str, Any]:
-        async with self._request(resource.path, params) as response:
+    async def page(self, resource: Resource, params: Mapping[str, str]) -> Mapping[str, Any]:
+        """A page of a list. Raises ClusterUnusable, Expired, ServerBusy, ServerBehind, Undecodable, TRANSIENT."""
+        async with self._open("GET", resource.path, params) as response:
             await self._check(response, resource, "list")
-            page: Mapping[str, Any] = orjson.loads(await response.read())
-            return page
+            return _decoded(await response.read())
 
-    async def _watch(self, resource: Resource, params: Mapping[str, str]) -> AsyncIterator[tuple[str, Any]]:
-        async with self._request(resource.path, params) as response:
-            if response.status in {400, 422} and "sendInitialEvents" in params:
-                raise Unsupported
-            await self._check(response, resource, "watch")
-            held = bytearray()
+    async def watch(self, resource: Resource, params: Mapping[str, str]) -> AsyncGenerator[list[Event], None]:
+        """The events of a watch, as they come together: first an empty list, once the stream is open. Raises as
+        `page`, and Unsupported."""
+        async with self._open("GET", resource.path, params) as response:
+            await self._check(response, resource, "watch", "sendInitialEvents" in params)
+            yield []
+            lines = LineSplitter(MAX_LINE)
             async for chunk in response.content.iter_any():
-                held += chunk
-                if b"\n" not in chunk:
-                    if len(held) > MAX_LINE:
-                        raise aiohttp.ClientPayloadError(f"a watch event of more than {MAX_LINE} bytes")
-                    continue
-                *lines, rest = held.split(b"\n")
-                held = bytearray(rest)
-                for line in lines:
-                    if not line:
-                        continue
-                    event = orjson.loads(line)
-                    kind, item = str(event.get("type")), event.get("object")
-                    if kind == "ERROR":
-                        _raise_status(item if isinstance(item, dict) else {})
-                    yield kind, item
+                events: list[Event] = []
+                failure: Exception | None = None
+                for line in lines.feed(chunk):
+                    try:
+                        events.append(_event(line))
+                    except (Expired, ServerBehind, ServerBusy, ServerError, Undecodable) as error:
+                        failure = error
+                        break
+                if events:
+                    yield events
+                if failure is not None:
+                    raise failure
 
-    def _request(self, path: str, params: Mapping[str, str]) -> Any:
-        if self._session is None:
-            raise RuntimeError("use `async with ApiServer(...)`")
-        # The package's hook renews tokens of exec plugins and service accounts before they expire.
-        headers: dict[str, str] = {"Accept": "application/json", "User-Agent": "service-facets"}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
-        return self._session.get(self._api.configuration.host.rstrip("/") + path, params=params, headers=headers)
+    async def preflight(self, resource: Resource) -> int | None:
+        """Show that the resource may be listed and watched, before anything depends on it: how many objects there
+        are, where the server says. Raises as `watch`."""
+        page = await self.page(resource, {"limit": "1"})
+        meta = page.get("metadata")
+        meta = meta if isinstance(meta, dict) else {}
+        params = {"watch": "true", "resourceVersion": str(meta.get("resourceVersion") or ""), "timeoutSeconds": "1"}
+        async with self._open("GET", resource.path, params) as response:
+            if response.status != 410:
+                await self._check(response, resource, "watch")
+        remaining = meta.get("remainingItemCount")
+        items = page.get("items")
+        return len(items if isinstance(items, list) else ()) + (remaining if isinstance(remaining, int) else 0)
 
-    async def _check(self, response: aiohttp.ClientResponse, resource: Resource, verb: str) -> None:
-        if response.status == 200:
-            return
-        text = (await response.content.read(4096)).decode(errors="replace")
+    async def follow(
+        self,
+        resource: Resource,
+        reflector: Reflector,
+        sink: Callable[[str, ReflectorEvent], Awaitable[None]],
+        contact: Callable[[bool], None],
+    ) -> None:
+        """List and watch for ever, event by event: ListWatch for a caller that needs no batches."""
+        from streams.edges.listwatch import EventSink, ListWatch  # noqa: PLC0415
+
+        await ListWatch(self, resource, reflector, EventSink(sink, contact)).run()
+
+    # ---- other requests --------------------------------------------------------------------------------
+
+    async def reachable(self) -> bool:
+        """Whether the server answers at all, now."""
         try:
-            message = str(orjson.loads(text).get("message") or text)
-        except (orjson.JSONDecodeError, AttributeError):
-            message = text[:300]
-        if response.status == 410:
-            raise Expired(message)
-        if response.status in {429, 503}:
-            after = response.headers.get("Retry-After", "1")
-            raise ServerBusy(f"HTTP {response.status}: {message}", min(float(after) if after.isdigit() else 1.0, 60))
-        if response.status in {401, 403}:
-            group = resource.frontier.partition(".")[2]
+            async with self._open("GET", "/version", {}, seconds=_PROBE_SECONDS):
+                return True
+        except TRANSIENT:
+            return False
+
+    async def send(self, method: str, path: str, body: Any = None, *, seconds: float) -> tuple[int, Any]:
+        """A request below the server's root, answered within the time: status and decoded body. Raises TRANSIENT,
+        Undecodable."""
+        async with self._open(method, path, {}, body=body, seconds=seconds) as response:
+            return response.status, _decoded(await response.read())
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, path: str, params: Mapping[str, str], *, body: Any = None, seconds: float | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        response = await self._ask(method, path, params, body, seconds)
+        try:
+            if response.status == 401:
+                # The kubeconfig, a client certificate or a plugin's token may have been renewed meanwhile.
+                response.close()
+                await self._renew()
+                response = await self._ask(method, path, params, body, seconds)
+            yield response
+        finally:
+            response.close()
+
+    async def _ask(
+        self, method: str, path: str, params: Mapping[str, str], body: Any, seconds: float | None
+    ) -> aiohttp.ClientResponse:
+        access = self._access
+        if self._session is None or access is None:
+            raise RuntimeError("use `async with ApiServer(...)`")
+        authorization = await asyncio.to_thread(access.authorization)
+        headers = {"Authorization": authorization} if authorization else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return await self._session.request(
+            method,
+            access.host + path,
+            params=params,
+            headers=headers,
+            data=None if body is None else orjson.dumps(body),
+            ssl=access.ssl,
+            server_hostname=access.server_hostname,
+            proxy=access.proxy,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=seconds) if seconds else self._session.timeout,
+        )
+
+    async def _renew(self) -> None:
+        async with self._renewing:
+            try:
+                self._access = await asyncio.to_thread(load_access, self.cluster)
+            except BadKubeconfig as error:
+                log.warning("cluster %s: the credentials can't be renewed: %s", self.cluster.name, error)
+
+    async def _check(
+        self, response: aiohttp.ClientResponse, resource: Resource, verb: str, streaming_list: bool = False
+    ) -> None:
+        status = response.status
+        if status == 200:
+            return
+        text = await response.content.read(16384)
+        try:
+            body = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            body = None
+        body = body if isinstance(body, dict) else {}
+        message = str(body.get("message") or text[:300].decode(errors="replace"))
+        if streaming_list and status in {400, 422}:
+            raise Unsupported(message)
+        if status in {401, 403}:
             raise ClusterUnusable(
                 f"cluster {self.cluster.name} (context {self.cluster.context or 'current'}) does not let this account "
-                f"{verb} {resource.frontier}: HTTP {response.status}: {message}",
-                f'grant it: apiGroups ["{group}"], resources ["{resource.frontier.partition(".")[0]}"], '
-                'verbs ["get", "list", "watch"] (compose/rbac.yaml has the whole role)',
+                f"{verb} {resource.frontier}: HTTP {status}: {message}",
+                _rule(resource) if status == 403 else "renew the credentials in the kubeconfig (log in again)",
             )
-        if response.status == 404:
+        if status == 404:
             raise ClusterUnusable(
-                f"cluster {self.cluster.name} has no {resource.frontier} at {resource.path}: {message}",
+                f"cluster {self.cluster.name} has no {resource.frontier} (nothing at {resource.path})",
                 "is this a Kubernetes API server of 1.21 or newer?",
             )
-        raise aiohttp.ClientError(f"HTTP {response.status}: {message}")
+        after = response.headers.get("Retry-After", "")
+        _fail({"code": status, **body, "message": message}, float(after) if after.isdecimal() else 0.0)
 
 
-def _raise_status(status: Mapping[str, Any]) -> None:
-    message = str(status.get("message") or status)
-    if status.get("code") == 410 or status.get("reason") in {"Expired", "Gone"}:
-        raise Expired(message)
-    raise aiohttp.ClientError(message)
+class LineSplitter:
+    """Lines from chunks that are cut anywhere."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that end in this chunk, without empty ones. Raises Undecodable for one over the limit."""
+        if b"\n" not in chunk:
+            self._held += chunk
+            lines = []
+        else:
+            first, *lines = chunk.split(b"\n")
+            lines.insert(0, bytes(self._held) + first if self._held else first)
+            self._held = bytearray(lines.pop())
+        if len(self._held) > self._limit:
+            raise Undecodable(f"a watch event of more than {self._limit} bytes")
+        return [line for line in lines if line]
 
 
-def _api_client(cluster: ClusterConfig) -> Any:
-    settings = client.Configuration()
+def _event(line: bytes) -> Event:
+    event = _decoded(line)
+    kind, item = str(event.get("type")), event.get("object")
+    if kind == "ERROR":
+        _fail(item if isinstance(item, dict) else {"message": repr(item)}, 0.0)
+    return kind, item
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
     try:
-        if cluster.kubeconfig is None and cluster.context is None:
-            try:
-                _kube.load_incluster_config(client_configuration=settings)
-                return client.ApiClient(settings)
-            except ConfigException:
-                pass
-        _kube.load_kube_config(
-            config_file=str(cluster.kubeconfig) if cluster.kubeconfig else None,
-            context=cluster.context,
-            client_configuration=settings,
-            persist_config=False,
-        )
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
-        raise BadKubeconfig(
-            f"no usable kubeconfig for cluster {cluster.name}: {error}",
-            "name one with --kubeconfig or KUBECONFIG, a context with --context (kubectl config get-contexts)",
-        ) from error
-    return client.ApiClient(settings)
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable(f"not JSON ({error}): {body[:100]!r}") from None
+    if not isinstance(decoded, dict):
+        raise Undecodable(f"not a JSON object: {body[:100]!r}")
+    return decoded
+
+
+def _fail(status: Mapping[str, Any], after: float) -> NoReturn:
+    """Raise what a metav1.Status says, whether it came as the answer or inside a watch."""
+    code, reason = status.get("code"), status.get("reason")
+    message = str(status.get("message") or status)[:500]
+    details = status.get("details")
+    details = details if isinstance(details, dict) else {}
+    if code == 410 or reason in {"Expired", "Gone"}:
+        raise Expired(message)
+    causes = details.get("causes")
+    if any(isinstance(each, dict) and each.get("reason") == "ResourceVersionTooLarge" for each in causes or ()):
+        raise ServerBehind(message)
+    if code in {429, 503}:
+        wait = after or details.get("retryAfterSeconds")
+        raise ServerBusy(f"HTTP {code}: {message}", min(float(wait), 300.0) if isinstance(wait, int | float) else 0.0)
+    raise ServerError(f"HTTP {code}: {message}")
+
+
+def _rule(resource: Resource) -> str:
+    plural, _, group = resource.frontier.partition(".")
+    return (
+        f'grant it with a ClusterRole: apiGroups ["{group}"], resources ["{plural}"], verbs ["get", "list", "watch"] '
+        "(compose/rbac.yaml has the whole role)"
+    )
+
+
+def _socket(address: Any) -> socket.socket:
+    """A socket whose dead peer is noticed within half a minute, where the platform can."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made

@@ -1,132 +1,214 @@
-"""The watcher: clusters' objects into the journal, as commits of what was seen together."""
+"""The watcher: clusters' objects into the journal, one epoch of each cluster at a time."""
 
 import asyncio
 import logging
-import re
+import os
+import socket
 import uuid
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
-from kubernetes import config as kube_config
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import NamedTuple
 
 from streams.core.collector import RESOURCES, Collector
-from streams.core.errors import FacetsError
-from streams.core.reflector import Reflector, ReflectorEvent
-from streams.core.rfc3339 import write
-from streams.edges.apiserver import ApiServer, BadKubeconfig, ClusterConfig
-from streams.edges.journal import JournalReader, Publisher, claim
-from streams.edges.topics import ensure
+from streams.core.records import JOURNAL
+from streams.edges.apiserver import TRANSIENT, ApiServer, Expired, ServerBehind, ServerBusy, Undecodable
+from streams.edges.clusters import ClusterConfig, cluster_configs
+from streams.edges.journal import EpochGuard, JournalReader, Publisher, Superseded, claim_epoch
+from streams.edges.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
+from streams.edges.listwatch import Backoff
+from streams.edges.session import Progress, Session, now
+from streams.edges.topics import config, ensure
+from streams.topology.topics import JOURNAL_RETENTION_SECONDS
+
+__all__ = ["ClusterConfig", "Progress", "WatchOptions", "cluster_configs", "run_watchers"]
 
 log = logging.getLogger("facets.watch")
-_kube: Any = kube_config
 
-HEARTBEAT_SECONDS = 1.0
-STALE_AFTER_SECONDS = 60.0
-_QUEUE = 10_000
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+SNAPSHOTS_PER_RETENTION = 5
+"""At least four are promised; one more leaves room for one that comes late."""
 
 
-def cluster_configs(
-    *, kubeconfig: Path | None, context: str | None, clusters: Sequence[str], cluster_domain: str, every_context: bool
-) -> list[ClusterConfig]:
-    """The clusters that the options name. Raises FacetsError for a name that no row could carry."""
-    named = [each.partition("=")[::2] for each in clusters]
-    if not named and (every_context or context is None):
-        try:
-            contexts, current = _kube.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
-        except (kube_config.ConfigException, OSError) as error:
-            raise BadKubeconfig(f"no usable kubeconfig: {error}", "name one with --kubeconfig or KUBECONFIG") from error
-        chosen = contexts if every_context else [current]
-        named = [(re.sub(r"[^A-Za-z0-9._-]+", "-", each["name"]).strip("-._"), each["name"]) for each in chosen]
-    elif not named and context is not None:
-        named = [(re.sub(r"[^A-Za-z0-9._-]+", "-", context).strip("-._"), context)]
-    for name, _ in named:
-        if not _NAME.fullmatch(name):
-            raise FacetsError(f"{name!r} is not a cluster's name", "use letters, digits, '.', '_' and '-'", 64)
-    return [ClusterConfig(name, kubeconfig, found or context, cluster_domain) for name, found in named]
+class WatchOptions(NamedTuple):
+    """How to watch; times are in seconds. `accept_older_list` takes what an API server lists although the journal has
+    newer: it was restored from a backup."""
+
+    stale_after: float = 60.0
+    accept_older_list: bool = False
+    lease: bool = False
+    lease_namespace: str = "default"
+    lease_duration: int = DURATION_SECONDS
+    lease_renew: float = RENEW_SECONDS
 
 
 async def run_watchers(
-    configs: Sequence[ClusterConfig], bootstrap: str, *, stop: asyncio.Event, accept_older_list: bool = False
+    configs: Sequence[ClusterConfig],
+    bootstrap: str,
+    *,
+    stop: asyncio.Event,
+    options: WatchOptions | None = None,
+    on_progress: Progress | None = None,
+    accept_older_list: bool = False,
 ) -> None:
-    """Watch the clusters until `stop`; the first failure ends all. Raises FacetsError."""
+    """Watch the clusters until `stop`. `accept_older_list` is short for the option of that name.
+
+    A cluster that another watcher has taken over ends alone, and the others go on; every other failure ends all.
+    Raises FacetsError.
+    """
+    chosen = options or WatchOptions(accept_older_list=accept_older_list)
     partitions = await asyncio.to_thread(ensure, bootstrap)
-    stopping = asyncio.create_task(stop.wait())
-    tasks = [asyncio.create_task(_watch(each, bootstrap, partitions, accept_older_list, stop)) for each in configs]
+    retention = _seconds((await asyncio.to_thread(config, bootstrap, JOURNAL)).get("retention.ms", ""))
+    watchers = [
+        _ClusterWatcher(each, bootstrap, partitions, retention / SNAPSHOTS_PER_RETENTION, chosen, on_progress)
+        for each in configs
+    ]
+    tasks = {asyncio.create_task(each.run(stop)): each for each in watchers}
+    superseded: Superseded | None = None
     try:
-        await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                await task
-        await asyncio.gather(*tasks)
+        running = set(tasks)
+        while running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                try:
+                    await task
+                except Superseded as error:
+                    superseded = error
+                    if running:
+                        log.error("%s; the other clusters go on (%s)", error, error.remedy)
     finally:
         for task in tasks:
             task.cancel()
-        stopping.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if superseded is not None:
+        raise superseded
 
 
-async def _watch(
-    cluster: ClusterConfig, bootstrap: str, partitions: int, accept_older_list: bool, stop: asyncio.Event
-) -> None:
-    publisher = await asyncio.to_thread(Publisher, bootstrap, cluster.name)
-    reader = await asyncio.to_thread(JournalReader, bootstrap, partitions)
-    collector = Collector(
-        cluster.name, epoch=1, writer=uuid.uuid4().hex, seq=0, partitions=partitions,
-        cluster_domain=cluster.cluster_domain,
-    )  # fmt: skip
-    queue: asyncio.Queue[tuple[str, ReflectorEvent]] = asyncio.Queue(_QUEUE)
-    reached = datetime.now(UTC)
+class _ClusterWatcher:
+    """One cluster: reach it, stand by for the lease if there is one, open an epoch, and again when that is lost."""
 
-    def contact(good: bool) -> None:
-        nonlocal reached
-        if good:
-            reached = datetime.now(UTC)
+    def __init__(
+        self,
+        cluster: ClusterConfig,
+        bootstrap: str,
+        partitions: int,
+        snapshot_every: float,
+        options: WatchOptions,
+        on_progress: Progress | None,
+    ) -> None:
+        self._cluster = cluster
+        self._bootstrap = bootstrap
+        self._partitions = partitions
+        self._snapshot_every = snapshot_every
+        self._options = options
+        self._on_progress = on_progress
+        self._writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._epoch = 0
 
-    async def sink(kind: str, event: ReflectorEvent) -> None:
-        await queue.put((kind, event))
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`. Raises FacetsError."""
+        stopping = asyncio.create_task(stop.wait())
+        working = asyncio.create_task(self._work(stop))
+        try:
+            # A session ends by itself at `stop`, all that comes before it is simply broken off.
+            await asyncio.wait([stopping, working], return_when=asyncio.FIRST_COMPLETED)
+            if not working.done() and not self._epoch:
+                working.cancel()
+            await asyncio.gather(working, return_exceptions=False)
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+        finally:
+            stopping.cancel()
+            working.cancel()
+            await asyncio.gather(stopping, working, return_exceptions=True)
 
-    try:
-        async with ApiServer(cluster) as server:
-            standing = await asyncio.to_thread(reader.standing, cluster.name)
-            await claim(publisher, reader, collector, _now())
-            frontier = {} if accept_older_list else standing.frontier
-            follows = [
-                asyncio.create_task(
-                    server.follow(each, Reflector(at_least=frontier.get(each.frontier, "")), sink, contact)
+    async def _work(self, stop: asyncio.Event) -> None:
+        options = self._options
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(ApiServer(self._cluster))
+            totals = await self._reach(server)
+            publisher = await asyncio.to_thread(Publisher, self._bootstrap, self._cluster.name)
+            stack.push_async_callback(publisher.close)
+            reader = await asyncio.to_thread(JournalReader, self._bootstrap)
+            stack.push_async_callback(reader.close)
+            lease = None
+            if options.lease:
+                lease = Lease(
+                    server,
+                    self._cluster.name,
+                    self._writer,
+                    namespace=options.lease_namespace,
+                    duration=options.lease_duration,
+                    renew=options.lease_renew,
                 )
-                for each in RESOURCES
-            ]
+                stack.push_async_callback(lease.release)
+            while not stop.is_set():
+                if lease is not None:
+                    await lease.acquire()
+                try:
+                    await self._session(server, publisher, reader, lease, totals, stop)
+                except LeaseLost as error:
+                    log.warning("cluster %s: %s; standing by", self._cluster.name, error)
+                except Superseded as error:
+                    # With the lease still held it is no takeover but a watcher that has no part in the lease.
+                    if lease is None or lease.held:
+                        raise
+                    log.warning("%s; standing by", error)
+                finally:
+                    self._epoch = 0
+
+    async def _session(
+        self,
+        server: ApiServer,
+        publisher: Publisher,
+        reader: JournalReader,
+        lease: Lease | None,
+        totals: Mapping[str, int | None],
+        stop: asyncio.Event,
+    ) -> None:
+        options = self._options
+        collector = Collector(
+            self._cluster.name,
+            epoch=0,
+            writer=self._writer,
+            seq=0,
+            partitions=self._partitions,
+            cluster_domain=self._cluster.cluster_domain,
+        )
+        claim = await claim_epoch(publisher, reader, collector, now)
+        self._epoch = collector.epoch
+        session = Session(
+            server,
+            publisher,
+            collector,
+            EpochGuard(publisher, reader, collector, claim),
+            lease=lease,
+            at_least={} if options.accept_older_list else claim.before.frontier,
+            stale_after=options.stale_after,
+            snapshot_every=self._snapshot_every,
+            totals=totals,
+            on_progress=self._on_progress,
+        )
+        await session.run(stop)
+
+    async def _reach(self, server: ApiServer) -> dict[str, int | None]:
+        """Show that everything may be listed and watched before an epoch is opened: a watcher that can't do its work
+        must not put an end to one that can. How many objects there are, by resource."""
+        backoff = Backoff()
+        while True:
             try:
-                while not stop.is_set():
-                    await _commit(collector, queue, publisher)
-                    for task in follows:
-                        if task.done():
-                            await task
-                    silent = (datetime.now(UTC) - reached).total_seconds()
-                    collector.stale_since = write(reached) if silent > max(STALE_AFTER_SECONDS, 300) else ""
-            finally:
-                for task in follows:
-                    task.cancel()
-                await asyncio.gather(*follows, return_exceptions=True)
-    finally:
-        await publisher.close()
-        await asyncio.to_thread(reader.close)
+                return {each.frontier: await server.preflight(each) for each in RESOURCES}
+            except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
+                wait = max(backoff.next(), error.after if isinstance(error, ServerBusy) else 0)
+                log.warning(
+                    "cluster %s can't be reached (%s: %s); trying again in %.1f s",
+                    self._cluster.name,
+                    type(error).__name__,
+                    error or "no answer in time",
+                    wait,
+                )
+                await asyncio.sleep(wait)
 
 
-async def _commit(collector: Collector, queue: asyncio.Queue[tuple[str, ReflectorEvent]], publisher: Publisher) -> None:
-    """One round: what has come (waiting a heartbeat's time for the first), written as commits."""
-    try:
-        kind, event = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
-    except TimeoutError:
-        await publisher.publish([*collector.flush(_now()), *collector.heartbeat(_now())])
-        return
-    collector.ingest(kind, event)
-    while not queue.empty() and collector.pending < 5000:
-        collector.ingest(*queue.get_nowait())
-    await publisher.publish(collector.flush(_now()))
-
-
-def _now() -> str:
-    return write(datetime.now(UTC))
+def _seconds(milliseconds: str) -> float:
+    """A retention.ms in seconds; -1 (for ever) and what is no number are taken for the default."""
+    return int(milliseconds) / 1000 if milliseconds.isdecimal() else JOURNAL_RETENTION_SECONDS

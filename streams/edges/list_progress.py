@@ -1,0 +1,43 @@
+"""The first lists of clusters as bars on a terminal."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+
+class ListProgress:
+    """A bar for each resource of each cluster, on stderr, gone when all are listed. Later lists show none."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=console or Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._open: set[tuple[str, str]] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, cluster: str, resource: str, listed: int, total: int | None, done: bool) -> None:
+        """So many objects of the resource are listed."""
+        key = (cluster, resource)
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(f"listing {cluster} {resource}", total=total)
+            self._open.add(key)
+            self._bars.start()
+        self._bars.update(self._tasks[key], completed=listed, total=listed if done else max(total or 0, listed) or None)
+        if done:
+            self._open.discard(key)
+            if not self._open:
+                self._bars.stop()

@@ -1,0 +1,94 @@
+"""Which clusters the options name, and how each is reached."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from streams.core.errors import FacetsError
+from streams.edges.clusters import BadKubeconfig, ClusterConfig, cluster_configs, load_access, slug
+
+
+def kubeconfig(tmp_path: Path, contexts: tuple[str, ...] = ("east", "west"), **cluster: Any) -> Path:
+    path = tmp_path / "config"
+    content = {
+        "current-context": contexts[0],
+        "contexts": [{"name": each, "context": {"cluster": "c", "user": "u"}} for each in contexts],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1", **cluster}}],
+        "users": [{"name": "u", "user": {"token": "secret"}}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_the_current_context_names_the_cluster(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path)
+    assert cluster_configs(kubeconfig=path) == [ClusterConfig("east", path, "east")]
+    assert cluster_configs(kubeconfig=path, context="west") == [ClusterConfig("west", path, "west")]
+    assert [each.name for each in cluster_configs(kubeconfig=path, every_context=True)] == ["east", "west"]
+
+
+def test_clusters_by_name(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path)
+    named = cluster_configs(kubeconfig=path, clusters=["a=east", "b=west"], cluster_domain="corp")
+    assert named == [ClusterConfig("a", path, "east", "corp"), ClusterConfig("b", path, "west", "corp")]
+    assert cluster_configs(kubeconfig=path, context="west", clusters=["a"]) == [ClusterConfig("a", path, "west")]
+    # A context may have an equals sign.
+    assert cluster_configs(clusters=["a=x=y"])[0].context == "x=y"
+
+
+@pytest.mark.parametrize("clusters", [["a b"], [""], ["-a"], ["a-"], ["a/b=c"], ["a=x", "a=y"], ["a", "b"]])
+def test_names_that_no_row_could_carry(clusters: list[str]) -> None:
+    with pytest.raises(FacetsError) as raised:
+        cluster_configs(clusters=clusters)
+    assert raised.value.exit_code == 64
+    assert raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("context", "name"),
+    [
+        ("east", "east"),
+        ("kubernetes-admin@kubernetes", "kubernetes-admin-kubernetes"),
+        ("arn:aws:eks:eu-1:12:cluster/shop", "arn-aws-eks-eu-1-12-cluster-shop"),
+        ("gke_p_z_c", "gke_p_z_c"),
+        ("/x/", "x"),
+    ],
+)
+def test_a_name_from_a_context(context: str, name: str) -> None:
+    assert slug(context) == name
+
+
+def test_in_a_pod_without_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    assert cluster_configs() == [ClusterConfig("in-cluster")]
+    assert cluster_configs(clusters=["east"]) == [ClusterConfig("east")]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "a: b", "clusters: 7", "contexts: [7]\ncurrent-context: x"])
+def test_a_broken_kubeconfig_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(content)
+    with pytest.raises(BadKubeconfig) as raised:
+        cluster_configs(kubeconfig=path)
+    assert "--kubeconfig" in raised.value.remedy
+    with pytest.raises(BadKubeconfig, match="cluster east"):
+        load_access(ClusterConfig("east", path, "x"))
+
+
+def test_a_kubeconfig_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadKubeconfig):
+        cluster_configs(kubeconfig=tmp_path / "none")
+    with pytest.raises(BadKubeconfig, match="nowhere"):
+        load_access(ClusterConfig("east", kubeconfig(tmp_path), "nowhere"))
+
+
+def test_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    access = load_access(ClusterConfig("east", kubeconfig(tmp_path)))
+    assert (access.host, access.proxy, access.authorization()) == ("http://127.0.0.1:1", None, "Bearer secret")
+    access = load_access(ClusterConfig("east", kubeconfig(tmp_path, **{"proxy-url": "http://other:2"})))
+    assert access.proxy == "http://other:2"

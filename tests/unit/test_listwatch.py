@@ -1,0 +1,396 @@
+"""List and watch against a server that answers by script: every way in which an API server can fail."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from streams.core.collector import ENDPOINT_SLICES, SERVICES, Resource
+from streams.core.reflector import INITIAL_EVENTS_END, Reflector, ReflectorEvent
+from streams.edges.apiserver import ApiServer, ClusterUnusable, LineSplitter, Undecodable
+from streams.edges.clusters import ClusterConfig
+from streams.edges.listwatch import Backoff, ListWatch
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def item(name: str, version: int) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "shop", "uid": f"u-{name}", "resourceVersion": str(version)}}
+
+
+def line(kind: str, body: Any) -> bytes:
+    return orjson.dumps({"type": kind, "object": body}) + b"\n"
+
+
+def bookmark(version: int, end: bool = False) -> bytes:
+    meta: dict[str, Any] = {"resourceVersion": str(version)}
+    if end:
+        meta["annotations"] = {INITIAL_EVENTS_END: "true"}
+    return line("BOOKMARK", {"metadata": meta})
+
+
+def status(code: int, message: str = "no", **more: Any) -> dict[str, Any]:
+    return {"kind": "Status", "status": "Failure", "code": code, "message": message, **more}
+
+
+def page(*items: Any, version: int, more: str = "") -> Answer:
+    body = {"kind": "List", "metadata": {"resourceVersion": str(version), "continue": more}, "items": list(items)}
+    return answer(200, body)
+
+
+def answer(code: int, body: Any, **headers: str) -> Answer:
+    async def give(_: web.Request) -> web.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=code, body=orjson.dumps(body), content_type="application/json", headers=named)
+
+    return give
+
+
+def stream(*chunks: bytes, hang: bool = False, cut: bool = False) -> Answer:
+    async def give(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for chunk in chunks:
+            await response.write(chunk)
+            await asyncio.sleep(0)
+        if hang:
+            await asyncio.Event().wait()
+        if cut and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    return give
+
+
+class Script:
+    """Gives its answers one after the other, then hangs; keeps what it was asked."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self._answers = list(answers)
+        self.asked: list[dict[str, str]] = []
+        self.exhausted = asyncio.Event()
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(dict(request.query))
+        if self._answers:
+            return await self._answers.pop(0)(request)
+        self.exhausted.set()
+        return await stream(hang=True)(request)
+
+    def short(self) -> list[tuple[str, str]]:
+        kinds = {"sendInitialEvents": "streaming list", "watch": "watch"}
+        return [
+            (next((name for key, name in kinds.items() if key in each), "list"), each.get("resourceVersion", ""))
+            for each in self.asked
+        ]
+
+
+class Taken:
+    """A sink that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[ReflectorEvent] = []
+        self.reasons: list[str] = []
+        self.troubled = asyncio.Semaphore(0)
+
+    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        self.events += events
+
+    def connected(self, resource: Resource, open_now: bool) -> None:
+        pass
+
+    def trouble(self, resource: Resource, reason: str) -> None:
+        self.reasons.append(reason)
+        self.troubled.release()
+
+    @property
+    def short(self) -> list[str]:
+        return [
+            each.kind.value if each.item is None else f"{each.kind.value} {each.item['metadata']['name']}"
+            for each in self.events
+        ]
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, script: Script) -> AsyncIterator[ApiServer]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", script.serve)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(
+        orjson.dumps(
+            {
+                "current-context": "test",
+                "clusters": [
+                    {"name": "test", "cluster": {"server": f"http://127.0.0.1:{runner.addresses[0][1]}"}},
+                ],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+                "users": [{"name": "test", "user": {"token": "secret"}}],
+            }
+        )
+    )
+    try:
+        async with ApiServer(ClusterConfig("east", kubeconfig)) as server:
+            yield server
+    finally:
+        await runner.cleanup()
+
+
+async def run(
+    tmp_path: Path, *answers: Answer, resource: Resource = SERVICES, reflector: Reflector | None = None
+) -> tuple[Taken, Script]:
+    """Follow until the script has no more answers."""
+    script, taken = Script(*answers), Taken()
+    async with serving(tmp_path, script) as server, asyncio.timeout(30):
+        chosen = reflector or Reflector(streaming=False)
+        follow = asyncio.create_task(ListWatch(server, resource, chosen, taken, Backoff(first=0)).run())
+        done = asyncio.create_task(script.exhausted.wait())
+        await asyncio.wait([follow, done], return_when=asyncio.FIRST_COMPLETED)
+        done.cancel()
+        if follow.done():
+            await follow
+        follow.cancel()
+        await asyncio.gather(follow, return_exceptions=True)
+    return taken, script
+
+
+LISTED = page(item("cart", 5), version=10)
+
+
+async def test_pages_then_a_watch_from_there(tmp_path: Path) -> None:
+    taken, script = await run(
+        tmp_path,
+        page(item("a", 1), version=10, more="next"),
+        page(item("b", 2), version=10),
+        stream(line("MODIFIED", item("a", 11)) + line("DELETED", item("b", 12)), bookmark(20)),
+    )
+    assert taken.short == ["Init", "InitApply a", "InitApply b", "InitDone", "Apply a", "Delete b", "Bookmark"]
+    assert script.short() == [("list", ""), ("list", ""), ("watch", "10"), ("watch", "20")]
+    assert script.asked[1]["continue"] == "next"
+
+
+async def test_a_streaming_list_goes_on_as_a_watch(tmp_path: Path) -> None:
+    taken, script = await run(
+        tmp_path,
+        stream(line("ADDED", item("a", 1)), bookmark(10, end=True), line("ADDED", item("b", 11))),
+        reflector=Reflector(),
+    )
+    assert taken.short == ["Init", "InitApply a", "InitDone", "Apply b"]
+    assert script.short() == [("streaming list", ""), ("watch", "11")]
+
+
+@pytest.mark.parametrize("code", [400, 422])
+async def test_without_streaming_lists_it_goes_by_pages(tmp_path: Path, code: int) -> None:
+    taken, script = await run(tmp_path, answer(code, status(code)), LISTED, reflector=Reflector())
+    assert script.short() == [("streaming list", ""), ("list", ""), ("watch", "10")]
+    assert taken.reasons == []
+
+
+async def test_a_streaming_list_whose_end_is_never_marked(tmp_path: Path) -> None:
+    """A server that knows nothing of streaming lists takes the request for an ordinary watch."""
+    taken, script = await run(tmp_path, stream(line("ADDED", item("cart", 5))), LISTED, reflector=Reflector())
+    assert script.short() == [("streaming list", ""), ("list", ""), ("watch", "10")]
+    assert taken.short == ["Init", "InitApply cart", "Init", "InitApply cart", "InitDone"]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [answer(410, status(410, reason="Expired")), stream(line("ERROR", status(410, reason="Expired")))],
+    ids=["as the answer", "in the stream"],
+)
+async def test_gone_means_listing_again(tmp_path: Path, gone: Answer) -> None:
+    taken, script = await run(tmp_path, LISTED, gone, page(version=30))
+    assert script.short() == [("list", ""), ("watch", "10"), ("list", ""), ("watch", "30")]
+    assert taken.short == ["Init", "InitApply cart", "InitDone", "Init", "InitDone"]
+    assert taken.reasons == ["expired"]
+
+
+async def test_an_expired_continue_token_begins_the_list_anew(tmp_path: Path) -> None:
+    taken, _ = await run(
+        tmp_path, page(item("a", 1), version=10, more="next"), answer(410, status(410)), page(item("b", 12), version=12)
+    )
+    assert taken.short == ["Init", "InitApply a", "Init", "InitApply b", "InitDone"]
+
+
+async def test_events_before_an_error_in_the_same_chunk_count(tmp_path: Path) -> None:
+    taken, script = await run(
+        tmp_path, LISTED, stream(line("MODIFIED", item("cart", 11)) + line("ERROR", status(500))), stream(hang=False)
+    )
+    assert taken.short[-1] == "Apply cart"
+    assert script.short()[2] == ("watch", "11")
+
+
+async def test_retry_after_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr("streams.edges.listwatch.asyncio.sleep", sleep)
+    _, script = await run(
+        tmp_path,
+        answer(429, status(429), Retry_After="7"),
+        answer(503, status(503, details={"retryAfterSeconds": 3})),
+        answer(429, status(429), Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
+        LISTED,
+    )
+    assert [wait for wait in waits if wait > 1] == [7, 3]
+    assert script.short()[-1] == ("watch", "10")
+
+
+async def test_a_page_is_asked_for_again_not_the_list(tmp_path: Path) -> None:
+    taken, script = await run(
+        tmp_path, page(item("a", 1), version=10, more="next"), answer(503, status(503)), page(version=10)
+    )
+    assert [each.get("continue") for each in script.asked[:3]] == [None, "next", "next"]
+    assert taken.short == ["Init", "InitApply a", "InitDone"]
+
+
+async def test_chunks_are_cut_anywhere(tmp_path: Path) -> None:
+    whole = line("MODIFIED", item("cart", 11)) + line("MODIFIED", item("cart", 12)) + b"\n" + bookmark(20)
+    taken, _ = await run(tmp_path, LISTED, stream(*(whole[i : i + 7] for i in range(0, len(whole), 7))))
+    assert taken.short[3:] == ["Apply cart", "Apply cart", "Bookmark"]
+
+
+async def test_a_connection_that_breaks_is_taken_up_where_it_was(tmp_path: Path) -> None:
+    taken, script = await run(tmp_path, LISTED, stream(line("MODIFIED", item("cart", 11)), b'{"type":"MOD', cut=True))
+    assert script.short()[-1] == ("watch", "11")
+    assert "unreachable" in taken.reasons
+
+
+async def test_a_garbage_line_that_keeps_coming_is_gone_round_by_a_list(tmp_path: Path) -> None:
+    garbage = stream(b"<html>\n")
+    taken, script = await run(tmp_path, LISTED, garbage, garbage, garbage, page(version=40))
+    assert script.short() == [("list", ""), *[("watch", "10")] * 3, ("list", ""), ("watch", "40")]
+    assert taken.reasons == ["undecodable"] * 3
+
+
+@pytest.mark.parametrize("garbage", [b"[]\n", b"7\n", b'{"type":"ADDED","object":null}\n', b'{"object":{}}\n'])
+async def test_what_is_no_event_does_not_end_it(tmp_path: Path, garbage: bytes) -> None:
+    taken, _ = await run(tmp_path, LISTED, stream(garbage), stream(line("MODIFIED", item("cart", 50))))
+    assert taken.short[-1] == "Apply cart"
+
+
+async def test_a_list_that_is_no_list_is_asked_for_again(tmp_path: Path) -> None:
+    taken, _ = await run(tmp_path, answer(200, [1]), answer(200, "x"), LISTED)
+    assert taken.short == ["Init", "InitApply cart", "InitDone"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(403, ["list services", "context current", "not yours"]), (401, ["HTTP 401"])]
+)
+async def test_the_first_list_forbidden_ends_it(tmp_path: Path, code: int, words: list[str]) -> None:
+    # A 401 is tried once more with fresh credentials.
+    refusal = answer(code, status(code, "not yours"))
+    with pytest.raises(ClusterUnusable) as raised:
+        await run(tmp_path, refusal, refusal)
+    assert all(word in str(raised.value) for word in ["cluster east", *words])
+    assert raised.value.remedy
+    assert "secret" not in str(raised.value) + raised.value.remedy
+
+
+async def test_forbidden_names_the_rule_to_grant(tmp_path: Path) -> None:
+    with pytest.raises(ClusterUnusable) as raised:
+        await run(tmp_path, answer(403, status(403)), resource=ENDPOINT_SLICES)
+    assert 'apiGroups ["discovery.k8s.io"], resources ["endpointslices"]' in raised.value.remedy
+
+
+async def test_forbidden_for_a_while_later_is_waited_out(tmp_path: Path) -> None:
+    taken, script = await run(tmp_path, LISTED, answer(403, status(403)), stream(line("MODIFIED", item("cart", 11))))
+    assert taken.reasons[0] == "forbidden"
+    assert taken.short[-1] == "Apply cart"
+    assert script.short()[2] == ("watch", "10")
+
+
+async def test_an_expired_token_is_renewed_from_the_kubeconfig(tmp_path: Path) -> None:
+    _, script = await run(tmp_path, answer(401, status(401)), LISTED)
+    assert script.short() == [("list", ""), ("list", ""), ("watch", "10")]
+
+
+async def test_a_resource_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ClusterUnusable, match=r"no endpointslices\.discovery\.k8s\.io"):
+        await run(tmp_path, answer(404, status(404)), resource=ENDPOINT_SLICES)
+
+
+async def test_a_server_that_stays_behind_the_journal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    too_large = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
+    taken, script = await run(
+        tmp_path,
+        page(item("cart", 5), version=60),
+        page(item("cart", 5), version=100),
+        answer(504, status(504, "Too large resource version", details=too_large)),
+        page(version=101),
+        reflector=Reflector(at_least="90", streaming=False),
+    )
+    assert taken.short[-3:] == ["InitDone", "Init", "InitDone"]
+    assert taken.reasons == ["behind", "behind"]
+    assert "lists resourceVersion 60, but 90 was already seen" in caplog.text
+    assert "--accept-older-list" in caplog.text
+    assert script.short()[-2:] == [("list", ""), ("watch", "101")]
+
+
+async def test_bookmarks_that_stay_behind_make_it_list(tmp_path: Path) -> None:
+    taken, script = await run(tmp_path, LISTED, stream(bookmark(3) * 3))
+    assert taken.reasons == ["behind"]
+    assert script.short() == [("list", ""), ("watch", "10"), ("list", "")]
+
+
+async def test_an_unknown_event_is_passed_over(tmp_path: Path) -> None:
+    taken, script = await run(tmp_path, LISTED, stream(line("RENAMED", item("x", 9)) + line("ADDED", item("b", 11))))
+    assert taken.short[-1] == "Apply b"
+    assert taken.reasons == ["unknown-event"]
+    assert script.short() == [("list", ""), ("watch", "10"), ("watch", "11")]
+
+
+async def test_preflight_counts_and_checks_both_verbs(tmp_path: Path) -> None:
+    body = {"metadata": {"resourceVersion": "9", "remainingItemCount": 41}, "items": [item("a", 1)]}
+    script = Script(answer(200, body), stream(), answer(200, body), answer(403, status(403)))
+    async with serving(tmp_path, script) as server:
+        assert await server.preflight(SERVICES) == 42
+        with pytest.raises(ClusterUnusable, match="watch services"):
+            await server.preflight(SERVICES)
+
+
+async def test_nobody_there_is_tried_again(tmp_path: Path) -> None:
+    script = Script()
+    async with serving(tmp_path, script) as server:
+        pass
+    async with ApiServer(server.cluster) as gone:
+        assert not await gone.reachable()
+        taken = Taken()
+        follow = asyncio.create_task(ListWatch(gone, SERVICES, Reflector(), taken, Backoff(first=0)).run())
+        for _ in range(3):
+            await taken.troubled.acquire()
+        follow.cancel()
+        await asyncio.gather(follow, return_exceptions=True)
+    assert set(taken.reasons) == {"unreachable"}
+
+
+def test_waits_double_up_to_a_bound_and_begin_anew() -> None:
+    backoff = Backoff(first=1, most=5, chance=lambda: 1.0)
+    assert [backoff.next() for _ in range(5)] == [1, 2, 4, 5, 5]
+    backoff.reset()
+    assert backoff.next() == 1
+
+
+def test_waits_are_spread_over_the_whole_span() -> None:
+    backoff = Backoff(first=1, most=8, chance=iter([0.0, 0.25, 0.5, 0.999]).__next__)
+    assert [backoff.next() for _ in range(4)] == [0.0, 0.5, 2.0, pytest.approx(7.992)]
+
+
+def test_a_line_is_bounded() -> None:
+    lines = LineSplitter(10)
+    assert lines.feed(b"12345") == []
+    assert lines.feed(b"67890\nabc") == [b"1234567890"]
+    with pytest.raises(Undecodable, match="more than 10 bytes"):
+        lines.feed(b"defghijkl")
