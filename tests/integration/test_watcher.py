@@ -1,0 +1,273 @@
+"""The watcher on a real Kafka: who may write, and that the journal folds to what the clusters ended as."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from streams.core.audit import AuditFold
+from streams.core.collector import Collector, JournalRecord
+from streams.core.fold import PartitionFold
+from streams.core.records import JOURNAL, SEAL_PREFIX, TABLES, Commit, decode_row
+from streams.edges.clusters import cluster_configs
+from streams.edges.demo_server import DemoServer, final_objects, recordings
+from streams.edges.journal import (
+    EpochGuard,
+    JournalReader,
+    JournalWriteFailed,
+    Publisher,
+    Superseded,
+    claim_epoch,
+    discover_epoch,
+    home,
+)
+from streams.edges.session import now
+from streams.edges.watcher import run_watchers
+from tests.integration.journal import PARTITIONS, clean_topics, read_topic
+
+Rows = dict[str, dict[str, Any]]
+
+
+@pytest.fixture
+def journal(bootstrap_servers: str) -> str:
+    clean_topics(bootstrap_servers)
+    return bootstrap_servers
+
+
+def collector(writer: str, cluster: str = "east") -> Collector:
+    return Collector(cluster, epoch=0, writer=writer, seq=0, partitions=PARTITIONS)
+
+
+def commits(bootstrap: str) -> list[tuple[int, int, dict[str, Any]]]:
+    return [
+        (each.partition, each.offset, orjson.loads(each.value))
+        for each in read_topic(bootstrap, JOURNAL)
+        if each.value.startswith(b"{")
+    ]
+
+
+def bare(table: str, value: bytes) -> dict[str, Any]:
+    """What a row says, without where in which journal it came to be."""
+    row = decode_row(table, value)
+    return {
+        key: each for key, each in row.items() if key not in {"version", "previous", "asOf", "cause", "change"}
+    }  # fmt: skip
+
+
+def folded(bootstrap: str) -> Rows:
+    """The tables that follow from the journal."""
+    rows: Rows = {table: {} for table in TABLES}
+    folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
+    for record in read_topic(bootstrap, JOURNAL):
+        for each in folds[record.partition].step(record.offset, record.value):
+            assert each.table != "deadletter"
+            if not each.key.startswith(b"~") and each.value:
+                rows[each.table][each.key.decode()] = bare(each.table, each.value)
+    return {table: {key: row for key, row in held.items() if row["state"] != "deleted"} for table, held in rows.items()}
+
+
+def expected() -> Rows:
+    """The same from what the recorded clusters ended as, by the offline fold."""
+    rows: Rows = {table: {} for table in TABLES}
+    for path in recordings():
+        fold = AuditFold(path.name.partition(".")[0])
+        for each in fold.take(final_objects(path)):
+            if each.table in rows and not each.key.startswith(b"~") and each.value:
+                rows[each.table][each.key.decode()] = bare(each.table, each.value)
+    return rows
+
+
+def in_step(bootstrap: str, versions: dict[str, dict[str, str]]) -> bool:
+    """Whether every partition's last commit of each cluster has reached these versions."""
+    last: dict[tuple[int, str], dict[str, str]] = {}
+    for partition, _, commit in commits(bootstrap):
+        last[partition, commit["cluster"]] = commit["frontier"]
+    return len(last) == PARTITIONS * len(versions) and all(
+        int(frontier.get(resource, "0")) >= int(version)
+        for (_, cluster), frontier in last.items()
+        for resource, version in versions[cluster].items()
+    )
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Ask until it holds: nothing tells of what is in a topic but reading it."""
+    while not await asyncio.to_thread(holds):  # noqa: ASYNC110
+        await asyncio.sleep(0.2)
+
+
+async def listed(bootstrap: str, cluster: str) -> None:
+    """Return once the cluster's first snapshot is in the journal."""
+    while not (await discover_epoch(bootstrap, cluster)).frontier:  # noqa: ASYNC110
+        await asyncio.sleep(0.2)
+
+
+async def test_of_two_claims_at_once_each_epoch_goes_to_one(journal: str) -> None:
+    async def claims(name: str) -> list[int]:
+        mine = collector(name)
+        publisher = await asyncio.to_thread(Publisher, journal, "east")
+        reader = await asyncio.to_thread(JournalReader, journal)
+        try:
+            won = []
+            for _ in range(3):
+                await claim_epoch(publisher, reader, mine, now)
+                won.append(mine.epoch)
+            return won
+        finally:
+            await publisher.close()
+            await reader.close()
+
+    one, two = await asyncio.gather(claims("one"), claims("two"))
+    assert one == sorted(one)
+    assert two == sorted(two)
+    assert not {*one} & {*two}
+    # What the fold makes of it: in each partition, the writer that every one of them has accepted last.
+    folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
+    for record in read_topic(journal, JOURNAL):
+        folds[record.partition].step(record.offset, record.value)
+    seals = [fold.clusters["east"].seal for fold in folds]
+    assert {(seal.epoch, seal.writer) for seal in seals} == {
+        (max(one), "one") if max(one) > max(two) else (max(two), "two")
+    }
+
+
+async def test_where_a_cluster_stands(journal: str) -> None:
+    assert await discover_epoch(journal, "east") == (0, 0, {})
+    publisher = await asyncio.to_thread(Publisher, journal, "east")
+    mine, other = collector("one"), collector("other", "west")
+    mine.epoch, mine.seq, mine.synced, mine.frontier = 3, 40, True, {"services": "17"}
+    other.epoch = 9
+    await publisher.publish(mine.heartbeat(now()))
+    # Far more of another cluster's than the first look back finds, and garbage.
+    await publisher.publish([each for _ in range(300) for each in other.heartbeat(now())])
+    await publisher.publish([JournalRecord(each, b"\xff garbage", 0) for each in range(PARTITIONS)])
+    assert await discover_epoch(journal, "east") == (3, 41, {"services": "17"})
+    mine.epoch = 4
+    mine.synced = False
+    await publisher.publish(mine.begin(now()))
+    assert await discover_epoch(journal, "east") == (4, 42, {"services": "17"})
+    await publisher.close()
+
+
+async def test_a_cluster_that_the_journal_forgot_stands_as_its_seals_say(journal: str) -> None:
+    from kafka import KafkaProducer
+
+    seal = {
+        "cluster": "east", "offset": 7, "epoch": 12, "writer": "w", "seq": 90, "at": now(), "phase": "live",
+        "frontier": {"services": "17"}, "fold": 1,
+    }  # fmt: skip
+    producer = KafkaProducer(bootstrap_servers=journal)
+    partition = home("east", PARTITIONS)
+    producer.send("facets.frontend", b"{}", key=b"east/shop/cart", partition=partition)
+    producer.send("facets.frontend", orjson.dumps(seal), key=SEAL_PREFIX + b"east", partition=partition)
+    producer.flush()
+    producer.close()
+    assert await discover_epoch(journal, "east") == (12, 90, {"services": "17"})
+
+
+async def test_a_higher_epoch_is_noticed(journal: str) -> None:
+    publisher = await asyncio.to_thread(Publisher, journal, "east")
+    rival = await asyncio.to_thread(Publisher, journal, "east")
+    reader = await asyncio.to_thread(JournalReader, journal)
+    mine, other, west = collector("one"), collector("two"), collector("west", "west")
+    try:
+        guard = EpochGuard(publisher, reader, mine, await claim_epoch(publisher, reader, mine, now))
+        await guard.check()
+        for _ in range(3):
+            await publisher.publish(mine.heartbeat(now()))
+            await guard.check()
+            await rival.publish(west.heartbeat(now()))
+            await guard.check()
+        await asyncio.gather(publisher.publish(mine.heartbeat(now())), guard.check())
+        await guard.check()
+        await claim_epoch(rival, reader, other, now)
+        with pytest.raises(Superseded, match="watcher two has opened epoch 2"):
+            await guard.check()
+    finally:
+        await publisher.close()
+        await rival.close()
+        await reader.close()
+
+
+async def test_a_commit_that_cannot_be_written_is_an_error(journal: str) -> None:
+    publisher = await asyncio.to_thread(Publisher, journal, "east")
+    try:
+        with pytest.raises(JournalWriteFailed) as raised:
+            await publisher.publish([JournalRecord(0, b"x" * (18 * 1024 * 1024), 0)])
+        assert raised.value.remedy
+        assert await publisher.publish([JournalRecord(0, b"{}", 0), JournalRecord(0, b"{}", 0)]) == [0, 1]
+    finally:
+        await publisher.close()
+
+
+@pytest.mark.parametrize("speed", [math.inf, 40.0])
+async def test_the_journal_folds_to_what_the_clusters_ended_as(journal: str, speed: float) -> None:
+    async with DemoServer(speed=speed) as server, asyncio.timeout(120):
+        configs = cluster_configs(kubeconfig=server.kubeconfig, every_context=True)
+        versions = {path.name.partition(".")[0]: newest(final_objects(path)) for path in recordings()}
+        stop = asyncio.Event()
+        watching = asyncio.create_task(run_watchers(configs, journal, stop=stop))
+        await server.finished.wait()
+        await until(lambda: in_step(journal, versions))
+        stop.set()
+        await watching
+    wanted = expected()
+    assert all(wanted.values())
+    assert folded(journal) == wanted
+    for _, _, commit in commits(journal):
+        assert commit["epoch"] == 1
+
+
+def newest(listed: dict[str, Any]) -> dict[str, str]:
+    """The highest resourceVersion of each resource among these objects."""
+    names = {"Service": "services", "EndpointSlice": "endpointslices.discovery.k8s.io", "Endpoints": "endpoints"}
+    found: dict[str, int] = {}
+    for item in listed["items"]:
+        name = names[item["kind"]]
+        found[name] = max(found.get(name, 0), int(item["metadata"]["resourceVersion"]))
+    return {name: str(version) for name, version in found.items()}
+
+
+async def test_the_second_watcher_takes_over(journal: str) -> None:
+    async with DemoServer(speed=math.inf) as server, asyncio.timeout(60):
+        configs = cluster_configs(kubeconfig=server.kubeconfig, context="east")
+        stop = asyncio.Event()
+        first = asyncio.create_task(run_watchers(configs, journal, stop=stop))
+        await listed(journal, "east")
+        second = asyncio.create_task(run_watchers(configs, journal, stop=stop))
+        with pytest.raises(Superseded) as raised:
+            await first
+        assert raised.value.exit_code == 75
+        assert not second.done()
+        stop.set()
+        await second
+    assert {commit["epoch"] for _, _, commit in commits(journal)} == {1, 2}
+    assert {key for table in folded(journal).values() for key in table} <= {
+        key for table in expected().values() for key in table
+    }
+
+
+async def test_every_record_is_in_the_schema(journal: str) -> None:
+    import msgspec
+
+    async with DemoServer(speed=math.inf) as server, asyncio.timeout(60):
+        stop = asyncio.Event()
+        configs = cluster_configs(kubeconfig=server.kubeconfig, context="west", clusters=["renamed"])
+        watching = asyncio.create_task(run_watchers(configs, journal, stop=stop))
+        await listed(journal, "renamed")
+        stop.set()
+        await watching
+    records = list(read_topic(journal, JOURNAL))
+    assert {each.key for each in records} == {b"renamed"}
+    by_partition: dict[int, list[Commit]] = {}
+    for each in records:
+        by_partition.setdefault(each.partition, []).append(msgspec.json.decode(each.value, type=Commit))
+    assert len(by_partition) == PARTITIONS
+    for written in by_partition.values():
+        phases = [commit.phase for commit in written]
+        assert phases[0] == "begin"
+        assert "end" in phases
+        assert [commit.seq for commit in written] == sorted({commit.seq for commit in written})
+        assert [commit.at for commit in written] == sorted(commit.at for commit in written)
