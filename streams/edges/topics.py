@@ -41,7 +41,13 @@ class Finding(NamedTuple):
 def admin_client(bootstrap: str) -> Iterator[KafkaAdminClient]:
     """A connected admin client. Raises BrokerUnreachable."""
     try:
-        client = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_TIMEOUT_MS, client_id="facets")
+        client = KafkaAdminClient(
+            bootstrap_servers=bootstrap,
+            request_timeout_ms=_TIMEOUT_MS,
+            bootstrap_timeout_ms=_TIMEOUT_MS,
+            reconnect_backoff_max_ms=1000,
+            client_id="facets",
+        )
     except (KafkaError, OSError, ValueError) as error:
         raise BrokerUnreachable(
             f"no Kafka broker answers at {bootstrap} ({type(error).__name__})",
