@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from streams.cli.options import bootstrap_option
+from streams.core.errors import FacetsError
 from streams.edges.folders import data_dir as default_data_dir
 
 
@@ -40,6 +41,16 @@ def work_command(
     from streams.topology.app import WorkerSettings  # noqa: PLC0415
     from streams.topology.worker import run_worker  # noqa: PLC0415
 
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((web_host, web_port))
+        except OSError as error:
+            raise FacetsError(
+                f"the table views can't listen on {web_host}:{web_port}: {error.strerror}",
+                "choose another --web-port",
+                69,
+            ) from error
     partitions = ensure(bootstrap_servers)
     name = instance or f"{socket.gethostname()}-{web_port}"
     settings = WorkerSettings(

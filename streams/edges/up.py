@@ -5,21 +5,23 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table as Grid
 
+from streams.core.errors import FacetsError
 from streams.core.subscription import Row
 from streams.edges.demo_server import DemoServer
 from streams.edges.embedded_kafka import EmbeddedKafka
-from streams.edges.subscriber import Batch, Subscriber
+from streams.edges.subscriber import Snapshot, Subscriber
 from streams.edges.topics import ensure
 from streams.edges.watcher import cluster_configs, run_watchers
 
-_SETTLE_SECONDS = 5
+_SETTLE_SECONDS = 20
+_STOP_SECONDS = 20
 
 
 class UpOptions(NamedTuple):
@@ -39,7 +41,8 @@ class UpOptions(NamedTuple):
 class Tally:
     """What a subscriber of all tables has seen, for the summary."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self.services: dict[str, set[str]] = {}
         self.endpoints: dict[str, dict[str, int]] = {}
         self.changes: dict[str, int] = {}
@@ -59,13 +62,17 @@ class Tally:
                 sizes[key] = len(shown["endpoints"])
             if live:
                 self.changes[row.cluster] = self.changes.get(row.cluster, 0) + 1
-        if self.materialized:
+                self._say(_line(row.table, shown))
+
+    def sealed(self) -> None:
+        """A whole cluster has been sealed in this run (what an earlier one left does not count)."""
+        if any(self.services.values()):
             self.first.set()
 
     @property
     def materialized(self) -> bool:
-        """Whether there is a Service in a table."""
-        return any(self.services.values())
+        """Whether tables were made."""
+        return self.first.is_set()
 
     def summary(self) -> Grid:
         """A row for each cluster."""
@@ -80,11 +87,24 @@ class Tally:
         return grid
 
 
+def _line(table: str, row: dict[str, Any]) -> str:
+    """A change as a person reads it."""
+    name = f"{row['asOf']['at'][11:19]}  {row['cluster']}  {row['namespace']}/{row['name']}"
+    if table == "frontend":
+        return (
+            f"{name}  frontend {row['state']}: {','.join(row['clusterIPs']) or row['externalName'] or 'no cluster IP'}"
+        )
+    change, endpoints = row["change"], row["endpoints"]
+    ready = sum(1 for endpoint in endpoints if endpoint["ready"])
+    counts = f"+{len(change['added'])} -{len(change['removed'])} ~{len(change['updated'])}"
+    return f"{name}  backend {row['state']}: {counts}, {ready}/{len(endpoints)} ready"
+
+
 async def run(options: UpOptions, stop: asyncio.Event) -> int:
     """Run until `stop`, the time given, or a part that can't go on; the exit code."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     out = Console(soft_wrap=True)
-    tally = Tally()
+    tally = Tally(lambda line: out.print(line, highlight=False))
     async with contextlib.AsyncExitStack() as stack:
         bootstrap = options.bootstrap
         if bootstrap is None:
@@ -99,7 +119,7 @@ async def run(options: UpOptions, stop: asyncio.Event) -> int:
             stack.push_async_callback(demo.stop)
             kubeconfig = demo.kubeconfig
         ending = asyncio.Event()
-        web_port = options.web_port or _free_port()
+        web_port = _port(options.web_port)
         tasks = {
             "worker": asyncio.create_task(_worker(bootstrap, web_port, ending)),
             "subscriber": asyncio.create_task(_count(bootstrap, tally)),
@@ -116,12 +136,11 @@ async def run(options: UpOptions, stop: asyncio.Event) -> int:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(tally.first.wait(), _SETTLE_SECONDS)
         ending.set()
-        for name in ("watcher", "worker"):
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({tasks[name]}, timeout=20)
+        await asyncio.wait({tasks["watcher"], tasks["worker"]}, timeout=_STOP_SECONDS)
         for task in tasks.values():
             task.cancel()
         results = await asyncio.gather(*tasks.values(), return_exceptions=True)
+        out.print()
         out.print(tally.summary())
         errors = [
             result for result in results
@@ -151,7 +170,7 @@ async def _worker(bootstrap: str, web_port: int, ending: asyncio.Event) -> None:
     while not ending.is_set():
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "streams.cli", "work", "--bootstrap-servers", bootstrap, "--web-port", str(web_port),
-            start_new_session=True,
+            "--instance", "up", start_new_session=True,
         )  # fmt: skip
         exited = asyncio.create_task(process.wait())
         told = asyncio.create_task(ending.wait())
@@ -170,13 +189,18 @@ async def _worker(bootstrap: str, web_port: int, ending: asyncio.Event) -> None:
 
 
 async def _count(bootstrap: str, tally: Tally) -> None:
-    async with Subscriber(bootstrap, tables=("frontend", "backend")) as subscriber:
+    async with Subscriber(bootstrap, tables=("frontend", "backend"), progress=True) as subscriber:
         async for item in subscriber:
-            tally.take(item.rows, live=isinstance(item, Batch))
+            tally.take(item.rows, live=not isinstance(item, Snapshot))
+            if not isinstance(item, Snapshot) and item.seal.frontier:
+                tally.sealed()
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+def _port(wanted: int) -> int:
+    """This port, or any free one where it is 0 or taken."""
+    for number in (wanted, 0):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", number))
+            port: int = free.getsockname()[1]
+            return port
+    raise FacetsError("no port is free on 127.0.0.1", "end what holds them", 69)

@@ -12,11 +12,13 @@ def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     app = create_app(settings)
     # Faust's banner and its tables of partitions are for people at a terminal; ours is one line a rebalance.
-    for name in ("faust", "mode", "aiokafka", "streams.topology"):
+    for name in ("faust", "mode", "streams.topology"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         worker: Any = app.Worker(loglevel=loglevel, quiet=True, redirect_stdouts=False, override_logging=False)
+        # It would write escape sequences into logs and pipes.
+        worker.spinner = None
         try:
             worker.execute_from_commandline()
         except SystemExit as stop:
