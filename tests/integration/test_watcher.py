@@ -8,10 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.core.audit import AuditFold
 from streams.core.collector import Collector, JournalRecord
 from streams.core.fold import PartitionFold
-from streams.core.records import JOURNAL, SEAL_PREFIX, TABLES, Commit, decode_row
+from streams.core.records import JOURNAL, SEAL_PREFIX, Commit
 from streams.edges.clusters import cluster_configs
 from streams.edges.demo_server import DemoServer, final_objects, recordings
 from streams.edges.journal import (
@@ -26,9 +25,8 @@ from streams.edges.journal import (
 )
 from streams.edges.session import now
 from streams.edges.watcher import run_watchers
+from tests.integration.folding import Rows, commits, folded, of_objects
 from tests.integration.journal import PARTITIONS, clean_topics, read_topic
-
-Rows = dict[str, dict[str, Any]]
 
 
 @pytest.fixture
@@ -41,43 +39,9 @@ def collector(writer: str, cluster: str = "east") -> Collector:
     return Collector(cluster, epoch=0, writer=writer, seq=0, partitions=PARTITIONS)
 
 
-def commits(bootstrap: str) -> list[tuple[int, int, dict[str, Any]]]:
-    return [
-        (each.partition, each.offset, orjson.loads(each.value))
-        for each in read_topic(bootstrap, JOURNAL)
-        if each.value.startswith(b"{")
-    ]
-
-
-def bare(table: str, value: bytes) -> dict[str, Any]:
-    """What a row says, without where in which journal it came to be."""
-    row = decode_row(table, value)
-    return {
-        key: each for key, each in row.items() if key not in {"version", "previous", "asOf", "cause", "change"}
-    }  # fmt: skip
-
-
-def folded(bootstrap: str) -> Rows:
-    """The tables that follow from the journal."""
-    rows: Rows = {table: {} for table in TABLES}
-    folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
-    for record in read_topic(bootstrap, JOURNAL):
-        for each in folds[record.partition].step(record.offset, record.value):
-            assert each.table != "deadletter"
-            if not each.key.startswith(b"~") and each.value:
-                rows[each.table][each.key.decode()] = bare(each.table, each.value)
-    return {table: {key: row for key, row in held.items() if row["state"] != "deleted"} for table, held in rows.items()}
-
-
 def expected() -> Rows:
-    """The same from what the recorded clusters ended as, by the offline fold."""
-    rows: Rows = {table: {} for table in TABLES}
-    for path in recordings():
-        fold = AuditFold(path.name.partition(".")[0])
-        for each in fold.take(final_objects(path)):
-            if each.table in rows and not each.key.startswith(b"~") and each.value:
-                rows[each.table][each.key.decode()] = bare(each.table, each.value)
-    return rows
+    """The tables of what the recorded clusters ended as."""
+    return of_objects((path.name.partition(".")[0], final_objects(path)) for path in recordings())
 
 
 def in_step(bootstrap: str, versions: dict[str, dict[str, str]]) -> bool:
