@@ -80,6 +80,8 @@ class EmbeddedKafka:
         self._terminal = TerminalProgress() if progress is None else None
         self._progress: ProgressReport = progress or self._terminal or TerminalProgress()
         self._abort = threading.Event()
+        self._spawning = threading.Lock()
+        self._abandoned = False
         self._state: BrokerState | None = None
         self._child: processes.Child | None = None
         self._lease: FileLock | None = None
@@ -273,10 +275,14 @@ class EmbeddedKafka:
         files = self._files
         self._log_start = size_of(self.log_file)
 
-        def spawn() -> processes.Child:
-            with files.console_file.open("wb") as console:
+        self._abandoned = False
+
+        def spawn() -> None:
+            with self._spawning, files.console_file.open("wb") as console:
+                if self._abandoned:
+                    return
                 # Its own session: Ctrl-C in the terminal is ours to answer, in order, not the JVM's.
-                self._child = child = subprocess.Popen(
+                self._child = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=console,
@@ -284,11 +290,14 @@ class EmbeddedKafka:
                     cwd=files.root,
                     start_new_session=True,
                 )
-            return child
 
-        # In a thread, where KeyboardInterrupt never strikes: a JVM that runs is always one that we know of.
+        # In a thread, where KeyboardInterrupt never strikes: a JVM that runs is always one that we know of. The
+        # interrupt may come before the thread has begun, so what it starts is decided under the lock.
         with ThreadPoolExecutor(1) as pool:
-            state = BrokerState(pid=pool.submit(spawn).result().pid, ports=ports)
+            pool.submit(spawn).result()
+        if self._child is None:
+            raise KafkaUnavailable("the start was given up")
+        state = BrokerState(pid=self._child.pid, ports=ports)
         files.write_state(state)
         self._await_answer(state)
         return state
@@ -334,6 +343,8 @@ class EmbeddedKafka:
 
     def _abandon(self) -> None:
         """Undoes a start that failed or was interrupted."""
+        with self._spawning:
+            self._abandoned = True
         if self._child is not None:
             processes.end(self._child.pid, self._child)
             self._child = None
