@@ -1,15 +1,24 @@
 """`facets follow`: a snapshot, then each sealed change as it comes."""
 
+import asyncio
+import contextlib
 import os
+import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from streams.cli.options import bootstrap_option
-from streams.cli.output import TableName, filter_options, run
+from streams.cli.options import Duration, bootstrap_option
+from streams.cli.output import TableName, filter_options, row_line, run
+
+if TYPE_CHECKING:
+    from streams.edges.subscriber import Batch, Snapshot
+
+_CURSOR_SECONDS = 1.0
 
 
 @click.command("follow")
@@ -22,7 +31,9 @@ from streams.cli.output import TableName, filter_options, run
     help="Read the cursor from this file, and write it there after each item.",
 )  # fmt: skip
 @click.option("--progress", is_flag=True, help="Also print seals without rows: nothing happened, up to their frontier.")
+@click.option("-o", "--output", type=click.Choice(["json", "text"]), default="json", show_default=True)
 @click.option("--max", "limit", type=click.IntRange(min=1), help="End after this many items.")
+@click.option("--for", "seconds", type=Duration(), help="End after this time, such as 30s.")
 @bootstrap_option
 def follow_command(
     tables: tuple[str, ...],
@@ -33,23 +44,31 @@ def follow_command(
     cursor: str | None,
     cursor_file: Path | None,
     progress: bool,
+    output: str,
     limit: int | None,
+    seconds: float | None,
     bootstrap_servers: str,
 ) -> None:
-    """Follow TABLES (default backend): first a snapshot, then one sealed batch at a time, one JSON a line.
+    """Follow TABLES (default: backend): first a snapshot, then one sealed batch at a time, one JSON a line.
 
-    Each line has the rows of one journal offset, complete, and a cursor to go on from. Without -n all namespaces.
+    Each line has the rows of one journal offset, complete, and a cursor to go on from. Apply a line at once, or not
+    at all. A line of type `snapshot` replaces everything; its reason is `start`, or why the changes can't be had one
+    by one: `gap`, `expired` or `lost`. Without -n all namespaces.
 
     \b
     facets follow backend -n shop | jq -c '.rows[].change'
-    facets follow --cursor-file router.cursor        # stop and start it: nothing is missed
+    facets follow frontend backend -o text
+    facets follow --cursor-file router.cursor        # stop and start it: nothing is missed, nothing comes twice
     """
-    from streams.edges.subscriber import Subscriber  # noqa: PLC0415
+    from streams.edges.subscriber import Batch, Subscriber  # noqa: PLC0415
 
     if cursor is None and cursor_file is not None and cursor_file.exists():
         cursor = cursor_file.read_text().strip() or None
 
     async def follow() -> None:
+        loop = asyncio.get_running_loop()
+        saved = loop.time()
+        count = 0
         async with Subscriber(
             bootstrap_servers,
             tables=tables or ("backend",),
@@ -57,41 +76,81 @@ def follow_command(
             namespaces=() if all_namespaces else namespaces,
             services=services,
             cursor=cursor,
-            progress=progress,
+            # A cursor that stood still while nothing happened would grow too old to go on from.
+            progress=progress or cursor_file is not None,
         ) as subscriber:
-            count = 0
             async for item in subscriber:
-                sys.stdout.buffer.write(orjson.dumps(_shown(item)) + b"\n")
-                sys.stdout.buffer.flush()
-                if cursor_file is not None:
+                quiet = isinstance(item, Batch) and not item.rows
+                if not quiet or progress:
+                    for line in _json(item) if output == "json" else _text(item):
+                        sys.stdout.buffer.write(line + b"\n")
+                    sys.stdout.buffer.flush()
+                    count += 1
+                if cursor_file is not None and (not quiet or loop.time() - saved > _CURSOR_SECONDS):
                     _replace(cursor_file, item.cursor)
-                count += 1
+                    saved = loop.time()
                 if count == limit:
                     return
 
-    run(follow())
+    async def until() -> None:
+        following = asyncio.ensure_future(follow())
+        with _reader_gone(following), contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(seconds):
+                await following
+
+    run(until())
 
 
-def _shown(item: Any) -> dict[str, Any]:
+@contextlib.contextmanager
+def _reader_gone(task: "asyncio.Future[None]") -> Iterator[None]:
+    """Cancel the task when the reader of our output goes: a follower that has nothing to write would never know."""
+    output = sys.__stdout__.fileno() if sys.__stdout__ is not None else -1
+    pipe = output >= 0 and stat.S_ISFIFO(os.fstat(output).st_mode)
+    loop = asyncio.get_running_loop()
+    if pipe:
+        loop.add_reader(output, task.cancel)
+    try:
+        yield
+    finally:
+        if pipe:
+            loop.remove_reader(output)
+
+
+def _json(item: "Snapshot | Batch") -> Iterator[bytes]:
+    from streams.edges.subscriber import Snapshot  # noqa: PLC0415
+
     rows = [{"table": row.table, **row.decode()} for row in item.rows]
-    if hasattr(item, "reason"):
-        return {"type": "snapshot", "reason": item.reason, "rows": rows, "cursor": item.cursor}
-    seal = item.seal
-    return {
-        "type": "batch" if rows else "progress",
-        "partition": item.partition,
-        "offset": seal.offset,
-        "cluster": seal.cluster,
-        "epoch": seal.epoch,
-        "seq": seal.seq,
-        "at": seal.at,
-        "frontier": seal.frontier,
-        "rows": rows,
-        "cursor": item.cursor,
-    }
+    head: dict[str, Any]
+    if isinstance(item, Snapshot):
+        head = {"type": "snapshot", "reason": item.reason}
+    else:
+        seal = item.seal
+        head = {
+            "type": "batch" if rows else "progress",
+            "partition": item.partition,
+            "offset": seal.offset,
+            "cluster": seal.cluster,
+            "epoch": seal.epoch,
+            "seq": seal.seq,
+            "at": seal.at,
+            "phase": seal.phase,
+            "frontier": seal.frontier,
+        }
+    yield orjson.dumps({**head, "rows": rows, "cursor": item.cursor})
+
+
+def _text(item: "Snapshot | Batch") -> Iterator[bytes]:
+    from streams.edges.subscriber import Snapshot  # noqa: PLC0415
+
+    if isinstance(item, Snapshot):
+        yield f"--- snapshot ({item.reason}): {len(item.rows)} rows".encode()
+    elif not item.rows:
+        yield f"{item.seal.at}  {item.seal.cluster}  sealed {item.partition}/{item.seal.offset}".encode()
+    for row in item.rows:
+        yield row_line(row.table, row.decode()).encode()
 
 
 def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text + "\n")
-    os.replace(part, path)
+    part.replace(path)

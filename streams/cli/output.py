@@ -11,19 +11,21 @@ import yaml
 
 from streams.core.records import TABLES
 
-_ALIASES = {f"{table}s": table for table in TABLES} | {table[:2] + table[-1]: table for table in TABLES}
+_SHORT = {"frontend": "fe", "backend": "be", "routing": "rt"}
+_ALIASES = {alias: table for table in TABLES for alias in (f"{table}s", _SHORT[table])}
 
 
 class TableName(click.ParamType):
-    """A table's name, singular or plural."""
+    """A table's name: singular, plural or short."""
 
     name = "table"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The singular name."""
-        found = _ALIASES.get(str(value), str(value))
+        found = _ALIASES.get(str(value).lower(), str(value).lower())
         if found not in TABLES:
-            self.fail(f"there is no table {value!r}; there are {', '.join(TABLES)}", param, ctx)
+            there = ", ".join(f"{table} ({_SHORT[table]})" for table in TABLES)
+            self.fail(f"there is no table {value!r}; there are {there}", param, ctx)
         return found
 
 
@@ -59,19 +61,35 @@ def print_rows(table: str, rows: Sequence[dict[str, Any]], style: str) -> None:
         click.echo("   ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip())
 
 
+def row_line(table: str, row: dict[str, Any]) -> str:
+    """A row as one line of a log that a person reads along."""
+    head = f"{row['asOf']['at']}  {row['cluster']}  {row['namespace']}/{row['name']}  v{row['version']}  {table}"
+    if table != "backend":
+        return f"{head} {row['state']}  {_frontend_line(row, wide=False)[4]}" if table == "frontend" else head
+    change = {name: len(row["change"][name]) for name in ("added", "removed", "updated")}
+    ready = sum(1 for endpoint in row["endpoints"] if endpoint["ready"])
+    return (
+        f"{head} {row['state']}  +{change['added']} -{change['removed']} ~{change['updated']}"
+        f"  {ready}/{len(row['endpoints'])} ready"
+    )
+
+
 def _frontend_head(wide: bool) -> list[str]:
-    return ["CLUSTER", "NAMESPACE", "NAME", "TYPE", "CLUSTER-IP", "PORT(S)", "STATE"] + (["DNS NAME", "VERSION"] * wide)
+    return ["CLUSTER", "NAMESPACE", "NAME", "TYPE", "CLUSTER-IP", "PORTS", "STATE"] + (
+        ["DNS-NAME", "SELECTOR", "VERSION"] * wide
+    )
 
 
 def _frontend_line(row: dict[str, Any], wide: bool) -> list[str]:
     address = ",".join(row["clusterIPs"]) or ("None" if row["headless"] else row["externalName"] or "")
     ports = ",".join(f"{port['port']}/{port['protocol']}" for port in row["ports"]) or "<none>"
     short = [row["cluster"], row["namespace"], row["name"], row["type"], address, ports, row["state"]]
-    return short + ([row["dnsName"], str(row["version"])] if wide else [])
+    selector = ",".join(f"{key}={value}" for key, value in sorted((row["selector"] or {}).items())) or "<none>"
+    return short + ([row["dnsName"], selector, str(row["version"])] if wide else [])
 
 
 def _backend_head(wide: bool) -> list[str]:
-    return ["CLUSTER", "NAMESPACE", "NAME", "READY", "ENDPOINTS", "STATE"] + (["REASON", "VERSION"] * wide)
+    return ["CLUSTER", "NAMESPACE", "NAME", "READY", "ENDPOINTS", "STATE", "VERSION"] + (["ZONES", "REASON"] * wide)
 
 
 def _backend_line(row: dict[str, Any], wide: bool) -> list[str]:
@@ -82,7 +100,9 @@ def _backend_line(row: dict[str, Any], wide: bool) -> list[str]:
     if len(shown) < len(endpoints):
         text += f" + {len(endpoints) - len(shown)} more"
     short = [row["cluster"], row["namespace"], row["name"], f"{ready}/{len(endpoints)}", text, row["state"]]
-    return short + ([row["reason"] or "-", str(row["version"])] if wide else [])
+    short.append(str(row["version"]))
+    zones = sorted({endpoint["zone"] for endpoint in endpoints if endpoint["zone"]})
+    return short + ([",".join(zones) or "<none>", row["reason"] or "-"] if wide else [])
 
 
 def _address(endpoint: dict[str, Any]) -> str:

@@ -4,9 +4,10 @@ import asyncio
 
 import click
 
-from streams.cli.options import bootstrap_option
+from streams.cli.options import Duration, bootstrap_option
 from streams.cli.output import run
 from streams.core.collector import RESOURCES
+from streams.core.records import TABLES
 
 _RESOURCES = [resource.frontier for resource in RESOURCES]
 
@@ -22,7 +23,7 @@ _RESOURCES = [resource.frontier for resource in RESOURCES]
     "--resource", type=click.Choice(_RESOURCES), default="endpointslices.discovery.k8s.io", show_default=True,
     help="What kind of object it was; versions compare within one kind only.",
 )  # fmt: skip
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait.")
 @bootstrap_option
 def wait_command(
     service: str | None,
@@ -45,21 +46,26 @@ def wait_command(
     if not resource_version.isdigit():
         raise click.BadParameter(f"{resource_version!r} is not a decimal number", param_hint="--resource-version")
 
+    at: dict[int, str] = {}
+
     async def wait() -> bool:
-        async with Subscriber(bootstrap_servers, tables=("frontend", "backend")) as subscriber:
-            try:
-                async with asyncio.timeout(timeout):
-                    await subscriber.wait(
-                        resource_version, cluster=cluster, resource=resource, namespace=namespace, service=service or ""
-                    )
-            except TimeoutError:
-                reached = subscriber.frontiers(cluster, resource)
-                click.echo(
-                    f"facets wait: {cluster} {resource} is not at {resource_version} after {timeout:g} s; "
-                    f"by partition it is at: {reached or 'nothing yet: is a watcher of this cluster running?'}",
-                    err=True,
-                )
-                return False
+        try:
+            async with asyncio.timeout(timeout), Subscriber(bootstrap_servers, tables=TABLES) as subscriber:
+                await subscriber.wait(
+                    resource_version, cluster=cluster, resource=resource, namespace=namespace, service=service or "",
+                    progress=at.update,
+                )  # fmt: skip
+        except TimeoutError:
+            return False
         return True
 
-    raise SystemExit(0 if run(wait()) else 1)
+    if run(wait()):
+        return
+    click.echo(
+        f"facets wait: {cluster} {resource} is not at {resource_version} after {timeout:g} s; by partition: "
+        + (", ".join(f"{p}: {version or 'nothing yet'}" for p, version in at.items()) or "nothing read yet"),
+        err=True,
+    )
+    if not any(at.values()):
+        click.echo("  remedy: is the name of the cluster right, and does a watcher of it run? facets doctor", err=True)
+    raise SystemExit(1)
