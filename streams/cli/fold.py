@@ -9,7 +9,7 @@ import orjson
 
 from streams.core.audit import AuditFold, UnknownInput
 from streams.core.errors import FacetsError
-from streams.core.fold import Write
+from streams.core.partition_state import Write
 from streams.core.records import TABLES, decode_row
 
 _MAX_FILE = 2 * 1024 * 1024 * 1024

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from streams.core.collector import RESOURCES, Collector, JournalRecord
-from streams.core.fold import PartitionFold, Write
+from streams.core.fold import PartitionFold
+from streams.core.partition_state import Write
 from streams.core.records import SEAL_PREFIX
 from streams.core.reflector import Kind, ReflectorEvent
 

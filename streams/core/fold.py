@@ -11,168 +11,38 @@ The rules, in one place:
 - Every offset is sealed in every table, whatever became of its record.
 """
 
-from collections.abc import Container, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import msgspec
 
 from streams.core import backend as sets
 from streams.core.normalize import MalformedObject
-from streams.core.records import (
-    FOLD_VERSION,
-    JOURNAL,
-    SEAL_PREFIX,
-    AsOf,
-    Cause,
-    Commit,
-    DeadLetter,
-    Event,
-    Rejection,
-    Seal,
-)
-from streams.core.rfc3339 import later
+from streams.core.partition_state import HELD_PREFIX, ClusterState, PartitionState, Staging, Write, source_of
+from streams.core.records import FOLD_VERSION, JOURNAL, Cause, Commit, Event, Rejection, Seal
 from streams.core.rows import (
-    NO_BACKEND,
-    NO_FRONTEND,
     Context,
     Frontend,
     HeldBackend,
     backend_row,
     backend_state,
-    context,
     frontend_row,
     frontend_state,
-    read_backend,
-    read_frontend,
     read_service,
 )
 
-HELD_PREFIX = b"~held/"
-"""Keys of the legacy Endpoints objects that the backend table holds for Services that have slices."""
-
-DEFAULT_WINDOW_SECONDS = 86400
-"""The resume window: how long a subscriber may be away and still miss nothing."""
-
-_EXCERPT = 4096
 _decode_commit = msgspec.json.Decoder(Commit).decode
-_decode_event = msgspec.json.Decoder(Event).decode
 _encode = msgspec.json.encode
-
-
-_Staging = dict[str, dict[tuple[str, str], tuple[Event | None, Event | None]]]
-"""By Service, by (kind, name): the last good state, and the rejection where there is a newer, bad one."""
 
 
 class JournalGap(Exception):
     """An offset that does not follow the last one: going on would tear the tables."""
 
 
-class Write(NamedTuple):
-    """A record to be written: to a table's topic (in this partition), or to `deadletter`."""
-
-    table: str
-    key: bytes
-    value: bytes | None
-    version: int
-
-
-class _Cluster:
-    """What the partition knows of a cluster: the last accepted commit's stamps, and the open snapshot."""
-
-    __slots__ = ("keys", "seal", "staging")
-
-    def __init__(self, seal: Seal) -> None:
-        self.seal = seal
-        self.staging: _Staging | None = None
-        self.keys: set[str] = set()
-
-
-class PartitionFold:
+class PartitionFold(PartitionState):
     """The state of one partition. `step` is the fold; `load`, `recover` and `expire` bring it back after a restart.
 
     `window_seconds` is the resume window: deleted rows get their tombstone once they are older than it.
     """
-
-    def __init__(
-        self,
-        partition: int,
-        tables: Iterable[str] = ("frontend", "backend"),
-        window_seconds: int = DEFAULT_WINDOW_SECONDS,
-    ) -> None:
-        self.partition = partition
-        self.tables = tuple(tables)
-        self.window_seconds = window_seconds
-        self.next_offset: int | None = None
-        self.clusters: dict[str, _Cluster] = {}
-        self.sealed: dict[str, int] = dict.fromkeys(self.tables, -1)
-        self._seals: dict[str, dict[str, Seal]] = {table: {} for table in self.tables}
-        self._frontends: dict[str, Frontend] = {}
-        self._backends: dict[str, HeldBackend] = {}
-        self._legacy: dict[str, tuple[int, sets.Source]] = {}
-        self._raw: dict[str, dict[str, bytes]] = {"frontend": {}, "backend": {}}
-        self._versions: dict[tuple[str, bytes], tuple[int, bytes | None]] = {}
-        self._repair: set[tuple[str, bytes]] = set()
-        self._deleted: dict[str, list[tuple[str, str, str, int]]] = {}
-
-    # ---- recovery ------------------------------------------------------------------------------------
-
-    def load(self, table: str, key: bytes, value: bytes | None, version: int) -> None:
-        """Take one record of a table's changelog, in log order. A record of a lower version than the one before it
-        came from a worker that had been replaced; what it hid is written again by `recover`."""
-        if key.startswith(SEAL_PREFIX):
-            if value is not None:
-                seal = msgspec.json.decode(value, type=Seal)
-                held = self._seals[table].get(seal.cluster)
-                if held is None or held.offset < seal.offset:
-                    self._seals[table][seal.cluster] = seal
-                self.sealed[table] = max(self.sealed[table], seal.offset)
-            return
-        before = self._versions.get((table, key))
-        if before is not None and before[0] > version:
-            self._repair.add((table, key))
-        else:
-            self._versions[table, key] = (version, value)
-
-    def recover(self) -> tuple[int, list[Write]]:
-        """After the last `load`: the journal offset to go on from, and rows to write again."""
-        lowest = min(self.tables, key=lambda table: self.sealed[table])
-        for table in self.tables:
-            for seal in self._seals[table].values():
-                self.clusters.setdefault(seal.cluster, _Cluster(_no_seal(seal.cluster)))
-        for name, seal in self._seals[lowest].items():
-            self.clusters[name].seal = seal
-        resume = self.sealed[lowest] + 1
-        for cluster in self.clusters.values():
-            begin = cluster.seal.snapshot_begin
-            if begin is not None:
-                resume = min(resume, begin)
-                cluster.seal = msgspec.structs.replace(cluster.seal, seq=0, snapshot_begin=None)
-        writes = [
-            Write(table, key, value, version)
-            for table, key in sorted(self._repair)
-            for version, value in (self._versions[table, key],)
-        ]
-        for (table, raw_key), (version, value) in self._versions.items():
-            if value is None:
-                continue
-            key = raw_key.decode()
-            if raw_key.startswith(HELD_PREFIX):
-                self._legacy[key[len(HELD_PREFIX) :]] = (version, _source(_decode_event(value), None))
-                continue
-            self._raw[table][key] = value
-            name = key.partition("/")[0]
-            self._cluster(name).keys.add(key)
-            if value.find(b'"state":"deleted"', 0, 1024) > 0:
-                at, held = (read_frontend if table == "frontend" else read_backend)(value)[::-1]
-                if isinstance(held, Frontend) or not held.backend.slices:
-                    self._deleted.setdefault(name, []).append((later(at, self.window_seconds), table, key, version))
-        for expiries in self._deleted.values():
-            expiries.sort()
-        self._versions.clear()
-        self._repair.clear()
-        self._seals = {table: {} for table in self.tables}
-        self.next_offset = resume
-        return resume, writes
 
     def expire(self, first_offset: int) -> list[Write]:
         """The journal begins after the offset to go on from: all rows become `unknown` until a complete snapshot."""
@@ -217,7 +87,7 @@ class PartitionFold:
             return True
         return commit.epoch == seal.epoch and commit.writer == seal.writer and commit.seq > seal.seq
 
-    def _accept(self, cluster: _Cluster, commit: Commit, offset: int) -> Iterator[Write]:
+    def _accept(self, cluster: ClusterState, commit: Commit, offset: int) -> Iterator[Write]:
         before = cluster.seal
         opening = commit.phase == "begin"
         closing = commit.phase == "end" and cluster.staging is not None
@@ -255,7 +125,7 @@ class PartitionFold:
 
     # ---- live commits --------------------------------------------------------------------------------
 
-    def _live(self, cluster: _Cluster, commit: Commit, offset: int, all_rows: bool) -> Iterator[Write]:
+    def _live(self, cluster: ClusterState, commit: Commit, offset: int, all_rows: bool) -> Iterator[Write]:
         deltas: dict[str, _Delta] = {}
         for event in commit.events:
             key = f"{commit.cluster}/{event.namespace}/{event.service}"
@@ -270,7 +140,7 @@ class PartitionFold:
         for key in sorted(cluster.keys.union(deltas)) if all_rows else sorted(deltas):
             yield from self._rows(context, cluster, key, deltas.get(key) or _Delta())
 
-    def _take(self, cluster: _Cluster, delta: "_Delta", key: str, event: Event, offset: int) -> Iterator[Write]:
+    def _take(self, cluster: ClusterState, delta: "_Delta", key: str, event: Event, offset: int) -> Iterator[Write]:
         mark = (event.kind, event.name)
         try:
             if event.op == "reject":
@@ -280,11 +150,11 @@ class PartitionFold:
             if event.kind == "EndpointSlice":
                 seen = delta.slices.get(event.name)
                 held = seen[0] if seen else self._backend(key).backend.slices.get(event.name)
-                delta.slices[event.name] = (None if gone else _source(event, held), cause)
+                delta.slices[event.name] = (None if gone else source_of(event, held), cause)
             elif event.kind == "Service":
                 delta.service = (None if gone else read_service(event.object), cause)
             elif event.kind == "Endpoints":
-                delta.legacy = (None if gone else _source(event, None), cause, b"" if gone else _encode(event))
+                delta.legacy = (None if gone else source_of(event, None), cause, b"" if gone else _encode(event))
             else:
                 raise MalformedObject(f"no facet is made of the kind {event.kind!r}")
             delta.marks[mark] = None
@@ -296,7 +166,7 @@ class PartitionFold:
     # ---- snapshots -----------------------------------------------------------------------------------
 
     @staticmethod
-    def _stage(staging: _Staging, cluster: str, event: Event) -> None:
+    def _stage(staging: Staging, cluster: str, event: Event) -> None:
         objects = staging.setdefault(f"{cluster}/{event.namespace}/{event.service}", {})
         name = (event.kind, event.name)
         if event.op == "delete":
@@ -306,7 +176,7 @@ class PartitionFold:
         else:
             objects[name] = (event, None)
 
-    def _replace(self, cluster: _Cluster, staging: _Staging, offset: int) -> Iterator[Write]:
+    def _replace(self, cluster: ClusterState, staging: Staging, offset: int) -> Iterator[Write]:
         """The staged world takes the place of the held one. Objects with the uid and resourceVersion that are held
         are left as they are; a rejected object's last good state stays."""
         context = self._context(cluster, offset)
@@ -335,7 +205,7 @@ class PartitionFold:
 
     # ---- rows ----------------------------------------------------------------------------------------
 
-    def _rows(self, ctx: Context, cluster: _Cluster, key: str, delta: "_Delta") -> Iterator[Write]:
+    def _rows(self, ctx: Context, cluster: ClusterState, key: str, delta: "_Delta") -> Iterator[Write]:
         cluster.keys.add(key)
         if "frontend" in self.tables:
             yield from self._frontend_row(ctx, key, delta)
@@ -416,116 +286,6 @@ class PartitionFold:
         if service is None and not new_set.slices:
             self._expire_later("backend", key, ctx)
 
-    # ---- tombstones ----------------------------------------------------------------------------------
-
-    def _expire_later(self, table: str, key: str, ctx: Context) -> None:
-        cluster = self._cluster(ctx.cluster)
-        self._deleted.setdefault(ctx.cluster, []).append(
-            (later(cluster.seal.at, self.window_seconds), table, key, ctx.offset)
-        )
-
-    def _tombstones(self, cluster: _Cluster, offset: int) -> Iterator[Write]:
-        expiries = self._deleted.get(cluster.seal.cluster, [])
-        while expiries and expiries[0][0] <= cluster.seal.at:
-            _, table, key, version = expiries.pop(0)
-            held: Frontend | HeldBackend = self._frontend(key) if table == "frontend" else self._backend(key)
-            if held.version != version:
-                continue
-            if table == "frontend":
-                self._frontends.pop(key, None)
-            else:
-                self._backends.pop(key, None)
-            self._forget_if_empty(cluster, key)
-            yield Write(table, key.encode(), None, offset)
-
-    def _forget_if_empty(self, cluster: _Cluster, key: str) -> None:
-        held: tuple[Container[str], ...] = (self._frontends, self._backends, self._legacy, *self._raw.values())
-        if not any(key in each for each in held):
-            cluster.keys.discard(key)
-
-    # ---- seals and dead letters ----------------------------------------------------------------------
-
-    def _seal(self, cluster: _Cluster, offset: int) -> list[Write]:
-        cluster.seal = msgspec.structs.replace(cluster.seal, offset=offset)
-        value = _encode(cluster.seal)
-        key = SEAL_PREFIX + cluster.seal.cluster.encode()
-        writes = []
-        for table in self.tables:
-            if offset > self.sealed[table]:
-                self.sealed[table] = offset
-                writes.append(Write(table, key, value, offset))
-        return writes
-
-    def _dead_record(self, offset: int, value: bytes, reason: str, commit: Commit | None = None) -> list[Write]:
-        name, at = (commit.cluster, commit.at) if commit else ("", "")
-        cluster = self._cluster(name)
-        letter = DeadLetter(
-            self.partition,
-            offset,
-            name,
-            at,
-            "Commit",
-            "",
-            "",
-            "",
-            "",
-            reason,
-            value[:_EXCERPT].decode(errors="replace"),
-        )
-        return [self._dead(cluster, letter), *self._seal(cluster, offset)]
-
-    def _dead_event(self, cluster: _Cluster, event: Event, offset: int, reason: str) -> Write:
-        excerpt = event.excerpt or bytes(event.object)[:_EXCERPT].decode(errors="replace")
-        return self._dead(
-            cluster,
-            DeadLetter(
-                self.partition,
-                offset,
-                cluster.seal.cluster,
-                cluster.seal.at,
-                event.kind,
-                event.namespace,
-                event.name,
-                event.uid,
-                event.resource_version,
-                reason,
-                excerpt,
-            ),
-        )
-
-    def _dead(self, cluster: _Cluster, letter: DeadLetter) -> Write:
-        cluster.seal = msgspec.structs.replace(cluster.seal, dead_letters=cluster.seal.dead_letters + 1)
-        key = f"{letter.cluster}/{letter.namespace}/{letter.name}"
-        return Write("deadletter", key.encode(), _encode(letter), letter.offset)
-
-    # ---- the held state ------------------------------------------------------------------------------
-
-    def _cluster(self, name: str) -> _Cluster:
-        cluster = self.clusters.get(name)
-        if cluster is None:
-            cluster = self.clusters[name] = _Cluster(_no_seal(name))
-        return cluster
-
-    def _frontend(self, key: str) -> Frontend:
-        held = self._frontends.get(key)
-        if held is None and (raw := self._raw["frontend"].pop(key, None)) is not None:
-            held, _ = read_frontend(raw)
-            self._frontends[key] = held
-        return held or NO_FRONTEND
-
-    def _backend(self, key: str) -> HeldBackend:
-        held = self._backends.get(key)
-        if held is None and (raw := self._raw["backend"].pop(key, None)) is not None:
-            held, _ = read_backend(raw)
-            self._backends[key] = held
-        return held or NO_BACKEND
-
-    @staticmethod
-    def _context(cluster: _Cluster, offset: int) -> Context:
-        seal = cluster.seal
-        as_of = AsOf(seal.epoch, seal.seq, seal.at, seal.frontier)
-        return context(seal.cluster, offset, as_of, seal.stale_since, seal.lost)
-
 
 class _Delta:
     """What one commit changes of one Service. `marks` are the objects that were rejected, or are well again."""
@@ -538,11 +298,6 @@ class _Delta:
         self.legacy: tuple[sets.Source | None, Cause, bytes] | None = None
         self.marks: dict[tuple[str, str], Rejection | None] = {}
         self.bad: list[Cause] = []
-
-
-def _source(event: Event, held: sets.Source | None) -> sets.Source:
-    label = event.name if event.kind == "EndpointSlice" else sets.LEGACY_PREFIX + event.name
-    return sets.read_source(label, event.uid, event.resource_version, event.object, held)
 
 
 def _any_left(slices: dict[str, sets.Source], changes: dict[str, sets.Source | None]) -> bool:
@@ -561,7 +316,3 @@ def _marked(
     now: dict[tuple[str, str], Rejection | None] = {(each.kind, each.name): each for each in held}
     now.update({mark: rejection for mark, rejection in marks.items() if mark[0] in kinds})
     return tuple(rejection for _, rejection in sorted(now.items()) if rejection is not None)
-
-
-def _no_seal(cluster: str) -> Seal:
-    return Seal(cluster, -1, 0, "", 0, "", "", {}, FOLD_VERSION)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.core import records
-from streams.core.fold import HELD_PREFIX
+from streams.core.partition_state import HELD_PREFIX
 from streams.core.partitioning import DEFAULT_PARTITIONS
 from streams.core.records import DEAD_LETTER, FOLD_VERSION, JOURNAL, SEAL_PREFIX, TABLES, topic_of
 

@@ -30,7 +30,8 @@ from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
 from yarl import URL
 
-from streams.core.fold import DEFAULT_WINDOW_SECONDS, JournalGap, PartitionFold, Write
+from streams.core.fold import JournalGap, PartitionFold
+from streams.core.partition_state import DEFAULT_WINDOW_SECONDS, Write
 from streams.core.partitioning import partition_of
 from streams.core.records import JOURNAL, TABLES, topic_of
 from streams.topology.changelog import ChangelogReader, ChangelogWriter

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.core.fold import Write
+from streams.core.partition_state import Write
 from streams.core.records import DEAD_LETTER, topic_of
 from streams.topology.topics import MAX_MESSAGE_BYTES
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from streams.core.fold import DEFAULT_WINDOW_SECONDS
+from streams.core.partition_state import DEFAULT_WINDOW_SECONDS
 from streams.core.partitioning import DEFAULT_PARTITIONS
 from streams.core.records import DEAD_LETTER, JOURNAL, topic_of
 

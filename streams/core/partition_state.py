@@ -1,0 +1,258 @@
+"""What the fold holds of one partition, and how it comes back from the tables' changelogs after a restart."""
+
+from collections.abc import Container, Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from streams.core import backend as sets
+from streams.core.records import FOLD_VERSION, SEAL_PREFIX, AsOf, Commit, DeadLetter, Event, Seal
+from streams.core.rfc3339 import later
+from streams.core.rows import (
+    NO_BACKEND,
+    NO_FRONTEND,
+    Context,
+    Frontend,
+    HeldBackend,
+    context,
+    read_backend,
+    read_frontend,
+)
+
+HELD_PREFIX = b"~held/"
+"""Keys of the legacy Endpoints objects that the backend table holds for Services that have slices."""
+
+DEFAULT_WINDOW_SECONDS = 86400
+"""The resume window: how long a subscriber may be away and still miss nothing."""
+
+_EXCERPT = 4096
+_decode_event = msgspec.json.Decoder(Event).decode
+_encode = msgspec.json.encode
+
+
+Staging = dict[str, dict[tuple[str, str], tuple[Event | None, Event | None]]]
+"""By Service, by (kind, name): the last good state, and the rejection where there is a newer, bad one."""
+
+
+class Write(NamedTuple):
+    """A record to be written: to a table's topic (in this partition), or to `deadletter`."""
+
+    table: str
+    key: bytes
+    value: bytes | None
+    version: int
+
+
+class ClusterState:
+    """What the partition knows of a cluster: the last accepted commit's stamps, and the open snapshot."""
+
+    __slots__ = ("keys", "seal", "staging")
+
+    def __init__(self, seal: Seal) -> None:
+        self.seal = seal
+        self.staging: Staging | None = None
+        self.keys: set[str] = set()
+
+
+class PartitionState:
+    """The tables of one partition as held, with their seals. `load` and `recover` bring it back after a restart."""
+
+    def __init__(
+        self,
+        partition: int,
+        tables: Iterable[str] = ("frontend", "backend"),
+        window_seconds: int = DEFAULT_WINDOW_SECONDS,
+    ) -> None:
+        self.partition = partition
+        self.tables = tuple(tables)
+        self.window_seconds = window_seconds
+        self.next_offset: int | None = None
+        self.clusters: dict[str, ClusterState] = {}
+        self.sealed: dict[str, int] = dict.fromkeys(self.tables, -1)
+        self._seals: dict[str, dict[str, Seal]] = {table: {} for table in self.tables}
+        self._frontends: dict[str, Frontend] = {}
+        self._backends: dict[str, HeldBackend] = {}
+        self._legacy: dict[str, tuple[int, sets.Source]] = {}
+        self._raw: dict[str, dict[str, bytes]] = {"frontend": {}, "backend": {}}
+        self._versions: dict[tuple[str, bytes], tuple[int, bytes | None]] = {}
+        self._repair: set[tuple[str, bytes]] = set()
+        self._deleted: dict[str, list[tuple[str, str, str, int]]] = {}
+
+    # ---- recovery ------------------------------------------------------------------------------------
+
+    def load(self, table: str, key: bytes, value: bytes | None, version: int) -> None:
+        """Take one record of a table's changelog, in log order. A record of a lower version than the one before it
+        came from a worker that had been replaced; what it hid is written again by `recover`."""
+        if key.startswith(SEAL_PREFIX):
+            if value is not None:
+                seal = msgspec.json.decode(value, type=Seal)
+                held = self._seals[table].get(seal.cluster)
+                if held is None or held.offset < seal.offset:
+                    self._seals[table][seal.cluster] = seal
+                self.sealed[table] = max(self.sealed[table], seal.offset)
+            return
+        before = self._versions.get((table, key))
+        if before is not None and before[0] > version:
+            self._repair.add((table, key))
+        else:
+            self._versions[table, key] = (version, value)
+
+    def recover(self) -> tuple[int, list[Write]]:
+        """After the last `load`: the journal offset to go on from, and rows to write again."""
+        lowest = min(self.tables, key=lambda table: self.sealed[table])
+        for table in self.tables:
+            for seal in self._seals[table].values():
+                self.clusters.setdefault(seal.cluster, ClusterState(no_seal(seal.cluster)))
+        for name, seal in self._seals[lowest].items():
+            self.clusters[name].seal = seal
+        resume = self.sealed[lowest] + 1
+        for cluster in self.clusters.values():
+            begin = cluster.seal.snapshot_begin
+            if begin is not None:
+                resume = min(resume, begin)
+                cluster.seal = msgspec.structs.replace(cluster.seal, seq=0, snapshot_begin=None)
+        writes = [
+            Write(table, key, value, version)
+            for table, key in sorted(self._repair)
+            for version, value in (self._versions[table, key],)
+        ]
+        for (table, raw_key), (version, value) in self._versions.items():
+            if value is None:
+                continue
+            key = raw_key.decode()
+            if raw_key.startswith(HELD_PREFIX):
+                self._legacy[key[len(HELD_PREFIX) :]] = (version, source_of(_decode_event(value), None))
+                continue
+            self._raw[table][key] = value
+            name = key.partition("/")[0]
+            self._cluster(name).keys.add(key)
+            if value.find(b'"state":"deleted"', 0, 1024) > 0:
+                at, held = (read_frontend if table == "frontend" else read_backend)(value)[::-1]
+                if isinstance(held, Frontend) or not held.backend.slices:
+                    self._deleted.setdefault(name, []).append((later(at, self.window_seconds), table, key, version))
+        for expiries in self._deleted.values():
+            expiries.sort()
+        self._versions.clear()
+        self._repair.clear()
+        self._seals = {table: {} for table in self.tables}
+        self.next_offset = resume
+        return resume, writes
+
+    # ---- tombstones ----------------------------------------------------------------------------------
+
+    def _expire_later(self, table: str, key: str, ctx: Context) -> None:
+        cluster = self._cluster(ctx.cluster)
+        self._deleted.setdefault(ctx.cluster, []).append(
+            (later(cluster.seal.at, self.window_seconds), table, key, ctx.offset)
+        )
+
+    def _tombstones(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
+        expiries = self._deleted.get(cluster.seal.cluster, [])
+        while expiries and expiries[0][0] <= cluster.seal.at:
+            _, table, key, version = expiries.pop(0)
+            held: Frontend | HeldBackend = self._frontend(key) if table == "frontend" else self._backend(key)
+            if held.version != version:
+                continue
+            if table == "frontend":
+                self._frontends.pop(key, None)
+            else:
+                self._backends.pop(key, None)
+            self._forget_if_empty(cluster, key)
+            yield Write(table, key.encode(), None, offset)
+
+    def _forget_if_empty(self, cluster: ClusterState, key: str) -> None:
+        held: tuple[Container[str], ...] = (self._frontends, self._backends, self._legacy, *self._raw.values())
+        if not any(key in each for each in held):
+            cluster.keys.discard(key)
+
+    # ---- seals and dead letters ----------------------------------------------------------------------
+
+    def _seal(self, cluster: ClusterState, offset: int) -> list[Write]:
+        cluster.seal = msgspec.structs.replace(cluster.seal, offset=offset)
+        value = _encode(cluster.seal)
+        key = SEAL_PREFIX + cluster.seal.cluster.encode()
+        writes = []
+        for table in self.tables:
+            if offset > self.sealed[table]:
+                self.sealed[table] = offset
+                writes.append(Write(table, key, value, offset))
+        return writes
+
+    def _dead_record(self, offset: int, value: bytes, reason: str, commit: Commit | None = None) -> list[Write]:
+        name, at = (commit.cluster, commit.at) if commit else ("", "")
+        cluster = self._cluster(name)
+        letter = DeadLetter(
+            self.partition,
+            offset,
+            name,
+            at,
+            "Commit",
+            "",
+            "",
+            "",
+            "",
+            reason,
+            value[:_EXCERPT].decode(errors="replace"),
+        )
+        return [self._dead(cluster, letter), *self._seal(cluster, offset)]
+
+    def _dead_event(self, cluster: ClusterState, event: Event, offset: int, reason: str) -> Write:
+        excerpt = event.excerpt or bytes(event.object)[:_EXCERPT].decode(errors="replace")
+        return self._dead(
+            cluster,
+            DeadLetter(
+                self.partition,
+                offset,
+                cluster.seal.cluster,
+                cluster.seal.at,
+                event.kind,
+                event.namespace,
+                event.name,
+                event.uid,
+                event.resource_version,
+                reason,
+                excerpt,
+            ),
+        )
+
+    def _dead(self, cluster: ClusterState, letter: DeadLetter) -> Write:
+        cluster.seal = msgspec.structs.replace(cluster.seal, dead_letters=cluster.seal.dead_letters + 1)
+        key = f"{letter.cluster}/{letter.namespace}/{letter.name}"
+        return Write("deadletter", key.encode(), _encode(letter), letter.offset)
+
+    # ---- the held state ------------------------------------------------------------------------------
+
+    def _cluster(self, name: str) -> ClusterState:
+        cluster = self.clusters.get(name)
+        if cluster is None:
+            cluster = self.clusters[name] = ClusterState(no_seal(name))
+        return cluster
+
+    def _frontend(self, key: str) -> Frontend:
+        held = self._frontends.get(key)
+        if held is None and (raw := self._raw["frontend"].pop(key, None)) is not None:
+            held, _ = read_frontend(raw)
+            self._frontends[key] = held
+        return held or NO_FRONTEND
+
+    def _backend(self, key: str) -> HeldBackend:
+        held = self._backends.get(key)
+        if held is None and (raw := self._raw["backend"].pop(key, None)) is not None:
+            held, _ = read_backend(raw)
+            self._backends[key] = held
+        return held or NO_BACKEND
+
+    @staticmethod
+    def _context(cluster: ClusterState, offset: int) -> Context:
+        seal = cluster.seal
+        as_of = AsOf(seal.epoch, seal.seq, seal.at, seal.frontier)
+        return context(seal.cluster, offset, as_of, seal.stale_since, seal.lost)
+
+
+def source_of(event: Event, held: sets.Source | None) -> sets.Source:
+    label = event.name if event.kind == "EndpointSlice" else sets.LEGACY_PREFIX + event.name
+    return sets.read_source(label, event.uid, event.resource_version, event.object, held)
+
+
+def no_seal(cluster: str) -> Seal:
+    return Seal(cluster, -1, 0, "", 0, "", "", {}, FOLD_VERSION)
