@@ -276,9 +276,9 @@ def _conflicts(slices: dict[str, Source], changes: Iterable[str], old: dict[str,
             fresh = set(group.endpoints.values())
             if len(fresh) != len(group.endpoints):
                 return True
-            was = old.get(label)
-            if was is not None and was.groups[0].signature == group.signature:
-                fresh.difference_update(was.groups[0].endpoints.values())
+            was = old[label].groups[0] if label in old else None
+            if was is not None and (was.family, was.signature) == (group.family, group.signature):
+                fresh.difference_update(was.endpoints.values())
             if not fresh:
                 continue
             for other in slices.values():

@@ -1,0 +1,288 @@
+"""The merge of slices into one set, and what changes of it, against a model written from the rules alone."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import orjson
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streams.core import backend as sets
+from streams.core.normalize import SERVICE_NAME_LABEL, normalize
+from streams.core.records import spread
+from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, versions
+
+Endpoint = dict[str, Any]
+Identity = tuple[str, str, str]
+Members = dict[Identity, Endpoint]
+
+SERVICE_HERE = (False, False)
+
+
+# ---- the model ---------------------------------------------------------------------------------------
+
+
+def _identity(endpoint: Endpoint) -> Identity:
+    ports = sorted(json.dumps(port, sort_keys=True) for port in endpoint["ports"])
+    return endpoint["family"], endpoint["address"], ";".join(ports)
+
+
+def _claims(item: Object) -> list[Endpoint]:
+    """All endpoints that one object names, as the commands print them."""
+    normalized = normalize(item["kind"], item, "cluster.local")
+    assert normalized is not None
+    label = item["metadata"]["name"] if item["kind"] == "EndpointSlice" else f"Endpoints/{item['metadata']['name']}"
+    return [
+        {**endpoint, "family": group["family"], "ports": group["ports"], "slice": label}
+        for group in orjson.loads(normalized.body)["groups"]
+        for endpoint in group["endpoints"]
+    ]
+
+
+def _winners(slices: Sequence[Object], legacy: Object | None) -> dict[Identity, list[Endpoint]]:
+    """For each endpoint of the merged set, what may be said of it: more than one only where the rules leave a tie."""
+    sources = list(slices) or ([legacy] if legacy else [])
+    rivals: dict[Identity, list[tuple[int, Endpoint]]] = {}
+    for item in sources:
+        for endpoint in _claims(item):
+            rivals.setdefault(_identity(endpoint), []).append((int(item["metadata"]["resourceVersion"]), endpoint))
+    return {identity: _best(claims) for identity, claims in rivals.items()}
+
+
+def _best(claims: list[tuple[int, Endpoint]]) -> list[Endpoint]:
+    by_pod: dict[str, list[tuple[int, Endpoint]]] = {}
+    for version, endpoint in claims:
+        by_pod.setdefault((endpoint["target"] or {}).get("uid", ""), []).append((version, endpoint))
+    newest = []
+    for same_pod in by_pod.values():
+        top = max(version for version, _ in same_pod)
+        newest += [each for each in same_pod if each[0] == top]
+    live = [each for each in newest if each[1]["serving"] and not each[1]["terminating"]] or newest
+    top = max(version for version, _ in live)
+    return [endpoint for version, endpoint in live if version == top]
+
+
+def apply_change(change: Mapping[str, Sequence[Endpoint]], before: Members) -> Members:
+    """The set after a row, from the set before it and the row's `change` alone."""
+    after = dict(before)
+    for endpoint in change["removed"]:
+        assert after.pop(_identity(endpoint)) == endpoint, "removed, but was not there"
+    for endpoint in change["updated"]:
+        assert after[_identity(endpoint)] != endpoint, "updated, but is as it was"
+        after[_identity(endpoint)] = endpoint
+    for endpoint in change["added"]:
+        assert _identity(endpoint) not in after, "added, but was there"
+        after[_identity(endpoint)] = endpoint
+    return after
+
+
+# ---- how the code under test is asked ----------------------------------------------------------------
+
+
+def _source(item: Object) -> sets.Source:
+    normalized = normalize(item["kind"], item, "cluster.local")
+    assert normalized is not None
+    label = normalized.name if item["kind"] == "EndpointSlice" else sets.LEGACY_PREFIX + normalized.name
+    return sets.read_source(label, normalized.uid, normalized.resource_version, normalized.body, None)
+
+
+def _groups(backend: sets.Backend) -> bytes:
+    return b"[%b]" % sets.encode_groups(backend, withdrawn=False)
+
+
+def _members(backend: sets.Backend) -> Members:
+    endpoints = spread(orjson.loads(_groups(backend)))
+    members = {_identity(endpoint): endpoint for endpoint in endpoints}
+    assert len(members) == len(endpoints), "one endpoint is in the set twice"
+    assert len(members) == sets.size(backend)
+    return members
+
+
+def _change(difference: sets.Difference) -> dict[str, list[Endpoint]]:
+    return {name: spread(groups) for name, groups in orjson.loads(sets.encode_difference(difference)).items()}
+
+
+def _built(slices: Sequence[Object], legacy: Object | None) -> sets.Backend:
+    """The backend from nothing, in one step."""
+    backend, _ = sets.advance(
+        sets.NOTHING,
+        {item["metadata"]["name"]: _source(item) for item in slices},
+        _source(legacy) if legacy else None,
+        withdrawn=SERVICE_HERE,
+    )
+    return backend
+
+
+def _slice(name: str) -> st.SearchStrategy[Object]:
+    return versions().flatmap(lambda version: endpoint_slices(name, SERVICES[0], version=version))
+
+
+def worlds() -> st.SearchStrategy[tuple[list[Object], Object | None]]:
+    """A Service's slices, with or without legacy Endpoints."""
+    slices = st.lists(st.sampled_from(SLICES), unique=True, max_size=3).flatmap(
+        lambda names: st.tuples(*(_slice(name) for name in names)).map(list)
+    )
+    return st.tuples(slices, st.none() | versions().flatmap(lambda version: legacy_endpoints(SERVICES[0], version)))
+
+
+Step = tuple[dict[str, Object | None], Object | None]
+"""Slices that change (None: deleted), and the legacy Endpoints from then on."""
+
+
+def steps() -> st.SearchStrategy[list[Step]]:
+    """Changes of one Service, in commits of one slice or several."""
+    changes = st.lists(st.sampled_from(SLICES), unique=True, min_size=1, max_size=3).flatmap(
+        lambda names: st.fixed_dictionaries({name: st.none() | _slice(name) | _slice(name) for name in names})
+    )
+    return st.lists(st.tuples(changes, st.none() | legacy_endpoints()), min_size=1, max_size=6)
+
+
+def _advance(old: sets.Backend, step: Step) -> tuple[sets.Backend, sets.Difference]:
+    changes, legacy = step
+    sources = {name: _source(item) if item else None for name, item in changes.items()}
+    return sets.advance(old, sources, _source(legacy) if legacy else None, withdrawn=SERVICE_HERE)
+
+
+def _lone(name: str, family: str) -> Object:
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {SERVICE_NAME_LABEL: SERVICES[0]}},
+        "addressType": family,
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+    }
+
+
+# ---- properties --------------------------------------------------------------------------------------
+
+
+@given(worlds())
+def test_the_set_is_what_the_rules_say(world: tuple[list[Object], Object | None]) -> None:
+    """DESIGN, guarantee 2."""
+    members = _members(_built(*world))
+    winners = _winners(*world)
+    assert members.keys() == winners.keys()
+    for identity, endpoint in members.items():
+        assert endpoint in winners[identity]
+
+
+@given(worlds(), st.randoms(use_true_random=False))
+def test_the_set_does_not_depend_on_the_order_in_which_slices_come(
+    world: tuple[list[Object], Object | None], random: Any
+) -> None:
+    slices, legacy = world
+    expected = _groups(_built(slices, legacy))
+    shuffled = list(slices)
+    random.shuffle(shuffled)
+    backend = sets.NOTHING
+    for item in shuffled:
+        backend, _ = _advance(backend, ({item["metadata"]["name"]: item}, legacy))
+    backend, _ = _advance(backend, ({}, legacy))
+    assert _groups(backend) == expected
+
+
+@given(steps())
+def test_in_steps_is_from_scratch_and_changes_lead_from_set_to_set(history: list[Step]) -> None:
+    """However the endpoints were spread over slices on the way: apply(diff(a, b), a) == b."""
+    backend = sets.NOTHING
+    world: dict[str, Object] = {}
+    before: Members = {}
+    for step in history:
+        backend, difference = _advance(backend, step)
+        for name, item in step[0].items():
+            world.pop(name, None)
+            if item is not None:
+                world[name] = item
+        assert _groups(backend) == _groups(_built(list(world.values()), step[1]))
+        after = _members(backend)
+        assert apply_change(_change(difference), before) == after
+        before = after
+
+
+# A slice made again with another family names what only looks like the address it had.
+@example([({"s1": _lone("s1", "IPv4"), "s2": _lone("s2", "FQDN")}, None), ({"s1": _lone("s1", "FQDN")}, None)])
+@given(steps())
+def test_the_quick_path_is_the_slow_path(history: list[Step]) -> None:
+    quick = slow = sets.NOTHING
+    for step in history:
+        quick, said = _advance(quick, step)
+        with patch.object(sets, "_conflicts", return_value=True):
+            slow, meant = _advance(slow, step)
+        assert quick == slow
+        assert sets.encode_difference(said) == sets.encode_difference(meant)
+
+
+@given(steps(), st.integers(0, 5))
+def test_a_set_read_back_from_its_row_goes_on_alike(history: list[Step], cut: int) -> None:
+    kept = sets.NOTHING
+    for number, step in enumerate(history):
+        again = kept
+        if number == cut:
+            again = sets.read_row_groups(_groups(kept))._replace(legacy=kept.legacy)
+        (again, said), (kept, meant) = _advance(again, step), _advance(kept, step)
+        assert _groups(again) == _groups(kept)
+        assert sets.encode_difference(said) == sets.encode_difference(meant)
+
+
+@given(worlds())
+def test_all_that_the_slices_say_is_held_in_the_row(world: tuple[list[Object], Object | None]) -> None:
+    """The next event can be applied from the row alone, and what is shadowed is never in the set."""
+    backend = _built(*world)
+    if not backend.slices:
+        return
+    read = sets.read_row_groups(_groups(backend))
+    assert read.slices == backend.slices
+    assert read.shadows == backend.shadows
+
+
+@given(worlds(), st.booleans())
+def test_a_withheld_set_comes_and_goes_as_a_whole(world: tuple[list[Object], Object | None], known: bool) -> None:
+    slices, legacy = world
+    backend = _built(slices, legacy)
+    _, gone = sets.advance(backend, {}, backend.legacy, withdrawn=(False, True))
+    assert apply_change(_change(gone), _members(backend)) == {}
+    shown = orjson.loads(b"[%b]" % sets.encode_groups(backend, withdrawn=True))
+    assert spread(shown) == []
+    held = sets.read_row_groups(orjson.dumps(shown))._replace(legacy=backend.legacy) if known else backend
+    back, come = sets.advance(held, {}, backend.legacy, withdrawn=(True, False))
+    assert apply_change(_change(come), {}) == _members(back) == _members(backend)
+
+
+@given(_slice("s1"), _slice("s2"))
+def test_an_endpoint_that_moves_is_never_removed_while_a_slice_holds_it(first: Object, second: Object) -> None:
+    """The new slice says it before the old one lets go: nothing is removed and added again (kubernetes #135334)."""
+    second = {**second, **{key: first[key] for key in ("addressType", "ports", "endpoints")}}
+    emptied = {**first, "endpoints": []}
+    backend = _built([first], None)
+    for step in ({"s2": second}, {"s1": emptied}, {"s1": None}):
+        backend, difference = _advance(backend, (step, None))
+        assert not difference.added
+        assert not difference.removed
+    together, difference = _advance(_built([first], None), ({"s1": emptied, "s2": second}, None))
+    assert not difference.added
+    assert not difference.removed
+    assert _members(together) == _members(backend)
+
+
+@given(endpoint_slices(), st.permutations(range(4)))
+def test_equal_sets_have_equal_bytes(item: Object, order: list[int]) -> None:
+    endpoints = item["endpoints"] or []
+    shuffled = {**item, "endpoints": [endpoints[i] for i in order if i < len(endpoints)]}
+    assert _source(item) == _source(shuffled)
+
+
+def test_the_pools_make_the_cases_that_matter() -> None:
+    """A model that never sees a conflict proves nothing."""
+    assert NAMESPACE
+    seen = {"shadowed": 0, "legacy": 0, "tie": 0}
+
+    @given(worlds())
+    def count(world: tuple[list[Object], Object | None]) -> None:
+        backend = _built(*world)
+        seen["shadowed"] += bool(backend.shadows) and bool(backend.slices)
+        seen["legacy"] += bool(backend.legacy) and not backend.slices
+        seen["tie"] += any(len(each) > 1 for each in _winners(*world).values())
+
+    count()
+    assert min(seen.values()) > 0, seen
