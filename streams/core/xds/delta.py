@@ -1,0 +1,115 @@
+"""The incremental variant: only what changed is sent, and what is gone is said so."""
+
+from collections.abc import Iterable, Iterator
+
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+from envoy.service.discovery.v3.discovery_pb2 import Resource as ResourceMessage
+
+from streams.core.xds.catalog import Catalog, Client, Resource, digest_of
+from streams.core.xds.names import FULL_STATE, TYPE_URLS, WILDCARD
+from streams.core.xds.protocol import Answer, Stream, TypeState, check_names
+
+
+class DeltaStream(Stream):
+    """One client's DeltaAggregatedResources."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._empty: list[DeltaDiscoveryResponse] = []
+
+    def take(self, request: DeltaDiscoveryRequest, catalog: Catalog) -> Answer | None:
+        """Take a request; what it says of the response before, if it says so. Raises ProtocolViolation."""
+        subscribe, unsubscribe = request.resource_names_subscribe, request.resource_names_unsubscribe
+        check_names(subscribe, len(subscribe) + len(unsubscribe) + len(request.initial_resource_versions))
+        state = self.state_of(request.type_url)
+        if state is None:
+            if subscribe or self.first_of_unserved(request.type_url):
+                self._empty.append(
+                    DeltaDiscoveryResponse(
+                        type_url=request.type_url,
+                        nonce=self.next_nonce(),
+                        removed_resources=[name for name in subscribe if name != WILDCARD],
+                    )
+                )
+            return None
+        answer = None
+        # Only the nonce is bound to a response: names are taken from every request.
+        if state.in_flight is not None and request.response_nonce == state.in_flight.nonce:
+            error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
+            answer = state.answered(state.in_flight, error)
+        first = not state.started
+        if first:
+            state.held = {name: digest_of(version) for name, version in request.initial_resource_versions.items()}
+            state.acked = dict(state.held)
+            state.started = True
+        if first and not subscribe and state.kind in FULL_STATE:
+            self._follow_all(state, catalog)
+        for name in subscribe:
+            if name == WILDCARD and state.kind in FULL_STATE:
+                self._follow_all(state, catalog)
+            elif name != WILDCARD:
+                if not first:  # Asked for again: the client may have forgotten it.
+                    state.forget([name])
+                state.names.add(name)
+                state.owed.add(name)
+                state.dirty.add(name)
+        self._unsubscribe(state, unsubscribe)
+        if first and not state.wildcard:
+            state.forget(set(state.held) - state.names)
+        return answer
+
+    @staticmethod
+    def _follow_all(state: TypeState, catalog: Catalog) -> None:
+        state.wildcard = state.due = True
+        # What the client has from an earlier stream may be gone by now.
+        state.dirty |= state.subscribed(catalog) | state.held.keys()
+
+    @staticmethod
+    def _unsubscribe(state: TypeState, names: Iterable[str]) -> None:
+        for name in names:
+            if name == WILDCARD:
+                state.wildcard = state.due = False
+                state.forget((state.held.keys() | state.dirty | state.unknown | state.removals) - state.names)
+            elif name in state.names:
+                state.names.discard(name)
+                state.forget([name])
+                if state.wildcard:
+                    # It may still be among all that there is: the client is told either way.
+                    state.owed.add(name)
+                    state.dirty.add(name)
+
+    def advance(self, catalog: Catalog) -> Iterator[DeltaDiscoveryResponse]:
+        """The responses that are due."""
+        empty, self._empty = self._empty, []
+        yield from empty
+        yield from super().advance(catalog)
+
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[DeltaDiscoveryResponse]:
+        if state.in_flight is not None or not (state.dirty or state.due):
+            return
+        if state.wildcard and not catalog.settled:
+            return
+        changed = self.look(state, catalog)
+        # Of what the client never had nothing is broken: it can be told at once.
+        never = {name for name in state.removals if name not in state.held}
+        state.removals -= never
+        if changed or never or state.due:
+            state.due = False
+            yield self._respond(state, changed, never)
+
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[DeltaDiscoveryResponse]:
+        if state.in_flight is None and state.removals:
+            removed, state.removals = state.removals, set()
+            yield self._respond(state, {}, removed)
+
+    def _respond(self, state: TypeState, changed: dict[str, Resource], removed: set[str]) -> DeltaDiscoveryResponse:
+        nonce = self.next_nonce()
+        state.owed -= removed
+        self.sent(state, nonce, {**changed, **dict.fromkeys(removed)})
+        ordered = sorted(changed.values(), key=lambda each: each.name)
+        return DeltaDiscoveryResponse(
+            resources=[ResourceMessage(name=each.name, version=each.version, resource=each.body) for each in ordered],
+            removed_resources=sorted(removed),
+            type_url=TYPE_URLS[state.kind],
+            nonce=nonce,
+        )

@@ -1,0 +1,217 @@
+"""What both variants of the xDS protocol share: what a client is subscribed to, what it has, and what is on its way.
+
+Written against the xDS protocol document (envoyproxy.io/docs, "xDS REST and gRPC protocol"). Of each type at most
+one response is on its way: what changes until the client has acknowledged it (ACK or NACK) is sent afterwards, as
+it is then. So a client that is slow gets fewer and newer states, and never holds up anything but itself.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from streams.core.xds.catalog import Absence, Catalog, Client, Resource
+from streams.core.xds.names import KINDS, TYPE_URLS, UNSERVED, Kind
+
+MAX_NAMES = 100_000
+"""How many resource names one client may ask for, by type."""
+
+
+class ProtocolViolation(Exception):
+    """A request that no client that keeps to the protocol sends; the stream ends with this text."""
+
+
+class Answer(NamedTuple):
+    """What became of a response: `error` is a NACK's text, empty for an ACK; `names` are the resources in it."""
+
+    kind: Kind
+    error: str
+    names: tuple[str, ...]
+
+
+class InFlight(NamedTuple):
+    """A response on its way: by name what was in it, None for a removal."""
+
+    nonce: str
+    sent: dict[str, Resource | None]
+
+
+class TypeState:
+    """One resource type on one stream.
+
+    `held` is by name the digest that the client was sent last (and `acked` what it acknowledged); `dirty` are the
+    names to look at again, `unknown` those of which nothing can be said yet; `removals` are gone and wait for their
+    turn to be taken back. A client is `owed` an answer for names that it asked for, and, where a response is `due`, one
+    even if there is nothing in it."""
+
+    __slots__ = (
+        "acked", "dirty", "due", "explicit", "held", "in_flight", "kind", "names", "owed", "removals", "started",
+        "unknown", "wildcard",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.started = False
+        self.due = False
+        self.explicit = False
+        self.wildcard = False
+        self.names: set[str] = set()
+        self.held: dict[str, str] = {}
+        self.acked: dict[str, str] = {}
+        self.dirty: set[str] = set()
+        self.unknown: set[str] = set()
+        self.owed: set[str] = set()
+        self.removals: set[str] = set()
+        self.in_flight: InFlight | None = None
+
+    def wants(self, name: str) -> bool:
+        """Whether the client is subscribed to a name."""
+        return (self.wildcard and self.kind != "lds") or name in self.names
+
+    def subscribed(self, catalog: Catalog) -> set[str]:
+        """All names that the client is subscribed to now."""
+        return self.names.union(catalog.names(self.kind)) if self.wildcard else set(self.names)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """The client no longer has these."""
+        for name in names:
+            self.held.pop(name, None)
+            self.acked.pop(name, None)
+            for each in (self.dirty, self.unknown, self.owed, self.removals):
+                each.discard(name)
+
+    def answered(self, flight: InFlight, error: str) -> Answer:
+        """The response on its way was taken (or refused, if there is an error)."""
+        sent, self.in_flight = flight.sent, None
+        if not error:
+            for name, resource in sent.items():
+                if resource is None:
+                    self.acked.pop(name, None)
+                elif self.held.get(name) == resource.digest:
+                    self.acked[name] = resource.digest
+        return Answer(self.kind, error, tuple(sent))
+
+
+class Stream:
+    """One client's stream, in either variant. `touch` says what changed, `advance` gives the responses that are due;
+    `take` (of the variant) takes a request."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.types: dict[Kind, TypeState] = {}
+        self._nonce = 0
+        self._refused: set[str] = set()
+        self._complete = -1
+
+    def touch(self, names: Iterable[str]) -> bool:
+        """Note names whose resources may have changed; whether any concerns the client."""
+        concerned = False
+        for name in names:
+            for state in self.types.values():
+                if state.wants(name):
+                    state.dirty.add(name)
+                    concerned = True
+        return concerned
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a response is on its way that the client has not answered."""
+        return any(state.in_flight is not None for state in self.types.values())
+
+    def advance(self, catalog: Catalog) -> Iterator[Any]:
+        """The responses that are due, in the order make before break: CDS, EDS, LDS, RDS, and what is gone in the
+        reverse order, only when nothing that could refer to it is still to be sent."""
+        if catalog.complete != self._complete:
+            self._complete = catalog.complete
+            for state in self.types.values():
+                state.dirty |= state.unknown
+                state.unknown = set()
+        asked = [self.types[kind] for kind in TYPE_URLS if kind in self.types]
+        for state in asked:
+            yield from self._make(state, catalog)
+        for state in reversed(asked):
+            yield from self._break(state, catalog)
+            if state.dirty or state.removals:
+                return
+
+    def in_sync(self, names: Iterable[str]) -> bool:
+        """Whether the client has acknowledged all that it is subscribed to of these names."""
+        for name in names:
+            for state in self.types.values():
+                if state.wants(name) and (
+                    name in state.dirty or name in state.removals or state.held.get(name) != state.acked.get(name)
+                ):
+                    return False
+        return True
+
+    def follows(self, names: Iterable[str]) -> bool:
+        """Whether the client is subscribed to any of these names."""
+        return any(state.wants(name) for name in names for state in self.types.values())
+
+    # ---- for the variants -------------------------------------------------------------------------------
+
+    def state_of(self, type_url: str) -> TypeState | None:
+        """The state of a type; None for one that is known, but of which there is nothing here."""
+        kind = KINDS.get(type_url)
+        if kind is not None:
+            return self.types.setdefault(kind, TypeState(kind))
+        if type_url in UNSERVED:
+            return None
+        served = ", ".join(TYPE_URLS.values())
+        raise ProtocolViolation(f"type_url {type_url[:200]!r} is not known here; served are: {served}")
+
+    def first_of_unserved(self, type_url: str) -> bool:
+        """Whether this is the first request for a type that is not served."""
+        first = type_url not in self._refused
+        self._refused.add(type_url)
+        return first
+
+    def next_nonce(self) -> str:
+        """A nonce that this stream has not used."""
+        self._nonce += 1
+        return str(self._nonce)
+
+    def look(self, state: TypeState, catalog: Catalog) -> dict[str, Resource]:
+        """Look at the dirty names: what is new to the client. What is gone is noted in `removals`."""
+        changed: dict[str, Resource] = {}
+        dirty, state.dirty = state.dirty, set()
+        for name in dirty:
+            found = catalog.resource(state.kind, name, self.client)
+            if isinstance(found, Resource):
+                state.removals.discard(name)
+                state.owed.discard(name)
+                if state.held.get(name) != found.digest:
+                    changed[name] = found
+            elif found is Absence.UNKNOWN:
+                state.unknown.add(name)
+            elif name in state.held or name in state.owed:
+                state.removals.add(name)
+        return changed
+
+    def sent(self, state: TypeState, nonce: str, sent: dict[str, Resource | None]) -> None:
+        """Note a response that is on its way. A cluster or listener that changed warms up until it is sent its
+        endpoints or routes again, also when those are the same."""
+        state.in_flight = InFlight(nonce, sent)
+        below = {"cds": "eds", "lds": "rds"}.get(state.kind)
+        lower = self.types.get(below) if below else None  # type: ignore[call-overload]
+        for name, resource in sent.items():
+            if resource is None:
+                state.held.pop(name, None)
+                continue
+            if lower is not None and lower.wants(name) and state.held.get(name) != resource.digest:
+                lower.held.pop(name, None)
+                lower.dirty.add(name)
+            state.held[name] = resource.digest
+
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+def check_names(names: Iterable[str], count: int) -> None:
+    """Refuse what is no name, and more than anybody needs."""
+    if count > MAX_NAMES:
+        raise ProtocolViolation(f"{count} resource names are more than the {MAX_NAMES} that one client may ask for")
+    for name in names:
+        if not name or len(name) > 512 or not name.isprintable():
+            raise ProtocolViolation(f"resource name {name[:80]!r} is empty, too long, or not printable")

@@ -1,0 +1,112 @@
+"""The state-of-the-world variant: each response of clusters or listeners has all of them."""
+
+import hashlib
+from collections.abc import Iterator
+
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+
+from streams.core.xds.catalog import Catalog, Client, Resource
+from streams.core.xds.names import FULL_STATE, TYPE_URLS, WILDCARD, Kind
+from streams.core.xds.protocol import Answer, Stream, TypeState, check_names
+
+
+class SotwStream(Stream):
+    """One client's StreamAggregatedResources."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._world: dict[Kind, dict[str, Resource]] = {kind: {} for kind in FULL_STATE}
+        self._last_nonce: dict[Kind, str] = {}
+        self._empty: list[DiscoveryResponse] = []
+
+    def take(self, request: DiscoveryRequest, catalog: Catalog) -> Answer | None:
+        """Take a request; what it says of the response before, if it says so. Raises ProtocolViolation."""
+        check_names(request.resource_names, len(request.resource_names))
+        state = self.state_of(request.type_url)
+        if state is None:
+            if self.first_of_unserved(request.type_url):
+                self._empty.append(
+                    DiscoveryResponse(version_info="0", type_url=request.type_url, nonce=self.next_nonce())
+                )
+            return None
+        answer = None
+        if request.response_nonce:
+            if request.response_nonce != self._last_nonce.get(state.kind):
+                return None  # Stale: the client has since been sent another, and will say all this again.
+            if state.in_flight is not None:
+                error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
+                answer = state.answered(state.in_flight, error)
+        self._subscribe(state, list(request.resource_names), catalog)
+        return answer
+
+    def _subscribe(self, state: TypeState, names: list[str], catalog: Catalog) -> None:
+        before, was_wildcard = state.names, state.wildcard
+        state.explicit = state.explicit or bool(names)
+        state.names = {name for name in names if name != WILDCARD}
+        state.wildcard = state.kind in FULL_STATE and (WILDCARD in names or not state.explicit)
+        added = state.names - before
+        if state.wildcard and not was_wildcard:
+            added |= state.subscribed(catalog)
+        if added or not state.started:
+            state.due = True
+            # A name that is asked for anew is sent anew: the client may have forgotten it meanwhile.
+            state.forget(added)
+            state.dirty |= added
+        if not state.wildcard:
+            gone = (set(before) | set(state.held)) - state.names
+            state.forget(gone)
+            world = self._world.get(state.kind, {})
+            for name in gone:
+                world.pop(name, None)
+        state.started = True
+
+    def advance(self, catalog: Catalog) -> Iterator[DiscoveryResponse]:
+        """The responses that are due."""
+        empty, self._empty = self._empty, []
+        yield from empty
+        yield from super().advance(catalog)
+
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[DiscoveryResponse]:
+        if state.in_flight is not None or not (state.dirty or state.due):
+            return
+        if state.kind not in FULL_STATE:
+            state.due = False
+            changed = self.look(state, catalog)
+            # The protocol has no word for it: what is gone is just not sent any more.
+            state.forget(set(state.removals))
+            if changed:
+                yield self._respond(state, changed)
+            return
+        if state.wildcard and not catalog.settled:
+            return
+        changed = self.look(state, catalog)
+        if not changed and not (state.due and (state.wildcard or state.names - state.unknown)):
+            return
+        state.due = False
+        self._world[state.kind].update(changed)
+        yield self._respond(state, self._world[state.kind])
+
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[DiscoveryResponse]:
+        if state.in_flight is not None or not state.removals:
+            return
+        world = self._world[state.kind]
+        for name in state.removals:
+            world.pop(name, None)
+        removed = dict.fromkeys(state.removals)
+        state.removals = set()
+        yield self._respond(state, world, removed)
+
+    def _respond(
+        self, state: TypeState, resources: dict[str, Resource], removed: dict[str, None] | None = None
+    ) -> DiscoveryResponse:
+        nonce = self.next_nonce()
+        self._last_nonce[state.kind] = nonce
+        self.sent(state, nonce, {**resources, **(removed or {})})
+        said = "\n".join(f"{name} {digest}" for name, digest in sorted(state.held.items()))
+        ordered = sorted(resources.values(), key=lambda each: each.name)
+        return DiscoveryResponse(
+            version_info=hashlib.sha256(said.encode()).hexdigest()[:16],
+            resources=[each.body for each in ordered],
+            type_url=TYPE_URLS[state.kind],
+            nonce=nonce,
+        )
