@@ -1,0 +1,375 @@
+"""Both variants of the protocol, with a scripted client written against (and at times breaking) the xDS document."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pytest
+from envoy.service.discovery.v3.discovery_pb2 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
+    DiscoveryRequest,
+    DiscoveryResponse,
+)
+
+from streams.core.xds.catalog import Client
+from streams.core.xds.delta import DeltaStream
+from streams.core.xds.names import KINDS, TYPE_URLS, Kind
+from streams.core.xds.protocol import Answer, ProtocolViolation
+from streams.core.xds.sotw import SotwStream
+from tests.unit.xds.world import CART, World, endpoint, service, slice_of
+
+TEA = "tea.shop.svc.cluster.local:80"
+A, B = endpoint("10.1.0.1"), endpoint("10.1.0.2")
+SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+
+
+class Said(NamedTuple):
+    """A response: its type, the names of what is in it, and of what is taken back."""
+
+    kind: Kind
+    names: list[str]
+    removed: list[str] = []  # noqa: RUF012
+
+
+class Sotw:
+    """A state-of-the-world client. It acknowledges what it gets, unless it is told to wait."""
+
+    def __init__(self, world: World, client: Client = Client()) -> None:  # noqa: B008
+        self.world, self.stream = world, SotwStream(client)
+        self.names: dict[Kind, list[str]] = {}
+        self.last: dict[Kind, DiscoveryResponse] = {}
+        self.version: dict[Kind, str] = {}
+        self.answers: list[Answer] = []
+
+    def ask(self, kind: Kind, *names: str, ack: bool = True) -> list[Said]:
+        self.names[kind] = list(names)
+        self.send(kind)
+        return self.read(ack=ack)
+
+    def send(self, kind: Kind, nonce: str | None = None, error: str = "") -> None:
+        last = self.last.get(kind)
+        request = DiscoveryRequest(
+            type_url=TYPE_URLS[kind],
+            resource_names=self.names[kind],
+            response_nonce=nonce if nonce is not None else last.nonce if last else "",
+            version_info=self.version.get(kind, ""),
+        )
+        if error:
+            request.error_detail.message = error
+        answer = self.stream.take(request, self.world.catalog)
+        if answer:
+            self.answers.append(answer)
+
+    def read(self, changed: Iterable[str] = (), *, ack: bool = True, error: str = "") -> list[Said]:
+        """All responses that come, in order."""
+        self.stream.touch(changed)
+        said: list[Said] = []
+        while responses := list(self.stream.advance(self.world.catalog)):
+            for each in responses:
+                kind = KINDS[each.type_url]
+                said.append(Said(kind, [name_of(kind, one) for one in each.resources]))
+                self.last[kind] = each
+            if not ack:
+                break
+            for each in responses:
+                kind = KINDS[each.type_url]
+                if not error:
+                    self.version[kind] = each.version_info
+                self.send(kind, error=error)
+        return said
+
+
+class Delta:
+    """An incremental client. It acknowledges what it gets, unless it is told to wait."""
+
+    def __init__(self, world: World, client: Client = Client()) -> None:  # noqa: B008
+        self.world, self.stream = world, DeltaStream(client)
+        self.versions: dict[str, str] = {}
+        self.answers: list[Answer] = []
+
+    def ask(
+        self, kind: Kind, *subscribe: str, drop: Iterable[str] = (), has: dict[str, str] | None = None, ack: bool = True
+    ) -> list[Said]:
+        request = DeltaDiscoveryRequest(
+            type_url=TYPE_URLS[kind],
+            resource_names_subscribe=subscribe,
+            resource_names_unsubscribe=drop,
+            initial_resource_versions=has or {},
+        )
+        self.stream.take(request, self.world.catalog)
+        return self.read(ack=ack)
+
+    def answer(self, response: DeltaDiscoveryResponse, error: str = "") -> None:
+        request = DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+        if error:
+            request.error_detail.message = error
+        answer = self.stream.take(request, self.world.catalog)
+        if answer:
+            self.answers.append(answer)
+
+    def read(self, changed: Iterable[str] = (), *, ack: bool = True, error: str = "") -> list[Said]:
+        self.stream.touch(changed)
+        said: list[Said] = []
+        while responses := list(self.stream.advance(self.world.catalog)):
+            for each in responses:
+                kind = KINDS[each.type_url]
+                said.append(Said(kind, [one.name for one in each.resources], list(each.removed_resources)))
+                self.versions |= {f"{kind} {one.name}": one.version for one in each.resources}
+            self.unanswered = responses
+            if not ack:
+                break
+            for each in responses:
+                self.answer(each, error)
+        return said
+
+
+def name_of(kind: Kind, body: Any) -> str:
+    from tests.unit.xds.world import _MESSAGES
+
+    message = _MESSAGES[kind].FromString(body.value)
+    return str(message.cluster_name if kind == "eds" else message.name)
+
+
+def cart(world: World | None = None) -> World:
+    world = world or World()
+    world.put(service(), slice_of(A))
+    return world
+
+
+# ---- both variants ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_only_what_changed_is_sent_again(variant: type[Any]) -> None:
+    world = cart()
+    world.put(service("tea"), slice_of(B, owner="tea"))
+    client = variant(world)
+    assert client.ask("cds") == [Said("cds", [CART, TEA])]
+    assert client.ask("eds", CART, TEA) == [Said("eds", [CART, TEA])]
+    assert client.read(world.put(slice_of(A, B))) == [Said("eds", [CART])]
+    assert client.read(world.put(slice_of(A, B))) == []
+    assert client.read(world.put(service(selector={"app": "cart"}))) == []
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_an_unacknowledged_client_gets_one_response_and_then_the_newest(variant: type[Any]) -> None:
+    world = cart()
+    client = variant(world)
+    client.ask("eds", CART)
+    assert client.read(world.put(slice_of(B)), ack=False) == [Said("eds", [CART])]
+    for i in range(5):
+        assert client.read(world.put(slice_of(endpoint(f"10.1.1.{i}"))), ack=False) == []
+    if isinstance(client, Sotw):
+        client.send("eds")
+    else:
+        client.answer(client.unanswered[0])
+    assert client.read() == [Said("eds", [CART])]
+    assert client.read() == []
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_a_refused_resource_is_not_sent_again_until_it_changes(variant: type[Any]) -> None:
+    world = cart()
+    client = variant(world)
+    client.ask("eds", CART)
+    assert client.stream.in_sync([CART])
+    assert client.read(world.put(slice_of(B)), error="no such zone") == [Said("eds", [CART])]
+    assert client.answers[-1] == Answer("eds", "no such zone", (CART,))
+    assert client.read([CART]) == []
+    assert not client.stream.in_sync([CART])
+    assert client.read(world.put(slice_of(A, B))) == [Said("eds", [CART])]
+    assert client.stream.in_sync([CART])
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_a_changed_cluster_is_sent_its_endpoints_again_so_that_it_warms_up(variant: type[Any]) -> None:
+    world = cart()
+    client = variant(world)
+    client.ask("cds")
+    client.ask("eds", CART)
+    changed = world.put(service(sessionAffinity="ClientIP"))
+    assert client.read(changed) == [Said("cds", [CART]), Said("eds", [CART])]
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_make_before_break(variant: type[Any]) -> None:
+    world = cart()
+    client = variant(world)
+    client.ask("cds", "*")
+    for kind in ("eds", "lds", "rds"):
+        client.ask(kind, CART, TEA)
+    changed = world.put(service("tea"), slice_of(B, owner="tea")) | world.drop(service(), slice_of(A))
+    said = client.read(changed)
+    kinds = [each.kind for each in said]
+    if variant is Sotw:
+        made = [Said("cds", [CART, TEA]), Said("eds", [TEA]), Said("lds", [CART, TEA]), Said("rds", [TEA])]
+        assert said == [*made, Said("lds", [TEA]), Said("cds", [TEA])]
+    else:
+        assert kinds == ["cds", "eds", "lds", "rds", "rds", "lds", "eds", "cds"]
+        assert all(each.names == [TEA] and not each.removed for each in said[:4])
+        assert all(each.removed == [CART] and not each.names for each in said[4:])
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_what_is_gone_is_not_taken_back_before_what_refers_to_it_was_sent(variant: type[Any]) -> None:
+    world = cart()
+    client = variant(world)
+    client.ask("cds", "*")
+    client.ask("lds", CART)
+    # The listener's response is still on its way, and it has changed once more since.
+    world.routing(
+        gateway={"decision": "endpoint"},
+        mesh={"decision": "endpoint", "sessionPersistence": {"type": "Cookie", "sessionName": "s"}},
+    )
+    assert "lds" in [each.kind for each in client.read([CART], ack=False)]
+    changed = world.drop(service(), slice_of(A))
+    assert [each.kind for each in client.read(changed, ack=False)] == []
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_wildcard_and_names(variant: type[Any]) -> None:
+    world = cart()
+    world.put(service("tea"))
+    assert variant(world).ask("cds", "*") == [Said("cds", [CART, TEA])]
+    assert variant(world).ask("cds", CART) == [Said("cds", [CART])]
+    client = variant(world)
+    client.ask("cds", CART)
+    assert client.read(world.put(service("tea", sessionAffinity="ClientIP"))) == []
+    assert variant(world).ask("lds") == [Said("lds", [])]
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_nobody_is_told_what_all_there_is_before_it_is_known(variant: type[Any]) -> None:
+    world = World(complete=False)
+    client = variant(world)
+    assert client.ask("cds") == []
+    assert client.ask("eds", CART) == []
+    changed = world.start("west", service(), slice_of(A))
+    assert client.read(changed) == [Said("cds", [CART]), Said("eds", [CART])]
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_what_springs_into_existence_later_is_sent_then(variant: type[Any]) -> None:
+    world = World()
+    client = variant(world)
+    client.ask("eds", CART)
+    client.ask("lds", CART)
+    assert client.read(world.put(service(), slice_of(A))) == [Said("eds", [CART]), Said("lds", [CART])]
+
+
+@pytest.mark.parametrize("variant", [Sotw, Delta])
+def test_what_is_asked_for_again_is_sent_again(variant: type[Any]) -> None:
+    world = cart()
+    client = variant(world)
+    client.ask("eds", CART)
+    if variant is Sotw:
+        assert client.ask("eds") == []
+    assert client.ask("eds", CART) == [Said("eds", [CART])]
+
+
+@pytest.mark.parametrize("request_type", [DiscoveryRequest, DeltaDiscoveryRequest])
+def test_unknown_types_end_the_stream_and_those_of_others_are_answered_with_nothing(request_type: type[Any]) -> None:
+    stream: Any = SotwStream(Client()) if request_type is DiscoveryRequest else DeltaStream(Client())
+    world = cart()
+    with pytest.raises(ProtocolViolation, match=r"tea.Pot.*served are.*Cluster"):
+        stream.take(request_type(type_url="type.googleapis.com/tea.Pot"), world.catalog)
+    stream.take(request_type(type_url=SECRET), world.catalog)
+    (answer,) = stream.advance(world.catalog)
+    assert (answer.type_url, len(answer.resources)) == (SECRET, 0)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 600])
+def test_names_that_are_none_end_the_stream(name: str) -> None:
+    with pytest.raises(ProtocolViolation):
+        SotwStream(Client()).take(DiscoveryRequest(type_url=TYPE_URLS["eds"], resource_names=[name]), World().catalog)
+
+
+# ---- state of the world ----------------------------------------------------------------------------------
+
+
+def test_sotw_a_stale_nonce_is_ignored() -> None:
+    world = cart()
+    client = Sotw(world)
+    client.ask("eds", CART)
+    old = client.last["eds"].nonce
+    client.read(world.put(slice_of(B)), ack=False)
+    client.send("eds", nonce=old)
+    assert client.stream.waiting
+    client.send("eds")
+    assert not client.stream.waiting
+
+
+def test_sotw_the_empty_list_is_a_wildcard_only_until_a_name_was_given() -> None:
+    world = cart()
+    world.put(service("tea"))
+    client = Sotw(world)
+    assert client.ask("cds") == [Said("cds", [CART, TEA])]
+    assert client.ask("cds", "*", CART) == [Said("cds", [CART, TEA])]
+    assert client.ask("cds", CART) == []
+    assert client.read(world.put(service("tea", sessionAffinity="ClientIP"))) == []
+    assert client.ask("cds") == []
+    assert client.read(world.put(service(sessionAffinity="ClientIP"))) == []
+
+
+def test_sotw_versions_are_the_same_on_every_server() -> None:
+    world = cart()
+    one, other = Sotw(world), Sotw(world)
+    one.ask("cds")
+    one.read(world.put(service("tea")))
+    other.ask("cds")
+    assert one.last["cds"].version_info == other.last["cds"].version_info
+
+
+def test_sotw_a_new_name_gets_all_clusters_but_only_its_own_endpoints() -> None:
+    world = cart()
+    world.put(service("tea"))
+    client = Sotw(world)
+    client.ask("cds", CART)
+    client.ask("eds", CART)
+    assert client.ask("cds", CART, TEA) == [Said("cds", [CART, TEA])]
+    assert client.ask("eds", CART, TEA) == [Said("eds", [TEA])]
+
+
+# ---- incremental -------------------------------------------------------------------------------------------
+
+
+def test_delta_what_the_client_has_from_an_earlier_stream_is_not_sent_again() -> None:
+    world = cart()
+    world.put(service("tea"))
+    first = Delta(world)
+    first.ask("cds")
+    first.ask("eds", CART, TEA)
+    has = {kind: {n: first.versions[f"{kind} {n}"] for n in (CART, TEA)} for kind in ("cds", "eds")}
+    world.put(slice_of(B))
+    world.drop(service("tea"))
+    again = Delta(world)
+    assert again.ask("cds", has=has["cds"]) == [Said("cds", [], []), Said("cds", [], [TEA])]
+    assert again.ask("eds", CART, TEA, has=has["eds"]) == [Said("eds", [CART], []), Said("eds", [], [TEA])]
+
+
+def test_delta_a_name_that_is_not_there_is_said_so() -> None:
+    client = Delta(World())
+    assert client.ask("eds", CART) == [Said("eds", [], [CART])]
+
+
+def test_delta_unsubscribing_a_name_under_a_wildcard_is_answered() -> None:
+    world = cart()
+    client = Delta(world)
+    client.ask("cds")
+    assert client.ask("cds", CART, TEA) == [Said("cds", [CART], [TEA])]
+    assert client.ask("cds", drop=[CART]) == [Said("cds", [CART])]
+    assert client.ask("cds", drop=[TEA]) == [Said("cds", [], [TEA])]
+
+
+def test_delta_the_wildcard_ends_and_the_names_stay() -> None:
+    world = cart()
+    world.put(service("tea"))
+    client = Delta(world)
+    client.ask("cds")
+    client.ask("cds", CART)
+    assert client.ask("cds", drop=["*"]) == []
+    assert client.read(world.put(service("tea", sessionAffinity="ClientIP"))) == []
+    assert client.read(world.put(service(sessionAffinity="ClientIP"))) == [Said("cds", [CART])]
+    assert client.ask("cds", drop=[CART]) == []
+    assert client.ask("cds") == []
+    assert client.read(world.put(service())) == []
