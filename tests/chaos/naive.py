@@ -1,0 +1,85 @@
+"""The plain union of slices, from the journal's commits: slow, simple, and without a line of the fold's code."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+Objects = dict[str, dict[tuple[str, str], dict[str, Any]]]
+"""By Service, by (kind, name): what the object says."""
+
+
+class Naive:
+    """One partition's objects, of one cluster."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._writer = ""
+        self._seq = 0
+        self._objects: Objects = {}
+        self._staged: Objects | None = None
+
+    def step(self, commit: dict[str, Any]) -> list[str]:
+        """Take a commit; the Services that it may have changed."""
+        if commit["phase"] == "begin" and commit["epoch"] > self._epoch:
+            self._writer = commit["writer"]
+        elif (commit["epoch"], commit["writer"]) != (self._epoch, self._writer) or commit["seq"] <= self._seq:
+            return []
+        self._epoch, self._seq = commit["epoch"], commit["seq"]
+        if commit["phase"] == "begin":
+            self._staged = {}
+            return []
+        into = self._objects if self._staged is None else self._staged
+        touched = {self._apply(into, commit["cluster"], event) for event in commit.get("events", [])}
+        if commit["phase"] == "end" and self._staged is not None:
+            touched = set(self._objects) | set(self._staged)
+            self._objects, self._staged = self._staged, None
+        return sorted(touched) if self._staged is None else []
+
+    @staticmethod
+    def _apply(into: Objects, cluster: str, event: dict[str, Any]) -> str:
+        key = f"{cluster}/{event.get('serviceNamespace') or event['namespace']}/{event['service']}"
+        objects = into.setdefault(key, {})
+        if event["op"] == "delete":
+            objects.pop((event["kind"], event["name"]), None)
+        elif event["op"] == "apply":
+            objects[event["kind"], event["name"]] = event["object"]
+        return key
+
+    def differs(self, key: str, row: bytes | None) -> Iterator[str]:
+        """How a backend row differs from the union of the Service's slices."""
+        objects = self._objects.get(key, {})
+        exists = any(kind == "Service" for kind, _ in objects)
+        slices = [body for (kind, _), body in objects.items() if kind == "EndpointSlice"]
+        legacy = [body for (kind, _), body in objects.items() if kind == "Endpoints"]
+        claims: dict[str, list[dict[str, Any]]] = {}
+        for body in (slices or legacy) if exists else []:
+            for group in body["groups"]:
+                for endpoint in group["endpoints"]:
+                    claims.setdefault(_identity(group, endpoint), []).append(endpoint)
+        if row is None:
+            if exists:
+                yield "there is a Service, but no row"
+            return
+        held = orjson.loads(row)
+        if (held["state"] == "deleted") == exists:
+            yield f"the Service {'exists' if exists else 'is gone'}, and the row's state is {held['state']}"
+        found: dict[str, dict[str, Any]] = {}
+        for group in held["groups"]:
+            for endpoint in group["endpoints"]:
+                identity = _identity(group, endpoint)
+                if identity in found:
+                    yield f"{identity} is in it twice"
+                found[identity] = endpoint
+        for identity in claims.keys() - found.keys():
+            yield f"{identity} is in a slice, but not in the row"
+        for identity in found.keys() - claims.keys():
+            yield f"{identity} is in no slice"
+        for identity in claims.keys() & found.keys():
+            if found[identity] not in claims[identity]:
+                yield f"{identity} is {found[identity]}, the slices say {claims[identity]}"
+
+
+def _identity(group: dict[str, Any], endpoint: dict[str, Any]) -> str:
+    ports = sorted(orjson.dumps(port, option=orjson.OPT_SORT_KEYS).decode() for port in group["ports"])
+    return f"{group['family']} {endpoint['address']} {ports}"
