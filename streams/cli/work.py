@@ -38,7 +38,7 @@ def work_command(
     partitions; kill any of them at any time: the next one goes on at the last seal.
     """
     from streams.edges.topics import ensure  # noqa: PLC0415
-    from streams.topology.app import WorkerSettings  # noqa: PLC0415
+    from streams.topology.materializer import WorkerSettings  # noqa: PLC0415
     from streams.topology.worker import run_worker  # noqa: PLC0415
 
     with socket.socket() as probe:

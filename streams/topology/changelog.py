@@ -5,44 +5,45 @@ thirty times faster and lets the stamps in them decide where the journal goes on
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import NamedTuple
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.core.partition_state import Write
 from streams.core.records import DEAD_LETTER, topic_of
+from streams.topology.checkpoint import VERSION_HEADER
 from streams.topology.topics import MAX_MESSAGE_BYTES
 
-VERSION_HEADER = "v"
+log = logging.getLogger("facets.work")
+
 _FETCH_BYTES = 32 * 1024 * 1024
 
 
-class ForeignWriter(Exception):
-    """Another worker writes to a partition that this one holds."""
-
-
-class LogRecord(NamedTuple):
-    """A record of a changelog as read back."""
+class Fetched(NamedTuple):
+    """Records of a changelog partition, in log order, as the broker gave them. `begin` and `end` are where the log
+    began and ended when the reading started; the first of each partition has no records and only says that."""
 
     table: str
     partition: int
-    offset: int
-    key: bytes
-    value: bytes | None
-    version: int
+    begin: int
+    end: int
+    records: Sequence[Any]
 
 
 class ChangelogReader:
-    """Reads whole changelog partitions, up to where they end now."""
+    """Reads changelog partitions, up to where they end now."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
 
     async def read(
-        self, tables: Sequence[str], partitions: Iterable[int], start: dict[TopicPartition, int] | None = None
-    ) -> AsyncIterator[list[LogRecord]]:
-        """The records of these partitions, in log order for each, in lists as they come from the broker."""
+        self, tables: Sequence[str], partitions: Iterable[int], start: Mapping[tuple[str, int], int] | None = None
+    ) -> AsyncIterator[Fetched]:
+        """The records of these partitions, from `start` on (by table and partition; else from the beginning)."""
         names = {topic_of(table): table for table in tables}
         assigned = [TopicPartition(topic, partition) for topic in names for partition in partitions]
         if not assigned:
@@ -62,7 +63,9 @@ class ChangelogReader:
             begins = await consumer.beginning_offsets(assigned)
             waiting = {}
             for each in assigned:
-                at = max(begins[each], (start or {}).get(each, 0))
+                table, partition = names[each.topic], each.partition
+                yield Fetched(table, partition, begins[each], ends[each], ())
+                at = max(begins[each], (start or {}).get((table, partition), 0))
                 if at < ends[each]:
                     consumer.seek(each, at)
                     waiting[each] = ends[each]
@@ -71,17 +74,7 @@ class ChangelogReader:
             while waiting:
                 batches = await consumer.getmany(timeout_ms=1000, max_records=20000)
                 for each, records in batches.items():
-                    yield [
-                        LogRecord(
-                            names[each.topic],
-                            each.partition,
-                            record.offset,
-                            record.key or b"",
-                            record.value,
-                            _version(record.headers),
-                        )
-                        for record in records
-                    ]
+                    yield Fetched(names[each.topic], each.partition, begins[each], ends[each], records)
                 for each in list(waiting):
                     # The position passes what compaction has removed, so it is what tells the end.
                     if await consumer.position(each) >= waiting[each]:
@@ -92,16 +85,13 @@ class ChangelogReader:
 
 
 class ChangelogWriter:
-    """Writes rows, seals and dead letters. `on_foreign` is told where another writer's records turned up.
+    """Writes rows, seals and dead letters. `on_written` is told of each row and seal that the broker has taken:
+    partition, write, offset and time (ms), in log order for each partition of a topic."""
 
-    A record that can't be written is fatal: `failed` gets the error, and nothing is written after it.
-    """
-
-    def __init__(self, bootstrap: str, on_foreign: Callable[[str, int, int, int], None]) -> None:
+    def __init__(self, bootstrap: str, on_written: Callable[[int, Write, int, int], None]) -> None:
         self._bootstrap = bootstrap
         self._producer: AIOKafkaProducer | None = None
-        self._expected: dict[tuple[str, int], int] = {}
-        self._on_foreign = on_foreign
+        self._on_written = on_written
 
     async def start(self) -> None:
         """Connect, if not connected."""
@@ -124,15 +114,17 @@ class ChangelogWriter:
         if self._producer is not None:
             await self._producer.stop()
 
-    def forget(self) -> None:
-        """On a new assignment nothing is known of where the changelogs end."""
-        self._expected.clear()
+    async def flush(self) -> None:
+        """Return when all that was handed over is written, or has failed."""
+        if self._producer is not None:
+            await self._producer.flush()
 
     async def send(self, partition: int, writes: Sequence[Write]) -> "list[asyncio.Future[None]]":
         """Hand the writes to the producer, in order. The futures end when they are written."""
         if self._producer is None:
             raise RuntimeError("the writer is not started")
         sent = []
+        now = int(time.time() * 1000)
         for write in writes:
             topic = DEAD_LETTER if write.table == "deadletter" else topic_of(write.table)
             future = await self._producer.send(
@@ -140,25 +132,17 @@ class ChangelogWriter:
                 write.value,
                 key=write.key,
                 partition=partition,
+                timestamp_ms=now,
                 headers=[(VERSION_HEADER, b"%d" % write.version)],
             )
             if write.table != "deadletter":
-                future.add_done_callback(lambda done, table=write.table: self._written(table, partition, done))
+                future.add_done_callback(partial(self._written, partition, write, now))
             sent.append(future)
         return sent
 
-    def _written(self, table: str, partition: int, done: "asyncio.Future[object]") -> None:
+    def _written(self, partition: int, write: Write, now: int, done: "asyncio.Future[Any]") -> None:
         if done.cancelled() or done.exception() is not None:
             return
-        offset: int = done.result().offset  # type: ignore[attr-defined]
-        expected = self._expected.get((table, partition))
-        self._expected[table, partition] = max(offset + 1, expected or 0)
-        if expected is not None and offset > expected:
-            self._on_foreign(table, partition, expected, offset)
-
-
-def _version(headers: Sequence[tuple[str, bytes]]) -> int:
-    for name, value in headers:
-        if name == VERSION_HEADER:
-            return int(value)
-    return -1
+        # The producer's own word on the time is that of another record of its batch, unless the broker sets it.
+        answer = done.result()
+        self._on_written(partition, write, answer.offset, answer.timestamp if answer.timestamp_type else now)

@@ -4,7 +4,8 @@ import logging
 import warnings
 from typing import Any
 
-from streams.topology.app import WorkerSettings, create_app
+from streams.topology.app import create_app
+from streams.topology.materializer import WorkerSettings
 
 
 def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:

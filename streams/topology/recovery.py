@@ -1,0 +1,93 @@
+"""How partitions come back on assignment: from what is known of them (an image in memory or in a file) and the rest
+of their changelogs; or from the whole changelogs, where nothing is known or the log is not the image's."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from streams.core.records import topic_of
+from streams.topology.changelog import ChangelogReader
+from streams.topology.checkpoint import Anchor, Image, checksum
+
+log = logging.getLogger("facets.work")
+
+
+class Recovered(NamedTuple):
+    """A partition's image up to the end of its changelogs. `late` are the records (value, version) by which a replaced
+    worker hides the newest row of a (table, key); `records` counts what was read from Kafka."""
+
+    image: Image
+    late: dict[tuple[str, bytes], tuple[bytes | None, int]]
+    records: int
+
+
+async def recover(
+    reader: ChangelogReader, tables: Sequence[str], partitions: Iterable[int], known: Mapping[int, Image]
+) -> dict[int, Recovered]:
+    """Read partitions back. The images in `known` are changed."""
+    wanted = sorted(partitions)
+    tails = {partition: known[partition] for partition in wanted if partition in known}
+    recovered = await _read(reader, tables, tails) if tails else {}
+    rest = {partition: Image(tables) for partition in wanted if partition not in recovered}
+    if rest:
+        recovered |= await _read(reader, tables, rest)
+    return recovered
+
+
+async def _read(reader: ChangelogReader, tables: Sequence[str], images: Mapping[int, Image]) -> dict[int, Recovered]:
+    """Partitions whose logs do not go on from their images are left out."""
+    recovered = {partition: Recovered(image, {}, 0) for partition, image in images.items()}
+    follow = {
+        (table, partition): _Follow(anchor)
+        for partition, image in images.items()
+        for table in tables
+        if (anchor := image.anchor(table)) is not None
+    }
+    starts = {at: each.due for at, each in follow.items()}
+    async for table, partition, begin, end, records in reader.read(tables, images, starts):
+        if partition not in recovered:
+            continue
+        image, late, count = recovered[partition]
+        going = follow.get((table, partition))
+        if not records:
+            wrong = going.wrong_bounds(begin, end) if going else ""
+        else:
+            wrong = going.wrong_records(records) if going else ""
+            fresh = records[1:] if going and records[0].offset == going.anchor.offset else records
+            if not wrong:
+                image.extend(table, fresh, late)
+                recovered[partition] = Recovered(image, late, count + len(records))
+        if wrong:
+            log.warning(
+                "the checkpoint of partition %d is ignored, everything is read: %s[%d]: %s",
+                partition, topic_of(table), partition, wrong,
+            )  # fmt: skip
+            del recovered[partition]
+    return recovered
+
+
+class _Follow:
+    """That a log goes on, without a hole, from the record that an image ends with."""
+
+    def __init__(self, anchor: Anchor) -> None:
+        self.anchor = anchor
+        self.due = anchor.offset
+
+    def wrong_bounds(self, begin: int, end: int) -> str:
+        """Why not, from where the log begins and ends; empty if it may."""
+        if not begin <= self.anchor.offset < end:
+            return f"the log has offsets {begin} to {end - 1}, not {self.anchor.offset}"
+        return ""
+
+    def wrong_records(self, records: Sequence[Any]) -> str:
+        """Why not, from the next records; empty if they follow."""
+        first, last = records[0], records[-1]
+        if first.offset != self.due or last.offset - first.offset != len(records) - 1:
+            # Of what compaction removes, a tombstone can't be guessed.
+            return f"records after offset {self.anchor.offset} are gone"
+        if first.offset == self.anchor.offset:
+            found = Anchor(first.offset, first.timestamp, checksum(first.key or b"", first.value))
+            if found != self.anchor:
+                return f"another record is at offset {first.offset}: the topic is not the one that it is of"
+        self.due = last.offset + 1
+        return ""
