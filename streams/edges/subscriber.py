@@ -180,6 +180,10 @@ class Subscriber:
         state = self._subscription()
         return {p: at for p in range(self.partitions) if (at := _frontier(state, p, cluster, resource))}
 
+    def sealed(self) -> dict[tuple[int, str], Seal]:
+        """The newest seal of each cluster, by partition and cluster."""
+        return dict(self._subscription().seals)
+
     async def _follow(self) -> AsyncIterator[Snapshot | Batch]:
         reason = "start"
         if self._cursor is not None:

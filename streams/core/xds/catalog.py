@@ -19,6 +19,9 @@ from streams.core.xds.names import TYPE_URLS, Kind, resource_name
 Key = tuple[str, str]
 """A Service's namespace and name."""
 
+Changes = dict[Key, set[str]]
+"""Services that changed, each with the names of the resources that it has or had."""
+
 
 class Absence(Enum):
     """Why there is no resource. Of what is unknown a client is told nothing: it keeps what it has, or waits."""
@@ -65,6 +68,7 @@ class Catalog:
         self.partitions = partitions
         self.seals: dict[tuple[int, str], Seal] = {}
         self.applied: dict[int, int] = {}
+        self._newest: dict[Key, tuple[int, str]] = {}
         self._services: dict[Key, dict[str, Facets]] = {}
         self._names: dict[str, Key] = {}
         self._of_key: dict[Key, tuple[str, ...]] = {}
@@ -72,8 +76,8 @@ class Catalog:
 
     # ---- the state -------------------------------------------------------------------------------------
 
-    def replace(self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]) -> set[str]:
-        """Take a snapshot; the names whose resources may have changed. What the snapshot doesn't have is gone, but
+    def replace(self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]) -> Changes:
+        """Take a snapshot; the Services whose resources may have changed. What the snapshot doesn't have is gone, but
         only where the partition has a complete snapshot of its cluster: else it is kept until that comes."""
         fresh: dict[Key, dict[str, Facets]] = {}
         for row in rows:
@@ -84,36 +88,36 @@ class Catalog:
             held[row.cluster] = held[row.cluster].with_row(row)
         for key, clusters in self._services.items():
             for cluster, facets in clusters.items():
-                if cluster not in fresh.get(key, {}) and not _complete(seals.get((self._partition(key), cluster))):
+                if cluster not in fresh.get(key, {}) and not _complete(seals.get((self.partition(key), cluster))):
                     fresh.setdefault(key, {})[cluster] = facets
-        changed = {name for key in self._services.keys() | fresh.keys() for name in self._of_key.get(key, ())}
-        self._services = {}
+        changed = {key: set(self._of_key.get(key, ())) for key in self._services.keys() | fresh.keys()}
+        self._services, self._newest = {}, {}
         self._names, self._of_key, self._made = {}, {}, {}
         for key, clusters in fresh.items():
             self._services[key] = clusters
-            changed |= self._rename(key)
+            changed[key] |= self._rename(key)
         self.seals = dict(seals)
         self.applied = {}
         for (partition, _), seal in seals.items():
             self.applied[partition] = max(seal.offset, self.applied.get(partition, -1))
         return changed
 
-    def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> set[str]:
-        """Take the rows of one sealed batch; the names whose resources may have changed."""
-        keys = set()
+    def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> Changes:
+        """Take the rows of one sealed batch; the Services whose resources may have changed."""
+        changed: Changes = {}
         for row in rows:
             key = (row.namespace, row.name)
             clusters = self._services.setdefault(key, {})
             clusters[row.cluster] = clusters.get(row.cluster, Facets(row.cluster)).with_row(row)
-            keys.add(key)
-        changed: set[str] = set()
-        for key in keys:
-            changed.update(self._of_key.get(key, ()))
+            changed[key] = set()
+            self._newest[key] = (row.version, seal.at)
+        for key, names in changed.items():
+            names.update(self._of_key.get(key, ()))
             for cluster in [name for name, facets in self._services[key].items() if facets.gone]:
                 del self._services[key][cluster]
-            changed |= self._rename(key)
+            names.update(self._rename(key))
             if not self._services[key]:
-                del self._services[key]
+                del self._services[key], self._newest[key]
         self.seals[partition, seal.cluster] = seal
         self.applied[partition] = seal.offset
         return changed
@@ -147,9 +151,20 @@ class Catalog:
         """All Services that there are."""
         return iter(self._services)
 
-    def version_of(self, key: Key) -> int:
-        """The journal offset up to which this Service's state is known."""
-        return self.applied.get(self._partition(key), -1)
+    def names_of(self, key: Key) -> tuple[str, ...]:
+        """The names of a Service's resources."""
+        return self._of_key.get(key, ())
+
+    def newest(self, key: Key) -> tuple[int, str]:
+        """A Service's newest version, and when it was made. Of one that is gone, how far its partition is."""
+        if key in self._newest:
+            return self._newest[key]
+        rows = [row for each in self._services.get(key, {}).values() for row in each.rows]
+        if rows:
+            newest = max(rows, key=lambda row: row.version)
+            self._newest[key] = (newest.version, newest.as_of.at)
+            return self._newest[key]
+        return self.applied.get(self.partition(key), -1), ""
 
     def resource(self, kind: Kind, name: str, client: Client) -> Resource | Absence:
         """The resource as this client gets it."""
@@ -225,10 +240,11 @@ class Catalog:
         if key is None:
             return True
         clusters = {cluster for _, cluster in self.seals}
-        partition = self._partition(key)
+        partition = self.partition(key)
         return bool(clusters) and all(_complete(self.seals.get((partition, cluster))) for cluster in clusters)
 
-    def _partition(self, key: Key) -> int:
+    def partition(self, key: Key) -> int:
+        """The partition that holds a Service."""
         return partition_of(*key, self.partitions)
 
 

@@ -92,6 +92,11 @@ class Facets(NamedTuple):
         return self._replace(**held)
 
     @property
+    def rows(self) -> list[FrontendFacet | BackendFacet | RoutingFacet]:
+        """The rows that are held."""
+        return [row for row in (self.frontend, self.backend, self.routing) if row is not None]
+
+    @property
     def gone(self) -> bool:
         """Whether nothing is held any more."""
         return self.frontend is None and self.backend is None

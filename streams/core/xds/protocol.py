@@ -132,15 +132,26 @@ class Stream:
             if state.dirty or state.removals:
                 return
 
-    def in_sync(self, names: Iterable[str]) -> bool:
-        """Whether the client has acknowledged all that it is subscribed to of these names."""
-        for name in names:
-            for state in self.types.values():
-                if state.wants(name) and (
-                    name in state.dirty or name in state.removals or state.held.get(name) != state.acked.get(name)
-                ):
-                    return False
-        return True
+    def unsent(self, names: Iterable[str]) -> bool:
+        """Whether something is still to be sent, or to become known, of these names."""
+        return any(
+            name in state.dirty or name in state.removals or name in state.unknown
+            for name in names
+            for state in self.types.values()
+        )
+
+    def unanswered(self, names: Iterable[str]) -> bool:
+        """Whether the client has not acknowledged (or has refused) something that it was sent of these names."""
+        return any(
+            state.wants(name) and state.held.get(name) != state.acked.get(name)
+            for name in names
+            for state in self.types.values()
+        )
+
+    @property
+    def dirty(self) -> set[str]:
+        """The names that are to be looked at."""
+        return set().union(*(state.dirty for state in self.types.values()))
 
     def follows(self, names: Iterable[str]) -> bool:
         """Whether the client is subscribed to any of these names."""

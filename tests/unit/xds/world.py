@@ -13,7 +13,7 @@ from streams.core.fold import PartitionFold
 from streams.core.records import SEAL_PREFIX
 from streams.core.reflector import Kind, ReflectorEvent
 from streams.core.subscription import Filter, Row, Subscription
-from streams.core.xds.catalog import Absence, Catalog, Client, Resource
+from streams.core.xds.catalog import Absence, Catalog, Changes, Client, Resource
 from streams.core.xds.names import Kind as XdsKind
 
 CART = "cart.shop.svc.cluster.local:80"
@@ -91,7 +91,7 @@ class World:
             "asOf": {"epoch": 1, "seq": 1, "at": self._now(), "frontier": {}},
         }  # fmt: skip
         row = Row("routing", "east", "shop", name, self._offset, msgspec.json.encode(body))
-        return self.catalog.apply([row], seal, 0)
+        return names_in(self.catalog.apply([row], seal, 0))
 
     def _change(self, kind: Kind, items: Iterable[dict[str, Any]], cluster: str) -> set[str]:
         collector = self._collectors[cluster]
@@ -112,7 +112,7 @@ class World:
                 if write.value is not None and not write.key.startswith(b"~"):
                     self.rows[write.table, write.key.decode(), ""] = write.value
                 for batch in state.feed(write.table, 0, self._offset, write.key, write.value, write.version):
-                    changed |= self.catalog.apply(batch.rows, batch.seal, 0)
+                    changed |= names_in(self.catalog.apply(batch.rows, batch.seal, 0))
         return changed
 
     def _following(self, tables: Iterable[str] = ()) -> Subscription:
@@ -128,6 +128,11 @@ class World:
     def _now(self) -> str:
         self._at += 1
         return f"2026-11-24T12:00:{self._at // 1000:02}.{self._at % 1000:03}Z"
+
+
+def names_in(changes: Changes) -> set[str]:
+    """All names in some changes."""
+    return set().union(*changes.values())
 
 
 def decode(kind: XdsKind, resource: Resource) -> Any:

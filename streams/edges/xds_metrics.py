@@ -1,0 +1,15 @@
+"""What the xDS server counts, for Prometheus."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+PROPAGATION = Histogram(
+    "facets_propagation_seconds",
+    "From when a Service's change was recorded to the acknowledgement by a router that follows it.",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300),
+)
+CLIENTS = Gauge("facets_xds_clients", "Connected xDS clients.", ["variant"])
+RESPONSES = Counter("facets_xds_responses_total", "Responses sent.", ["type"])
+NACKS = Counter("facets_xds_nacks_total", "Responses that a client refused.", ["type"])
+ENDED = Counter(
+    "facets_xds_ended_total", "Streams that the server ended.", ["reason"]
+)  # reason: unread, violation, clients
