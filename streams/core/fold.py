@@ -196,7 +196,7 @@ class PartitionFold(PartitionState):
             name = key.rpartition("/")[2]
             if backend.service is not None and ("Service", name) not in objects:
                 delta.service = (None, Cause("Service", name, backend.service[0], ""))
-            for label, source in slices.items():
+            for label, source in sorted(slices.items()):
                 if ("EndpointSlice", label) not in objects:
                     delta.slices[label] = (None, Cause("EndpointSlice", label, source.uid, source.resource_version))
             if legacy is not None and ("Endpoints", name) not in objects:

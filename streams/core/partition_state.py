@@ -1,5 +1,6 @@
 """What the fold holds of one partition, and how it comes back from the tables' changelogs after a restart."""
 
+from bisect import insort
 from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
@@ -142,8 +143,10 @@ class PartitionState:
 
     def _expire_later(self, table: str, key: str, ctx: Context) -> None:
         cluster = self._cluster(ctx.cluster)
-        self._deleted.setdefault(ctx.cluster, []).append(
-            (later(cluster.seal.at, self.window_seconds), table, key, ctx.offset)
+        # In the order that recovery finds: a cluster's clock may step back.
+        insort(
+            self._deleted.setdefault(ctx.cluster, []),
+            (later(cluster.seal.at, self.window_seconds), table, key, ctx.offset),
         )
 
     def _tombstones(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
@@ -216,7 +219,9 @@ class PartitionState:
         )
 
     def _dead(self, cluster: ClusterState, letter: DeadLetter) -> Write:
-        cluster.seal = msgspec.structs.replace(cluster.seal, dead_letters=cluster.seal.dead_letters + 1)
+        # An open snapshot is read again after a restart: what was sealed is counted already.
+        if letter.offset > min(self.sealed.values()):
+            cluster.seal = msgspec.structs.replace(cluster.seal, dead_letters=cluster.seal.dead_letters + 1)
         key = f"{letter.cluster}/{letter.namespace}/{letter.name}"
         return Write("deadletter", key.encode(), _encode(letter), letter.offset)
 

@@ -105,7 +105,7 @@ def backend_state(
 
 
 def _overlaid(state: str, reason: str, ctx: Context, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
-    if ctx.lost:
+    if ctx.lost and state != "deleted":
         return "unknown", "JournalExpired: waiting for the next complete snapshot"
     if state != "deleted" and ctx.stale_since:
         return "stale", f"ClusterUnreachable: since {ctx.stale_since}"

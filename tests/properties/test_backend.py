@@ -1,7 +1,6 @@
 """The merge of slices into one set, and what changes of it, against a model written from the rules alone."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -12,70 +11,10 @@ from hypothesis import strategies as st
 from streams.core import backend as sets
 from streams.core.normalize import SERVICE_NAME_LABEL, normalize
 from streams.core.records import spread
+from tests.properties.model import Endpoint, Members, apply_change, identity_of, winners
 from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, versions
 
-Endpoint = dict[str, Any]
-Identity = tuple[str, str, str]
-Members = dict[Identity, Endpoint]
-
 SERVICE_HERE = (False, False)
-
-
-# ---- the model ---------------------------------------------------------------------------------------
-
-
-def _identity(endpoint: Endpoint) -> Identity:
-    ports = sorted(json.dumps(port, sort_keys=True) for port in endpoint["ports"])
-    return endpoint["family"], endpoint["address"], ";".join(ports)
-
-
-def _claims(item: Object) -> list[Endpoint]:
-    """All endpoints that one object names, as the commands print them."""
-    normalized = normalize(item["kind"], item, "cluster.local")
-    assert normalized is not None
-    label = item["metadata"]["name"] if item["kind"] == "EndpointSlice" else f"Endpoints/{item['metadata']['name']}"
-    return [
-        {**endpoint, "family": group["family"], "ports": group["ports"], "slice": label}
-        for group in orjson.loads(normalized.body)["groups"]
-        for endpoint in group["endpoints"]
-    ]
-
-
-def _winners(slices: Sequence[Object], legacy: Object | None) -> dict[Identity, list[Endpoint]]:
-    """For each endpoint of the merged set, what may be said of it: more than one only where the rules leave a tie."""
-    sources = list(slices) or ([legacy] if legacy else [])
-    rivals: dict[Identity, list[tuple[int, Endpoint]]] = {}
-    for item in sources:
-        for endpoint in _claims(item):
-            rivals.setdefault(_identity(endpoint), []).append((int(item["metadata"]["resourceVersion"]), endpoint))
-    return {identity: _best(claims) for identity, claims in rivals.items()}
-
-
-def _best(claims: list[tuple[int, Endpoint]]) -> list[Endpoint]:
-    by_pod: dict[str, list[tuple[int, Endpoint]]] = {}
-    for version, endpoint in claims:
-        by_pod.setdefault((endpoint["target"] or {}).get("uid", ""), []).append((version, endpoint))
-    newest = []
-    for same_pod in by_pod.values():
-        top = max(version for version, _ in same_pod)
-        newest += [each for each in same_pod if each[0] == top]
-    live = [each for each in newest if each[1]["serving"] and not each[1]["terminating"]] or newest
-    top = max(version for version, _ in live)
-    return [endpoint for version, endpoint in live if version == top]
-
-
-def apply_change(change: Mapping[str, Sequence[Endpoint]], before: Members) -> Members:
-    """The set after a row, from the set before it and the row's `change` alone."""
-    after = dict(before)
-    for endpoint in change["removed"]:
-        assert after.pop(_identity(endpoint)) == endpoint, "removed, but was not there"
-    for endpoint in change["updated"]:
-        assert after[_identity(endpoint)] != endpoint, "updated, but is as it was"
-        after[_identity(endpoint)] = endpoint
-    for endpoint in change["added"]:
-        assert _identity(endpoint) not in after, "added, but was there"
-        after[_identity(endpoint)] = endpoint
-    return after
 
 
 # ---- how the code under test is asked ----------------------------------------------------------------
@@ -94,7 +33,7 @@ def _groups(backend: sets.Backend) -> bytes:
 
 def _members(backend: sets.Backend) -> Members:
     endpoints = spread(orjson.loads(_groups(backend)))
-    members = {_identity(endpoint): endpoint for endpoint in endpoints}
+    members = {identity_of(endpoint): endpoint for endpoint in endpoints}
     assert len(members) == len(endpoints), "one endpoint is in the set twice"
     assert len(members) == sets.size(backend)
     return members
@@ -161,10 +100,10 @@ def _lone(name: str, family: str) -> Object:
 def test_the_set_is_what_the_rules_say(world: tuple[list[Object], Object | None]) -> None:
     """DESIGN, guarantee 2."""
     members = _members(_built(*world))
-    winners = _winners(*world)
-    assert members.keys() == winners.keys()
+    expected = winners(*world)
+    assert members.keys() == expected.keys()
     for identity, endpoint in members.items():
-        assert endpoint in winners[identity]
+        assert endpoint in expected[identity]
 
 
 @given(worlds(), st.randoms(use_true_random=False))
@@ -282,7 +221,7 @@ def test_the_pools_make_the_cases_that_matter() -> None:
         backend = _built(*world)
         seen["shadowed"] += bool(backend.shadows) and bool(backend.slices)
         seen["legacy"] += bool(backend.legacy) and not backend.slices
-        seen["tie"] += any(len(each) > 1 for each in _winners(*world).values())
+        seen["tie"] += any(len(each) > 1 for each in winners(*world).values())
 
     count()
     assert min(seen.values()) > 0, seen

@@ -1,0 +1,292 @@
+"""The fold: what it makes of a journal, whatever the order across Services, the batches, the restarts."""
+
+from typing import Any
+
+import orjson
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from streams.core.normalize import normalize
+from streams.core.records import SEAL_PREFIX, decode_row
+from tests.properties.folding import (
+    TABLES,
+    Logs,
+    accepted,
+    compacted,
+    content,
+    fold,
+    is_row,
+    logs_of,
+    new_fold,
+    restarted,
+    rows,
+)
+from tests.properties.journals import (
+    Journal,
+    encode,
+    events_of,
+    journals,
+    key_of,
+    sources_of,
+    with_events,
+)
+from tests.properties.model import Members, apply_change, identity_of, winners
+from tests.properties.strategies import NAMESPACE, SERVICES
+
+Row = dict[str, Any]
+
+
+def _by_identity(row: Row) -> Members:
+    return {identity_of(endpoint): endpoint for endpoint in row["endpoints"]}
+
+
+# ---- what the rows say -------------------------------------------------------------------------------
+
+
+@given(journals())
+def test_the_tables_end_as_the_clusters_do(journal: Journal) -> None:
+    """Against the normalized objects and the merge's model: nothing is lost, nothing stays, rejected objects keep
+    their last good state."""
+    logs = logs_of(fold(journal.values))
+    frontends, backends = rows(logs, "frontend"), rows(logs, "backend")
+    for cluster, world in journal.worlds.items():
+        for service in SERVICES:
+            key = key_of(cluster, service)
+            item = world.get(("Service", service))
+            assert (key in frontends) == (item is not None) == (key in backends)
+            if item is None:
+                continue
+            expected = normalize("Service", item, "cluster.local")
+            assert expected is not None
+            body = orjson.loads(expected.body)
+            assert {name: frontends[key][name] for name in body} == body
+            backend = decode_row("backend", orjson.dumps(backends[key]))
+            members, wanted = _by_identity(backend), winners(*sources_of(world, service))
+            assert members.keys() == wanted.keys()
+            assert all(endpoint in wanted[identity] for identity, endpoint in members.items())
+            assert backend["state"] in {"stale", "ready" if members else "empty"}
+
+
+@given(journals(length=8))
+def test_each_row_follows_the_one_before_and_says_what_it_changes(journal: Journal) -> None:
+    """DESIGN, guarantee 3: `previous` chains; `change` alone leads from set to set."""
+    held: dict[tuple[str, bytes], int] = {}
+    members: dict[bytes, Members] = {}
+    for write in fold(journal.values):
+        if not is_row(write) or write.table not in TABLES:
+            continue
+        if write.value is None:
+            assert write.version >= held.pop((write.table, write.key))
+            assert not members.pop(write.key, {})
+            continue
+        row = decode_row(write.table, write.value)
+        assert row["previous"] == held.get((write.table, write.key))
+        assert row["version"] == write.version
+        held[write.table, write.key] = write.version
+        if write.table == "backend":
+            after = _by_identity(row)
+            assert len(after) == len(row["endpoints"])
+            assert apply_change(row["change"], members.get(write.key, {})) == after
+            assert after == {} or row["state"] in {"ready", "stale"}
+            members[write.key] = after
+
+
+@given(journals())
+def test_every_offset_is_sealed_once_after_its_rows(journal: Journal) -> None:
+    instance = new_fold()
+    for offset, value in enumerate(journal.values):
+        writes = instance.step(offset, value)
+        assert [write.table for write in writes if write.key.startswith(SEAL_PREFIX)] == list(TABLES)
+        assert [write.table for write in writes][-len(TABLES) :] == list(TABLES)
+        assert {write.version for write in writes} == {offset}
+        if offset in journal.stale:
+            assert all(write.key.startswith(SEAL_PREFIX) or write.table == "deadletter" for write in writes)
+
+
+@given(journals(garbage=False))
+def test_a_stale_writer_changes_nothing(journal: Journal) -> None:
+    silent = [
+        with_events(commit, []) if offset in journal.stale else commit for offset, commit in enumerate(journal.commits)
+    ]
+    assert fold(journal.values) == fold([encode(commit) for commit in silent])
+
+
+# ---- order -------------------------------------------------------------------------------------------
+
+
+@given(journals())
+def test_a_service_is_decided_by_its_own_events_alone(journal: Journal) -> None:
+    """Its rows are the same, byte for byte, whatever is said of other Services in between."""
+    together = fold(journal.values)
+    for service in SERVICES[:2]:
+        own = [
+            with_events(commit, [event for event in events_of(commit) if event["service"] == service])
+            for commit in journal.commits
+        ]
+        alone = fold([encode(commit) for commit in own])
+        key = f"/{NAMESPACE}/{service}".encode()
+        assert [write for write in alone if is_row(write) and write.table != "deadletter"] == [
+            write for write in together if write.key.endswith(key) and is_row(write) and write.table != "deadletter"
+        ]
+
+
+@given(journals(), st.randoms(use_true_random=False))
+def test_the_order_across_services_in_a_commit_does_not_matter(journal: Journal, random: Any) -> None:
+    mixed = []
+    for commit in journal.commits:
+        queues = [[event for event in events_of(commit) if event["service"] == service] for service in SERVICES]
+        events = []
+        while any(queues):
+            events.append(random.choice([queue for queue in queues if queue]).pop(0))
+        mixed.append(encode(with_events(commit, events)))
+    ours, theirs = (logs_of(fold(values)) for values in (journal.values, mixed))
+    assert ours == theirs
+
+
+@given(journals(rejects=False, garbage=False), st.data())
+def test_how_events_are_put_into_commits_does_not_change_the_outcome(journal: Journal, data: st.DataObject) -> None:
+    """Live commits are split at any event, and neighbours joined: the same rows, but for the stamps."""
+    repacked = []
+    for offset, commit in enumerate(journal.commits):
+        events = events_of(commit)
+        if isinstance(commit, bytes) or commit["phase"] not in {"live", "snapshot"} or offset in journal.stale:
+            repacked.append(commit)
+            continue
+        cut = data.draw(st.integers(0, len(events)))
+        before = repacked[-1] if repacked else None
+        joins = (
+            isinstance(before, dict)
+            and before["phase"] == commit["phase"]
+            and before["epoch"] == commit["epoch"]
+            and before["cluster"] == commit["cluster"]
+            and before.get("staleSince") == commit.get("staleSince")
+            and data.draw(st.booleans())
+        )
+        if joins and isinstance(before, dict):
+            repacked[-1] = {**commit, "events": [*before["events"], *events[:cut]]}
+        else:
+            repacked.append({**commit, "events": events[:cut]})
+        repacked.append({**commit, "events": events[cut:]})
+    for commit in repacked:
+        assert isinstance(commit, dict)
+    renumbered = [encode({**commit, "seq": seq}) for seq, commit in enumerate(repacked, 1) if isinstance(commit, dict)]
+    one, other = (logs_of(fold(values)) for values in (journal.values, renumbered))
+    for table in TABLES:
+        assert {key: content(row) for key, row in rows(one, table).items()} == {
+            key: content(row) for key, row in rows(other, table).items()
+        }
+
+
+@given(journals(clusters=("east",), rejects=False))
+def test_a_snapshot_replaces_whatever_was_held(journal: Journal) -> None:
+    """From the last snapshot's begin on, the journal alone makes the same rows: it is always replayable."""
+    begins = [
+        offset
+        for offset, commit in enumerate(journal.commits)
+        if isinstance(commit, dict) and commit["phase"] == "begin" and offset not in journal.stale
+    ]
+    assume(len(begins) > 1)
+    values = journal.values
+    whole, tail = logs_of(fold(values)), logs_of(fold(values[begins[-1] :], begins[-1]))
+    for table in TABLES:
+        assert {key: content(row) for key, row in rows(whole, table).items()} == {
+            key: content(row) for key, row in rows(tail, table).items()
+        }
+
+
+# ---- restarts ----------------------------------------------------------------------------------------
+
+
+def _run_with_crashes(values: list[bytes], crashes: list[tuple[int, dict[str, int]]]) -> Logs:
+    """The tables' topics after a worker that was killed so often: each time after some steps, with the last records
+    of each table not written any more (a producer's partitions are independent, the order within one is kept)."""
+    logs: Logs = {table: [] for table in TABLES}
+    for steps, lost in crashes:
+        instance, offset, writes = restarted(logs)
+        for each in range(offset, min(offset + steps, len(values))):
+            writes += instance.step(each, values[each])
+        for table, log in logs_of(writes).items():
+            logs[table] += log[: max(0, len(log) - lost[table])]
+    instance, offset, writes = restarted(logs)
+    for each in range(offset, len(values)):
+        writes += instance.step(each, values[each])
+    for table, log in logs_of(writes).items():
+        logs[table] += log
+    return logs
+
+
+_crashes = st.lists(
+    st.tuples(st.integers(0, 20), st.fixed_dictionaries({table: st.integers(0, 12) for table in TABLES})),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=150)
+@given(journals(), _crashes)
+def test_a_worker_killed_between_any_two_writes_leaves_no_trace(
+    journal: Journal, crashes: list[tuple[int, dict[str, int]]]
+) -> None:
+    """DESIGN, guarantees 1 and 5: what a subscriber takes, and what compaction leaves, are byte for byte those of an
+    undisturbed run; no version of a row has two contents."""
+    values = journal.values
+    calm, rough = logs_of(fold(values)), _run_with_crashes(values, crashes)
+    said: dict[tuple[str, bytes, int], bytes | None] = {}
+    for table in TABLES:
+        for write in (*calm[table], *rough[table]):
+            if not write.key.startswith(SEAL_PREFIX):
+                assert said.setdefault((table, write.key, write.version), write.value) == write.value
+    assert accepted(rough) == accepted(calm)
+    assert compacted(rough) == compacted(calm)
+
+
+@given(journals(), st.integers(0, 30))
+def test_a_restart_goes_on_from_compacted_tables_alike(journal: Journal, cut: int) -> None:
+    values = journal.values
+    cut = min(cut, len(values))
+    calm = logs_of(fold(values))
+    before = logs_of(fold(values[:cut]))
+    kept: Logs = {table: [] for table in TABLES}
+    for table, log in before.items():
+        last = {write.key: index for index, write in enumerate(log)}
+        kept[table] = [write for index, write in enumerate(log) if last[write.key] == index and write.value is not None]
+    instance, offset, writes = restarted(kept)
+    assert writes == []
+    for each in range(offset, len(values)):
+        writes += instance.step(each, values[each])
+    after: Logs = {table: [*before[table], *log] for table, log in logs_of(writes).items()}
+    assert accepted(after) == accepted(calm)
+    assert compacted(after) == compacted(calm)
+
+
+@given(journals(garbage=False), journals(length=0, garbage=False, rejects=False), st.integers(0, 12))
+def test_after_an_expired_journal_a_complete_snapshot_sets_all_right(
+    journal: Journal, fresh: Journal, lost: int
+) -> None:
+    """The worker's next offset is gone: rows are unknown, and stay so over restarts; deleted Services stay deleted.
+    The next complete snapshot of a newer epoch makes the tables what the cluster says."""
+    assume(set(fresh.worlds) >= set(journal.worlds))
+    logs = logs_of(fold(journal.values))
+    instance, offset, _ = restarted(logs)
+    first = offset + 1 + lost
+    for table, log in logs_of(instance.expire(first)).items():
+        logs[table] += log
+    for table in TABLES:
+        for key, row in rows(logs, table).items():
+            assert row["state"] == "unknown", key
+    instance, resume, writes = restarted(logs)
+    assert resume == first
+    newer = []
+    for commit in fresh.commits:
+        assert isinstance(commit, dict)
+        events = [{**each, "resourceVersion": str(int(each["resourceVersion"]) + 1000)} for each in commit["events"]]
+        newer.append(encode({**commit, "epoch": commit["epoch"] + 100, "events": events}))
+    for each, value in enumerate(newer, first):
+        writes += instance.step(each, value)
+    for table, log in logs_of(writes).items():
+        logs[table] += log
+    anew = logs_of(fold(newer))
+    for table in TABLES:
+        assert {key: content(row) for key, row in rows(logs, table).items()} == {
+            key: content(row) for key, row in rows(anew, table).items()
+        }
