@@ -8,7 +8,7 @@ another one.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
 import grpc
@@ -16,7 +16,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from streams.core.errors import FacetsError
 from streams.core.subscription import Row
-from streams.core.xds.catalog import Catalog, Changes, Client
+from streams.core.xds.catalog import Catalog, Changes, Client, Key
 from streams.core.xds.delta import DeltaStream
 from streams.core.xds.endpoints import locality_of
 from streams.core.xds.names import KINDS, TYPE_URLS, Kind
@@ -78,6 +78,7 @@ class XdsServer:
         self.connections: dict[int, Connection] = {}
         self.port = 0
         self.ready = asyncio.Event()
+        self._moved = asyncio.Event()
         self._numbers = 0
         self._server: Any = None
 
@@ -111,6 +112,15 @@ class XdsServer:
                 concerned |= each.stream.touch(names)
             if concerned:
                 each.wake.set()
+        self._move()
+
+    async def moved(self) -> None:
+        """Wait until the state, or what a client has of it, is another."""
+        await self._moved.wait()
+
+    def _move(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
 
     # ---- the server -----------------------------------------------------------------------------------
 
@@ -206,6 +216,7 @@ class XdsServer:
         finally:
             reader.cancel()
             del self.connections[number]
+            self._move()
             CLIENTS.labels(variant).dec()
             log.info("%s: gone (%s)", each.node, variant)
 
@@ -243,8 +254,12 @@ class XdsServer:
             some = ", ".join(answer.names[:5]) + (", ..." if len(answer.names) > 5 else "")
             log.warning("%s: refused %s (%s): %s", each.node, answer.kind.upper(), some, answer.error[:1000])
         keys = {key for name in answer.names if (key := self.catalog.service_of(name))}
+        self._settle(each, keys)
+
+    def _settle(self, each: Connection, keys: Iterable[Key]) -> None:
         for took in each.ledger.settle(keys, self.catalog, time.time()):
             PROPAGATION.observe(max(0.0, took))
+        self._move()
 
     async def _write(self, each: Connection, context: Any) -> str:
         """Send what is due, as long as the client reads; why it ended."""
@@ -261,8 +276,7 @@ class XdsServer:
                         await context.write(response)
             except TimeoutError:
                 return "unread"
-            for took in each.ledger.settle(each.ledger.behind, self.catalog, time.time()):
-                PROPAGATION.observe(max(0.0, took))
+            self._settle(each, each.ledger.behind)
             oldest = min(each.sent_at.values(), default=None)
             try:
                 async with asyncio.timeout_at(None if oldest is None else oldest + self.settings.answer_within):

@@ -1,5 +1,6 @@
 """Who has what, over HTTP: `GET /v1/propagation`, and `/metrics` for Prometheus."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -8,12 +9,18 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.core.rfc3339 import write
+from streams.core.subscription import reached
 from streams.core.xds.catalog import Key
 from streams.edges.xds import Connection, XdsServer
 
+_ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
+_LONGEST_WAIT = 3600.0
+
 
 def add_xds_routes(app: web.Application, server: XdsServer) -> None:
-    """Add `GET /v1/propagation[?namespace=NAMESPACE&service=NAME]` and `GET /metrics`."""
+    """Add `GET /v1/propagation[?namespace=NAMESPACE&service=NAME]`, `GET /v1/acked?cluster=CLUSTER&
+    resourceVersion=VERSION[&resource=RESOURCE][&namespace=NAMESPACE&service=NAME][&timeout=SECONDS]` and
+    `GET /metrics`."""
 
     async def propagation(request: web.Request) -> web.Response:
         namespace, name = request.query.get("namespace", ""), request.query.get("service", "")
@@ -22,7 +29,26 @@ def add_xds_routes(app: web.Application, server: XdsServer) -> None:
     async def metrics(request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def wait(request: web.Request) -> web.Response:
+        query = request.query
+        try:
+            version, timeout = int(query["resourceVersion"]), float(query.get("timeout", "30"))
+            cluster = query["cluster"]
+        except (KeyError, ValueError) as error:
+            text = f"cluster, and resourceVersion as a decimal number, are needed: {error}"
+            return web.json_response({"error": text}, status=400)
+        resource = query.get("resource", _ENDPOINT_SLICES)
+        service = (query.get("namespace", "default"), query["service"]) if query.get("service") else None
+        waiting: dict[str, Any] = {"clients": [], "partitions": {}}
+        try:
+            async with asyncio.timeout(min(timeout, _LONGEST_WAIT)):
+                await acked(server, cluster, resource, str(version), service, waiting)
+        except TimeoutError:
+            return web.json_response({"acked": False, **waiting})
+        return web.json_response({"acked": True, "clients": [each.node for each in server.connections.values()]})
+
     app.router.add_get("/v1/propagation", propagation)
+    app.router.add_get("/v1/acked", wait)
     app.router.add_get("/metrics", metrics)
 
 
@@ -64,6 +90,32 @@ def report(server: XdsServer, namespace: str, name: str, now: float) -> dict[str
         ],
         "services": [_service(server, key, now) for key in keys],
     }
+
+
+async def acked(
+    server: XdsServer, cluster: str, resource: str, version: str, service: Key | None, waiting: dict[str, Any]
+) -> None:
+    """Return when the cluster's `resource` up to this resourceVersion is in the state, and every client that follows
+    the Service (or, without one, any Service) has acknowledged that state or a newer one. `waiting` is kept up to date
+    with the partitions and clients that are waited for."""
+    catalog = server.catalog
+    partitions = {catalog.partition(service)} if service else set(range(catalog.partitions))
+    while behind := {p for p in partitions if not reached(catalog.seals, p, cluster, resource, version)}:
+        waiting["partitions"] = {
+            str(p): seal.frontier.get(resource, "") if (seal := catalog.seals.get((p, cluster))) else "" for p in behind
+        }
+        await server.moved()
+    waiting["partitions"] = {}
+    wanted = {key: catalog.newest(key)[0] for key in ([service] if service else _keys(server))}
+    while True:
+        waiting["clients"] = [
+            each.node
+            for each in server.connections.values()
+            if any(key in wanted and entry.acked < wanted[key] for key, entry in each.ledger.behind.items())
+        ]
+        if not waiting["clients"]:
+            return
+        await server.moved()
 
 
 def _keys(server: XdsServer) -> set[Key]:

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 from streams.core.xds.resources import STATEFUL_SESSION
 
 _XDS_CLUSTER = "facets-xds"
+_FILTERS = "type.googleapis.com/envoy.extensions.filters"
 _ROUTER = {
     "name": "envoy.filters.http.router",
-    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    "typed_config": {"@type": f"{_FILTERS}.http.router.v3.Router"},
 }
 _SESSION = {
     "name": STATEFUL_SESSION,
-    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession"},
+    "typed_config": {"@type": f"{_FILTERS}.http.stateful_session.v3.StatefulSession"},
 }
 
 
@@ -77,7 +78,7 @@ def _node(router: Router) -> dict[str, Any]:
 
 def _listener(router: Router) -> dict[str, Any]:
     manager: dict[str, Any] = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{_FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         "http_filters": [_SESSION, _ROUTER],
     }

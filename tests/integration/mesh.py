@@ -1,0 +1,237 @@
+"""Real backends, real facet topics and a real xDS server, for tests with real routers."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from aiohttp import web
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
+
+from streams.core.collector import RESOURCES, Collector, JournalRecord
+from streams.core.fold import PartitionFold
+from streams.core.partition_state import Write
+from streams.core.partitioning import partition_of
+from streams.core.records import SEAL_PREFIX, topic_of
+from streams.core.reflector import Kind, ReflectorEvent
+from streams.edges.serve import ServeSettings, Serving, serve
+from streams.edges.xds import XdsSettings
+from tests.integration.journal import PARTITIONS, clean_topics
+
+AT = "2026-11-24T12:00:00.000Z"
+DEADLINE = 60
+CART = "cart.shop.svc.cluster.local:80"
+
+
+class Tables:
+    """The facet topics of a made-up cluster `east`: what the fold makes of its objects, written to a real Kafka. The
+    routing rows are the test's own."""
+
+    def __init__(self, bootstrap: str) -> None:
+        clean_topics(bootstrap)
+        ensure_routing(bootstrap)
+        self._producer = KafkaProducer(bootstrap_servers=bootstrap)
+        self._collector = Collector("east", epoch=1, writer="mesh", seq=0, partitions=PARTITIONS)
+        self._folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
+        self._offsets = [0] * PARTITIONS
+        self._routing: dict[str, dict[str, Any]] = {}
+        self._previous: dict[str, int] = {}
+        self.version = 100
+
+    def start(self, *items: dict[str, Any]) -> None:
+        """The snapshot."""
+        self._write(self._collector.begin(AT))
+        for resource in RESOURCES:
+            self._collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
+        for item in items:
+            self._collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, self._stamped(item), ""))
+        for resource in RESOURCES:
+            self._collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self.version)))
+        self._write(self._collector.flush(AT))
+
+    def put(self, *items: dict[str, Any]) -> int:
+        """Apply objects in one commit; the resourceVersion of the last."""
+        for item in items:
+            stamped = self._stamped(item)
+            self._collector.ingest(item["kind"], ReflectorEvent(Kind.APPLY, stamped, str(self.version)))
+        self._write(self._collector.flush(AT))
+        return self.version
+
+    def route(self, name: str, decision: str, persistence: dict[str, Any] | None = None) -> None:
+        """With the next commit, what the routing table says of a Service of `shop`, for all traffic."""
+        self._routing[name] = {"decision": decision, "reason": "Test", "sessionPersistence": persistence}
+
+    def close(self) -> None:
+        self._producer.close()
+
+    def _stamped(self, item: dict[str, Any]) -> dict[str, Any]:
+        self.version += 1
+        return {**item, "metadata": {**item["metadata"], "resourceVersion": str(self.version)}}
+
+    def _write(self, records: Iterable[JournalRecord]) -> None:
+        for record in records:
+            offset = self._offsets[record.partition]
+            self._offsets[record.partition] += 1
+            made = [
+                each for each in self._folds[record.partition].step(offset, record.value) if each.table != "routing"
+            ]
+            seals = [each for each in made if each.table == "frontend" and each.key.startswith(SEAL_PREFIX)]
+            rows = self._routing_rows(record.partition, offset)
+            for write in (*made, *rows, *(each._replace(table="routing") for each in seals)):
+                self._producer.send(
+                    topic_of(write.table),
+                    write.value,
+                    key=write.key,
+                    partition=record.partition,
+                    headers=[("v", str(write.version).encode())],
+                )
+        self._producer.flush()
+
+    def _routing_rows(self, partition: int, offset: int) -> Iterator[Write]:
+        for name in [name for name in self._routing if partition_of("shop", name, PARTITIONS) == partition]:
+            said = self._routing.pop(name)
+            row = {
+                "cluster": "east", "namespace": "shop", "name": name, "version": offset,
+                "previous": self._previous.get(name), "state": "ready", "reason": "",
+                "asOf": {"epoch": 1, "seq": 1, "at": AT, "frontier": {}}, "cause": [], "gateway": said, "mesh": said,
+            }  # fmt: skip
+            self._previous[name] = offset
+            yield Write("routing", f"east/shop/{name}".encode(), orjson.dumps(row), offset)
+
+
+class Backend:
+    """An HTTP server on an address of its own, that answers with its address."""
+
+    def __init__(self, runner: web.AppRunner, address: str) -> None:
+        self.address = address
+        self._runner = runner
+
+    @classmethod
+    async def start(cls, address: str, port: int) -> Self:
+        async def answer(request: web.Request) -> web.Response:
+            return web.Response(text=address)
+
+        app = web.Application()
+        app.router.add_get("/{tail:.*}", answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+        await runner.setup()
+        await web.TCPSite(runner, address, port).start()
+        return cls(runner, address)
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+
+def ensure_routing(bootstrap: str) -> None:
+    """The routing topic, where the fold that is tested doesn't make one."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        if topic_of("routing") not in admin.list_topics():
+            admin.create_topics({topic_of("routing"): {"num_partitions": PARTITIONS, "replication_factor": 1}})
+    finally:
+        admin.close()
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Ask until it is so."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                if await check():
+                    return
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {DEADLINE} s: {what}") from None
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+class Mesh:
+    """The tables, the server, and its HTTP side."""
+
+    def __init__(self, tables: Tables, serving: Serving) -> None:
+        self.tables = tables
+        self.xds_port = serving.xds_port
+        self.http_port = serving.http_port
+
+    async def get(self, path: str) -> Any:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.http_port}{path}") as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
+    async def put(self, *items: dict[str, Any], service: str = "cart") -> None:
+        """Apply objects, and wait until every router has acknowledged them."""
+        version = await asyncio.to_thread(self.tables.put, *items)
+        said = await self.get(
+            f"/v1/acked?cluster=east&resourceVersion={version}&namespace=shop&service={service}&timeout={DEADLINE}"
+            f"&resource={resource_of(items[-1])}"
+        )
+        assert said["acked"], said
+
+
+def resource_of(item: dict[str, Any]) -> str:
+    return next(resource.frontier for resource in RESOURCES if resource.kind == item["kind"])
+
+
+@contextlib.asynccontextmanager
+async def running(bootstrap: str, *items: dict[str, Any]) -> AsyncIterator[Mesh]:
+    """The tables with these objects, and a server of them."""
+    tables = await asyncio.to_thread(Tables, bootstrap)
+    stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
+    try:
+        await asyncio.to_thread(tables.start, *items)
+        settings = ServeSettings(bootstrap, XdsSettings(port=0), http_port=0, tables=("frontend", "backend", "routing"))
+        server = asyncio.create_task(serve(settings, stop, started.set_result))
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await asyncio.wait({server, started}, return_when=asyncio.FIRST_COMPLETED)
+            if server.done():
+                server.result()
+            yield Mesh(tables, started.result())
+        finally:
+            stop.set()
+            await server
+    finally:
+        await asyncio.to_thread(tables.close)
+
+
+def service(name: str = "cart", port: int = 80, **spec: Any) -> dict[str, Any]:
+    """A ClusterIP Service in `shop`."""
+    base = {"type": "ClusterIP", "clusterIP": "127.0.9.1", "ports": [{"name": "http", "port": port}]}
+    return {
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "shop", "uid": f"uid-{name}"},
+        "spec": {**base, **spec},
+    }
+
+
+def endpoint_slice(name: str, owner: str, port: int, addresses: dict[str, str]) -> dict[str, Any]:
+    """A slice of `owner`; each address is `ready`, `draining` or `down`."""
+    conditions = {
+        "ready": {"ready": True},
+        "draining": {"ready": False, "serving": True, "terminating": True},
+        "down": {"ready": False, "serving": False},
+    }
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name,
+            "namespace": "shop",
+            "uid": f"uid-{name}",
+            "labels": {"kubernetes.io/service-name": owner},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [each], "conditions": conditions[how]} for each, how in addresses.items()],
+    }

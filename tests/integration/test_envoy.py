@@ -1,0 +1,210 @@
+"""The real Envoy, pointed at this xDS server by our own bootstrap, with real requests to real backends."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from streams.core.xds.bootstrap import Router, envoy_bootstrap
+from tests.integration.mesh import CART, Backend, Mesh, endpoint_slice, eventually, free_port, running, service
+
+
+class Envoy:
+    """A running Envoy; `get` sends it a request."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+
+    async def get(self, host: str = CART, cookies: dict[str, str] | None = None) -> tuple[int, str]:
+        headers = {"Host": host}
+        if cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        async with self.session.get(f"http://127.0.0.1:{self.port}/", headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    async def cookies(self) -> dict[str, str]:
+        """The cookies that a new client is given."""
+        async with (
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.get(f"http://127.0.0.1:{self.port}/", headers={"Host": CART}) as answer,
+        ):
+            return {name: morsel.value for name, morsel in answer.cookies.items()}
+
+    async def until(self, text: str, host: str = CART) -> None:
+        """Ask until this is the answer."""
+        await eventually(lambda: self._says(text, host), f"{host} answers {text}")
+
+    async def _says(self, text: str, host: str) -> bool:
+        return (await self.get(host))[1] == text
+
+
+@contextlib.asynccontextmanager
+async def envoy(mesh: Mesh, tmp_path: Path, *, service: str = "", delta: bool = True) -> AsyncIterator[Envoy]:
+    port, admin = free_port(), free_port()
+    router = Router(
+        ("127.0.0.1", mesh.xds_port), "envoy-1", listen=("127.0.0.1", port), admin=("127.0.0.1", admin),
+        service=service, delta=delta,
+    )  # fmt: skip
+    config = tmp_path / "envoy.json"
+    config.write_bytes(orjson.dumps(envoy_bootstrap(router)))
+    log = tmp_path / "envoy.log"
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).parent / "envoy"), "-c", str(config), "--use-dynamic-base-id"),
+            *("--concurrency", "1", "--log-level", "warning"),
+            stdout=out,
+            stderr=out,
+        )
+    running = Envoy(port)
+
+    async def is_ready() -> bool:
+        assert process.returncode is None, log.read_text()
+        with contextlib.suppress(aiohttp.ClientError):
+            async with running.session.get(f"http://127.0.0.1:{admin}/ready") as ready:
+                return ready.status == 200
+        return False
+
+    try:
+        await eventually(is_ready, "Envoy is ready")
+        yield running
+    except BaseException:
+        print(log.read_text())
+        raise
+    finally:
+        await running.session.close()
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
+async def test_a_rolling_replacement_of_all_endpoints_fails_no_request(
+    bootstrap_servers: str, tmp_path: Path, delta: bool
+) -> None:
+    port = free_port("127.0.1.1")
+    backends = {f"127.0.1.{i}": await Backend.start(f"127.0.1.{i}", port) for i in range(1, 4)}
+    states = dict.fromkeys(backends, "ready")
+    cart = endpoint_slice("cart-a", "cart", port, states)
+    answers: list[tuple[int, str]] = []
+    async with running(bootstrap_servers, service(), cart) as mesh, envoy(mesh, tmp_path, delta=delta) as router:
+        done = asyncio.Event()
+
+        async def ask() -> None:
+            while not done.is_set():
+                answers.append(await router.get())
+
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        try:
+            for i in range(1, 4):
+                new, old = f"127.0.2.{i}", f"127.0.1.{i}"
+                backends[new] = await Backend.start(new, port)
+                states[new] = "ready"
+                await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+                states[old] = "draining"
+                await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+                del states[old]
+                await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+                await backends.pop(old).stop()
+                asked = len(answers)
+                while len(answers) < asked + 100:
+                    await router.get()
+        finally:
+            done.set()
+            await asyncio.gather(*asking)
+        (client,) = (await mesh.get("/v1/propagation?namespace=shop&service=cart"))["clients"]
+        assert (client["node"], client["nacks"], client["lastNack"]) == ("envoy-1", 0, "")
+    assert {status for status, _ in answers} == {200}
+    assert {address for _, address in answers[-30:]} == {"127.0.2.1", "127.0.2.2", "127.0.2.3"}
+    for each in backends.values():
+        await each.stop()
+
+
+async def test_services_come_and_go_and_the_host_names_them(bootstrap_servers: str, tmp_path: Path) -> None:
+    port = free_port("127.0.1.1")
+    backends = [await Backend.start(f"127.0.1.{i}", port) for i in (1, 2)]
+    cart = endpoint_slice("cart-a", "cart", port, {"127.0.1.1": "ready"})
+    async with running(bootstrap_servers, service(), cart) as mesh, envoy(mesh, tmp_path) as router:
+        assert await router.get() == (200, "127.0.1.1")
+        tea = "tea.shop.svc.cluster.local:80"
+        assert (await router.get(tea))[0] == 503
+        await mesh.put(service("tea"), endpoint_slice("tea-a", "tea", port, {"127.0.1.2": "ready"}), service="tea")
+        await router.until("127.0.1.2", tea)
+        # Known to be empty is sent; and then comes back.
+        await mesh.put(endpoint_slice("tea-a", "tea", port, {}), service="tea")
+        assert (await router.get(tea))[0] == 503
+        await mesh.put(endpoint_slice("tea-a", "tea", port, {"127.0.1.2": "draining"}), service="tea")
+        assert await router.get(tea) == (200, "127.0.1.2")
+    for each in backends:
+        await each.stop()
+
+
+async def test_client_ip_affinity_keeps_to_one_endpoint_while_others_change(
+    bootstrap_servers: str, tmp_path: Path
+) -> None:
+    port = free_port("127.0.1.1")
+    backends = [await Backend.start(f"127.0.1.{i}", port) for i in range(1, 6)]
+    states = {each.address: "ready" for each in backends}
+    items = service(sessionAffinity="ClientIP"), endpoint_slice("cart-a", "cart", port, states)
+    async with running(bootstrap_servers, *items) as mesh, envoy(mesh, tmp_path, service=CART) as router:
+        found = {await router.get() for _ in range(100)}
+        ((status, _),) = found
+        assert status == 200
+        # A ring of another size may hold the client at another endpoint, but at one.
+        del states["127.0.1.5"]
+        await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+        assert len({await router.get() for _ in range(100)}) == 1
+    for each in backends:
+        await each.stop()
+
+
+async def test_a_cookie_reaches_the_same_endpoint_over_a_thousand_requests_while_others_change(
+    bootstrap_servers: str, tmp_path: Path
+) -> None:
+    port = free_port("127.0.1.1")
+    backends = [await Backend.start(f"127.0.1.{i}", port) for i in range(1, 7)]
+    states = {each.address: "ready" for each in backends[:3]}
+    items = service(), endpoint_slice("cart-a", "cart", port, states)
+    async with running(bootstrap_servers, *items) as mesh, envoy(mesh, tmp_path, service=CART) as router:
+        mesh.tables.route("cart", "endpoint", {"type": "Cookie", "sessionName": "cart-session"})
+        await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+
+        async def is_sticky() -> bool:
+            return "cart-session" in await router.cookies()
+
+        await eventually(is_sticky, "a cookie is set")
+        cookies = await router.cookies()
+        _, chosen = await router.get(cookies=cookies)
+        others = [each.address for each in backends if each.address != chosen]
+        for turn in range(10):
+            new = {chosen: "draining" if turn >= 7 else "ready"} | dict.fromkeys(
+                others[turn % 4 : turn % 4 + 2], "ready"
+            )
+            await mesh.put(endpoint_slice("cart-a", "cart", port, new))
+            assert {await router.get(cookies=cookies) for _ in range(100)} == {(200, chosen)}
+    for each in backends:
+        await each.stop()
+
+
+async def test_service_routing_goes_to_the_cluster_ip_and_changes_under_way_without_a_failure(
+    bootstrap_servers: str, tmp_path: Path
+) -> None:
+    port = free_port("127.0.1.1")
+    backends = [await Backend.start("127.0.1.1", port), await Backend.start("127.0.9.1", port)]
+    name = f"cart.shop.svc.cluster.local:{port}"
+    items = service(port=port), endpoint_slice("cart-a", "cart", port, {"127.0.1.1": "ready"})
+    async with running(bootstrap_servers, *items) as mesh, envoy(mesh, tmp_path) as router:
+        assert await router.get(name) == (200, "127.0.1.1")
+        for decision, address in (("service", "127.0.9.1"), ("endpoint", "127.0.1.1"), ("service", "127.0.9.1")):
+            mesh.tables.route("cart", decision)
+            await mesh.put(items[1])
+            seen = {(200, "")}
+            while seen != {(200, address)}:
+                seen = {await router.get(name) for _ in range(20)}
+                assert {status for status, _ in seen} == {200}
+    for each in backends:
+        await each.stop()
