@@ -46,6 +46,13 @@ class Progress:
         self._every = 10 if sys.stderr.isatty() else 30
         self._next = self._begun
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and show it."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.show()
+            time.sleep(min(left, 1.0))
+
     def show(self) -> None:
         now = time.monotonic()
         if now < self._next:
@@ -64,13 +71,12 @@ class Progress:
 def storm(faults: Faults, progress: Progress, seconds: float, left: float) -> None:
     """Faults for so long, while the cluster changes."""
     end = time.monotonic() + seconds
+    for kill, pause in faults.measured():
+        kill()
+        progress.wait(pause)
     while (now := time.monotonic()) < end:
         faults.inject(left - (seconds - (end - now)))
-        pause = min(faults.pause(), max(0.0, end - time.monotonic()))
-        while pause > 0:
-            progress.show()
-            time.sleep(min(pause, 1.0))
-            pause -= 1.0
+        progress.wait(min(faults.pause(), end - time.monotonic()))
 
 
 def run(minutes: float, seed: int, report: Report, cluster: Cluster) -> None:
@@ -84,9 +90,11 @@ def run(minutes: float, seed: int, report: Report, cluster: Cluster) -> None:
     faults = Faults(cluster, chance.randrange(2**32), minutes * 60, lambda what: report.violation("trouble", what))
     progress = Progress(minutes, report, faults, cluster, churn)
     churn.start()
-    end = time.monotonic() + minutes * 60
     report.faults = faults.injected
     try:
+        # All must be there, and well, before the first fault.
+        check(cluster, churn, report)
+        end = time.monotonic() + minutes * 60
         while (left := end - time.monotonic()) > 1:
             churn.go_on()
             rounds = max(1, round(left / QUIET_EVERY))
@@ -101,6 +109,7 @@ def run(minutes: float, seed: int, report: Report, cluster: Cluster) -> None:
     report.counts["acts of churn"] = churn.acts
     report.counts["watches that had to list again"] = cluster.count("watcher", "listing again")
     report.counts["ended by itself, started again"] = dict(sorted(cluster.own_ends.items()))
+    report.fault_log = [fault._asdict() for fault in faults.done]
     written = check_logs(cluster, report)
     measure(written, faults.done, report)
 

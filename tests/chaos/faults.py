@@ -139,6 +139,14 @@ class Faults:
         # Often for longer than the lease lasts, so that the standby has to take over.
         return self._kill(part, self._last(0.2, 3) if self._random.random() < 0.3 else self._last(6, 12))
 
+    def measured(self) -> list[tuple[Callable[[], bool], float]]:
+        """Kills that are left alone for so many seconds, to see how long it takes until somebody goes on."""
+        return [
+            (lambda: self._kill(self._cluster.leader(), self._last(8, 8)), 9.0),
+            (lambda: self._kill(self._some("worker"), self._last(0.2, 0.2)), 8.0),
+            (lambda: self._kill(self._some("worker"), self._last(14, 14)), 16.0),
+        ]
+
     def kill_worker(self) -> bool:
         # Back within the group's session, or after it: the other one has its partitions by then.
         return self._kill(

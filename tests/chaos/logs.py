@@ -76,12 +76,13 @@ def read(bootstrap: str, topic: str) -> dict[int, list[LogRecord]]:
 
 def check_logs(cluster: Cluster, report: Report) -> Written:
     """Look at everything that was written, and at everything that each subscriber was given."""
-    journal = read(cluster.bootstrap, JOURNAL)
+    # The journal last: heartbeats go on, and it must have all that the tables were made of.
     tables = {
         (table, partition): _table(table, partition, records, report)
         for table in TABLES
         for partition, records in read(cluster.bootstrap, topic_of(table)).items()
     }
+    journal = read(cluster.bootstrap, JOURNAL)
     written = Written(journal, tables)
     for partition, records in journal.items():
         _fold(partition, records, tables, report)
@@ -193,7 +194,10 @@ def _fold(partition: int, journal: list[LogRecord], tables: dict[tuple[str, int]
             report.violation("the journal folds to another table", f"{table}[{partition}] {key} {version} is no row")
         for offset, value in log.seals.items():
             if seals[table].get(offset) != value:
-                report.violation("the journal folds to another seal", f"{table}[{partition}] {offset}")
+                due = seals[table].get(offset, b"no seal").decode()
+                report.violation(
+                    "the journal folds to another seal", f"{table}[{partition}]: {value.decode()}, folded: {due}"
+                )
 
 
 def _union(partition: int, journal: list[LogRecord], log: TableLog, report: Report) -> None:

@@ -18,6 +18,7 @@ class Report:
         self.violations: list[dict[str, Any]] = []
         self.counts: dict[str, Any] = {}
         self.faults: Counter[str] = Counter()
+        self.fault_log: list[dict[str, Any]] = []
         self.times: dict[str, dict[str, Any]] = {}
         self._begun = time.monotonic()
 
@@ -48,6 +49,7 @@ class Report:
             **self.counts,
             "times": self.times,
             "violations": self.violations,
+            "faultLog": self.fault_log,
         }
 
     def write(self, path: Path) -> None:

@@ -4,6 +4,15 @@ from tests.chaos.faults import Fault
 from tests.chaos.logs import Written, _commit
 from tests.chaos.report import Report
 
+SESSION_SECONDS = 10.0
+"""The workers' group session: one that is away for longer loses its partitions to the other."""
+AFTER_SECONDS = 5.0
+"""How long a fault is felt after it is undone."""
+MATTERS = {
+    "kill watcher": ("watcher", "broker", "etcd", "kube-apiserver"),
+    "kill worker": ("worker", "watcher", "broker"),
+}
+
 
 def measure(written: Written, faults: list[Fault], report: Report) -> None:
     """Adds the times to the report; those of a fault that was alone, and of all."""
@@ -26,27 +35,30 @@ def measure(written: Written, faults: list[Fault], report: Report) -> None:
     for fault in faults:
         if fault.kind != "kill watcher" or not fault.leader:
             continue
-        after = [(epoch, at) for epoch, (at, _) in opened.items() if at > fault.begun]
-        if not after:
-            continue
-        epoch, at = min(after)
-        first.append((at - fault.begun, _alone(fault, at, faults)))
+        epoch, at = min(((epoch, at) for epoch, (at, _) in opened.items() if at > fault.begun), default=(0, 0.0))
+        if epoch:
+            first.append((at - fault.begun, _alone(fault, at, faults)))
         if epoch in complete:
             whole.append((complete[epoch] - fault.begun, _alone(fault, complete[epoch], faults)))
     _both("watcher killed to the standby's first commit", first, report)
     _both("watcher killed to the standby's whole snapshot", whole, report)
-    again: list[tuple[float, bool]] = []
+    back: list[tuple[float, bool]] = []
+    gone: list[tuple[float, bool]] = []
     for fault in faults:
-        if fault.kind != "kill worker" or not fault.partitions:
+        if fault.kind != "kill worker":
             continue
-        sealed = []
-        for partition in fault.partitions:
-            log = written.tables["backend", partition]
-            sealed.append(min((at for at, _ in log.sealed_at if at > fault.begun), default=None))
-        at_first = [at for at in sealed if at is not None]
-        if at_first:
-            again.append((min(at_first) - fault.begun, _alone(fault, min(at_first), faults)))
-    _both("worker killed to the first new seal of its partitions", again, report)
+        seals = [
+            at
+            for partition in fault.partitions
+            for at, _ in written.tables["backend", partition].sealed_at
+            if at > fault.begun
+        ]
+        if seals:
+            (back if fault.ended - fault.begun < SESSION_SECONDS else gone).append(
+                (min(seals) - fault.begun, _alone(fault, min(seals), faults))
+            )
+    _both("worker killed and started again to its first new seal", back, report)
+    _both("worker killed to the other one's first new seal", gone, report)
 
 
 def _pid(writer: str) -> str:
@@ -55,13 +67,17 @@ def _pid(writer: str) -> str:
 
 
 def _alone(fault: Fault, until: float, faults: list[Fault]) -> bool:
-    """Whether nothing else was wrong up to then."""
+    """Whether nothing else was wrong up to then that it could have waited for."""
+    matters = MATTERS[fault.kind]
     return not any(
-        other is not fault and other.kind != "kill subscriber" and other.begun < until and other.ended > fault.begun
+        other is not fault
+        and any(each in other.kind for each in matters)
+        and other.begun < until
+        and other.ended + AFTER_SECONDS > fault.begun
         for other in faults
     )
 
 
 def _both(name: str, found: list[tuple[float, bool]], report: Report) -> None:
-    report.measured(f"{name} (no other fault)", [seconds for seconds, alone in found if alone])
+    report.measured(f"{name} (nothing else wrong)", [seconds for seconds, alone in found if alone])
     report.measured(f"{name} (all)", [seconds for seconds, _ in found])
