@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 from kafka import KafkaProducer
-from kafka.admin import KafkaAdminClient
+from kafka.admin import KafkaAdminClient, NewTopic
 
 from streams.core.collector import RESOURCES, Collector, JournalRecord
 from streams.core.fold import PartitionFold
@@ -131,7 +131,7 @@ def ensure_routing(bootstrap: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         if topic_of("routing") not in admin.list_topics():
-            admin.create_topics({topic_of("routing"): {"num_partitions": PARTITIONS, "replication_factor": 1}})
+            admin.create_topics([NewTopic(topic_of("routing"), PARTITIONS, 1)])
     finally:
         admin.close()
 
