@@ -12,7 +12,7 @@ from streams.core.collector import RESOURCES, Collector, JournalRecord
 from streams.core.fold import PartitionFold
 from streams.core.records import SEAL_PREFIX
 from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.subscription import Filter, Row, Subscription
+from streams.core.subscription import Batch, Filter, Row, Subscription
 from streams.core.xds.catalog import Absence, Catalog, Changes, Client, Resource
 from streams.core.xds.names import Kind as XdsKind
 
@@ -34,6 +34,7 @@ class World:
         self.rows: dict[tuple[str, str, str], bytes] = {}
         self._subscription: Subscription | None = None
         self._collectors: dict[str, Collector] = {}
+        self.batches: list[Batch] = []
         self._offset = 0
         self._version = 10
         self._at = 0
@@ -54,6 +55,11 @@ class World:
             for resource in RESOURCES:
                 collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self._version)))
         return changed | self._journal(collector.flush(self._now()))
+
+    @property
+    def objects(self) -> int:
+        """The resourceVersion of the newest object."""
+        return self._version
 
     def put(self, *items: dict[str, Any], cluster: str = "east") -> set[str]:
         """Apply objects in one commit."""
@@ -112,6 +118,7 @@ class World:
                 if write.value is not None and not write.key.startswith(b"~"):
                     self.rows[write.table, write.key.decode(), ""] = write.value
                 for batch in state.feed(write.table, 0, self._offset, write.key, write.value, write.version):
+                    self.batches.append(batch)
                     changed |= names_in(self.catalog.apply(batch.rows, batch.seal, 0))
         return changed
 

@@ -1,0 +1,183 @@
+"""The xDS server on a real port: who is let in, who is put out, and that no client waits for another."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from envoy.config.core.v3.base_pb2 import Node
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from google.protobuf.struct_pb2 import Struct
+
+from streams.core.xds.names import TYPE_URLS
+from streams.edges.xds import XdsServer, XdsSettings
+from streams.edges.xds_http import add_xds_routes
+from tests.unit.xds.world import CART, World, endpoint, service, slice_of
+
+DEADLINE = 30
+EDS = TYPE_URLS["eds"]
+
+
+class Served:
+    """A world, and a server that gets each of its batches."""
+
+    def __init__(self, server: XdsServer, world: World) -> None:
+        self.server, self.world = server, world
+
+    def put(self, *items: dict[str, Any]) -> None:
+        """Apply objects, in the world and on the server."""
+        self.world.put(*items)
+        for batch in self.world.batches:
+            self.server.apply(batch.rows, batch.seal, 0)
+        self.world.batches.clear()
+
+
+@contextlib.asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[Served]:
+    world = World()
+    server = XdsServer(XdsSettings(port=0, **settings), 1)
+    server.replace((), {})
+    served = Served(server, world)
+    served.put(service(), slice_of(endpoint("10.1.0.1")))
+    await server.start()
+    try:
+        yield served
+    finally:
+        await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def stream(server: XdsServer, variant: str = "Stream", service: str = "") -> AsyncIterator[Any]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        if service:
+            call = channel.stream_stream(
+                service,
+                discovery_pb2.DiscoveryRequest.SerializeToString,
+                discovery_pb2.DiscoveryResponse.FromString,
+            )()
+        else:
+            stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+            call = getattr(stub, f"{variant}AggregatedResources")()
+        async with asyncio.timeout(DEADLINE):
+            yield call
+        call.cancel()
+
+
+def ask(**fields: Any) -> discovery_pb2.DiscoveryRequest:
+    fields = {"node": Node(id="n1"), "type_url": EDS, "resource_names": [CART], **fields}
+    return discovery_pb2.DiscoveryRequest(**fields)
+
+
+def ack(response: Any) -> discovery_pb2.DiscoveryRequest:
+    return ask(version_info=response.version_info, response_nonce=response.nonce)
+
+
+async def ended(call: Any) -> tuple[grpc.StatusCode, str]:
+    return await call.code(), await call.details()
+
+
+async def test_a_node_without_an_id_and_one_of_unknown_traffic_are_told_so() -> None:
+    async with serving() as served:
+        async with stream(served.server) as call:
+            await call.write(ask(node=Node()))
+            code, text = await ended(call)
+            assert (code, "node.id is empty" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        metadata = Struct()
+        metadata["traffic"] = "sideways"
+        async with stream(served.server) as call:
+            await call.write(ask(node=Node(id="n", metadata=metadata)))
+            code, text = await ended(call)
+            assert (code, "mesh or gateway" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+@pytest.mark.parametrize("type_url", ["", "type.googleapis.com/tea.Pot"])
+async def test_an_unknown_type_ends_the_stream_with_what_is_served(type_url: str) -> None:
+    async with serving() as served, stream(served.server) as call:
+        await call.write(ask(type_url=type_url))
+        code, text = await ended(call)
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "served are" in text
+
+
+async def test_a_client_that_never_answers_is_put_out_and_another_is_not_delayed() -> None:
+    async with serving(answer_within=1.0) as served, stream(served.server) as silent, stream(served.server) as good:
+        await silent.write(ask(node=Node(id="silent")))
+        await silent.read()
+        await good.write(ask())
+        for i in range(2, 30):
+            response = await good.read()
+            assert len(response.resources) == 1
+            await good.write(ack(response))
+            served.put(slice_of(endpoint(f"10.1.0.{i}")))
+        code, text = await ended(silent)
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "ACK or NACK" in text
+        assert {each.node for each in served.server.connections.values()} <= {"n1"}
+
+
+async def test_no_more_clients_than_are_allowed() -> None:
+    async with serving(max_clients=1) as served, stream(served.server) as first:
+        await first.write(ask())
+        await first.read()
+        async with stream(served.server) as second:
+            await second.write(ask())
+            assert (await ended(second))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_each_type_has_a_service_of_its_own_too() -> None:
+    name = "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints"
+    async with serving() as served, stream(served.server, service=name) as call:
+        await call.write(ask(type_url=""))
+        assert (await call.read()).type_url == EDS
+
+
+async def test_who_has_what_is_told_and_waited_for() -> None:
+    async with serving() as served, stream(served.server, "Delta") as call:
+        app = web.Application()
+        add_xds_routes(app, served.server)
+        async with TestClient(TestServer(app)) as http:
+            await call.write(
+                discovery_pb2.DeltaDiscoveryRequest(
+                    node=Node(id="n1"), type_url=EDS, resource_names_subscribe=[CART]
+                )
+            )  # fmt: skip
+            first = await call.read()
+            path = "/v1/propagation?namespace=shop&service=cart"
+
+            async def standing() -> dict[str, Any]:
+                (found,) = (await (await http.get(path)).json())["services"]
+                (client,) = found["clients"]
+                return {"version": found["version"], **client}
+
+            assert (await standing())["acked"] == -1
+            waiting = "/v1/acked?cluster=east&resourceVersion={}&namespace=shop&service=cart&timeout={}"
+            version = served.world.objects
+            said = await (await http.get(waiting.format(version, 0.1))).json()
+            assert said == {"acked": False, "clients": ["n1"], "partitions": {}}
+            await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=EDS, response_nonce=first.nonce))
+            said = await (await http.get(waiting.format(version, DEADLINE))).json()
+            assert said["acked"]
+            now = await standing()
+            assert (now["sent"], now["acked"], now["behind"]) == (now["version"], now["version"], 0)
+
+            served.put(slice_of(endpoint("10.1.0.2")))
+            served.put(slice_of(endpoint("10.1.0.3")))
+            second = await call.read()
+            held = await standing()
+            assert (held["acked"], held["behind"]) == (now["version"], 2)
+            refused = discovery_pb2.DeltaDiscoveryRequest(type_url=EDS, response_nonce=second.nonce)
+            refused.error_detail.message = "no"
+            await call.write(refused)
+            served.put(slice_of(endpoint("10.1.0.4")))
+            third = await call.read()
+            await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=EDS, response_nonce=third.nonce))
+            said = await (await http.get(waiting.format(served.world.objects, DEADLINE))).json()
+            assert said["acked"]
+            (client,) = (await (await http.get("/v1/propagation")).json())["clients"]
+            assert (client["node"], client["nacks"], client["lastNack"]) == ("n1", 1, "EDS: no")
+            assert "facets_propagation_seconds_count" in await (await http.get("/metrics")).text()
+            assert (await http.get("/v1/acked?cluster=east")).status == 400
