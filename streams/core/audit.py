@@ -5,6 +5,7 @@ from typing import Any
 
 from streams.core.collector import RESOURCES, Collector, JournalRecord
 from streams.core.fold import PartitionFold
+from streams.core.normalize import MalformedObject, identify
 from streams.core.partition_state import Write
 from streams.core.records import SEAL_PREFIX
 from streams.core.reflector import Kind, ReflectorEvent
@@ -37,7 +38,7 @@ class AuditFold:
             kind = str(document.get("kind", "List")).removesuffix("List")
             items = [{"kind": kind, **item} if kind and isinstance(item, dict) else item for item in document["items"]]
             yield from self._snapshot(items) if not self._started else self._events(items)
-        elif "object" in document and document.get("type") in {*_OPERATIONS, "BOOKMARK"}:
+        elif "object" in document and str(document.get("type")) in {*_OPERATIONS, "BOOKMARK"}:
             if document["type"] != "BOOKMARK":
                 yield from self._event(_OPERATIONS[document["type"]], document["object"])
         elif "kind" in document and "metadata" in document:
@@ -73,12 +74,17 @@ class AuditFold:
         if kind:
             meta = item.get("metadata")
             version = str(meta.get("resourceVersion") or "") if isinstance(meta, dict) else ""
-            self._collector.ingest(kind, ReflectorEvent(operation, item, version))
+            event = ReflectorEvent(operation, item, version)
+            try:
+                identify(item)
+            except MalformedObject as error:
+                event = ReflectorEvent(Kind.MALFORMED, item, version, str(error))
+            self._collector.ingest(kind, event)
             yield from self._journal(self._collector.flush(self._at))
 
     def _kind(self, item: Any) -> str:
         kind = item.get("kind") if isinstance(item, Mapping) else None
-        if kind in _KINDS:
+        if str(kind) in _KINDS:
             return str(kind)
         self.unknown_kinds[str(kind)] = self.unknown_kinds.get(str(kind), 0) + 1
         return ""

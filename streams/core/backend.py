@@ -333,7 +333,7 @@ def _ports(raw: bytes) -> tuple[bytes, bytes]:
 
 def _source(label: str, uid: str, resource_version: str, groups: tuple[Group, ...]) -> Source:
     revision = int(resource_version) if resource_version else 0
-    bare = Source(label, uid, resource_version, revision, groups, b"")
+    bare = Source(label, uid, str(revision), revision, groups, b"")
     return bare._replace(chunk=_chunk(bare, {}))
 
 

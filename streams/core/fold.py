@@ -11,6 +11,7 @@ The rules, in one place:
 - Every offset is sealed in every table, whatever became of its record.
 """
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -19,6 +20,7 @@ from streams.core import backend as sets
 from streams.core.normalize import MalformedObject
 from streams.core.partition_state import HELD_PREFIX, ClusterState, PartitionState, Staging, Write, source_of
 from streams.core.records import FOLD_VERSION, JOURNAL, Cause, Commit, Event, Rejection, Seal
+from streams.core.rfc3339 import later
 from streams.core.rows import (
     Context,
     Frontend,
@@ -32,6 +34,9 @@ from streams.core.rows import (
 
 _decode_commit = msgspec.json.Decoder(Commit).decode
 _encode = msgspec.json.encode
+
+_NAME = "[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
+_KEY = re.compile(f"[^/]+/{_NAME}/{_NAME}")
 
 
 class JournalGap(Exception):
@@ -71,7 +76,8 @@ class PartitionFold(PartitionState):
         self.next_offset = offset + 1
         try:
             commit = _decode_commit(value or b"")
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+            later(commit.at, self.window_seconds)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             return self._dead_record(offset, value or b"", str(error))
         cluster = self._cluster(commit.cluster)
         writes: list[Write] = []
@@ -145,6 +151,10 @@ class PartitionFold(PartitionState):
         try:
             if event.op == "reject":
                 raise MalformedObject(event.message)
+            if key not in cluster.keys and not _KEY.fullmatch(key):
+                raise MalformedObject(f"no Service can be named {event.namespace}/{event.service}")
+            if "/" in event.name:
+                raise MalformedObject(f"no object can be named {event.name}")
             gone = event.op == "delete"
             cause = Cause(event.kind, event.name, event.uid, event.resource_version)
             if event.kind == "EndpointSlice":
@@ -305,7 +315,7 @@ def _any_left(slices: dict[str, sets.Source], changes: dict[str, sets.Source | N
 
 
 def _same(held: sets.Source, event: Event) -> bool:
-    return held.resource_version != "" and (held.uid, held.resource_version) == (event.uid, event.resource_version)
+    return held.revision > 0 and (held.uid, held.resource_version) == (event.uid, event.resource_version)
 
 
 def _marked(

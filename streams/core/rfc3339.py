@@ -5,14 +5,23 @@ from datetime import UTC, datetime, timedelta
 
 def later(at: str, seconds: float) -> str:
     """The time `seconds` after `at`. Raises ValueError for what is no RFC 3339 time."""
-    return write(read(at) + timedelta(seconds=seconds))
+    try:
+        return write(read(at) + timedelta(seconds=seconds))
+    except OverflowError as error:
+        raise ValueError(f"{seconds} seconds after {at} is beyond the calendar") from error
 
 
 def read(at: str) -> datetime:
     """Raises ValueError for what is no RFC 3339 time."""
-    return datetime.fromisoformat(at).astimezone(UTC)
+    found = datetime.fromisoformat(at)
+    if found.tzinfo is None:
+        raise ValueError(f"{at!r} names no UTC offset")
+    try:
+        return found.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{at!r} is beyond the calendar") from error
 
 
 def write(at: datetime) -> str:
     """As in 2026-11-23T22:39:32.104Z."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -80,7 +80,7 @@ class Cursor(NamedTuple):
                 {int(p): offset for p, offset in body.applied.items()},
                 {(table, int(p)): at for table, ps in body.tables.items() for p, at in ps.items()},
             )
-        except (ValueError, msgspec.MsgspecError) as error:
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
             raise InvalidCursor(
                 f"not a cursor of a facets subscription: {error}", "leave the cursor out, to start from a snapshot"
             ) from None

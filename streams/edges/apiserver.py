@@ -288,12 +288,13 @@ def _fail(status: Mapping[str, Any], after: float) -> NoReturn:
     message = str(status.get("message") or status)[:500]
     details = status.get("details")
     details = details if isinstance(details, dict) else {}
-    if code == 410 or reason in {"Expired", "Gone"}:
+    if code == 410 or reason in ("Expired", "Gone"):  # tuples: what stands there need not be hashable
         raise Expired(message)
     causes = details.get("causes")
-    if any(isinstance(each, dict) and each.get("reason") == "ResourceVersionTooLarge" for each in causes or ()):
+    causes = causes if isinstance(causes, list) else []
+    if any(isinstance(each, dict) and each.get("reason") == "ResourceVersionTooLarge" for each in causes):
         raise ServerBehind(message)
-    if code in {429, 503}:
+    if code in (429, 503):
         wait = after or details.get("retryAfterSeconds")
         raise ServerBusy(f"HTTP {code}: {message}", min(float(wait), 300.0) if isinstance(wait, int | float) else 0.0)
     raise ServerError(f"HTTP {code}: {message}")
