@@ -28,6 +28,18 @@ def bootstrap_option(command: Command) -> Command:
     return wrapped
 
 
+def server_option(command: Command) -> Command:
+    """`--server`: the HTTP address of a running `facets serve`."""
+    return click.option(
+        "--server",
+        envvar="FACETS_SERVER",
+        default="http://127.0.0.1:8080",
+        show_default=True,
+        metavar="URL",
+        help="The HTTP address of `facets serve` (FACETS_SERVER).",
+    )(command)
+
+
 def running_here() -> str:
     """The address of this machine's broker. Raises FacetsError."""
     from streams.edges.embedded_kafka import find_running  # noqa: PLC0415

@@ -55,7 +55,11 @@ def print_rows(table: str, rows: Sequence[dict[str, Any]], style: str) -> None:
         click.echo(yaml.safe_dump({"items": list(rows)}, sort_keys=False), nl=False)
         return
     head, line = _FORMATS[table]
-    lines = [head(style == "wide"), *(line(row, style == "wide") for row in rows)]
+    print_grid([head(style == "wide"), *(line(row, style == "wide") for row in rows)])
+
+
+def print_grid(lines: Sequence[Sequence[str]]) -> None:
+    """Lines of cells, in columns; the first line is the head."""
     widths = [max(len(each[i]) for each in lines) for i in range(len(lines[0]))]
     for each in lines:
         click.echo("   ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip())

@@ -1,10 +1,12 @@
 """`facets wait`: until a cluster's changes up to a resourceVersion are in the tables."""
 
 import asyncio
+import time
+from typing import Any
 
 import click
 
-from streams.cli.options import Duration, bootstrap_option
+from streams.cli.options import Duration, bootstrap_option, server_option
 from streams.cli.output import run
 from streams.core.collector import RESOURCES
 from streams.core.records import TABLES
@@ -23,6 +25,8 @@ _RESOURCES = [resource.frontier for resource in RESOURCES]
     "--resource", type=click.Choice(_RESOURCES), default="endpointslices.discovery.k8s.io", show_default=True,
     help="What kind of object it was; versions compare within one kind only.",
 )  # fmt: skip
+@click.option("--acked", is_flag=True, help="Until every connected router has acknowledged it, too.")
+@server_option
 @click.option("--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait.")
 @bootstrap_option
 def wait_command(
@@ -31,15 +35,19 @@ def wait_command(
     cluster: str,
     resource_version: str,
     resource: str,
+    acked: bool,
+    server: str,
     timeout: float,
     bootstrap_servers: str,
 ) -> None:
     """Wait until everything up to a resourceVersion is sealed: for SERVICE, or for all Services of the cluster.
 
-    Exit code 0 when it is, 1 when the time is over (and it says how far each partition is).
+    Exit code 0 when it is, 1 when the time is over (and it says how far each partition is). With --acked the routers
+    are those that are connected to `facets serve` at --server and follow the Service.
 
     \b
     facets wait cart -n shop --cluster east --resource services --resource-version 8812
+    facets wait cart -n shop --cluster east --resource-version 8815 --acked
     """
     from streams.edges.subscriber import Subscriber  # noqa: PLC0415
 
@@ -47,6 +55,7 @@ def wait_command(
         raise click.BadParameter(f"{resource_version!r} is not a decimal number", param_hint="--resource-version")
 
     at: dict[int, str] = {}
+    started = time.monotonic()
 
     async def wait() -> bool:
         try:
@@ -60,6 +69,8 @@ def wait_command(
         return True
 
     if run(wait()):
+        if acked:
+            _wait_acked(server, service, namespace, cluster, resource, resource_version, started + timeout)
         return
     click.echo(
         f"facets wait: {cluster} {resource} is not at {resource_version} after {timeout:g} s; by partition: "
@@ -68,4 +79,24 @@ def wait_command(
     )
     if not any(at.values()):
         click.echo("  remedy: is the name of the cluster right, and does a watcher of it run? facets doctor", err=True)
+    raise SystemExit(1)
+
+
+def _wait_acked(
+    server: str, service: str | None, namespace: str, cluster: str, resource: str, version: str, deadline: float
+) -> None:
+    from streams.edges.propagation_client import fetch  # noqa: PLC0415
+
+    left = max(0.0, deadline - time.monotonic())
+    query = {"cluster": cluster, "resource": resource, "resourceVersion": version, "timeout": f"{left:.3f}"}
+    if service:
+        query |= {"service": service, "namespace": namespace}
+    said: dict[str, Any] = run(fetch(server, "/v1/acked", query, left))
+    if said["acked"]:
+        if not said["clients"]:
+            click.echo("facets wait: no router is connected", err=True)
+        return
+    waiting = ", ".join(said["clients"]) or f"the server itself (partitions {', '.join(said['partitions'])})"
+    click.echo(f"facets wait: not acknowledged in time by: {waiting}", err=True)
+    click.echo("  remedy: facets status shows what each router refused or has not read", err=True)
     raise SystemExit(1)

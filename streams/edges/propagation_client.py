@@ -1,0 +1,29 @@
+"""Asks a running `facets serve` who has what."""
+
+from typing import Any
+
+import aiohttp
+
+from streams.core.errors import FacetsError
+
+_SLACK_SECONDS = 10
+
+
+async def fetch(server: str, path: str, query: dict[str, str], wait: float = 0.0) -> dict[str, Any]:
+    """The answer of `GET path`; the server may take `wait` seconds for it. Raises FacetsError."""
+    timeout = aiohttp.ClientTimeout(total=wait + _SLACK_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(server.rstrip("/") + path, params=query) as answer,
+        ):
+            if answer.status != 200:
+                raise FacetsError(f"{answer.url} answers {answer.status}: {(await answer.text())[:500]}", exit_code=69)
+            found: dict[str, Any] = await answer.json()
+            return found
+    except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+        raise FacetsError(
+            f"no `facets serve` answers at {server} ({error or type(error).__name__})",
+            "start one with facets serve, or name it with --server or FACETS_SERVER",
+            69,
+        ) from error

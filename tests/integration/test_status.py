@@ -1,0 +1,67 @@
+"""`facets serve`, `facets status` and `facets wait --acked` as processes, with a scripted router in between."""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import grpc
+from envoy.config.core.v3.base_pb2 import Node
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+
+from streams.core.xds.names import TYPE_URLS
+from tests.integration.mesh import CART, DEADLINE, endpoint_slice, running, service
+
+EDS = TYPE_URLS["eds"]
+
+
+async def facets(*arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streams.cli", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(DEADLINE):
+        out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_status_and_wait_follow_what_a_router_acknowledges(bootstrap_servers: str) -> None:
+    items = service(), endpoint_slice("cart-a", "cart", 8080, {"127.0.1.1": "ready"})
+    async with (
+        running(bootstrap_servers, *items) as mesh,
+        grpc.aio.insecure_channel(f"127.0.0.1:{mesh.xds_port}") as channel,
+    ):
+        server = f"http://127.0.0.1:{mesh.http_port}"
+        wait = (
+            *("wait", "cart", "-n", "shop", "--cluster", "east", "--acked", "--server", server),
+            *("--bootstrap-servers", bootstrap_servers),
+        )
+        version = str(mesh.tables.version)
+        assert await facets(*wait, "--resource-version", version) == (0, "", "facets wait: no router is connected\n")
+
+        router = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+        await router.write(
+            discovery_pb2.DeltaDiscoveryRequest(node=Node(id="r1"), type_url=EDS, resource_names_subscribe=[CART])
+        )
+        response: Any = await router.read()
+        code, _, said = await facets(*wait, "--resource-version", version, "--timeout", "3s")
+        assert (code, "not acknowledged in time by: r1" in said) == (1, True)
+        await router.write(discovery_pb2.DeltaDiscoveryRequest(type_url=EDS, response_nonce=response.nonce))
+        assert (await facets(*wait, "--resource-version", version))[0] == 0
+
+        code, out, _ = await facets("status", "cart", "-n", "shop", "--server", server)
+        assert code == 0
+        assert [line.split()[0] for line in out.splitlines()] == ["shop/cart", "CLIENT", "r1"]
+        assert out.splitlines()[2].split()[3] == "0"
+        code, out, _ = await facets("status", "--server", server, "-o", "json")
+        assert [each["node"] for each in json.loads(out)["clients"]] == ["r1"]
+        assert (await facets("status", "--server", server))[0] == 0
+        assert (await facets("status", "nobody", "--server", server))[0] == 1
+        router.cancel()
+
+
+async def test_without_a_server_it_says_so() -> None:
+    code, _, said = await facets("status", "--server", "http://127.0.0.1:9")
+    assert code == 69
+    assert "no `facets serve` answers at http://127.0.0.1:9" in said
