@@ -156,7 +156,7 @@ class PartitionFold(PartitionState):
             if "/" in event.name:
                 raise MalformedObject(f"no object can be named {event.name}")
             gone = event.op == "delete"
-            cause = Cause(event.kind, event.name, event.uid, event.resource_version)
+            cause = Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger)
             if event.kind == "EndpointSlice":
                 seen = delta.slices.get(event.name)
                 held = seen[0] if seen else self._backend(key).backend.slices.get(event.name)

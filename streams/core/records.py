@@ -167,13 +167,14 @@ class AsOf(Record):
     frontier: dict[str, str]
 
 
-class Cause(Record):
-    """An object whose change made the row."""
+class Cause(Record, omit_defaults=True):
+    """An object whose change made the row. `trigger` is when what led to its change happened, by the cluster's word."""
 
     kind: str
     name: str
     uid: str
     resource_version: str
+    trigger: str = ""
 
 
 class Rejection(Record):
