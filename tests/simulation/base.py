@@ -1,0 +1,60 @@
+"""What all nodes of a simulation share: its chance, its clock and its topics."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from tests.simulation.kafka import Log, Record
+
+TABLES = ("frontend", "backend")
+_START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+
+
+def time_of(ms: int) -> str:
+    """A time of the simulation, as commits carry it."""
+    at = _START + timedelta(milliseconds=ms)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+def ms_of(at: str) -> int:
+    """The inverse of `time_of`."""
+    return round((datetime.fromisoformat(at) - _START) / timedelta(milliseconds=1))
+
+
+class Violation(AssertionError):
+    """A guarantee is broken."""
+
+
+class Base:
+    """`lagging`, `duplicates`, `bookmarks`, `streaming`, `bad`: how the API servers and Kafka misbehave in this run."""
+
+    def __init__(self, seed: int, watch: Callable[[str, int, Record], None]) -> None:
+        self.rng = rng = Random(seed)
+        self.ms = 0
+        self.partitions = rng.choice((1, 2, 3))
+        self.window_ms = 30_000
+        self.lagging = rng.choice((0.0, 0.0, 0.4))
+        self.duplicates = rng.choice((0.0, 0.0, 0.1))
+        self.bookmarks = rng.choice((0.0, 0.3, 1.0))
+        self.streaming = rng.random() < 0.7
+        self.streaming_first = self.streaming or rng.random() < 0.5
+        self.bad = rng.random() < 0.4
+        self.journal = [Log(lambda record, p=p: watch("journal", p, record)) for p in range(self.partitions)]
+        self.tables = {
+            (table, p): Log(lambda record, table=table, p=p: watch(table, p, record))
+            for table in TABLES
+            for p in range(self.partitions)
+        }
+        self.letters: list[tuple[int, int, bytes]] = []
+
+    def at(self, ms: int | None = None) -> str:
+        """The time now, or that of `ms`."""
+        return time_of(self.ms if ms is None else ms)
+
+    def lag(self) -> int:
+        """How many revisions the next API server that answers is behind."""
+        return self.rng.randrange(1, 25) if self.rng.random() < self.lagging else 0
+
+    def journal_expired(self, partition: int, first: int) -> None:
+        """A worker found that what it has to read next is gone."""
+        raise NotImplementedError

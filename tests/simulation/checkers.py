@@ -1,0 +1,357 @@
+"""The guarantees of DESIGN section 4, checked as every record is written. None of it uses the code under test, but for
+one fold per partition that never crashes (what any other must equal, byte for byte)."""
+
+from bisect import bisect_right
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import orjson
+
+from streams.core.fold import PartitionFold
+from tests.simulation import naive
+from tests.simulation.base import TABLES, Base, Violation, ms_of
+from tests.simulation.kafka import Record
+from tests.simulation.world import NAMESPACE, ApiServer
+
+SEAL = b"~seal/"
+
+
+class Standing(NamedTuple):
+    """Where a cluster stands in a partition at one journal offset, by the rules of epochs alone."""
+
+    cluster: str
+    epoch: int = 0
+    writer: str = ""
+    seq: int = 0
+    at: str = ""
+    open: bool = False
+    frontier: dict[str, str] = {}  # noqa: RUF012 (a NamedTuple's default, never changed)
+    stale: str = ""
+    lost: bool = False
+    may_change: bool = False
+    """Whether the commit at this offset may make rows."""
+
+
+class Row(NamedTuple):
+    """A row as written; `body` is None for a tombstone."""
+
+    version: int
+    value: bytes | None
+    body: Any
+
+
+class Checkers:
+    """`seen` is told of every append, in the order of the run."""
+
+    def __init__(self, sim: Base, servers: dict[str, ApiServer], services: list[str]) -> None:
+        self.sim = sim
+        self.servers = servers
+        self.checks = 0
+        count = sim.partitions
+        self.keys: dict[int, list[str]] = {
+            p: [name for name in services if crc32(f"{NAMESPACE}/{name}".encode()) % count == p] for p in range(count)
+        }
+        self.standing: list[dict[str, Standing]] = [{} for _ in range(count)]
+        self.standings: list[dict[int, Standing]] = [{} for _ in range(count)]
+        self.truth: list[dict[int, dict[tuple[str, bytes], bytes | None]]] = [{} for _ in range(count)]
+        self.letters: list[tuple[int, int, str, str]] = []
+        self.rows: dict[tuple[str, str], list[Row]] = {}
+        self.seals: dict[tuple[str, int], list[int]] = {(t, p): [] for t in TABLES for p in range(count)}
+        self.first: dict[tuple[int, int], str] = {}
+        self._jumps: dict[tuple[str, int], int] = {}
+        self._folds = [PartitionFold(p, TABLES, sim.window_ms // 1000) for p in range(count)]
+        self._checked: dict[tuple[str, str], tuple[Any, naive.Revisions, dict[Any, Any]]] = {}
+        self._fresh: dict[tuple[str, int], set[str]] = {each: set() for each in self.seals}
+        self._last: dict[tuple[str, int, str], Standing] = {}
+        self._archive: dict[tuple[str, int], list[Record]] = {each: [] for each in self.seals}
+        self._split = False
+
+    def fail(self, text: str) -> None:
+        """A guarantee is broken."""
+        raise Violation(text)
+
+    def seen(self, topic: str, partition: int, record: Record) -> None:
+        """A record was appended."""
+        if topic == "journal":
+            self._journal(partition, record.offset, record.value or b"")
+            return
+        self._archive[topic, partition].append(record)
+        if record.key.startswith(SEAL):
+            self._seal(topic, partition, record)
+        elif not record.key.startswith(b"~"):
+            self._row(topic, partition, record)
+
+    # ---- the journal ---------------------------------------------------------------------------------
+
+    def _journal(self, partition: int, offset: int, value: bytes) -> None:
+        self._stand(partition, offset, value)
+        self._fold(partition, offset, value)
+
+    def _stand(self, partition: int, offset: int, value: bytes) -> None:
+        try:
+            commit = orjson.loads(value)
+            name, phase = commit["cluster"], commit["phase"]
+        except (orjson.JSONDecodeError, TypeError, KeyError):
+            self.standings[partition][offset] = self.standing[partition].setdefault("", Standing(""))
+            return
+        now = self.standing[partition].get(name, Standing(name))
+        takes_over = phase == "begin" and commit["epoch"] > now.epoch
+        goes_on = (commit["epoch"], commit["writer"]) == (now.epoch, now.writer) and commit["seq"] > now.seq
+        now = now._replace(may_change=False)
+        if takes_over or goes_on:
+            now = now._replace(epoch=commit["epoch"], writer=commit["writer"], seq=commit["seq"], at=commit["at"])
+            closing = phase == "end" and now.open
+            if closing or (phase == "live" and not now.lost):
+                frontier = commit["frontier"]
+                for resource, revision in now.frontier.items():
+                    if int(frontier[resource]) < int(revision):
+                        self.fail(f"{name} went back in time: {resource} from {revision} to {frontier[resource]}")
+                now = now._replace(frontier=frontier, stale=commit.get("staleSince", ""), lost=False, may_change=True)
+                for event in commit.get("events", ()):
+                    if event["op"] == "reject":
+                        self.letters.append((partition, offset, event["kind"], event["name"]))
+            now = now._replace(open=phase == "begin" or (now.open and not closing))
+        self.standing[partition][name] = self.standings[partition][offset] = now
+
+    def _fold(self, partition: int, offset: int, value: bytes) -> None:
+        made: dict[tuple[str, bytes], bytes | None] = {}
+        for write in self._folds[partition].step(offset, value):
+            if write.table in TABLES:
+                made[write.table, write.key] = write.value
+                row = not write.key.startswith(b"~") and write.value is not None
+                if row and not self.standings[partition][offset].may_change:
+                    self.fail(f"[{partition}] at {offset}: a row is made by a commit that may not change any")
+        self.truth[partition][offset] = made
+
+    def expired(self, partition: int, first: int, window_ms: int) -> None:
+        """A worker found its next offset gone: what follows is as of what is in the tables now."""
+        fold = PartitionFold(partition, TABLES, window_ms // 1000)
+        for table in TABLES:
+            for record in self._archive[table, partition]:
+                fold.load(table, record.key, record.value, record.version)
+        fold.recover()
+        made = {(write.table, write.key): write.value for write in fold.expire(first)}
+        self.truth[partition][first - 1] = made
+        self._folds[partition] = fold
+        standing = {
+            name: each._replace(frontier={}, lost=True, open=False, may_change=True)
+            for name, each in self._at_tables(partition).items()
+        }
+        self.standing[partition] = standing
+        self.standings[partition][first - 1] = Standing("", may_change=True)
+        for name in standing:
+            if not any(key == SEAL + name.encode() for _, key in made):
+                self.fail(f"[{partition}]: the journal expired, but no seal says so for {name}")
+        for table in TABLES:
+            self._jumps[table, partition] = first - 1
+        for record in self.sim.journal[partition].records:
+            self._journal(partition, record.offset, record.value or b"")
+
+    def _at_tables(self, partition: int) -> dict[str, Standing]:
+        lowest = min(self.seals[table, partition][-1] if self.seals[table, partition] else -1 for table in TABLES)
+        found: dict[str, Standing] = {}
+        for offset, standing in self.standings[partition].items():
+            if offset <= lowest and standing.cluster:
+                found[standing.cluster] = standing
+        return found
+
+    # ---- rows ----------------------------------------------------------------------------------------
+
+    def _row(self, table: str, partition: int, record: Record) -> None:
+        name = record.key.decode()
+        rows = self.rows.setdefault((table, name), [])
+        where = f"{table}[{partition}] {name} version {record.version}"
+        at = bisect_right(rows, record.version, key=lambda each: each.version)
+        if at and rows[at - 1].version == record.version:
+            if rows[at - 1].value != record.value:
+                self.fail(f"{where}: written twice, with other bytes")
+            return
+        if record.value is None and at == len(rows) and (not rows or rows[-1].value is None):
+            return
+        sealed = self.seals[table, partition]
+        if sealed and record.version <= sealed[-1]:
+            self.fail(f"{where}: written after the seal {sealed[-1]}")
+        made = self.truth[partition].get(record.version, {})
+        if (table, record.key) not in made:
+            self.fail(f"{where}: no commit makes it")
+        if made[table, record.key] != record.value:
+            self.fail(f"{where}: not the bytes that the journal's prefix folds to")
+        if at != len(rows):
+            self.fail(f"{where}: a newer version, {rows[-1].version}, was written before it")
+        held = rows[-1] if rows and rows[-1].value is not None else None
+        body = self._tombstone(where, held, partition, record) if record.value is None else orjson.loads(record.value)
+        if body is not None:
+            self._follow(where, table, body, held, record.version)
+        rows.append(Row(record.version, record.value, body))
+        self._fresh[table, partition].add(name)
+
+    def _tombstone(self, where: str, held: Row | None, partition: int, record: Record) -> None:
+        if held is None or held.body["state"] != "deleted":
+            self.fail(f"{where}: a tombstone for what is not deleted")
+        elif ms_of(self.standings[partition][record.version].at) - ms_of(held.body["asOf"]["at"]) < self.sim.window_ms:
+            self.fail(f"{where}: a tombstone within the resume window")
+
+    def _follow(self, where: str, table: str, body: Any, held: Row | None, version: int) -> None:
+        if body["version"] != version:
+            self.fail(f"{where}: the row says it is version {body['version']}")
+        if body["previous"] != (held.version if held else None):
+            self.fail(f"{where}: previous is {body['previous']}, but {held and held.version} was written last")
+        if table == "backend":
+            old = naive.spread(held.body["groups"]) if held else []
+            says = {kind: naive.in_order(naive.spread(groups)) for kind, groups in body["change"].items()}
+            wanted = naive.difference(old, naive.spread(body["groups"]))
+            if says != wanted:
+                self.fail(f"{where}: change is {says}, but the sets differ by {wanted}")
+
+    # ---- seals ---------------------------------------------------------------------------------------
+
+    def _seal(self, table: str, partition: int, record: Record) -> None:
+        offset, sealed = record.version, self.seals[table, partition]
+        where = f"{table}[{partition}] seal {offset}"
+        if self.truth[partition].get(offset, {}).get((table, record.key)) != record.value:
+            self.fail(f"{where}: not the bytes that the journal's prefix folds to")
+        last = sealed[-1] if sealed else -1
+        if offset <= last:
+            return
+        jump = self._jumps.pop((table, partition), None)
+        if offset != last + 1 and offset != jump:
+            self.fail(f"{where}: follows {last}, the seals between are missing")
+        sealed.append(offset)
+        for (of, key), value in self.truth[partition][offset].items():
+            if of == table and not key.startswith(b"~"):
+                rows = self.rows.get((table, key.decode()))
+                if not rows or rows[-1].version != offset or rows[-1].value != value:
+                    self.fail(f"{where}: comes before its row {key.decode()}")
+        self.first.setdefault((partition, offset), self.sim.at())
+        seal, standing = orjson.loads(record.value or b""), self.standings[partition][offset]
+        if jump == offset:
+            self._fresh[table, partition].clear()
+            return
+        if (seal["cluster"], seal["epoch"], seal["seq"]) != (standing.cluster, standing.epoch, standing.seq):
+            self.fail(f"{where}: says {seal['cluster']} {seal['epoch']}/{seal['seq']}, the journal {standing}")
+        if seal["frontier"] != standing.frontier or seal.get("lost", False) != standing.lost:
+            self.fail(f"{where}: frontier {seal['frontier']}, but the journal's is {standing.frontier}")
+        self._compare(table, partition, standing, where)
+
+    def _compare(self, table: str, partition: int, standing: Standing, where: str) -> None:
+        """Each row of the cluster's is what its API server had at the frontier."""
+        fresh, last = self._fresh[table, partition], self._last.get((table, partition, standing.cluster))
+        if standing.cluster not in self.servers or (
+            not fresh
+            and last is not None
+            and (last.frontier, last.stale, last.lost) == (standing.frontier, standing.stale, standing.lost)
+        ):
+            return
+        self._last[table, partition, standing.cluster] = standing
+        fresh.clear()
+        if not standing.frontier:
+            for name in self.keys[partition]:
+                row = self._newest(table, f"{standing.cluster}/{NAMESPACE}/{name}")
+                if row is not None and (not standing.lost or row["state"] != "unknown"):
+                    self.fail(f"{where}: {name} is {row['state']} without a complete snapshot")
+            return
+        at = naive.revisions(standing.frontier)
+        for name in self.keys[partition]:
+            self._compare_one(table, standing, name, at, where)
+
+    def _newest(self, table: str, key: str) -> Any:
+        rows = self.rows.get((table, key))
+        return rows[-1].body if rows else None
+
+    def _compare_one(self, table: str, standing: Standing, name: str, at: naive.Revisions, where: str) -> None:
+        key = f"{standing.cluster}/{NAMESPACE}/{name}"
+        row = self._newest(table, key)
+        _, before, held = self._checked.get((table, key), (None, dict.fromkeys(at, 0), {}))
+        server = self.servers[standing.cluster]
+        objects = naive.known(server, name, at, before, held)
+        mark = (
+            [(each.kind, each.name, each.now["metadata"]["resourceVersion"]) for each in objects],
+            row and row["version"],
+            standing.stale,
+        )
+        if self._checked.get((table, key), (None,))[0] == mark:
+            self._checked[table, key] = (mark, at, held)
+            return
+        self.checks += 1
+        check = self._frontend if table == "frontend" else self._backend
+        problem, now = check(row, objects, standing)
+        if problem:
+            self.fail(f"{where}: {key} at {at}: {problem}; the row: {row}")
+        self._checked[table, key] = (mark, at, now)
+
+    def _state(self, row: Any, state: str, standing: Standing, bad: list[tuple[str, str]]) -> str:
+        wanted = "stale" if standing.stale and state != "deleted" else state
+        if row["state"] != wanted:
+            return f"the state is {row['state']}, it should be {wanted}"
+        marked = [(each["kind"], each["name"]) for each in row.get("rejected", ())]
+        if state != "deleted" and sorted(marked) != sorted(bad):
+            return f"marked are {marked}, it should be {bad}"
+        return ""
+
+    def _frontend(
+        self, row: Any, objects: list[naive.Known], standing: Standing
+    ) -> tuple[str, dict[tuple[str, str], tuple[Any, ...]]]:
+        service = next((each for each in objects if each.kind == "Service"), None)
+        bad = [(service.kind, service.name)] if service and service.now.get("simulated-bad") else []
+        fits = []
+        problem = ""
+        for option in service.possible if service else (None,):
+            if option is None:
+                problem = "" if row is None else self._state(row, "deleted", standing, bad)
+            elif row is None:
+                problem = "there is no row"
+            else:
+                wanted = naive.frontend(option)
+                wrong = {field: row[field] for field in wanted if row[field] != wanted[field]}
+                problem = f"{wrong} is not {wanted}" if wrong else self._state(row, "ready", standing, bad)
+            if not problem:
+                fits.append(option)
+        return "" if fits else problem, {("Service", service.name): tuple(fits)} if service else {}
+
+    def _backend(
+        self, row: Any, objects: list[naive.Known], standing: Standing
+    ) -> tuple[str, dict[tuple[str, str], tuple[Any, ...]]]:
+        service = next((each for each in objects if each.kind == "Service"), None)
+        bad = [(each.kind, each.name) for each in objects if each.kind != "Service" and each.now.get("simulated-bad")]
+        held = {(each.kind, each.name): each.possible for each in objects}
+        named = {f"Endpoints/{each.name}" if each.kind == "Endpoints" else each.name for each in objects}
+        if strangers := sorted({g["slice"] for g in (row["groups"] if row else ())} - named):
+            return f"the slices {strangers} are none of the Service's", {}
+        uid = row["service"]["uid"] if row and row["service"] else None
+        options = [each for each in (service.possible if service else (None,)) if self._uid(each) == uid]
+        if not options:
+            return f"the Service is {uid}, which is none of {service and service.possible}", {}
+        if service:
+            held["Service", service.name] = tuple(options)
+        slices, shown = [], {g["slice"]: g["resourceVersion"] for g in (row["groups"] if row else ())}
+        for each in objects:
+            if each.kind == "EndpointSlice":
+                fits = [
+                    option
+                    for option in each.possible
+                    if (option and option["metadata"]["resourceVersion"]) == shown.get(each.name)
+                ]
+                if not fits and (uid is not None or row is not None):
+                    return f"slice {each.name} is as of {shown.get(each.name)}, not {each.possible}", {}
+                held["EndpointSlice", each.name] = tuple(fits or each.possible)
+                slices += [option for option in fits[:1] if option is not None]
+        if uid is None:
+            if row is None:
+                return "", held
+            problem = "endpoints without a Service" if naive.spread(row["groups"]) else ""
+            return problem or self._state(row, "deleted", standing, bad), held
+        legacy = next((each for each in objects if each.kind == "Endpoints"), None)
+        has, problem, fitting = naive.in_order(naive.spread(row["groups"])), "", []
+        for option in legacy.possible if legacy else (None,):
+            wanted = naive.in_order(naive.union(slices, option))
+            if has != wanted:
+                problem = f"the set is not {wanted}"
+            elif not (problem := self._state(row, "ready" if wanted else "empty", standing, bad)):
+                fitting.append(option)
+        if legacy and fitting:
+            held["Endpoints", legacy.name] = tuple(fitting)
+        return "" if fitting else problem, held
+
+    @staticmethod
+    def _uid(service: Any) -> str | None:
+        return service["metadata"]["uid"] if service else None

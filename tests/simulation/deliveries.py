@@ -1,0 +1,138 @@
+"""What subscribers must get: each change once, in sealed batches, from a snapshot or a cursor on (guarantees 3, 5)."""
+
+import base64
+from bisect import bisect_right
+
+import orjson
+
+from streams.core.subscription import Batch, Row
+from tests.simulation.base import Violation, ms_of
+from tests.simulation.checkers import Checkers
+from tests.simulation.subscriber import Subscriber
+
+Key = tuple[str, str]
+
+
+class Deliveries:
+    """Holds what each subscriber was given against what was written to the changelogs."""
+
+    def __init__(self, checkers: Checkers) -> None:
+        self.checkers = checkers
+        self.snapshots: dict[str, int] = {}
+        self.batches = 0
+        self._applied: dict[str, dict[int, int]] = {}
+        self._times: dict[str, dict[int, str]] = {}
+        self._views: dict[str, dict[Key, bytes]] = {}
+        self._saved: dict[str, tuple[dict[int, int], dict[int, str], dict[Key, bytes]]] = {}
+
+    def fail(self, who: Subscriber, text: str) -> None:
+        """A guarantee is broken."""
+        raise Violation(f"subscriber {who.name}: {text}")
+
+    def view(self, who: Subscriber) -> dict[Key, bytes]:
+        """The rows that the subscriber holds, without deleted ones."""
+        return {key: value for key, value in self._views[who.name].items() if b'"state":"deleted"' not in value[:1000]}
+
+    def expected(self, who: Subscriber, applied: dict[int, int]) -> dict[Key, bytes]:
+        """The rows that it should hold when these offsets are applied."""
+        found: dict[Key, bytes] = {}
+        for (table, name), rows in self.checkers.rows.items():
+            cluster, namespace, service = name.split("/")
+            partition = self._partition(service)
+            if table in who.tables and who.wanted.wants(cluster, namespace, service):
+                held = [each for each in rows if each.version <= applied.get(partition, -1)]
+                if held and held[-1].value is not None and held[-1].body["state"] != "deleted":
+                    found[table, name] = held[-1].value
+        return found
+
+    def saved(self, who: Subscriber) -> None:
+        """The subscriber wrote its cursor down: from there it may go on."""
+        if who.name in self._applied:
+            self._saved[who.name] = (
+                dict(self._applied[who.name]),
+                dict(self._times[who.name]),
+                dict(self._views[who.name]),
+            )
+
+    def resumed(self, who: Subscriber) -> None:
+        """It goes on from the cursor: it is where it was when that was written."""
+        applied, times, view = self._saved[who.name]
+        body = orjson.loads(base64.urlsafe_b64decode(who.cursor))
+        if {int(p): offset for p, offset in body["applied"].items()} != applied:
+            self.fail(who, f"the cursor says {body['applied']}, but {applied} was delivered")
+        self._applied[who.name], self._times[who.name] = dict(applied), dict(times)
+        self._views[who.name] = dict(view)
+
+    def snapshot(self, who: Subscriber, reason: str, rows: tuple[Row, ...]) -> None:
+        """Exactly what the tables held at the cut; and only where the changes can't be had."""
+        self.snapshots[reason] = self.snapshots.get(reason, 0) + 1
+        if reason in {"gap", "lost"}:
+            self.fail(who, f"{reason}: {who.why}")
+        assert who.state is not None
+        if reason == "expired":
+            oldest = min(ms_of(at) if at else -(10**9) for at in self._times[who.name].values())
+            if who.since - oldest <= who.sim.window_ms:
+                self.fail(who, f"was told that its cursor has expired, {who.since - oldest} ms after its last seal")
+        applied = dict(who.state.cursor.applied)
+        got = {(row.table, f"{row.cluster}/{row.namespace}/{row.name}"): row.value for row in rows}
+        if got != (wanted := self.expected(who, applied)):
+            wrong = {key for key in got.keys() | wanted.keys() if got.get(key) != wanted.get(key)}
+            for key in sorted(wrong)[:1]:
+                self.fail(who, f"snapshot at {applied}: {key} is {got.get(key)!r}, not {wanted.get(key)!r}")
+        for partition, offset in applied.items():
+            for table in who.tables:
+                sealed = self.checkers.seals[table, partition]
+                if offset >= 0 and offset not in sealed:
+                    self.fail(who, f"snapshot at {offset} in [{partition}], which {table} has not sealed")
+        self._applied[who.name] = applied
+        self._times[who.name] = {p: self._at(p, offset) for p, offset in applied.items()}
+        self._views[who.name] = got
+
+    def batch(self, who: Subscriber, batch: Batch) -> None:
+        """The next sealed offset of the partition, with all its rows and no others."""
+        self.batches += 1
+        partition, offset = batch.partition, batch.seal.offset
+        applied, view = self._applied[who.name], self._views[who.name]
+        sealed = self.checkers.seals[who.tables[0], partition]
+        last = applied[partition]
+        following = [each for each in sealed[-(len(sealed) - self._index(sealed, last)) :] if each > last][:1]
+        if [offset] != following:
+            self.fail(who, f"[{partition}]: a batch of {offset} after {last}, where {following} was due")
+        for table in who.tables:
+            if offset not in self.checkers.seals[table, partition][-400:]:
+                self.fail(who, f"[{partition}]: a batch of {offset}, which {table} has not sealed")
+        wanted = {}
+        for (table, raw), value in self.checkers.truth[partition][offset].items():
+            name = raw.decode()
+            if table in who.tables and value is not None and not name.startswith("~"):
+                if who.wanted.wants(*name.split("/")):
+                    wanted[table, name] = value
+            elif value is None:
+                view.pop((table, name), None)
+        got = {}
+        for row in batch.rows:
+            key = (row.table, f"{row.cluster}/{row.namespace}/{row.name}")
+            if key in got:
+                self.fail(who, f"[{partition}] {offset}: {key} comes twice")
+            got[key] = row.value
+            before = view.get(key)
+            previous = orjson.loads(row.value)["previous"]
+            held = orjson.loads(before)["version"] if before is not None else None
+            if held is not None and held != previous:
+                self.fail(who, f"[{partition}] {offset}: {key} follows {previous}, but {held} is held")
+            view[key] = row.value
+        if got != wanted:
+            self.fail(who, f"[{partition}] {offset}: got {sorted(got)}, the commit made {sorted(wanted)}")
+        applied[partition] = offset
+        self._times[who.name][partition] = batch.seal.at
+
+    @staticmethod
+    def _index(sealed: list[int], offset: int) -> int:
+        return max(0, bisect_right(sealed, offset) - 1)
+
+    def _partition(self, service: str) -> int:
+        return next(p for p, names in self.checkers.keys.items() if service in names)
+
+    def _at(self, partition: int, offset: int) -> str:
+        standing = self.checkers.standings[partition].get(offset)
+        return standing.at if standing else ""

@@ -1,0 +1,57 @@
+"""Kafka's partitions as a model: append, compaction that respects its lag, retention."""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Record(NamedTuple):
+    """`version` is the record's header, `ms` the time of its append."""
+
+    offset: int
+    key: bytes
+    value: bytes | None
+    version: int
+    ms: int
+
+
+class Log:
+    """One partition of a topic. `watch` is told of every append."""
+
+    def __init__(self, watch: Callable[[Record], None]) -> None:
+        self.records: list[Record] = []
+        self.begin = 0
+        self.end = 0
+        self._watch = watch
+
+    def append(self, key: bytes, value: bytes | None, version: int, ms: int) -> int:
+        """The record's offset."""
+        record = Record(self.end, key, value, version, ms)
+        self.end += 1
+        self.records.append(record)
+        self._watch(record)
+        return record.offset
+
+    def read(self, position: int) -> Record | None:
+        """The first record at or after an offset."""
+        at = bisect_left(self.records, position, key=lambda each: each.offset)
+        return self.records[at] if at < len(self.records) else None
+
+    def compact(self, ms: int, lag_ms: int, keep: int) -> None:
+        """Of the records older than the lag (but for the last `keep`, the active segment) the newest of each key stays;
+        a tombstone goes once it is older than the lag by as much again."""
+        last = len(self.records) - keep
+        clean = [each for index, each in enumerate(self.records) if index < last and each.ms <= ms - lag_ms]
+        newest = {each.key: each.offset for each in clean}
+        gone = {
+            each.offset
+            for each in clean
+            if newest[each.key] != each.offset or (each.value is None and each.ms <= ms - 2 * lag_ms)
+        }
+        if gone:
+            self.records = [each for each in self.records if each.offset not in gone]
+
+    def expire(self, offset: int) -> None:
+        """Retention: what is before the offset goes."""
+        self.begin = max(self.begin, min(offset, self.end))
+        self.records = [each for each in self.records if each.offset >= self.begin]

@@ -1,0 +1,210 @@
+"""What the rows must say, recomputed from the API server's history alone, in the plainest way (DESIGN 4.2).
+
+Nothing here comes from the code under test. An object that can't be read counts as what was last known of it: which
+of its versions that is depends on what the watcher happened to see, so all that are possible are kept.
+"""
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from tests.simulation.world import LABEL, NAMESPACE, ApiServer, Object, is_bad
+
+FRONTIERS = {
+    "Service": "services",
+    "EndpointSlice": "endpointslices.discovery.k8s.io",
+    "Endpoints": "endpoints",
+}
+
+Revisions = dict[str, int]
+
+
+def revisions(frontier: dict[str, str]) -> Revisions:
+    """A frontier's revisions by kind."""
+    return {kind: int(frontier[name]) for kind, name in FRONTIERS.items()}
+
+
+class Known(NamedTuple):
+    """An object that bears on a Service: as it is now, and as what it may count (None: as nothing)."""
+
+    kind: str
+    name: str
+    now: Object
+    possible: tuple[Object | None, ...]
+
+
+def bearing_on(server: ApiServer, service: str, at: Revisions) -> list[tuple[str, str, Object]]:
+    """The objects that decide a Service's facets, at these revisions."""
+    found = [("Service", service, server.get("Service", service, at["Service"]))]
+    found += [
+        ("EndpointSlice", name, item)
+        for name in sorted(server.history["EndpointSlice"])
+        if (item := server.get("EndpointSlice", name, at["EndpointSlice"])) is not None
+        and item["metadata"].get("labels", {}).get(LABEL) == service
+    ]
+    found.append(("Endpoints", service, server.get("Endpoints", service, at["Endpoints"])))
+    return [(kind, name, item) for kind, name, item in found if item is not None]
+
+
+def known(server: ApiServer, service: str, at: Revisions, before: Revisions, held: dict[Any, Any]) -> list[Known]:
+    """The same, with what unreadable ones may count as. `held` is what they counted as at `before`."""
+    out = []
+    for kind, name, item in bearing_on(server, service, at):
+        possible: tuple[Object | None, ...] = (item,)
+        if is_bad(item):
+            since = server.versions(kind, name, before[kind], at[kind])
+            possible = held.get((kind, name), (None,))
+            possible += tuple(each for _, each in since if each is None or not is_bad(each))
+        out.append(Known(kind, name, item, possible))
+    return out
+
+
+# ---- frontend ----------------------------------------------------------------------------------------
+
+
+def frontend(service: Object) -> dict[str, Any]:
+    """A Service's frontend, in the fields that a row has."""
+    spec, meta = service["spec"], service["metadata"]
+    kind = spec.get("type", "ClusterIP")
+    headless = spec.get("clusterIP") == "None"
+    return {
+        "uid": meta["uid"],
+        "type": kind,
+        "clusterIPs": [] if headless or kind == "ExternalName" else spec["clusterIPs"],
+        "dnsName": f"{meta['name']}.{NAMESPACE}.svc.cluster.local",
+        "externalName": spec.get("externalName"),
+        "headless": headless,
+        "ports": [
+            {
+                "name": each["name"],
+                "port": each["port"],
+                "protocol": "TCP",
+                "appProtocol": None,
+                "targetPort": each["targetPort"],
+            }
+            for each in spec["ports"] or ()
+        ],
+        "selector": spec.get("selector"),
+        "trafficDistribution": spec.get("trafficDistribution"),
+    }
+
+
+# ---- backend -----------------------------------------------------------------------------------------
+
+
+def _ports(ports: list[Object]) -> list[Object]:
+    return [
+        {
+            "name": each.get("name", ""),
+            "port": each["port"],
+            "protocol": each.get("protocol", "TCP"),
+            "appProtocol": each.get("appProtocol"),
+        }
+        for each in ports
+    ]
+
+
+def _target(reference: Object | None) -> Object | None:
+    if reference is None:
+        return None
+    return {
+        "kind": reference["kind"],
+        "namespace": reference.get("namespace", NAMESPACE),
+        "name": reference["name"],
+        "uid": reference["uid"],
+    }
+
+
+def _of_slice(item: Object) -> list[Object]:
+    out = []
+    for each in item["endpoints"]:
+        says = each["conditions"]
+        ready = says.get("ready", True)
+        hints = [zone["name"] for zone in each.get("hints", {}).get("forZones", [])]
+        out.append(
+            {
+                "address": each["addresses"][0],
+                "family": item["addressType"],
+                "ports": _ports(item["ports"]),
+                "ready": ready,
+                "serving": says.get("serving", ready),
+                "terminating": says.get("terminating", False),
+                "zone": each.get("zone"),
+                "node": each.get("nodeName"),
+                "hints": {"zones": hints} if hints else None,
+                "target": _target(each.get("targetRef")),
+                "slice": item["metadata"]["name"],
+            }
+        )
+    return out
+
+
+def _of_legacy(item: Object) -> list[Object]:
+    return [
+        {
+            "address": each["ip"],
+            "family": "IPv4",
+            "ports": _ports(subset["ports"]),
+            "ready": ready,
+            "serving": ready,
+            "terminating": False,
+            "zone": None,
+            "node": None,
+            "hints": None,
+            "target": _target(each.get("targetRef")),
+            "slice": f"Endpoints/{item['metadata']['name']}",
+        }
+        for subset in item["subsets"]
+        for field, ready in (("addresses", True), ("notReadyAddresses", False))
+        for each in subset[field]
+    ]
+
+
+def identity(endpoint: Object) -> tuple[Any, ...]:
+    """What makes two endpoints the same one: family, address, and ports in any order."""
+    ports = sorted(str(sorted(each.items(), key=str)) for each in endpoint["ports"])
+    return (endpoint["family"], endpoint["address"], *ports)
+
+
+def union(slices: list[Object], legacy: Object | None) -> list[Object]:
+    """The endpoint set of a Service's slices; legacy Endpoints count only where there is no slice."""
+    claims: dict[tuple[Any, ...], list[tuple[int, Object]]] = {}
+    for item in slices or ([legacy] if legacy else []):
+        for endpoint in _of_slice(item) if slices else _of_legacy(item):
+            claims.setdefault(identity(endpoint), []).append((int(item["metadata"]["resourceVersion"]), endpoint))
+    chosen = []
+    for rivals in claims.values():
+        newest: dict[str, tuple[int, Object]] = {}
+        for revision, endpoint in rivals:
+            pod = endpoint["target"]["uid"] if endpoint["target"] else ""
+            if pod not in newest or newest[pod][0] < revision:
+                newest[pod] = (revision, endpoint)
+        chosen.append(
+            max(newest.values(), key=lambda each: (each[1]["serving"] and not each[1]["terminating"], each[0]))[1]
+        )
+    return chosen
+
+
+def in_order(endpoints: list[Object]) -> list[Object]:
+    """Endpoints in one order, to compare sets of them."""
+    return sorted(endpoints, key=lambda each: orjson.dumps(each, option=orjson.OPT_SORT_KEYS))
+
+
+def spread(groups: list[Object]) -> list[Object]:
+    """Whole endpoints from the groups that a row holds on the wire."""
+    return [
+        {**endpoint, "family": group["family"], "ports": group["ports"], "slice": group["slice"]}
+        for group in groups
+        for endpoint in group["endpoints"]
+    ]
+
+
+def difference(old: list[Object], new: list[Object]) -> dict[str, list[Object]]:
+    """What changed from one set to another, as a row's `change` says it."""
+    before = {identity(each): each for each in old}
+    after = {identity(each): each for each in new}
+    return {
+        "added": in_order([each for key, each in after.items() if key not in before]),
+        "removed": in_order([each for key, each in before.items() if key not in after]),
+        "updated": in_order([each for key, each in after.items() if key in before and before[key] != each]),
+    }

@@ -1,0 +1,146 @@
+"""One seed, one run: what happens is drawn from the seed, and checked as it happens.
+
+python -m tests.simulation --seeds 0:2000
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.simulation.base import TABLES, Base, Violation
+from tests.simulation.checkers import Checkers
+from tests.simulation.deliveries import Deliveries
+from tests.simulation.kafka import Record
+from tests.simulation.naive import revisions
+from tests.simulation.subscriber import Subscriber
+from tests.simulation.watcher import Watcher
+from tests.simulation.worker import Worker
+from tests.simulation.world import NAMESPACE, ApiServer, Workload
+
+STEPS = 220
+_DRAIN = 3_000
+
+
+class Outcome(NamedTuple):
+    """What a run came to; `problem` is empty where every guarantee held."""
+
+    seed: int
+    problem: str
+    checks: int
+    batches: int
+    faults: dict[str, int]
+
+
+class Simulation(Base):
+    """The clusters, topics and processes of one run."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, self._appended)
+        rng = self.rng
+        self.faults: dict[str, int] = {}
+        services = rng.randrange(2, 6)
+        self.servers = {name: ApiServer(name) for name in ("east", "west")[: rng.choice((1, 1, 2))]}
+        self.workloads = [Workload(rng, server, services, bad=self.bad) for server in self.servers.values()]
+        self.checkers = Checkers(self, self.servers, self.workloads[0].names)
+        self.deliveries = Deliveries(self.checkers)
+        self._names = 0
+        self.watchers: dict[str, Watcher] = {}
+        self.workers: list[Worker] = [Worker(self, p) for p in range(self.partitions)]
+        for workload in self.workloads:
+            workload.start()
+        for name in self.servers:
+            self.watchers[name] = self.new_watcher(name)
+        self.subscribers = [
+            Subscriber(self, self.deliveries, "both", TABLES),
+            Subscriber(self, self.deliveries, "backend", ("backend",)),
+        ]
+
+    def _appended(self, topic: str, partition: int, record: Record) -> None:
+        self.checkers.seen(topic, partition, record)
+
+    def new_watcher(self, cluster: str) -> Watcher:
+        """A watcher's process starts."""
+        self._names += 1
+        return Watcher(self, self.servers[cluster], f"watcher-{self._names}")
+
+    def journal_expired(self, partition: int, first: int) -> None:
+        """A worker found that what it has to read next is gone."""
+        self.checkers.expired(partition, first, self.window_ms)
+
+    # ---- the run -------------------------------------------------------------------------------------
+
+    def run(self, steps: int) -> None:
+        """Faults and changes for so many steps, then peace until all is through. Raises Violation."""
+        for _ in range(steps):
+            self.ms += self.rng.randrange(0, 400)
+            self._turn()
+        self._drain()
+        self._finally()
+
+    def _turn(self) -> None:
+        rng = self.rng
+        choice = rng.random()
+        if choice < 0.2:
+            rng.choice(self.workloads).act()
+        elif choice < 0.45:
+            rng.choice(list(self.watchers.values())).listen()
+        elif choice < 0.65:
+            rng.choice(list(self.watchers.values())).write()
+        elif choice < 0.85:
+            rng.choice(self.workers).step()
+        else:
+            rng.choice(self.subscribers).step()
+
+    def _drain(self) -> None:
+        self.lagging, self.bookmarks = 0.0, 1.0
+        for workload in self.workloads:
+            workload.heal()
+        for _ in range(_DRAIN):
+            self.ms += 10
+            for watcher in self.watchers.values():
+                watcher.listen()
+                watcher.write()
+            for worker in self.workers:
+                worker.step()
+            for subscriber in self.subscribers:
+                subscriber.step()
+            if all(each.idle for each in self.watchers.values()) and self._settled():
+                return
+        raise Violation("the run does not come to an end: something waits for ever")
+
+    def _settled(self) -> bool:
+        return all(each.idle for each in self.workers) and all(each.idle() for each in self.subscribers)
+
+    def _finally(self) -> None:
+        """Subscribers, tables and API servers agree."""
+        for partition in range(self.partitions):
+            for name, server in self.servers.items():
+                standing = self.checkers.standing[partition][name]
+                if not standing.frontier:
+                    raise Violation(f"[{partition}]: {name} never came to a complete snapshot")
+                at = revisions(standing.frontier)
+                del at
+                if standing.stale or standing.lost or standing.open or server.down:
+                    raise Violation(f"[{partition}]: {name} ends as {standing}")
+            for table in TABLES:
+                if self.checkers.seals[table, partition][-1] != self.journal[partition].end - 1:
+                    raise Violation(f"{table}[{partition}]: is not sealed up to the journal's end")
+        for subscriber in self.subscribers:
+            everything = {p: log.end for p, log in enumerate(self.journal)}
+            if self.deliveries.view(subscriber) != self.deliveries.expected(subscriber, everything):
+                raise Violation(f"subscriber {subscriber.name} does not hold what the tables hold")
+
+
+def simulate(seed: int, steps: int = STEPS, make: Callable[[int], Simulation] = Simulation) -> Outcome:
+    """Run one seed. Whatever is raised is the run's problem."""
+    simulation = make(seed)
+    problem = ""
+    try:
+        simulation.run(steps)
+    except Violation as violation:
+        problem = str(violation)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    return Outcome(seed, problem, simulation.checkers.checks, simulation.deliveries.batches, simulation.faults)
+
+
+__all__ = ["NAMESPACE", "Outcome", "Simulation", "simulate"]

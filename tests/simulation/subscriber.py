@@ -1,0 +1,162 @@
+"""A subscriber as a model around the real subscription: it follows, is cut off, and resumes from a cursor.
+
+It follows streams.edges.subscriber; `told` gets every snapshot and every batch.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import orjson
+
+from streams.core.subscription import Batch, ChangelogGap, Cursor, Filter, Row, Subscription
+from tests.simulation.base import Base, ms_of
+from tests.simulation.kafka import Record
+
+_TAIL = 50
+_NOBODY = Filter()
+
+
+class Told(Protocol):
+    """What checks the subscriber."""
+
+    def snapshot(self, who: "Subscriber", reason: str, rows: tuple[Row, ...]) -> None:
+        """A snapshot came, for this reason."""
+
+    def batch(self, who: "Subscriber", batch: Batch) -> None:
+        """A sealed batch came."""
+
+    def saved(self, who: "Subscriber") -> None:
+        """It wrote its cursor down."""
+
+    def resumed(self, who: "Subscriber") -> None:
+        """It goes on from its cursor."""
+
+
+class Lost(Exception):
+    """The changes since the cursor can't be had; the text is the reason."""
+
+
+class Subscriber:
+    """Follows `tables` of all partitions. `state` is what it has applied."""
+
+    def __init__(self, sim: Base, told: Told, name: str, tables: tuple[str, ...], wanted: Filter = _NOBODY) -> None:
+        self.sim = sim
+        self.rng = sim.rng
+        self.name = name
+        self.tables = tables
+        self.wanted = wanted
+        self.away = False
+        self.cursor = ""
+        self.state: Subscription | None = None
+        self.reason, self.why, self.since = "start", "", 0
+        self._told = told
+        self._next: dict[tuple[str, int], int] = {}
+        self._anchors: dict[tuple[str, int], tuple[int, str]] = {}
+        self._ends: dict[tuple[str, int], int] = {}
+
+    def save(self) -> None:
+        """Write the cursor down."""
+        if self.state is not None and not self.state.bootstrapping:
+            self.cursor = self.state.cursor.encode()
+            self._told.saved(self)
+
+    def leave(self) -> None:
+        """The process ends; only the cursor that was written down is left."""
+        self.state = None
+        self.away = True
+
+    def idle(self) -> bool:
+        """Whether all there is was read."""
+        return (
+            self.state is not None
+            and not self.state.bootstrapping
+            and all(self._next[each] >= self.sim.tables[each].end for each in self._topics())
+        )
+
+    def step(self) -> None:
+        """Read some."""
+        if self.away:
+            return
+        try:
+            if self.state is None:
+                self._start()
+            for _ in range(self.rng.randrange(1, 12)):
+                self._read()
+        except ChangelogGap as gap:
+            self._bootstrap("gap", str(gap))
+        except Lost as error:
+            self._bootstrap(str(error), "")
+
+    def _topics(self) -> Iterator[tuple[str, int]]:
+        return ((table, p) for table in self.tables for p in range(self.sim.partitions))
+
+    def _start(self) -> None:
+        if not self.cursor:
+            self._bootstrap("start", "")
+            return
+        self._told.resumed(self)
+        cursor = Cursor.decode(self.cursor)
+        newest = self._newest_seal()
+        if cursor.at and newest and ms_of(newest) - ms_of(cursor.at) > self.sim.window_ms:
+            raise Lost("expired")
+        self._next, self._anchors, self._ends = {}, {}, {}
+        self.state = Subscription(self.tables, self.sim.partitions, self.wanted, cursor)
+        for each in self._topics():
+            log = self.sim.tables[each]
+            position = cursor.positions.get(each)
+            if position is None:
+                if cursor.applied.get(each[1], -1) >= 0:
+                    raise Lost("lost")
+                position = 0
+            elif position > log.end:
+                raise Lost("lost")
+            elif position > 0:
+                position -= 1
+                self._anchors[each] = (cursor.applied.get(each[1], -1), cursor.at)
+            self._next[each] = position
+
+    def _newest_seal(self) -> str:
+        seals = (
+            orjson.loads(record.value)["at"]
+            for each in self._topics()
+            for record in self.sim.tables[each].records[-_TAIL:]
+            if record.key.startswith(b"~seal/") and record.value
+        )
+        return max(seals, default="")
+
+    def _bootstrap(self, reason: str, why: str) -> None:
+        self.reason, self.why, self.since = reason, why, self.sim.ms
+        self.state = Subscription(self.tables, self.sim.partitions, self.wanted)
+        self._anchors = {}
+        self._next = dict.fromkeys(self._topics(), 0)
+        self._ends = {each: self.sim.tables[each].end for each in self._topics()}
+
+    def _read(self) -> None:
+        state = self.state
+        if state is None:
+            return
+        each = self.rng.choice(list(self._topics()))
+        record = self.sim.tables[each].read(self._next[each])
+        if record is not None:
+            self._feed(state, each, record)
+        else:
+            self._next[each] = max(self._next[each], self.sim.tables[each].end)
+        if state.bootstrapping and all(self._next[each] >= end for each, end in self._ends.items()):
+            self._told.snapshot(self, self.reason, state.ready())
+
+    def _feed(self, state: Subscription, each: tuple[str, int], record: Record) -> None:
+        due = self._next[each]
+        self._next[each] = record.offset + 1
+        if record.offset != due and not state.bootstrapping:
+            raise Lost("expired")
+        anchor = self._anchors.pop(each, None)
+        if anchor is not None:
+            if not record.key.startswith(b"~seal/") or not record.value:
+                raise Lost("lost")
+            seal = orjson.loads(record.value)
+            if seal["offset"] > anchor[0] or seal["at"] > anchor[1]:
+                raise Lost("lost")
+            return
+        table, partition = each
+        for batch in state.feed(table, partition, record.offset, record.key, record.value, record.version):
+            self._told.batch(self, batch)

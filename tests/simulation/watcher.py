@@ -1,0 +1,367 @@
+"""A watcher process as a model around the real reflectors and collector: streams that break, an epoch that is claimed,
+and one writer to the journal that may be killed or put to sleep between any two records.
+
+`_main` follows streams.edges.watcher and session: each `yield` is a point where anything else may happen.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from streams.core.collector import ENDPOINT_SLICES, ENDPOINTS, SERVICES, Collector, JournalRecord
+from streams.core.partitioning import partition_of
+from streams.core.reflector import LaggingServer, Reflector, ReflectorEvent
+from tests.simulation.base import Base
+from tests.simulation.world import KINDS, ApiServer, Object
+
+RESOURCES = (SERVICES, ENDPOINT_SLICES, ENDPOINTS)
+HEARTBEAT_MS = 1000
+GUARD_MS = 3000
+PAUSE_MS = 5000
+STALE_AFTER_MS = 15_000
+SNAPSHOT_MS = 20_000
+_TAIL = 8
+_END = {"k8s.io/initial-events-end": "true"}
+_GARBAGE: tuple[Any, ...] = (None, 7, "text", {}, {"metadata": {}}, {"metadata": {"name": 1, "namespace": "shop"}})
+
+
+class Superseded(Exception):
+    """Another watcher has a higher epoch."""
+
+
+class Standing(NamedTuple):
+    """What the journal says of a cluster."""
+
+    epoch: int
+    seq: int
+    frontier: dict[str, str]
+
+
+class Connection:
+    """An open watch: the revision that was sent, how far its server is behind, and what is left of a list."""
+
+    def __init__(self, position: int, visible: int, lag: int, initial: list[Object] | None) -> None:
+        self.position = position
+        self.visible = visible
+        self.lag = lag
+        self.initial = initial
+
+
+class Watcher:
+    """`done` once its process has ended."""
+
+    def __init__(self, sim: Base, server: ApiServer, writer: str) -> None:
+        self.sim = sim
+        self.rng = sim.rng
+        self.server = server
+        self.writer = writer
+        self.done = False
+        self.synced_once = False
+        self.inbox: list[tuple[str, list[ReflectorEvent]]] = []
+        self.reflectors: dict[str, Reflector] = {}
+        self.collector = Collector(
+            server.cluster, epoch=0, writer=writer, seq=0, partitions=sim.partitions, resources=RESOURCES
+        )
+        self._connections: dict[str, Connection | None] = dict.fromkeys(KINDS)
+        self._contact = dict.fromkeys(KINDS, sim.ms)
+        self._home = partition_of("", server.cluster, sim.partitions)
+        self._written = dict.fromkeys(range(sim.partitions), 0)
+        self._said = dict.fromkeys(range(sim.partitions), sim.ms)
+        self._since = (0, 0)
+        self._guarded = self._awake = self._stale_from = sim.ms
+        self._snapshot_at = sim.ms + SNAPSHOT_MS
+        self._at = ""
+        self._writing = self._main()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that the API server has is in the journal."""
+        return (
+            not self.inbox
+            and self.collector.settled
+            and not self.collector.stale_since
+            and all(
+                not each.listing and int(each.resource_version) == self.server.revision
+                for each in self.reflectors.values()
+            )
+            and all(int(each) == self.server.revision for each in self.collector.frontier.values())
+        )
+
+    def listen(self) -> None:
+        """Something comes, or not, of one resource type."""
+        if self.reflectors and not self.done:
+            self._listen(self.rng.choice(KINDS))
+
+    def write(self) -> None:
+        """Go on to the next point where another process may come between."""
+        if self.done:
+            return
+        try:
+            next(self._writing)
+        except Superseded:
+            self.done = True
+
+    def cut(self) -> None:
+        """A connection breaks."""
+        kind = self.rng.choice(KINDS)
+        if self._connections[kind] is not None:
+            self._close(kind)
+
+    # ---- in ------------------------------------------------------------------------------------------
+
+    def _listen(self, kind: str) -> None:
+        server, reflector = self.server, self.reflectors[kind]
+        if server.down:
+            if self._connections[kind] is not None:
+                self._close(kind)
+            return
+        self._contact[kind] = self.sim.ms
+        connection = self._connections[kind]
+        try:
+            if connection is None:
+                request = reflector.request()
+                lag = self.sim.lag()
+                visible = max(server.revision - lag, min(server.revision, 10))
+                if not request.watch:
+                    self._page(kind, reflector, request.params.get("continue", ""), visible)
+                    return
+                connection = self._connect(kind, reflector, dict(request.params), visible, lag)
+                if connection is None:
+                    return
+            self._deliver(kind, reflector, connection)
+        except LaggingServer:
+            self._close(kind)
+
+    def _close(self, kind: str) -> None:
+        self._connections[kind] = None
+        self.reflectors[kind].interrupted()
+
+    def _page(self, kind: str, reflector: Reflector, token: str, visible: int) -> None:
+        revision, _, index = token.partition(":")
+        at, start = (int(revision), int(index)) if token else (visible, 0)
+        if token and at < self.server.compacted:
+            reflector.expired()
+            return
+        items = self.server.listed(kind, at)
+        end = start + self.rng.randrange(1, 5)
+        meta = {"resourceVersion": str(at), "continue": f"{at}:{end}" if end < len(items) else ""}
+        self._take(kind, list(reflector.page({"metadata": meta, "items": items[start:end]})))
+
+    def _connect(
+        self, kind: str, reflector: Reflector, params: dict[str, str], visible: int, lag: int
+    ) -> Connection | None:
+        asked = int(params["resourceVersion"] or 0)
+        initial = None
+        if "sendInitialEvents" in params:
+            if not self.sim.streaming:
+                reflector.unsupported()
+                return None
+            if visible < asked and self.rng.random() < 0.5:
+                reflector.expired()
+                return None
+            initial = self.server.listed(kind, visible)
+            self.rng.shuffle(initial)
+            connection = Connection(visible, visible, lag, initial)
+        else:
+            if asked < self.server.compacted:
+                reflector.expired()
+                return None
+            connection = Connection(asked, max(asked, visible), lag, None)
+        self._connections[kind] = connection
+        return connection
+
+    def _deliver(self, kind: str, reflector: Reflector, connection: Connection) -> None:
+        rng, server = self.rng, self.server
+        said: list[tuple[str, Any]] = []
+        count = rng.randrange(1, 6)
+        connection.visible = max(connection.visible, server.revision - connection.lag)
+        if rng.random() < 0.3:
+            connection.lag = 0
+        if connection.initial:
+            said = [("ADDED", connection.initial.pop()) for _ in range(min(count, len(connection.initial)))]
+        elif connection.position < server.compacted and rng.random() < 0.5:
+            self._connections[kind] = None
+            reflector.expired()
+            return
+        else:
+            said, done = self._events(kind, connection, count)
+            if connection.initial is not None:
+                if done or rng.random() < 0.5:
+                    meta: Object = {"resourceVersion": str(connection.position), "annotations": _END}
+                    said.append(("BOOKMARK", {"metadata": meta}))
+                    connection.initial = None
+            elif done and rng.random() < self.sim.bookmarks:
+                connection.position = connection.visible
+                said.append(("BOOKMARK", {"metadata": {"resourceVersion": str(connection.visible)}}))
+        if self.sim.bad and rng.random() < 0.04:
+            said.insert(rng.randrange(len(said) + 1), (rng.choice(("ADDED", "MODIFIED")), rng.choice(_GARBAGE)))
+        events: list[ReflectorEvent] = []
+        for operation, item in said:
+            for _ in range(2 if rng.random() < self.sim.duplicates else 1):
+                events.extend(reflector.event(operation, item))
+        self._take(kind, events)
+
+    def _events(self, kind: str, connection: Connection, count: int) -> tuple[list[tuple[str, Any]], bool]:
+        found = self.server.events(kind, connection.position, connection.visible)
+        sent = found[:count]
+        if sent:
+            connection.position = sent[-1][0]
+        return [(operation, item) for _, operation, item in sent], len(sent) == len(found)
+
+    def _take(self, kind: str, events: list[ReflectorEvent]) -> None:
+        if events:
+            self.inbox.append((kind, events))
+
+    # ---- out -----------------------------------------------------------------------------------------
+
+    def _main(self) -> Iterator[None]:
+        before = yield from self._claim()
+        self.reflectors = {
+            each.kind: Reflector(at_least=before.frontier.get(each.frontier, ""), streaming=self.sim.streaming_first)
+            for each in RESOURCES
+        }
+        self._contact = dict.fromkeys(KINDS, self.sim.ms)
+        self._guarded = self._awake = self._stale_from = self.sim.ms
+        while True:
+            yield
+            sim, due = self.sim, min(self._said.values()) + HEARTBEAT_MS
+            if not self.inbox and sim.ms < due:
+                continue
+            count = self.rng.randrange(1, 6)
+            batches, self.inbox = self.inbox[:count], self.inbox[count:]
+            if sim.ms - self._awake > PAUSE_MS:
+                self._stale_from = sim.ms + STALE_AFTER_MS
+                self._check()
+            elif sim.ms - self._guarded > GUARD_MS:
+                self._check()
+            self._awake = sim.ms
+            if self.rng.random() < 0.1:
+                yield
+            for kind, events in batches:
+                for event in events:
+                    self.collector.ingest(kind, event)
+            yield from self._publish(self._records())
+            self.synced_once = self.collector.synced
+
+    def _records(self) -> list[JournalRecord]:
+        collector, ms = self.collector, self.sim.ms
+        self._at = at = max(self._at, self.sim.at())
+        turned = self._turn_stale()
+        records = collector.flush(at)
+        said = {record.partition for record in records}
+        quiet = [p for p, last in self._said.items() if p not in said and (turned or ms - last >= HEARTBEAT_MS)]
+        if turned:
+            quiet = list(range(self.sim.partitions))
+        if ms >= self._snapshot_at and collector.settled:
+            records += collector.snapshot(at)
+            self._snapshot_at = ms + SNAPSHOT_MS
+        elif quiet:
+            records += collector.heartbeat(at, quiet)
+        return records
+
+    def _turn_stale(self) -> bool:
+        collector, ms = self.collector, self.sim.ms
+        last = min(self._contact.values())
+        stale = ms - last > STALE_AFTER_MS and ms >= self._stale_from
+        if stale == bool(collector.stale_since) or not (collector.synced or not stale):
+            return False
+        collector.stale_since = self.sim.at(last) if stale else ""
+        return True
+
+    def _publish(self, records: list[JournalRecord]) -> Iterator[None]:
+        """Each partition's records in order, the partitions in any."""
+        queues: dict[int, list[JournalRecord]] = {}
+        for record in records:
+            queues.setdefault(record.partition, []).append(record)
+        while queues:
+            partition = self.rng.choice(list(queues))
+            record = queues[partition].pop(0)
+            if not queues[partition]:
+                del queues[partition]
+            log = self.sim.journal[partition]
+            for _ in range(2 if self.rng.random() < self.sim.duplicates else 1):
+                log.append(self.server.cluster.encode(), record.value, -1, self.sim.ms)
+            self._written[partition] += 1
+            self._said[partition] = self.sim.ms
+            if self.rng.random() < 0.4:
+                yield
+
+    # ---- epochs --------------------------------------------------------------------------------------
+
+    def _claim(self) -> Iterator[None]:
+        collector, log = self.collector, self.sim.journal[self._home]
+        while True:
+            self._since = (log.end, self._written[self._home])
+            yield
+            standing = self._standing()
+            yield
+            collector.epoch = max(collector.epoch, standing.epoch) + 1
+            collector.seq = max(collector.seq, standing.seq)
+            since = self._since[0]
+            yield from self._publish([collector.begin_in(self._home, self.sim.at())])
+            yield
+            opener = next(
+                (
+                    stamp["writer"]
+                    for stamp in self._stamps(self._home, since)
+                    if stamp["epoch"] >= collector.epoch and stamp["phase"] == "begin"
+                ),
+                "",
+            )
+            if opener == self.writer:
+                yield from self._publish(collector.begin(self.sim.at()))
+                return standing
+
+    def _standing(self) -> Standing:
+        found = self._newest(self._home)
+        if not found:
+            return self._sealed()
+        for partition in range(self.sim.partitions):
+            if partition != self._home:
+                found += self._newest(partition)
+        frontiers = {(each["epoch"], each["seq"]): each["frontier"] for each in found if each["frontier"]}
+        return Standing(
+            max(each["epoch"] for each in found),
+            max(each["seq"] for each in found),
+            frontiers[max(frontiers)] if frontiers else {},
+        )
+
+    def _newest(self, partition: int) -> list[Any]:
+        log, span = self.sim.journal[partition], _TAIL
+        while log.end > log.begin:
+            start = max(log.begin, log.end - span)
+            found = self._stamps(partition, start)
+            if start == log.begin or any(each["frontier"] for each in found):
+                return found
+            span *= 8
+        return []
+
+    def _sealed(self) -> Standing:
+        newest = Standing(0, 0, {})
+        key = b"~seal/" + self.server.cluster.encode()
+        for record in self.sim.tables["frontend", self._home].records:
+            if record.key == key and record.value:
+                seal = orjson.loads(record.value)
+                newest = max(newest, Standing(seal["epoch"], seal["seq"], seal["frontier"]), key=lambda each: each[:2])
+        return newest
+
+    def _stamps(self, partition: int, start: int) -> list[Any]:
+        stamps = (
+            orjson.loads(each.value or b"{}")
+            for each in self.sim.journal[partition].records[::1]
+            if each.offset >= start and each.key
+        )
+        return [stamp for stamp in stamps if stamp.get("cluster") == self.server.cluster]
+
+    def _check(self) -> None:
+        log = self.sim.journal[self._home]
+        self._guarded = self.sim.ms
+        since, written = self._since
+        if log.end - since == self._written[self._home] - written:
+            self._since = (log.end, self._written[self._home])
+            return
+        highest = max((each["epoch"] for each in self._stamps(self._home, since)), default=0)
+        self._since = (log.end, self._written[self._home])
+        if highest > self.collector.epoch:
+            raise Superseded

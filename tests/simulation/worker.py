@@ -1,0 +1,151 @@
+"""A worker's hold on one partition as a model around the real fold: reading the changelogs back, folding, writing
+each topic in order and the topics in any, acknowledging, and the repair of a replaced worker's late rows.
+
+It follows streams.topology.app and changelog.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+import orjson
+
+from streams.core.fold import JournalGap, PartitionFold
+from streams.core.partition_state import Write
+from tests.simulation.base import TABLES, Base
+from tests.simulation.kafka import Record
+
+_MAX_IN_FLIGHT = 12
+_FETCH = 6
+
+
+class Fatal(Exception):
+    """The worker's process ends: it must not go on."""
+
+
+class Worker:
+    """One assignment of one partition. `done` once its process has ended or it was told that it is replaced."""
+
+    def __init__(self, sim: Base, partition: int) -> None:
+        self.sim = sim
+        self.rng = sim.rng
+        self.partition = partition
+        self.done = False
+        self.fold = PartitionFold(partition, TABLES, sim.window_ms // 1000)
+        self._queues: dict[str, deque[tuple[Write, int]]] = {table: deque() for table in (*TABLES, "deadletter")}
+        self._expected: dict[str, int] = {}
+        self._store: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
+        self._commits = 0
+        self._in_flight: dict[int, int] = {}
+        self._repairs: list[tuple[str, int, int]] = []
+        self._working = self._main()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything in the journal is folded and written."""
+        return self.fold.next_offset == self.sim.journal[self.partition].end and not self._waiting and not self._repairs
+
+    @property
+    def _waiting(self) -> list[str]:
+        return [table for table, queue in self._queues.items() if queue]
+
+    def step(self) -> None:
+        """Go on to the next point where another process may come between."""
+        if self.done:
+            return
+        try:
+            next(self._working)
+        except (Fatal, JournalGap):
+            self.done = True
+
+    def _main(self) -> Iterator[None]:
+        yield from self._assign()
+        log = self.sim.journal[self.partition]
+        while True:
+            self._repair()
+            if self._waiting and (self.rng.random() < 0.6 or len(self._in_flight) >= _MAX_IN_FLIGHT):
+                for _ in range(self.rng.randrange(1, 8)):
+                    if self._waiting:
+                        self._send()
+            else:
+                for _ in range(self.rng.randrange(1, _FETCH)):
+                    record = log.read(self.fold.next_offset or 0)
+                    if record is None or len(self._in_flight) >= _MAX_IN_FLIGHT:
+                        break
+                    self._put(self._fold(record))
+            yield
+
+    def _fold(self, record: Record) -> list[Write]:
+        return self.fold.step(record.offset, record.value)
+
+    def _assign(self) -> Iterator[None]:
+        newest: dict[tuple[str, bytes], int] = {}
+        for table in TABLES:
+            log = self.sim.tables[table, self.partition]
+            end = log.end
+            for record in list(log.records):
+                if record.offset >= end:
+                    break
+                self.fold.load(table, record.key, record.value, record.version)
+                if record.version >= newest.get((table, record.key), -1):
+                    newest[table, record.key] = record.version
+                    self._keep(table, record.key, record.value)
+            if self.rng.random() < 0.3:
+                yield
+        resume, writes = self.fold.recover()
+        if self.rng.random() < 0.3:
+            yield
+        first = self.sim.journal[self.partition].begin
+        if resume < first:
+            self.sim.journal_expired(self.partition, first)
+            writes = [*writes, *self.fold.expire(first)]
+        self._put(writes)
+        while self._waiting:
+            self._send()
+            if self.rng.random() < 0.2:
+                yield
+
+    def _keep(self, table: str, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self._store[table].pop(key, None)
+        else:
+            self._store[table][key] = value
+
+    def _put(self, writes: list[Write]) -> None:
+        self._commits += 1
+        for write in writes:
+            if write.table in self._store:
+                self._keep(write.table, write.key, write.value)
+            self._queues[write.table].append((write, self._commits))
+        if writes:
+            self._in_flight[self._commits] = len(writes)
+
+    def _send(self) -> None:
+        table = self.rng.choice(self._waiting)
+        write, commit = self._queues[table].popleft()
+        self._in_flight[commit] -= 1
+        if not self._in_flight[commit]:
+            del self._in_flight[commit]
+        if table == "deadletter":
+            self.sim.letters.append((self.partition, write.version, write.value or b""))
+            return
+        offset = self.sim.tables[table, self.partition].append(write.key, write.value, write.version, self.sim.ms)
+        expected = self._expected.get(table)
+        self._expected[table] = offset + 1
+        if expected is not None and offset > expected:
+            self._repairs.append((table, expected, offset))
+
+    def _repair(self) -> None:
+        """A worker that had been replaced wrote late. Where its row hides a newer one, the newer is written again."""
+        repairs, self._repairs = self._repairs, []
+        for table, start, end in repairs:
+            store = self._store[table]
+            due = self.fold.next_offset or 0
+            for record in self.sim.tables[table, self.partition].records:
+                if not start <= record.offset < end:
+                    continue
+                if record.version >= due:
+                    raise Fatal
+                row = store.get(record.key)
+                if row != record.value and not record.key.startswith(b"~"):
+                    version = orjson.loads(row)["version"] if row is not None else due - 1
+                    self._put([Write(table, record.key, row, version)])
