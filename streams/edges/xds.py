@@ -20,7 +20,7 @@ from streams.core.xds.catalog import Catalog, Changes, Client, Key
 from streams.core.xds.delta import DeltaStream
 from streams.core.xds.endpoints import locality_of
 from streams.core.xds.names import KINDS, TYPE_URLS, Kind
-from streams.core.xds.propagation import Ledger, made_at
+from streams.core.xds.propagation import NEVER, Ledger, made_at
 from streams.core.xds.protocol import Answer, ProtocolViolation
 from streams.core.xds.sotw import SotwStream
 from streams.edges.subscriber import Snapshot, Subscriber
@@ -94,7 +94,7 @@ class XdsServer:
 
     def replace(self, rows: tuple[Row, ...], seals: Any) -> None:
         """Take a snapshot."""
-        self._publish(self.catalog.replace(rows, seals), {}, time.time(), wake_all=True)
+        self._publish(self.catalog.replace(rows, seals), {}, wake_all=True)
         self.ready.set()
 
     def apply(self, rows: tuple[Row, ...], seal: Any, partition: int) -> None:
@@ -102,14 +102,14 @@ class XdsServer:
         complete = self.catalog.complete
         before = {key: self.catalog.newest(key)[0] for key in {(row.namespace, row.name) for row in rows}}
         changes = self.catalog.apply(rows, seal, partition)
-        self._publish(changes, before, made_at(seal.at), wake_all=self.catalog.complete != complete)
+        self._publish(changes, before, wake_all=self.catalog.complete != complete)
 
-    def _publish(self, changes: Changes, before: dict[Any, int], at: float, *, wake_all: bool) -> None:
+    def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
         for each in self.connections.values():
             concerned = wake_all
-            for key, names in changes.items():
-                each.ledger.changed(key, before.get(key, -1), at, names)
-                concerned |= each.stream.touch(names)
+            for key, change in changes.items():
+                each.ledger.changed(key, before.get(key, NEVER), made_at(change.at), change.names)
+                concerned |= each.stream.touch(change.names)
             if concerned:
                 each.wake.set()
         self._move()

@@ -4,7 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 PROPAGATION = Histogram(
     "facets_propagation_seconds",
-    "From when a Service's change was recorded to the acknowledgement by a router that follows it.",
+    "From the trigger time of a Service's change (else its commit's time) to its acknowledgement by a router.",
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300),
 )
 CLIENTS = Gauge("facets_xds_clients", "Connected xDS clients.", ["variant"])

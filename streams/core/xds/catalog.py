@@ -13,14 +13,22 @@ from streams.core.subscription import Row
 from streams.core.xds import resources
 from streams.core.xds.decision import Decision, Traffic, decide
 from streams.core.xds.endpoints import Place, assignment, known, place_matters
-from streams.core.xds.facets import Facets, Service
+from streams.core.xds.facets import Facets, Service, triggered
 from streams.core.xds.names import TYPE_URLS, Kind, resource_name
 
 Key = tuple[str, str]
 """A Service's namespace and name."""
 
-Changes = dict[Key, set[str]]
-"""Services that changed, each with the names of the resources that it has or had."""
+
+class Change(NamedTuple):
+    """What a batch changes of a Service: `names` are those of the resources that it has or had, `at` is when what led
+    to it happened (the trigger time of Kubernetes' network programming latency; without one the commit's)."""
+
+    names: set[str]
+    at: str
+
+
+Changes = dict[Key, Change]
 
 
 class Absence(Enum):
@@ -90,12 +98,13 @@ class Catalog:
             for cluster, facets in clusters.items():
                 if cluster not in fresh.get(key, {}) and not _complete(seals.get((self.partition(key), cluster))):
                     fresh.setdefault(key, {})[cluster] = facets
-        changed = {key: set(self._of_key.get(key, ())) for key in self._services.keys() | fresh.keys()}
+        at = max((seal.at for seal in seals.values()), default="")
+        changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | fresh.keys()}
         self._services, self._newest = {}, {}
         self._names, self._of_key, self._made = {}, {}, {}
         for key, clusters in fresh.items():
             self._services[key] = clusters
-            changed[key] |= self._rename(key)
+            changed[key].names.update(self._rename(key))
         self.seals = dict(seals)
         self.applied = {}
         for (partition, _), seal in seals.items():
@@ -109,9 +118,12 @@ class Catalog:
             key = (row.namespace, row.name)
             clusters = self._services.setdefault(key, {})
             clusters[row.cluster] = clusters.get(row.cluster, Facets(row.cluster)).with_row(row)
-            changed[key] = set()
+            # What a snapshot finds changed was triggered long before: nobody was there to see it.
+            at = triggered(row) if seal.phase == "live" else ""
+            before = changed.get(key)
+            changed[key] = Change(set(), min(at or seal.at, before.at if before else seal.at))
             self._newest[key] = (row.version, seal.at)
-        for key, names in changed.items():
+        for key, (names, _) in changed.items():
             names.update(self._of_key.get(key, ()))
             for cluster in [name for name, facets in self._services[key].items() if facets.gone]:
                 del self._services[key][cluster]

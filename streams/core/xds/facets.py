@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.core.records import AsOf, Group, ServicePort
+from streams.core.records import AsOf, Cause, Group, ServicePort
+from streams.core.rfc3339 import read, write
 from streams.core.subscription import Row
 
 
@@ -69,6 +70,25 @@ _decoders: dict[str, msgspec.json.Decoder[Any]] = {
     "backend": msgspec.json.Decoder(BackendFacet),
     "routing": msgspec.json.Decoder(RoutingFacet),
 }
+
+
+class _Caused(msgspec.Struct):
+    cause: list[Cause] = []
+
+
+_decode_caused = msgspec.json.Decoder(_Caused).decode
+
+
+def triggered(row: Row) -> str:
+    """When the first of the things happened that led to a row; "" where no object says so, or in no way to be read."""
+    times = []
+    for cause in _decode_caused(row.value).cause:
+        if cause.trigger:
+            try:
+                times.append(write(read(cause.trigger)))
+            except ValueError:
+                continue
+    return min(times, default="")
 
 
 class Facets(NamedTuple):

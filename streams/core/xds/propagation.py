@@ -19,16 +19,17 @@ class Behind:
     """A Service of which a client has not acknowledged the newest version.
 
     `acked` is the newest version that it has acknowledged, `through` the newest that it was sent; `changes` counts
-    the versions since `acked`, `unsent` those since `through`. `since` is when the oldest of them was made. `names`
-    are the Service's resources, also those that it no longer has: that they are gone is to be acknowledged too."""
+    the versions since `acked`, `unsent` those since `through`; `since` and `unsent_since` are when the oldest of these
+    were made. `names` are the Service's resources, also those that it no longer has: that they are gone is to be
+    acknowledged too."""
 
-    __slots__ = ("acked", "changes", "names", "since", "through", "unsent")
+    __slots__ = ("acked", "changes", "names", "since", "through", "unsent", "unsent_since")
 
     def __init__(self, acked: int, since: float) -> None:
         self.names: set[str] = set()
         self.acked = self.through = acked
         self.changes = self.unsent = 0
-        self.since = since
+        self.since = self.unsent_since = since
 
 
 class Standing(NamedTuple):
@@ -55,6 +56,8 @@ class Ledger:
         if entry is None:
             entry = self.behind[key] = Behind(before, at)
         entry.names.update(names)
+        if not entry.unsent:
+            entry.unsent_since = at
         entry.changes += 1
         entry.unsent += 1
 
@@ -80,6 +83,7 @@ class Ledger:
             if entry.acked != NEVER and entry.through > entry.acked:
                 took.append(now - entry.since)
             entry.acked, entry.changes = entry.through, entry.unsent
+            entry.since = entry.unsent_since
             if not entry.unsent and entry.through >= 0 and not self._stream.unsent(entry.names):
                 del self.behind[key]
         return took
@@ -96,5 +100,5 @@ class Ledger:
 
 
 def made_at(text: str) -> float:
-    """A record's time in seconds since the epoch."""
-    return read(text).timestamp()
+    """A record's time in seconds since the epoch; the beginning of time where there is none."""
+    return read(text).timestamp() if text else 0.0

@@ -35,6 +35,7 @@ class World:
         self._subscription: Subscription | None = None
         self._collectors: dict[str, Collector] = {}
         self.batches: list[Batch] = []
+        self.changes: list[Changes] = []
         self._offset = 0
         self._version = 10
         self._at = 0
@@ -119,7 +120,8 @@ class World:
                     self.rows[write.table, write.key.decode(), ""] = write.value
                 for batch in state.feed(write.table, 0, self._offset, write.key, write.value, write.version):
                     self.batches.append(batch)
-                    changed |= names_in(self.catalog.apply(batch.rows, batch.seal, 0))
+                    self.changes.append(self.catalog.apply(batch.rows, batch.seal, 0))
+                    changed |= names_in(self.changes[-1])
         return changed
 
     def _following(self, tables: Iterable[str] = ()) -> Subscription:
@@ -139,7 +141,7 @@ class World:
 
 def names_in(changes: Changes) -> set[str]:
     """All names in some changes."""
-    return set().union(*changes.values())
+    return {name for change in changes.values() for name in change.names}
 
 
 def decode(kind: XdsKind, resource: Resource) -> Any:
