@@ -37,6 +37,7 @@ _encode = msgspec.json.encode
 
 _NAME = "[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _KEY = re.compile(f"[^/]+/{_NAME}/{_NAME}")
+_NO_NAME = "no Service can have this namespace and name"
 
 
 class JournalGap(Exception):
@@ -118,10 +119,11 @@ class PartitionFold(PartitionState):
             cluster.staging = {}
         elif cluster.staging is not None:
             for event in commit.events:
-                if event.service:
-                    self._stage(cluster.staging, commit.cluster, event)
-                elif event.op == "reject":
-                    yield self._dead_event(cluster, event, offset, event.message)
+                key = f"{commit.cluster}/{event.namespace}/{event.service}"
+                if key in cluster.keys or _KEY.fullmatch(key):
+                    self._stage(cluster.staging, key, event)
+                else:
+                    yield self._dead_event(cluster, event, offset, event.message or _NO_NAME)
             if closing:
                 staged, cluster.staging = cluster.staging, None
                 yield from self._replace(cluster, staged, offset)
@@ -135,8 +137,8 @@ class PartitionFold(PartitionState):
         deltas: dict[str, _Delta] = {}
         for event in commit.events:
             key = f"{commit.cluster}/{event.namespace}/{event.service}"
-            if event.op == "reject" and not event.service:
-                yield self._dead_event(cluster, event, offset, event.message)
+            if key not in cluster.keys and not _KEY.fullmatch(key):
+                yield self._dead_event(cluster, event, offset, event.message or _NO_NAME)
                 continue
             delta = deltas.get(key)
             if delta is None:
@@ -151,8 +153,6 @@ class PartitionFold(PartitionState):
         try:
             if event.op == "reject":
                 raise MalformedObject(event.message)
-            if key not in cluster.keys and not _KEY.fullmatch(key):
-                raise MalformedObject(f"no Service can be named {event.namespace}/{event.service}")
             if "/" in event.name:
                 raise MalformedObject(f"no object can be named {event.name}")
             gone = event.op == "delete"
@@ -176,8 +176,8 @@ class PartitionFold(PartitionState):
     # ---- snapshots -----------------------------------------------------------------------------------
 
     @staticmethod
-    def _stage(staging: Staging, cluster: str, event: Event) -> None:
-        objects = staging.setdefault(f"{cluster}/{event.namespace}/{event.service}", {})
+    def _stage(staging: Staging, key: str, event: Event) -> None:
+        objects = staging.setdefault(key, {})
         name = (event.kind, event.name)
         if event.op == "delete":
             objects.pop(name, None)

@@ -136,6 +136,9 @@ def test_one_flipped_byte_stops_nobody(journal: Journal, data: st.DataObject) ->
     [
         {"namespace": "a/b"},
         {"service": "a/b"},
+        {"service": "a/b", "op": "reject", "message": "no"},
+        {"namespace": "", "service": "", "op": "reject", "message": "no"},
+        {"service": 'a"b', "op": "reject", "message": "no"},
         {"service": ""},
         {"namespace": 'a"b'},
         {"service": "a\nb"},
@@ -154,12 +157,13 @@ def test_an_event_that_no_watcher_writes_is_dead_lettered(event: dict[str, Any])
     commit = orjson.loads(_live(**event))
     commit["events"].append(apply({**_SERVICE, "metadata": {**_SERVICE["metadata"], "name": SERVICES[1]}}))
     writes = _sound(instance, 2, encode(commit))
-    assert [write.table for write in writes] == ["deadletter", "frontend", "backend", *TABLES]
+    assert next(write.table for write in writes) == "deadletter"
+    assert [write.table for write in writes if write.key.endswith(b"/pay")] == ["frontend", "backend"]
     snapshot = new_fold()
     for offset, phase in enumerate(("begin", "snapshot", "end")):
         events = commit["events"] if phase == "snapshot" else []
         writes = _sound(snapshot, offset, encode({**commit, "seq": offset + 1, "phase": phase, "events": events}))
-    assert [write.table for write in writes if write.table != "deadletter"] == ["frontend", "backend", *TABLES]
+    assert [write.table for write in writes if write.key.endswith(b"/pay")] == ["frontend", "backend"]
 
 
 @pytest.mark.parametrize("at", ["", "yesterday", "2026-11-23T12:00:00", "2026-13-23T12:00:00Z", "9999-12-31T23:59:59Z"])
