@@ -30,7 +30,7 @@ class Fault(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A kind of fault with its share of all."""
+    """A kind of fault: `weight` of them are in each bag."""
 
     name: str
     weight: int
@@ -45,6 +45,7 @@ class Faults:
         self.injected: Counter[str] = Counter()
         self._cluster = cluster
         self._random = random.Random(seed)
+        self._bag: list[Kind] = []
         self._busy: set[str] = set()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -75,12 +76,14 @@ class Faults:
         if time.monotonic() >= self._long_broker_at and left > LONG_BROKER_SECONDS and self._broker_away():
             self._long_broker_at = time.monotonic() + LONG_BROKER_EVERY
             return "broker gone 60 s"
-        kinds = list(KINDS)
-        while kinds:
-            kind = self._random.choices(kinds, [each.weight for each in kinds])[0]
+        # Out of a bag, so that a short run has some of every kind.
+        if not self._bag:
+            self._bag = [kind for kind in KINDS for _ in range(kind.weight)]
+            self._random.shuffle(self._bag)
+        for index, kind in enumerate(self._bag):
             if kind.inject(self):
+                del self._bag[index]
                 return kind.name
-            kinds.remove(kind)
         return ""
 
     # ---- the mechanics ---------------------------------------------------------------------------------

@@ -78,17 +78,17 @@ def check_logs(cluster: Cluster, report: Report) -> Written:
     """Look at everything that was written, and at everything that each subscriber was given."""
     # The journal last: heartbeats go on, and it must have all that the tables were made of.
     tables = {
-        (table, partition): _table(table, partition, records, report)
+        (table, partition): check_table(table, partition, records, report)
         for table in TABLES
         for partition, records in read(cluster.bootstrap, topic_of(table)).items()
     }
     journal = read(cluster.bootstrap, JOURNAL)
     written = Written(journal, tables)
     for partition, records in journal.items():
-        _fold(partition, records, tables, report)
-        _union(partition, records, tables["backend", partition], report)
+        check_fold(partition, records, tables, report)
+        check_union(partition, records, tables["backend", partition], report)
     report.counts["commits"] = sum(map(len, journal.values()))
-    report.counts["epochs"] = max(_commit(each).get("epoch", 0) for each in journal[0])
+    report.counts["epochs"] = max(commit_of(each).get("epoch", 0) for each in journal[0])
     report.counts["rows"] = {
         table: sum(1 for (of, _), log in tables.items() if of == table for key, _ in log.rows if key[0] != "~")
         for table in TABLES
@@ -106,14 +106,14 @@ def check_logs(cluster: Cluster, report: Report) -> Written:
     return written
 
 
-def _commit(record: LogRecord) -> dict[str, Any]:
+def commit_of(record: LogRecord) -> dict[str, Any]:
     return orjson.loads(record.value or b"{}")  # type: ignore[no-any-return]
 
 
 # ---- the rules of a table's log ----------------------------------------------------------------------
 
 
-def _table(table: str, partition: int, records: list[LogRecord], report: Report) -> TableLog:
+def check_table(table: str, partition: int, records: list[LogRecord], report: Report) -> TableLog:
     log = TableLog()
     last: dict[str, Any] = {}
     sealed = -1
@@ -170,7 +170,9 @@ def _monotone(where: str, last: dict[str, Any], seal: dict[str, Any], report: Re
 # ---- the journal, folded again -----------------------------------------------------------------------
 
 
-def _fold(partition: int, journal: list[LogRecord], tables: dict[tuple[str, int], TableLog], report: Report) -> None:
+def check_fold(
+    partition: int, journal: list[LogRecord], tables: dict[tuple[str, int], TableLog], report: Report
+) -> None:
     """One fold without any fault makes the same rows and seals, byte by byte."""
     fold = PartitionFold(partition, TABLES)
     rows: dict[str, dict[tuple[str, int], bytes | None]] = {table: {} for table in TABLES}
@@ -200,7 +202,7 @@ def _fold(partition: int, journal: list[LogRecord], tables: dict[tuple[str, int]
                 )
 
 
-def _union(partition: int, journal: list[LogRecord], log: TableLog, report: Report) -> None:
+def check_union(partition: int, journal: list[LogRecord], log: TableLog, report: Report) -> None:
     """At every offset the sets of the Services that it touched are the union of their slices."""
     naive = Naive()
     rows: dict[int, list[tuple[str, bytes | None]]] = {}
@@ -214,7 +216,7 @@ def _union(partition: int, journal: list[LogRecord], log: TableLog, report: Repo
         for key, value in rows.get(record.offset, ()):
             if value is not None and not key.startswith("~"):
                 held[key] = value
-        for key in naive.step(_commit(record)):
+        for key in naive.step(commit_of(record)):
             for wrong in naive.differs(key, held.get(key)):
                 report.violation("a torn set", f"backend {key} at {partition}/{record.offset}: {wrong}")
 

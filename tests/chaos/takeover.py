@@ -1,7 +1,7 @@
 """How long it took until somebody went on: from the log's own times and those of the kills."""
 
 from tests.chaos.faults import Fault
-from tests.chaos.logs import Written, _commit
+from tests.chaos.logs import Written, commit_of
 from tests.chaos.report import Report
 
 SESSION_SECONDS = 10.0
@@ -17,7 +17,7 @@ MATTERS = {
 def measure(written: Written, faults: list[Fault], report: Report) -> None:
     """Adds the times to the report; those of a fault that was alone, and of all."""
     commits = sorted(
-        ((record.at, _commit(record)) for records in written.journal.values() for record in records),
+        ((record.at, commit_of(record)) for records in written.journal.values() for record in records),
         key=lambda each: each[0],
     )
     opened: dict[int, tuple[float, str]] = {}
