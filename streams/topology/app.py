@@ -13,10 +13,13 @@ What is done around it, and why (faust-streaming 0.15.3):
 
 import logging
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, cast
 
 import faust
 from faust.app.router import Router
+from faust.assignor.client_assignment import ClientMetadata
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.sensors.monitor import Monitor
 from faust.stores import memory
 from faust.transport.drivers.aiokafka import Consumer, Transport
@@ -105,6 +108,28 @@ class FacetRouter(Router):
         return URL(cast(Any, app.assignor)._tps_url[tp])
 
 
+class FacetAssignor(PartitionAssignor):
+    """Lets a static member come back at another address: it is given what its predecessor was assigned, with that
+    one's URL in it, which Faust takes for a fault (and the consumer then waits for ever, without a word)."""
+
+    def on_assignment(self, assignment: Any) -> None:
+        """Take the assignment as this worker's own."""
+        metadata = ClientMetadata.loads(self._decompress(assignment.user_data))
+        before, now = metadata.url, str(self._url)
+        if before != now:
+            log.info(
+                "this worker was at %s before it was started again: other workers look there until a rebalance", before
+            )
+            metadata.url = now
+            assignment = copy(assignment)
+            assignment.user_data = self._compress(metadata.dumps())
+        super().on_assignment(assignment)
+        if before != now:
+            places = dict(self.changelog_distribution)
+            places[now] = places.pop(before, {})
+            self.changelog_distribution = places
+
+
 class FacetApp(faust.App):
     """The app with its materializer."""
 
@@ -127,6 +152,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
         value_serializer="raw",
         Table=FacetTable,
         Router=FacetRouter,
+        PartitionAssignor=FacetAssignor,
         topic_partitions=settings.partitions,
         topic_allow_declare=False,
         topic_disable_leader=True,
