@@ -108,7 +108,10 @@ class XdsServer:
         for each in self.connections.values():
             concerned = wake_all
             for key, change in changes.items():
-                each.ledger.changed(key, before.get(key, NEVER), made_at(change.at), change.names)
+                at = made_at(change.trigger)
+                # As kube-proxy holds it: what was triggered before there was anybody to tell is not late.
+                at = at if at >= each.since else made_at(change.at)
+                each.ledger.changed(key, before.get(key, NEVER), at, change.names)
                 concerned |= each.stream.touch(change.names)
             if concerned:
                 each.wake.set()

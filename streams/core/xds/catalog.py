@@ -21,11 +21,12 @@ Key = tuple[str, str]
 
 
 class Change(NamedTuple):
-    """What a batch changes of a Service: `names` are those of the resources that it has or had, `at` is when what led
-    to it happened (the trigger time of Kubernetes' network programming latency; without one the commit's)."""
+    """What a batch changes of a Service: `names` are those of the resources that it has or had, `at` is the commit's
+    time, `trigger` when what led to it happened (as in Kubernetes' network programming latency), if an object says."""
 
     names: set[str]
     at: str
+    trigger: str = ""
 
 
 Changes = dict[Key, Change]
@@ -118,12 +119,11 @@ class Catalog:
             key = (row.namespace, row.name)
             clusters = self._services.setdefault(key, {})
             clusters[row.cluster] = clusters.get(row.cluster, Facets(row.cluster)).with_row(row)
-            # What a snapshot finds changed was triggered long before: nobody was there to see it.
-            at = triggered(row) if seal.phase == "live" else ""
-            before = changed.get(key)
-            changed[key] = Change(set(), min(at or seal.at, before.at if before else seal.at))
+            triggers = {triggered(row), changed[key].trigger if key in changed else ""} - {""}
+            changed[key] = Change(set(), seal.at, min(triggers, default=""))
             self._newest[key] = (row.version, seal.at)
-        for key, (names, _) in changed.items():
+        for key, change in changed.items():
+            names = change.names
             names.update(self._of_key.get(key, ()))
             for cluster in [name for name, facets in self._services[key].items() if facets.gone]:
                 del self._services[key][cluster]

@@ -24,7 +24,7 @@ class Followed:
         self.world.put(*items)
         for changes in self.world.changes[-1:]:
             for key, change in changes.items():
-                self.ledger.changed(key, before, made_at(change.at), change.names)
+                self.ledger.changed(key, before, made_at(change.trigger or change.at), change.names)
         self.client.stream.touch([CART])
         return self.world.changes[-1]
 
@@ -54,7 +54,7 @@ def test_the_time_runs_from_the_trigger_of_the_oldest_unacknowledged_version() -
     for i, second in ((2, "01.5"), (3, "09")):
         item = slice_of(endpoint(f"10.1.0.{i}"))
         item["metadata"]["annotations"] = {TRIGGER: f"2026-11-24T11:59:{second}Z"}
-        assert followed.change(item)[KEY].at.startswith(f"2026-11-24T11:59:{second[:2]}")
+        assert followed.change(item)[KEY].trigger.startswith(f"2026-11-24T11:59:{second[:2]}")
     followed.client.read(ack=False)
     followed.settle()
     began = made_at("2026-11-24T11:59:01.500Z")
@@ -98,7 +98,7 @@ def test_that_a_service_is_gone_is_acknowledged_too() -> None:
     before = followed.world.catalog.newest(KEY)[0]
     followed.world.drop(service(), slice_of())
     for key, change in followed.world.changes[-1].items():
-        followed.ledger.changed(key, before, made_at(change.at), change.names)
+        followed.ledger.changed(key, before, made_at(change.trigger or change.at), change.names)
     followed.client.read([CART], ack=False)
     followed.settle()
     assert KEY in followed.ledger.behind
