@@ -283,8 +283,8 @@ class PartitionFold(PartitionState):
             cause.append(delta.legacy[1])
         if cause:
             new_set, difference = sets.advance(was, changes, legacy, withdrawn=(old.service is None, service is None))
-        known = service is not None or bool(new_set.slices) or old.version is not None
-        rejected = _marked(old.rejected, delta.marks, ("EndpointSlice", "Endpoints")) if known else ()
+        rejected = _marked(old.rejected, delta.marks, ("EndpointSlice", "Endpoints"))
+        known = service is not None or bool(new_set.slices or rejected) or old.version is not None
         state, reason = backend_state(service, new_set, ctx, rejected)
         if not known or (not cause and (state, reason, rejected) == (old.state, old.reason, old.rejected)):
             return
@@ -293,7 +293,7 @@ class PartitionFold(PartitionState):
         self._backends[key] = new
         row = backend_row(ctx, key, new._replace(backend=new_set), old.version, cause=cause, difference=difference)
         yield Write("backend", key.encode(), row, ctx.offset)
-        if service is None and not new_set.slices:
+        if service is None and not new_set.slices and not rejected:
             self._expire_later("backend", key, ctx)
 
 

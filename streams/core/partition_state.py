@@ -129,7 +129,7 @@ class PartitionState:
             self._cluster(name).keys.add(key)
             if value.find(b'"state":"deleted"', 0, 1024) > 0:
                 at, held = (read_frontend if table == "frontend" else read_backend)(value)[::-1]
-                if isinstance(held, Frontend) or not held.backend.slices:
+                if isinstance(held, Frontend) or not (held.backend.slices or held.rejected):
                     self._deleted.setdefault(name, []).append((later(at, self.window_seconds), table, key, version))
         for expiries in self._deleted.values():
             expiries.sort()
