@@ -64,7 +64,8 @@ class Checkers:
         self._fresh: dict[tuple[str, int], set[str]] = {each: set() for each in self.seals}
         self._last: dict[tuple[str, int, str], Standing] = {}
         self._archive: dict[tuple[str, int], list[Record]] = {each: [] for each in self.seals}
-        self._split = False
+        self.split = False
+        self._owed: dict[tuple[str, str], dict[str, str]] = {}
 
     def fail(self, text: str) -> None:
         """A guarantee is broken."""
@@ -143,7 +144,7 @@ class Checkers:
             if not any(key == SEAL + name.encode() for _, key in made):
                 self.fail(f"[{partition}]: the journal expired, but no seal says so for {name}")
         for table in TABLES:
-            self._jumps[table, partition] = first - 1
+            self._jumps[table, partition] = first - 1 if made else first
         for record in self.sim.journal[partition].records:
             self._journal(partition, record.offset, record.value or b"")
 
@@ -224,7 +225,7 @@ class Checkers:
                     self.fail(f"{where}: comes before its row {key.decode()}")
         self.first.setdefault((partition, offset), self.sim.at())
         seal, standing = orjson.loads(record.value or b""), self.standings[partition][offset]
-        if jump == offset:
+        if jump == offset and not standing.cluster:
             self._fresh[table, partition].clear()
             return
         if (seal["cluster"], seal["epoch"], seal["seq"]) != (standing.cluster, standing.epoch, standing.seq):
@@ -275,6 +276,11 @@ class Checkers:
         self.checks += 1
         check = self._frontend if table == "frontend" else self._backend
         problem, now = check(row, objects, standing)
+        if problem and self.split and self._owed.get((table, key), standing.frontier) == standing.frontier:
+            # A part of a split commit: its frontier comes with the last part.
+            self._owed[table, key] = standing.frontier
+            return
+        self._owed.pop((table, key), None)
         if problem:
             self.fail(f"{where}: {key} at {at}: {problem}; the row: {row}")
         self._checked[table, key] = (mark, at, now)
@@ -355,3 +361,17 @@ class Checkers:
     @staticmethod
     def _uid(service: Any) -> str | None:
         return service["metadata"]["uid"] if service else None
+
+    # ---- the end -------------------------------------------------------------------------------------
+
+    def finish(self, crashed: set[int]) -> None:
+        """What can be said only of the whole run."""
+        if self._owed:
+            self.fail(f"a split commit's last part never came: {self._owed}")
+        written = {
+            (p, offset, (letter := orjson.loads(value))["kind"], letter["name"])
+            for p, offset, value in self.sim.letters
+        }
+        for each in self.letters:
+            if each[0] not in crashed and each not in written:
+                self.fail(f"[{each[0]}] {each[2]} {each[3]} at {each[1]} was not dead-lettered")

@@ -30,6 +30,7 @@ class Worker:
         self.rng = sim.rng
         self.partition = partition
         self.done = False
+        self.assigned = False
         self.fold = PartitionFold(partition, TABLES, sim.window_ms // 1000)
         self._queues: dict[str, deque[tuple[Write, int]]] = {table: deque() for table in (*TABLES, "deadletter")}
         self._expected: dict[str, int] = {}
@@ -59,6 +60,7 @@ class Worker:
 
     def _main(self) -> Iterator[None]:
         yield from self._assign()
+        self.assigned = True
         log = self.sim.journal[self.partition]
         while True:
             self._repair()

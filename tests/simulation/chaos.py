@@ -1,0 +1,202 @@
+"""What goes wrong in a run: each seed draws which kinds of faults it has and how often they come."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.simulation.base import TABLES
+from tests.simulation.watcher import Watcher
+from tests.simulation.worker import Worker
+
+if TYPE_CHECKING:
+    from tests.simulation.run import Simulation
+
+RETENTION_MS = 90_000
+_JUNK = (b"", b"null", b"{", b"\xff\xfe", b'{"cluster":"east"}', b'[1,2,"x"]')
+
+
+class Chaos:
+    """`strike` does one thing; `stop` sets everything right again."""
+
+    def __init__(self, sim: "Simulation") -> None:
+        self.sim = sim
+        self.rng = rng = sim.rng
+        self.rate = rng.choice((0.0, 0.05, 0.12, 0.25))
+        kinds: dict[str, tuple[int, Callable[[], bool]]] = {
+            "watch cut": (6, self._cut),
+            "history compacted (410)": (4, self._gone),
+            "cluster unreachable": (2, self._down),
+            "cluster back": (4, self._up),
+            "watcher killed": (3, self._kill_watcher),
+            "watcher paused, replaced": (3, self._replace_watcher),
+            "stale watcher wakes": (4, self._wake_watcher),
+            "rival watcher": (2, self._rival),
+            "worker killed": (5, self._kill_worker),
+            "worker paused, replaced": (4, self._replace_worker),
+            "stale worker wakes": (5, self._wake_worker),
+            "worker away": (1, self._lose_worker),
+            "changelogs compacted": (5, self._compact),
+            "journal expired": (2, self._expire),
+            "time passes": (2, self._pass),
+            "subscriber leaves": (4, self._leave),
+            "subscriber resumes": (8, self._return),
+            "bad journal record": (1, self._junk),
+        }
+        chosen = [name for name in kinds if rng.random() < 0.6]
+        self._kinds = [(name, *kinds[name]) for name in chosen]
+        self.asleep: list[Watcher] = []
+        self.stale: list[Worker] = []
+        self.away: dict[int, int] = {}
+        self.crashed: set[int] = set()
+
+    def maybe(self) -> None:
+        """A fault, or none."""
+        if self._kinds and self.rng.random() < self.rate:
+            name, _, fault = self.rng.choices(self._kinds, [weight for _, weight, _ in self._kinds])[0]
+            if fault():
+                self.sim.faults[name] = self.sim.faults.get(name, 0) + 1
+
+    def stop(self) -> None:
+        """Whatever sleeps wakes up, whatever is away comes back."""
+        for server in self.sim.servers.values():
+            server.down = False
+        while self.asleep:
+            self._wake_watcher()
+        while self.stale:
+            self._wake_worker()
+        self.away.clear()
+        for each in self.sim.subscribers:
+            each.away = False
+
+    # ---- clusters ------------------------------------------------------------------------------------
+
+    def _cut(self) -> bool:
+        self.rng.choice(self.sim.watchers).cut()
+        return True
+
+    def _gone(self) -> bool:
+        server = self.rng.choice(list(self.sim.servers.values()))
+        server.compacted = self.rng.randrange(server.compacted, server.revision + 1)
+        return True
+
+    def _down(self) -> bool:
+        self.rng.choice(list(self.sim.servers.values())).down = True
+        return True
+
+    def _up(self) -> bool:
+        down = [each for each in self.sim.servers.values() if each.down]
+        for server in down:
+            server.down = False
+        return bool(down)
+
+    # ---- watchers ------------------------------------------------------------------------------------
+
+    def _kill_watcher(self) -> bool:
+        at = self.rng.randrange(len(self.sim.watchers))
+        self.sim.watchers[at] = self.sim.new_watcher(self.sim.watchers[at].server.cluster)
+        return True
+
+    def _replace_watcher(self) -> bool:
+        at = self.rng.randrange(len(self.sim.watchers))
+        self.asleep.append(self.sim.watchers[at])
+        self.sim.watchers[at] = self.sim.new_watcher(self.sim.watchers[at].server.cluster)
+        return True
+
+    def _wake_watcher(self) -> bool:
+        if not self.asleep:
+            return False
+        self.sim.watchers.append(self.asleep.pop(self.rng.randrange(len(self.asleep))))
+        return True
+
+    def _rival(self) -> bool:
+        """Two processes are started for one cluster, and nobody ends the other."""
+        if len(self.sim.watchers) > 4:
+            return False
+        self.sim.watchers.append(self.sim.new_watcher(self.rng.choice(list(self.sim.servers))))
+        return True
+
+    # ---- workers -------------------------------------------------------------------------------------
+
+    def _partition(self) -> int:
+        return self.rng.randrange(self.sim.partitions)
+
+    def _kill_worker(self) -> bool:
+        partition = self._partition()
+        self.crashed.add(partition)
+        self.sim.workers[partition] = Worker(self.sim, partition)
+        return True
+
+    def _replace_worker(self) -> bool:
+        partition = self._partition()
+        old = self.sim.workers[partition]
+        if not old.assigned:
+            return False
+        self.crashed.add(partition)
+        self.stale.append(old)
+        self.sim.workers[partition] = Worker(self.sim, partition)
+        return True
+
+    def _wake_worker(self) -> bool:
+        """It goes on for a while with what it had in hand, before it is told that it is replaced."""
+        if not self.stale:
+            return False
+        old = self.stale.pop(self.rng.randrange(len(self.stale)))
+        for _ in range(self.rng.randrange(1, 6)):
+            old.step()
+            if self.rng.random() < 0.5:
+                self.sim.workers[old.partition].step()
+        return True
+
+    def _lose_worker(self) -> bool:
+        partition = self._partition()
+        self.crashed.add(partition)
+        self.sim.workers[partition] = Worker(self.sim, partition)
+        self.away[partition] = self.sim.ms + self.rng.randrange(10_000, 2 * RETENTION_MS)
+        return True
+
+    # ---- Kafka and time ------------------------------------------------------------------------------
+
+    def _compact(self) -> bool:
+        log = self.sim.tables[self.rng.choice(TABLES), self._partition()]
+        log.compact(self.sim.ms, self.sim.window_ms, self.rng.randrange(1, 4))
+        return True
+
+    def _expire(self) -> bool:
+        partition = self._partition()
+        log = self.sim.journal[partition]
+        old = [each.offset for each in log.records[:-1] if each.ms < self.sim.ms - RETENTION_MS]
+        if not old:
+            return False
+        log.expire(self.rng.choice(old) + 1)
+        return True
+
+    def _pass(self) -> bool:
+        """Time goes by in which little changes."""
+        for _ in range(self.rng.randrange(4, 40)):
+            self.sim.ms += self.rng.randrange(1500, 4000)
+            for watcher in self.sim.watchers:
+                watcher.listen()
+                for _ in range(3):
+                    watcher.write()
+            for partition in range(self.sim.partitions):
+                self.sim.work(partition)
+            if self.rng.random() < 0.5:
+                self.rng.choice(self.sim.subscribers).step()
+        return True
+
+    def _junk(self) -> bool:
+        self.sim.journal[self._partition()].append(b"", self.rng.choice(_JUNK), -1, self.sim.ms)
+        return True
+
+    # ---- subscribers ---------------------------------------------------------------------------------
+
+    def _leave(self) -> bool:
+        here = [each for each in self.sim.subscribers if not each.away]
+        if here:
+            self.rng.choice(here).leave()
+        return bool(here)
+
+    def _return(self) -> bool:
+        away = [each for each in self.sim.subscribers if each.away]
+        if away:
+            self.rng.choice(away).away = False
+        return bool(away)
