@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e check format lock clean
+.PHONY: help setup run test e2e bench bench-quick check format lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ help: ## This list
 	@echo
 	@echo "Start with:  make run          (a demo, all on this machine; Ctrl-C ends it)"
 	@echo
-	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "PYTHON=python3.12 make setup   uses another Python (3.11 or newer)"
 
@@ -48,6 +48,13 @@ test: setup ## Unit, property, simulation and integration tests
 e2e: setup ## End-to-end tests on a real Kubernetes control plane (KUBEBUILDER_ASSETS, or built with Go)
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \
 		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m pytest tests/e2e $(ARGS)
+
+bench: setup ## Measure next to the peers, on a real control plane and Kafka: table, build/bench.json, plots
+	@assets="$$(bash tests/e2e/control-plane.sh)"; \
+		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m tests.bench $(ARGS)
+
+bench-quick: setup ## The same with less of everything, in under five minutes
+	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
 
 check: setup ## Lint, formatting, types, layers, schemas
 	$(BIN)/ruff check .

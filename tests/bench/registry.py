@@ -1,0 +1,5 @@
+"""Every benchmark there is, in the order in which they run."""
+
+from tests.bench.bench import Benchmark
+
+BENCHMARKS = (Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),)
