@@ -1,4 +1,4 @@
-"""`facets up`: broker, watcher and worker in one command."""
+"""`facets up`: broker, watcher, worker and server in one command."""
 
 import asyncio
 import contextlib
@@ -41,8 +41,16 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 65535),
     default=6066,
     show_default=True,
-    help="Port of the table views; 0: any free one.",
+    help="Port of the table views; any free one if it is 0 or taken.",
 )
+@click.option(
+    "--xds-port", type=click.IntRange(0, 65535), default=18000, show_default=True,
+    help="Port of the xDS server; any free one if it is 0 or taken.",
+)  # fmt: skip
+@click.option(
+    "--http-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+    help="Port of the HTTP server; any free one if it is 0 or taken.",
+)  # fmt: skip
 def up_command(
     demo: bool,
     speed: float,
@@ -53,8 +61,10 @@ def up_command(
     cluster_domain: str,
     bootstrap_servers: str | None,
     web_port: int,
+    xds_port: int,
+    http_port: int,
 ) -> None:
-    """Run everything on this machine: Kafka, a watcher and a worker.
+    """Run everything on this machine: Kafka, a watcher, a worker and a server for routers.
 
     Follows the Services of the current kubeconfig's cluster (reading only), or with --demo two recorded
     clusters. Ctrl-C stops it cleanly and prints what was seen; data is kept for the next run.
@@ -77,6 +87,8 @@ def up_command(
         cluster_domain=cluster_domain,
         bootstrap=bootstrap_servers,
         web_port=web_port,
+        xds_port=xds_port,
+        http_port=http_port,
     )
     raise SystemExit(asyncio.run(_until_interrupted(run, options)))
 

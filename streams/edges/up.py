@@ -1,4 +1,4 @@
-"""Broker, watchers and a worker as one: what `facets up` runs."""
+"""Broker, watchers, a worker and a server as one: what `facets up` runs."""
 
 import asyncio
 import contextlib
@@ -36,6 +36,8 @@ class UpOptions(NamedTuple):
     cluster_domain: str = "cluster.local"
     bootstrap: str | None = None
     web_port: int = 6066
+    xds_port: int = 18000
+    http_port: int = 8080
 
 
 class Tally:
@@ -119,15 +121,19 @@ async def run(options: UpOptions, stop: asyncio.Event) -> int:
             stack.push_async_callback(demo.stop)
             kubeconfig = demo.kubeconfig
         ending = asyncio.Event()
-        web_port = _port(options.web_port)
+        web_port, xds_port, http_port = map(_port, (options.web_port, options.xds_port, options.http_port))
+        worker = ("work", "--web-port", str(web_port), "--instance", "up")
+        server = ("serve", "--xds-port", str(xds_port), "--http-port", str(http_port))
         tasks = {
-            "worker": asyncio.create_task(_worker(bootstrap, web_port, ending)),
+            "worker": asyncio.create_task(_keep_running(worker, bootstrap, ending)),
+            "server": asyncio.create_task(_keep_running(server, bootstrap, ending)),
             "subscriber": asyncio.create_task(_count(bootstrap, tally)),
             "watcher": asyncio.create_task(_watch(options, kubeconfig, bootstrap, ending)),
             "stop": asyncio.create_task(stop.wait()),
         }
         console.print(
-            f"Table views at http://127.0.0.1:{web_port}/v1/backend/CLUSTER/NAMESPACE/NAME; Ctrl-C stops",
+            f"Table views at http://127.0.0.1:{web_port}/v1/backend/CLUSTER/NAMESPACE/NAME, "
+            f"xDS at 127.0.0.1:{xds_port}, HTTP at http://127.0.0.1:{http_port}; Ctrl-C stops",
             highlight=False,
         )
         done, _ = await asyncio.wait(tasks.values(), timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -136,7 +142,7 @@ async def run(options: UpOptions, stop: asyncio.Event) -> int:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(tally.first.wait(), _SETTLE_SECONDS)
         ending.set()
-        await asyncio.wait({tasks["watcher"], tasks["worker"]}, timeout=_STOP_SECONDS)
+        await asyncio.wait({tasks[name] for name in ("watcher", "worker", "server")}, timeout=_STOP_SECONDS)
         for task in tasks.values():
             task.cancel()
         results = await asyncio.gather(*tasks.values(), return_exceptions=True)
@@ -165,13 +171,12 @@ async def _watch(options: UpOptions, kubeconfig: Path | None, bootstrap: str, en
     await run_watchers(configs, bootstrap, accept_older_list=options.demo, stop=ending)
 
 
-async def _worker(bootstrap: str, web_port: int, ending: asyncio.Event) -> None:
-    """A worker of its own process, started again if it dies."""
+async def _keep_running(command: tuple[str, ...], bootstrap: str, ending: asyncio.Event) -> None:
+    """A `facets` command in a process of its own, started again if it dies."""
     while not ending.is_set():
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streams.cli", "work", "--bootstrap-servers", bootstrap, "--web-port", str(web_port),
-            "--instance", "up", start_new_session=True,
-        )  # fmt: skip
+            sys.executable, "-m", "streams.cli", *command, "--bootstrap-servers", bootstrap, start_new_session=True
+        )
         exited = asyncio.create_task(process.wait())
         told = asyncio.create_task(ending.wait())
         try:
