@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e bench bench-quick check format lock clean
+.PHONY: help setup run test e2e chaos bench bench-quick check format lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,7 +39,7 @@ $(READY): pyproject.toml requirements.lock requirements-java.lock
 	@touch $@
 	@echo "==> Ready: $(BIN)/facets"
 
-run: setup ## The demo: broker, watcher, worker and server in one (FOR=30s ends it by itself)
+run: setup ## The demo: broker, watcher, worker and server in one (FOR=30 ends it by itself after 30 seconds)
 	@$(BIN)/facets up --demo $(if $(FOR),--for $(FOR))
 
 test: setup ## Unit, property, simulation and integration tests
@@ -55,6 +55,10 @@ bench: setup ## Measure next to the peers, on a real control plane and Kafka: ta
 
 bench-quick: setup ## The same with less of everything, in under five minutes
 	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
+
+chaos: setup ## Kill, stop and cut off every part while a real cluster changes, and compare everything (MINUTES=10)
+	@assets="$$(bash tests/e2e/control-plane.sh)"; \
+		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 check: setup ## Lint, formatting, types, layers, schemas
 	$(BIN)/ruff check .
