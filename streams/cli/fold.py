@@ -35,7 +35,7 @@ def fold_command(file: IO[bytes], changes: bool, cluster: str, cluster_domain: s
     Objects that can't be read are named on standard error; the others go on.
     """
     fold = AuditFold(cluster, cluster_domain)
-    rows: dict[str, dict[str, bytes]] = {table: {} for table in (*TABLES, "routing")}
+    rows: dict[str, dict[str, bytes]] = {table: {} for table in TABLES}
     out = sys.stdout.buffer
     source = _Input(file)
     for write in source.writes(fold):

@@ -68,8 +68,11 @@ def print_grid(lines: Sequence[Sequence[str]]) -> None:
 def row_line(table: str, row: dict[str, Any]) -> str:
     """A row as one line of a log that a person reads along."""
     head = f"{row['asOf']['at']}  {row['cluster']}  {row['namespace']}/{row['name']}  v{row['version']}  {table}"
-    if table != "backend":
-        return f"{head} {row['state']}  {_frontend_line(row, wide=False)[4]}" if table == "frontend" else head
+    if table == "frontend":
+        return f"{head} {row['state']}  {_frontend_line(row, wide=False)[4]}"
+    if table == "routing":
+        said = "  ".join(f"{way} {row[way]['decision']} ({row[way]['reason']})" for way in ("gateway", "mesh"))
+        return f"{head} {row['state']}  {said}"
     change = {name: len(row["change"][name]) for name in ("added", "removed", "updated")}
     ready = sum(1 for endpoint in row["endpoints"] if endpoint["ready"])
     return (
@@ -109,6 +112,23 @@ def _backend_line(row: dict[str, Any], wide: bool) -> list[str]:
     return short + ([",".join(zones) or "<none>", row["reason"] or "-"] if wide else [])
 
 
+def _routing_head(wide: bool) -> list[str]:
+    names = ["CLUSTER", "NAMESPACE", "NAME", "GATEWAY", "REASON", "MESH", "REASON", "STICKY", "ROUTES", "STATE"]
+    return names + (["BECAUSE", "VERSION"] * wide)
+
+
+def _routing_line(row: dict[str, Any], wide: bool) -> list[str]:
+    gateway, mesh = row["gateway"], row["mesh"]
+    short = [row["cluster"], row["namespace"], row["name"]]
+    short += [gateway["decision"], gateway["reason"], mesh["decision"], mesh["reason"]]
+    asked = [way["sessionPersistence"]["type"] for way in (gateway, mesh) if way["sessionPersistence"]]
+    affine = row["service"] is not None and row["service"]["sessionAffinity"] == "ClientIP"
+    sticky = list(dict.fromkeys([*asked, *(["ClientIP"] * affine)]))
+    short += [",".join(sticky) or "-", str(len(row["routes"])), row["state"]]
+    because = [f"{each['kind']}/{each['name']}" for way in (gateway, mesh) for each in way["because"]]
+    return short + ([",".join(dict.fromkeys(because)) or "-", str(row["version"])] if wide else [])
+
+
 def _address(endpoint: dict[str, Any]) -> str:
     address = f"[{endpoint['address']}]" if endpoint["family"] == "IPv6" else endpoint["address"]
     return f"{address}:{endpoint['ports'][0]['port']}" if endpoint["ports"] else str(address)
@@ -117,4 +137,5 @@ def _address(endpoint: dict[str, Any]) -> str:
 _FORMATS: dict[str, tuple[Callable[[bool], list[str]], Callable[[dict[str, Any], bool], list[str]]]] = {
     "frontend": (_frontend_head, _frontend_line),
     "backend": (_backend_head, _backend_line),
+    "routing": (_routing_head, _routing_line),
 }

@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from streams.core.collector import RESOURCES, Collector, JournalRecord
+from streams.core.collector import Collector, JournalRecord
 from streams.core.fold import PartitionFold
 from streams.core.normalize import MalformedObject, identify
 from streams.core.partition_state import Write
 from streams.core.records import SEAL_PREFIX
 from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.resources import OPTIONAL, RESOURCES
 
 EPOCH_TIME = "1970-01-01T00:00:00.000Z"
-_KINDS = {resource.kind for resource in RESOURCES}
+_KINDS = {resource.kind: resource for resource in (*RESOURCES, *OPTIONAL)}
 _OPERATIONS = {"ADDED": Kind.APPLY, "MODIFIED": Kind.APPLY, "DELETED": Kind.DELETE}
 
 
@@ -22,9 +23,24 @@ class UnknownInput(ValueError):
 class AuditFold:
     """Folds one cluster's objects in one partition. Time stands still at `at`, so equal input makes equal rows."""
 
-    def __init__(self, cluster: str = "local", cluster_domain: str = "cluster.local", at: str = EPOCH_TIME) -> None:
+    def __init__(
+        self,
+        cluster: str = "local",
+        cluster_domain: str = "cluster.local",
+        at: str = EPOCH_TIME,
+        routing_defaults: Mapping[str, str] | None = None,
+    ) -> None:
         self._at = at
-        self._collector = Collector(cluster, epoch=1, writer="fold", seq=0, partitions=1, cluster_domain=cluster_domain)
+        self._collector = Collector(
+            cluster,
+            epoch=1,
+            writer="fold",
+            seq=0,
+            partitions=1,
+            resources=_KINDS.values(),
+            cluster_domain=cluster_domain,
+            routing_defaults=routing_defaults,
+        )
         self._fold = PartitionFold(0)
         self._offset = 0
         self._started = False
@@ -76,7 +92,7 @@ class AuditFold:
             version = str(meta.get("resourceVersion") or "") if isinstance(meta, dict) else ""
             event = ReflectorEvent(operation, item, version)
             try:
-                identify(item)
+                identify(item, _KINDS[kind].namespaced)
             except MalformedObject as error:
                 event = ReflectorEvent(Kind.MALFORMED, item, version, str(error))
             self._collector.ingest(kind, event)
@@ -84,7 +100,7 @@ class AuditFold:
 
     def _kind(self, item: Any) -> str:
         kind = item.get("kind") if isinstance(item, Mapping) else None
-        if str(kind) in _KINDS:
+        if str(kind) in _KINDS and _group(item.get("apiVersion")) in {None, _KINDS[str(kind)].group}:
             return str(kind)
         self.unknown_kinds[str(kind)] = self.unknown_kinds.get(str(kind), 0) + 1
         return ""
@@ -94,3 +110,8 @@ class AuditFold:
             writes = self._fold.step(self._offset, record.value)
             self._offset += 1
             yield from (write for write in writes if not write.key.startswith(SEAL_PREFIX))
+
+
+def _group(version: Any) -> str | None:
+    """The API group of an apiVersion; None where there is none. Other groups have Services and Gateways too."""
+    return version.rpartition("/")[0] if isinstance(version, str) else None

@@ -4,41 +4,31 @@
   once every resource type has its InitDone.
 - A later relist of one type (410 Gone) is compared with what is held and becomes live changes at its InitDone;
   until then that type's frontier stands still, and nothing counts as deleted.
-- All changes of one Service that are seen together are in one commit; a commit is split only between Services.
+- All changes of one Service that are seen together are in one commit; a commit is split only between Services, and
+  not between those that one object's change bears on (a route's, a slice's whose label moved).
+- An optional type is waited for from `follow` to its first InitDone, or to `give_up`; what it can't list is named in
+  the frontier with no version (""), and the fold keeps what it had of it.
+- What routes and Services say depends on others (`Bearings`): they are looked at again when those change.
 - The objects are held as the bytes of their event, so that a full snapshot can be written again at any time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
-from streams.core.normalize import SERVICE_NAME_LABEL, MalformedObject, Normalized, normalize
+from streams.core.bearing import Bearings, Said, services_of
+from streams.core.events import Key, delete_event, reject_event
+from streams.core.gateway_api import ServiceKey
+from streams.core.normalize import MalformedObject
 from streams.core.partitioning import partition_of
 from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.resources import ENDPOINT_SLICES, ENDPOINTS, RESOURCES, SERVICES, Resource
+
+__all__ = ["ENDPOINTS", "ENDPOINT_SLICES", "RESOURCES", "SERVICES", "Collector", "JournalRecord", "Resource"]
 
 MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024
-_EXCERPT = 4096
-
-
-class Resource(NamedTuple):
-    """A resource type that is watched: adding one here (and its normalizing) is all that it takes.
-
-    `frontier` is its name in frontiers (`PLURAL.GROUP`), `path` its collection below the API server's root.
-    """
-
-    kind: str
-    frontier: str
-    path: str
-
-
-SERVICES = Resource("Service", "services", "/api/v1/services")
-ENDPOINT_SLICES = Resource(
-    "EndpointSlice", "endpointslices.discovery.k8s.io", "/apis/discovery.k8s.io/v1/endpointslices"
-)
-ENDPOINTS = Resource("Endpoints", "endpoints", "/api/v1/endpoints")
-RESOURCES = (SERVICES, ENDPOINT_SLICES, ENDPOINTS)
 
 
 class JournalRecord(NamedTuple):
@@ -49,13 +39,7 @@ class JournalRecord(NamedTuple):
     events: int
 
 
-class _Held(NamedTuple):
-    service: tuple[str, str]
-    event: bytes
-    version: str
-
-
-Key = tuple[str, str, str]
+_Changes = list[tuple[ServiceKey, bytes]]
 
 
 class Collector:
@@ -72,13 +56,13 @@ class Collector:
         partitions: int,
         resources: Iterable[Resource] = RESOURCES,
         cluster_domain: str = "cluster.local",
+        routing_defaults: Mapping[str, str] | None = None,
     ) -> None:
         self.cluster = cluster
         self.epoch = epoch
         self.writer = writer
         self.seq = seq
         self.partitions = partitions
-        self.cluster_domain = cluster_domain
         self.frontier: dict[str, str] = {}
         self.stale_since = ""
         self.synced = False
@@ -86,11 +70,14 @@ class Collector:
         self.last_malformed = ""
         self._waiting = {resource.kind for resource in resources}
         self._frontier_names = {resource.kind: resource.frontier for resource in resources}
-        self._objects: dict[Key, _Held] = {}
-        self._rejected: dict[Key, _Held] = {}
+        self._objects: dict[Key, Said] = {}
+        self._rejected: dict[Key, Said] = {}
         self._relists: dict[str, set[Key]] = {}
-        self._relisted: dict[str, list[tuple[tuple[str, str], bytes]]] = {}
-        self._pending: dict[tuple[str, str], list[bytes]] = {}
+        self._relisted: dict[str, list[_Changes]] = {}
+        self._required = frozenset(self._waiting)
+        self._bearings = Bearings(cluster_domain, routing_defaults)
+        self._pending: dict[ServiceKey, list[bytes]] = {}
+        self._linked: set[ServiceKey] = set()
         self._pending_frontier: dict[str, str] = {}
         self._pending_events = 0
 
@@ -107,7 +94,30 @@ class Collector:
     @property
     def settled(self) -> bool:
         """Whether what is held is what the journal says at the frontier: only then is a `snapshot` one."""
-        return self.synced and not self._pending and not self._relists and not self._relisted
+        # A relist of an optional type may never end: it must not keep the journal from being replayable.
+        return self.synced and not self._pending and self._required.isdisjoint((*self._relists, *self._relisted))
+
+    # ---- optional types ------------------------------------------------------------------------------
+
+    def follow(self, resource: Resource) -> None:
+        """An optional type is listed from now on; a snapshot that is not complete waits for it."""
+        self._frontier_names[resource.kind] = resource.frontier
+        self._pending_frontier.setdefault(resource.frontier, self.frontier.get(resource.frontier, ""))
+        if not self.synced:
+            self._waiting.add(resource.kind)
+
+    def give_up(self, resource: Resource) -> None:
+        """The type can't be listed for now: the snapshot goes without it."""
+        self.follow(resource)
+        self._waiting.discard(resource.kind)
+
+    def forget(self, resource: Resource) -> None:
+        """The type is served no longer: nothing of it is there."""
+        self.follow(resource)
+        self.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
+        self.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, ""))
+        for frontier in (self.frontier, self._pending_frontier):
+            frontier.pop(resource.frontier, None)
 
     # ---- in ------------------------------------------------------------------------------------------
 
@@ -128,8 +138,8 @@ class Collector:
                 self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))
             case Kind.INIT_DONE:
                 seen = self._relists.pop(kind)
-                for service, change in self._relisted.pop(kind):
-                    self._queue(service, change)
+                for changes in self._relisted.pop(kind):
+                    self._queue(changes)
                 held = dict.fromkeys((*self._objects, *self._rejected))
                 for key in [key for key in held if key[0] == kind and key not in seen]:
                     self._delete(key, event.resource_version, "")
@@ -138,38 +148,43 @@ class Collector:
             self._pending_frontier[self._frontier_names[kind]] = event.resource_version
 
     def _apply(self, kind: str, event: ReflectorEvent) -> None:
-        item = event.item
         message = event.message
-        normalized = None
         if not message:
             try:
-                normalized = normalize(kind, item, self.cluster_domain)
+                key, said = self._bearings.read(kind, event.item)
             except MalformedObject as error:
                 message = str(error)
         if message:
-            self._reject(kind, item, message)
+            self._reject(kind, event.item, message)
             return
-        meta = item["metadata"]
-        key = (kind, meta["namespace"], meta["name"])
         self._see(key)
-        was = self._objects.get(key)
-        if normalized is None:
-            if was is not None:
-                self._delete(key, meta["resourceVersion"], meta["uid"])
-            return
-        change = _apply_event(normalized)
-        service = (normalized.namespace, normalized.service)
-        if was is not None and was.service != service:
-            self._change(
-                kind, was.service, _delete_event(key, was.service[1], normalized.uid, normalized.resource_version)
-            )
-        bad = self._rejected.pop(key, None)
-        self._objects[key] = _Held(service, change, normalized.resource_version)
-        if was is None or was.event != change or bad is not None:
-            self._change(kind, service, change)
+        if said is None:
+            meta = event.item["metadata"]
+            self._delete(key, meta["resourceVersion"], meta["uid"])
+        else:
+            self._hold(key, said)
+
+    def _hold(self, key: Key, new: Said) -> None:
+        """The object says this now: what is new of it is a change of each Service that it bears on, or bore on."""
+        was, bad = self._objects.get(key), self._rejected.pop(key, None)
+        before = was.events if was else {}
+        events = new.events
+        if new.bodies is not None and was is not None and was.bodies is not None and was.uid == new.uid:
+            # Of an object that changed only in what no facet uses (its status) there is nothing to tell.
+            events = {
+                each: before[each] if was.bodies.get(each) == new.bodies[each] else event
+                for each, event in events.items()
+            }
+        self._objects[key] = new._replace(events=events)
+        gone = [each for each in before if each not in events]
+        if bad is not None:
+            gone += [each for each in bad.events if each not in events and each not in before]
+        changes = [(each, delete_event(key, each, uid=new.uid, version=new.version)) for each in gone]
+        changes += [(each, event) for each, event in events.items() if bad is not None or before.get(each) != event]
+        self._change(key[0], changes)
 
     def _reject(self, kind: str, item: Any, message: str) -> None:
-        """The object can't be read: say so to the Service it belonged to, or (as far as can be told) belongs to."""
+        """The object can't be read: say so to the Services that it bore on, or (as far as can be told) bears on."""
         meta = item.get("metadata") if isinstance(item, dict) else None
         meta = meta if isinstance(meta, dict) else {}
         namespace, name, uid, version = (
@@ -181,26 +196,12 @@ class Collector:
         key = (kind, namespace, name)
         self._see(key)
         was = self._objects.get(key)
-        service = was.service if was else (namespace, name)
-        if was is None and kind == "EndpointSlice":
-            labels = meta.get("labels")
-            label = labels.get(SERVICE_NAME_LABEL) if isinstance(labels, dict) else None
-            service = (namespace, label if isinstance(label, str) else "")
-        change = orjson.dumps(
-            {
-                "op": "reject",
-                "kind": kind,
-                "namespace": namespace,
-                "name": name,
-                "service": service[1],
-                "uid": uid,
-                "resourceVersion": version,
-                "message": message,
-                "excerpt": orjson.dumps(item)[:_EXCERPT].decode(errors="replace"),
-            }
-        )
-        self._rejected[key] = _Held(service, change, version)
-        self._change(kind, service, change)
+        services: Iterable[ServiceKey] = was.events if was and was.events else services_of(key, item)
+        events = {
+            each: reject_event(key, each, uid=uid, version=version, message=message, item=item) for each in services
+        }
+        self._rejected[key] = Said(events, uid, version)
+        self._change(kind, list(events.items()))
 
     def _see(self, key: Key) -> None:
         seen = self._relists.get(key[0])
@@ -208,21 +209,25 @@ class Collector:
             seen.add(key)
 
     def _delete(self, key: Key, version: str, uid: str) -> None:
-        was = self._objects.pop(key, None)
-        bad = self._rejected.pop(key, None)
-        held = was or bad
-        if held is not None:
-            self._change(key[0], held.service, _delete_event(key, held.service[1], uid, version))
+        was, bad = self._objects.pop(key, None), self._rejected.pop(key, None)
+        self._bearings.drop(key)
+        services = {**(was.events if was else {}), **(bad.events if bad else {})}
+        self._change(key[0], [(each, delete_event(key, each, uid=uid, version=version)) for each in services])
 
-    def _change(self, kind: str, service: tuple[str, str], change: bytes) -> None:
+    def _change(self, kind: str, changes: _Changes) -> None:
+        if not changes:
+            return
         if self.synced and kind in self._relists:
-            self._relisted[kind].append((service, change))
+            self._relisted[kind].append(changes)
         else:
-            self._queue(service, change)
+            self._queue(changes)
 
-    def _queue(self, service: tuple[str, str], change: bytes) -> None:
-        self._pending.setdefault(service, []).append(change)
-        self._pending_events += 1
+    def _queue(self, changes: _Changes) -> None:
+        for service, change in changes:
+            self._pending.setdefault(service, []).append(change)
+        if len(changes) > 1:
+            self._linked.update(service for service, _ in changes)
+        self._pending_events += len(changes)
 
     # ---- out -----------------------------------------------------------------------------------------
 
@@ -237,15 +242,18 @@ class Collector:
 
     def flush(self, at: str) -> list[JournalRecord]:
         """All that waits, as commits of `at`; the one that completes the snapshot ends it in every partition."""
-        phase = "live" if self.synced else "snapshot"
-        by_partition: dict[int, list[list[bytes]]] = {}
-        for (namespace, service), changes in self._pending.items():
-            by_partition.setdefault(partition_of(namespace, service, self.partitions), []).append(changes)
-        self._pending = {}
-        self._pending_events = 0
         ending = not self.synced and not self._waiting
+        if self.synced or ending:
+            for key, said in self._bearings.reconsider(self._objects, self._rejected):
+                self._hold(key, said)
+        phase = "live" if self.synced else "snapshot"
+        by_partition: dict[int, tuple[list[list[bytes]], list[list[bytes]]]] = {}
+        for service, changes in self._pending.items():
+            linked = self.synced and service in self._linked
+            by_partition.setdefault(partition_of(*service, self.partitions), ([], []))[linked].append(changes)
+        self._pending, self._linked, self._pending_events = {}, set(), 0
         records: list[JournalRecord] = []
-        chunked = [(partition, list(_split(groups))) for partition, groups in sorted(by_partition.items())]
+        chunked = [(partition, _chunks(*groups)) for partition, groups in sorted(by_partition.items())]
         last = max((len(chunks) for _, chunks in chunked), default=0)
         for turn in range(last):
             self.seq += 1
@@ -274,7 +282,8 @@ class Collector:
         records = self.begin(at)
         by_partition: dict[int, list[list[bytes]]] = {}
         for held in (*self._objects.values(), *self._rejected.values()):
-            by_partition.setdefault(partition_of(*held.service, self.partitions), []).append([held.event])
+            for service, event in held.events.items():
+                by_partition.setdefault(partition_of(*service, self.partitions), []).append([event])
         for partition, groups in sorted(by_partition.items()):
             for chunk in _split(groups):
                 self.seq += 1
@@ -305,6 +314,18 @@ class Collector:
         return JournalRecord(partition, value, len(listed))
 
 
+def _chunks(groups: list[list[bytes]], linked: list[list[bytes]]) -> list[list[bytes]]:
+    """The events of Services in chunks. Those that are linked with others' stay together, in the last one: it has the
+    same number in every partition."""
+    chunks = list(_split(groups))
+    last = [event for group in linked for event in group]
+    if last and chunks and len(chunks[-1]) + len(last) <= MAX_EVENTS:
+        chunks[-1] = chunks[-1] + last
+    elif last:
+        chunks.append(last)
+    return chunks
+
+
 def _split(groups: list[list[bytes]]) -> Iterator[list[bytes]]:
     chunk: list[bytes] = []
     size = 0
@@ -317,32 +338,3 @@ def _split(groups: list[list[bytes]]) -> Iterator[list[bytes]]:
         size += weight
     if chunk:
         yield chunk
-
-
-def _apply_event(normalized: Normalized) -> bytes:
-    head = {
-        "op": "apply",
-        "kind": normalized.kind,
-        "namespace": normalized.namespace,
-        "name": normalized.name,
-        "service": normalized.service,
-        "uid": normalized.uid,
-        "resourceVersion": normalized.resource_version,
-    }
-    if normalized.trigger:
-        head["trigger"] = normalized.trigger
-    return b'%b,"object":%b}' % (orjson.dumps(head)[:-1], normalized.body)
-
-
-def _delete_event(key: Key, service: str, uid: str, version: str) -> bytes:
-    return orjson.dumps(
-        {
-            "op": "delete",
-            "kind": key[0],
-            "namespace": key[1],
-            "name": key[2],
-            "service": service,
-            "uid": uid,
-            "resourceVersion": version,
-        }
-    )

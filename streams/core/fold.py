@@ -17,10 +17,15 @@ from collections.abc import Iterator
 import msgspec
 
 from streams.core import backend as sets
+from streams.core.delta import Delta, any_left, mark_of, mark_of_cause, marked, same
 from streams.core.normalize import MalformedObject
-from streams.core.partition_state import HELD_PREFIX, ClusterState, PartitionState, Staging, Write, source_of
+from streams.core.partition_state import HELD_PREFIX, ClusterState, Staging, Write, source_of
 from streams.core.records import FOLD_VERSION, JOURNAL, Cause, Commit, Event, Rejection, Seal
+from streams.core.resources import OPTIONAL, ROUTING_KINDS
 from streams.core.rfc3339 import later
+from streams.core.routing_records import HeldPolicy, HeldRoute
+from streams.core.routing_rows import Name, read_object, routed
+from streams.core.routing_state import MARKED_KINDS, RoutingState
 from streams.core.rows import (
     Context,
     Frontend,
@@ -30,6 +35,7 @@ from streams.core.rows import (
     frontend_row,
     frontend_state,
     read_service,
+    uid_in,
 )
 
 _decode_commit = msgspec.json.Decoder(Commit).decode
@@ -44,7 +50,7 @@ class JournalGap(Exception):
     """An offset that does not follow the last one: going on would tear the tables."""
 
 
-class PartitionFold(PartitionState):
+class PartitionFold(RoutingState):
     """The state of one partition. `step` is the fold; `load`, `recover` and `expire` bring it back after a restart.
 
     `window_seconds` is the resume window: deleted rows get their tombstone once they are older than it.
@@ -61,7 +67,7 @@ class PartitionFold(PartitionState):
             )
             context = self._context(cluster, offset)
             for key in sorted(cluster.keys):
-                writes += self._rows(context, cluster, key, _Delta())
+                writes += self._rows(context, cluster, key, Delta())
             writes += self._seal(cluster, offset)
         self.next_offset = first_offset
         return writes
@@ -119,7 +125,7 @@ class PartitionFold(PartitionState):
             cluster.staging = {}
         elif cluster.staging is not None:
             for event in commit.events:
-                key = f"{commit.cluster}/{event.namespace}/{event.service}"
+                key = f"{commit.cluster}/{event.service_namespace or event.namespace}/{event.service}"
                 if key in cluster.keys or _KEY.fullmatch(key):
                     self._stage(cluster.staging, key, event)
                 else:
@@ -134,29 +140,32 @@ class PartitionFold(PartitionState):
     # ---- live commits --------------------------------------------------------------------------------
 
     def _live(self, cluster: ClusterState, commit: Commit, offset: int, all_rows: bool) -> Iterator[Write]:
-        deltas: dict[str, _Delta] = {}
+        deltas: dict[str, Delta] = {}
         for event in commit.events:
-            key = f"{commit.cluster}/{event.namespace}/{event.service}"
+            key = f"{commit.cluster}/{event.service_namespace or event.namespace}/{event.service}"
             if key not in cluster.keys and not _KEY.fullmatch(key):
                 yield self._dead_event(cluster, event, offset, event.message or _NO_NAME)
                 continue
             delta = deltas.get(key)
             if delta is None:
-                delta = deltas[key] = _Delta()
+                delta = deltas[key] = Delta()
             yield from self._take(cluster, delta, key, event, offset)
         context = self._context(cluster, offset)
         for key in sorted(cluster.keys.union(deltas)) if all_rows else sorted(deltas):
-            yield from self._rows(context, cluster, key, deltas.get(key) or _Delta())
+            delta = deltas.get(key) or Delta()
+            delta.whole = all_rows
+            yield from self._rows(context, cluster, key, delta)
 
-    def _take(self, cluster: ClusterState, delta: "_Delta", key: str, event: Event, offset: int) -> Iterator[Write]:
-        mark = (event.kind, event.name)
+    def _take(self, cluster: ClusterState, delta: Delta, key: str, event: Event, offset: int) -> Iterator[Write]:
+        mark = mark_of(event)
         try:
             if event.op == "reject":
                 raise MalformedObject(event.message)
             if "/" in event.name:
                 raise MalformedObject(f"no object can be named {event.name}")
             gone = event.op == "delete"
-            cause = Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger)
+            elsewhere = event.namespace if event.service_namespace else ""
+            cause = Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger, elsewhere)
             if event.kind == "EndpointSlice":
                 seen = delta.slices.get(event.name)
                 held = seen[0] if seen else self._backend(key).backend.slices.get(event.name)
@@ -165,12 +174,15 @@ class PartitionFold(PartitionState):
                 delta.service = (None if gone else read_service(event.object), cause)
             elif event.kind == "Endpoints":
                 delta.legacy = (None if gone else source_of(event, None), cause, b"" if gone else _encode(event))
+            elif event.kind in ROUTING_KINDS:
+                delta.routing[event.kind, event.namespace, event.name] = (None if gone else read_object(event), cause)
             else:
                 raise MalformedObject(f"no facet is made of the kind {event.kind!r}")
             delta.marks[mark] = None
         except (msgspec.MsgspecError, ValueError) as error:
-            delta.marks[mark] = Rejection(event.kind, event.name, event.resource_version, str(error))
-            delta.bad.append(Cause(event.kind, event.name, event.uid, event.resource_version))
+            elsewhere = event.namespace if event.service_namespace else ""
+            delta.marks[mark] = Rejection(event.kind, event.name, event.resource_version, str(error), elsewhere)
+            delta.bad.append(Cause(event.kind, event.name, event.uid, event.resource_version, "", elsewhere))
             yield self._dead_event(cluster, event, offset, str(error))
 
     # ---- snapshots -----------------------------------------------------------------------------------
@@ -178,7 +190,7 @@ class PartitionFold(PartitionState):
     @staticmethod
     def _stage(staging: Staging, key: str, event: Event) -> None:
         objects = staging.setdefault(key, {})
-        name = (event.kind, event.name)
+        name = mark_of(event)
         if event.op == "delete":
             objects.pop(name, None)
         elif event.op == "reject":
@@ -188,24 +200,34 @@ class PartitionFold(PartitionState):
 
     def _replace(self, cluster: ClusterState, staging: Staging, offset: int) -> Iterator[Write]:
         """The staged world takes the place of the held one. Objects with the uid and resourceVersion that are held
-        are left as they are; a rejected object's last good state stays."""
+        are left as they are; a rejected object's last good state stays, and so does all of a type that could not be
+        listed (which the frontier names with no version)."""
         context = self._context(cluster, offset)
+        unlisted = {each.kind for each in OPTIONAL if cluster.seal.frontier.get(each.frontier) == ""}
         for key in sorted(cluster.keys.union(staging)):
             objects = staging.get(key, {})
-            delta = _Delta()
-            frontend, backend = self._frontend(key), self._backend(key)
-            delta.marks = {(each.kind, each.name): None for each in (*frontend.rejected, *backend.rejected)}
+            delta = Delta()
+            delta.whole = True
+            frontend, backend, routing = self._frontend(key), self._backend(key), self._routing(key)
+            rejections = (*frontend.rejected, *backend.rejected, *routing.rejected)
+            delta.marks = {mark_of_cause(each): None for each in rejections if each.kind not in unlisted}
             slices = backend.backend.slices
             legacy = self._legacy.get(key)
             for (kind, name), (good, bad) in sorted(objects.items(), key=lambda each: each[0]):
                 held = slices.get(name) if kind == "EndpointSlice" else None
-                if good is not None and (held is None or not _same(held, good)):
+                if good is not None and (held is None or not same(held, good)):
                     yield from self._take(cluster, delta, key, good, offset)
                 if bad is not None:
                     yield from self._take(cluster, delta, key, bad, offset)
-            name = key.rpartition("/")[2]
-            if backend.service is not None and ("Service", name) not in objects:
-                delta.service = (None, Cause("Service", name, backend.service[0], ""))
+            _, namespace, name = key.split("/")
+            if ("Service", name) not in objects and (uid := self._uid(key)) is not None:
+                delta.service = (None, Cause("Service", name, uid, ""))
+            named: dict[Name, HeldRoute | HeldPolicy] = {**routing.routes, **routing.policies}
+            for at, route in sorted(named.items()):
+                elsewhere = route.namespace if route.namespace != namespace else ""
+                cause = Cause(route.kind, route.name, route.uid, "", "", elsewhere)
+                if mark_of_cause(cause) not in objects and route.kind not in unlisted:
+                    delta.routing[at] = (None, cause)
             for label, source in sorted(slices.items()):
                 if ("EndpointSlice", label) not in objects:
                     delta.slices[label] = (None, Cause("EndpointSlice", label, source.uid, source.resource_version))
@@ -213,17 +235,34 @@ class PartitionFold(PartitionState):
                 delta.legacy = (None, Cause("Endpoints", name, legacy[1].uid, legacy[1].resource_version), b"")
             yield from self._rows(context, cluster, key, delta)
 
+    def _uid(self, key: str) -> str | None:
+        """The uid of the Service as held, None where there is none. After a crash between their writes, one table may
+        know that it is gone, and another not yet."""
+        frontend, backend, routing = self._frontend(key), self._backend(key), self._routing(key)
+        if backend.service is not None:
+            return backend.service[0]
+        if routing.service is not None:
+            return routing.service.uid
+        return uid_in(frontend.content) if frontend.exists else None
+
     # ---- rows ----------------------------------------------------------------------------------------
 
-    def _rows(self, ctx: Context, cluster: ClusterState, key: str, delta: "_Delta") -> Iterator[Write]:
+    def _rows(self, ctx: Context, cluster: ClusterState, key: str, delta: Delta) -> Iterator[Write]:
         cluster.keys.add(key)
         if "frontend" in self.tables:
             yield from self._frontend_row(ctx, key, delta)
         if "backend" in self.tables:
             yield from self._backend_row(ctx, key, delta)
+        if "routing" in self.tables and delta.bears_on_routing:
+            service = None
+            if delta.service is not None:
+                body, why = delta.service
+                service = (None if body is None else routed(body[1]), why)
+            rejected = marked(self._routing(key).rejected, delta.marks, MARKED_KINDS)
+            yield from self._routing_row(ctx, key, service, delta.routing, rejected, delta.bad)
         self._forget_if_empty(cluster, key)
 
-    def _frontend_row(self, ctx: Context, key: str, delta: "_Delta") -> Iterator[Write]:
+    def _frontend_row(self, ctx: Context, key: str, delta: Delta) -> Iterator[Write]:
         old = self._frontend(key)
         if old.version is not None and old.version >= ctx.offset:
             return
@@ -234,7 +273,7 @@ class PartitionFold(PartitionState):
             if service is not None:
                 content = service[0]
             cause = [why]
-        rejected = _marked(old.rejected, delta.marks, ("Service",)) if exists else ()
+        rejected = marked(old.rejected, delta.marks, ("Service",)) if exists else ()
         state, reason = frontend_state(exists, ctx, rejected)
         if not content or (exists, content, state, reason, rejected) == old[1:]:
             return
@@ -245,7 +284,7 @@ class PartitionFold(PartitionState):
         if not exists:
             self._expire_later("frontend", key, ctx)
 
-    def _backend_row(self, ctx: Context, key: str, delta: "_Delta") -> Iterator[Write]:
+    def _backend_row(self, ctx: Context, key: str, delta: Delta) -> Iterator[Write]:
         old = self._backend(key)
         held = self._legacy.get(key)
         legacy = held[1] if held else None
@@ -261,12 +300,12 @@ class PartitionFold(PartitionState):
             yield Write("backend", HELD_PREFIX + key.encode(), delta.legacy[2] or None, ctx.offset)
 
     def _backend_row_with(
-        self, ctx: Context, key: str, delta: "_Delta", old: HeldBackend, legacy: sets.Source | None
+        self, ctx: Context, key: str, delta: Delta, old: HeldBackend, legacy: sets.Source | None
     ) -> Iterator[Write]:
         service, cause = old.service, []
         if delta.service is not None:
             body, why = delta.service
-            service = None if body is None else (body[1], body[2])
+            service = None if body is None else (body[1].uid, body[1].type)
             if service != old.service:
                 cause.append(why)
         changes = {}
@@ -279,50 +318,19 @@ class PartitionFold(PartitionState):
         if was.legacy is not None and not was.slices:
             was = was._replace(shadows=sets.shadows_of(was.counted))
         new_set, difference = was._replace(legacy=legacy), sets.NO_DIFFERENCE
-        if legacy != was.legacy and delta.legacy is not None and not (was.slices and _any_left(was.slices, changes)):
+        if legacy != was.legacy and delta.legacy is not None and not (was.slices and any_left(was.slices, changes)):
             cause.append(delta.legacy[1])
         if cause:
             new_set, difference = sets.advance(was, changes, legacy, withdrawn=(old.service is None, service is None))
-        rejected = _marked(old.rejected, delta.marks, ("EndpointSlice", "Endpoints"))
+        rejected = marked(old.rejected, delta.marks, ("EndpointSlice", "Endpoints"))
         known = service is not None or bool(new_set.slices or rejected) or old.version is not None
         state, reason = backend_state(service, new_set, ctx, rejected)
         if not known or (not cause and (state, reason, rejected) == (old.state, old.reason, old.rejected)):
             return
-        cause += [why for why in delta.bad if why.kind != "Service"]
+        cause += [why for why in delta.bad if why.kind not in MARKED_KINDS]
         new = HeldBackend(ctx.offset, service, new_set._replace(legacy=None), state, reason, rejected)
         self._backends[key] = new
         row = backend_row(ctx, key, new._replace(backend=new_set), old.version, cause=cause, difference=difference)
         yield Write("backend", key.encode(), row, ctx.offset)
         if service is None and not new_set.slices and not rejected:
             self._expire_later("backend", key, ctx)
-
-
-class _Delta:
-    """What one commit changes of one Service. `marks` are the objects that were rejected, or are well again."""
-
-    __slots__ = ("bad", "legacy", "marks", "service", "slices")
-
-    def __init__(self) -> None:
-        self.service: tuple[tuple[bytes, str, str] | None, Cause] | None = None
-        self.slices: dict[str, tuple[sets.Source | None, Cause]] = {}
-        self.legacy: tuple[sets.Source | None, Cause, bytes] | None = None
-        self.marks: dict[tuple[str, str], Rejection | None] = {}
-        self.bad: list[Cause] = []
-
-
-def _any_left(slices: dict[str, sets.Source], changes: dict[str, sets.Source | None]) -> bool:
-    return any(changes.get(label, source) is not None for label, source in slices.items())
-
-
-def _same(held: sets.Source, event: Event) -> bool:
-    return held.revision > 0 and (held.uid, held.resource_version) == (event.uid, event.resource_version)
-
-
-def _marked(
-    held: tuple[Rejection, ...], marks: dict[tuple[str, str], Rejection | None], kinds: tuple[str, ...]
-) -> tuple[Rejection, ...]:
-    if not marks:
-        return held
-    now: dict[tuple[str, str], Rejection | None] = {(each.kind, each.name): each for each in held}
-    now.update({mark: rejection for mark, rejection in marks.items() if mark[0] in kinds})
-    return tuple(rejection for _, rejection in sorted(now.items()) if rejection is not None)

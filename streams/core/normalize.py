@@ -68,14 +68,17 @@ def normalize(kind: str, item: Any, cluster_domain: str) -> Normalized | None:
     return Normalized(kind, namespace, name, service, meta["uid"], meta["resourceVersion"], trigger, orjson.dumps(body))
 
 
-def identify(item: Any) -> Json:
-    """The object's metadata, with name, namespace, uid and resourceVersion in their place."""
+def identify(item: Any, namespaced: bool = True) -> Json:
+    """The object's metadata, with name, namespace ("" for what has none), uid and resourceVersion in their place.
+    Raises MalformedObject."""
     if not isinstance(item, dict):
         raise MalformedObject(f"{item!r:.80} is not a JSON object")
     meta = item.get("metadata")
     if not isinstance(meta, dict):
         raise MalformedObject("metadata: is missing")
-    for field in ("name", "namespace"):
+    if not namespaced:
+        meta["namespace"] = ""
+    for field in ("name", "namespace") if namespaced else ("name",):
         value = meta.get(field)
         if not isinstance(value, str) or not _NAME.fullmatch(value):
             raise MalformedObject(f"metadata.{field}: {value!r:.80} is not a name")

@@ -1,14 +1,15 @@
 """What the fold holds of one partition, and how it comes back from the tables' changelogs after a restart."""
 
 from bisect import insort
-from collections.abc import Container, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
 from streams.core import backend as sets
-from streams.core.records import FOLD_VERSION, SEAL_PREFIX, AsOf, Commit, DeadLetter, Event, Seal
+from streams.core.records import FOLD_VERSION, SEAL_PREFIX, TABLES, AsOf, Commit, DeadLetter, Event, Seal
 from streams.core.rfc3339 import later
+from streams.core.routing_rows import NO_ROUTING, HeldRouting, read_routing
 from streams.core.rows import (
     NO_BACKEND,
     NO_FRONTEND,
@@ -61,7 +62,7 @@ class PartitionState:
     def __init__(
         self,
         partition: int,
-        tables: Iterable[str] = ("frontend", "backend"),
+        tables: Iterable[str] = TABLES,
         window_seconds: int = DEFAULT_WINDOW_SECONDS,
     ) -> None:
         self.partition = partition
@@ -74,7 +75,13 @@ class PartitionState:
         self._frontends: dict[str, Frontend] = {}
         self._backends: dict[str, HeldBackend] = {}
         self._legacy: dict[str, tuple[int, sets.Source]] = {}
-        self._raw: dict[str, dict[str, bytes]] = {"frontend": {}, "backend": {}}
+        self._routings: dict[str, HeldRouting] = {}
+        self._held: dict[str, dict[str, Any]] = {
+            "frontend": self._frontends,
+            "backend": self._backends,
+            "routing": self._routings,
+        }
+        self._raw: dict[str, dict[str, bytes]] = {"frontend": {}, "backend": {}, "routing": {}}
         self._versions: dict[tuple[str, bytes], tuple[int, bytes | None]] = {}
         self._repair: set[tuple[str, bytes]] = set()
         self._deleted: dict[str, list[tuple[str, str, str, int]]] = {}
@@ -128,8 +135,8 @@ class PartitionState:
             name = key.partition("/")[0]
             self._cluster(name).keys.add(key)
             if value.find(b'"state":"deleted"', 0, 1024) > 0:
-                at, held = (read_frontend if table == "frontend" else read_backend)(value)[::-1]
-                if isinstance(held, Frontend) or not (held.backend.slices or held.rejected):
+                held, at = _READERS[table](value)
+                if not isinstance(held, HeldBackend) or not (held.backend.slices or held.rejected):
                     self._deleted.setdefault(name, []).append((later(at, self.window_seconds), table, key, version))
         for expiries in self._deleted.values():
             expiries.sort()
@@ -153,18 +160,14 @@ class PartitionState:
         expiries = self._deleted.get(cluster.seal.cluster, [])
         while expiries and expiries[0][0] <= cluster.seal.at:
             _, table, key, version = expiries.pop(0)
-            held: Frontend | HeldBackend = self._frontend(key) if table == "frontend" else self._backend(key)
-            if held.version != version:
+            if self._of_table(table, key).version != version:
                 continue
-            if table == "frontend":
-                self._frontends.pop(key, None)
-            else:
-                self._backends.pop(key, None)
+            self._held[table].pop(key, None)
             self._forget_if_empty(cluster, key)
             yield Write(table, key.encode(), None, offset)
 
     def _forget_if_empty(self, cluster: ClusterState, key: str) -> None:
-        held: tuple[Container[str], ...] = (self._frontends, self._backends, self._legacy, *self._raw.values())
+        held: tuple[Container[str], ...] = (*self._held.values(), self._legacy, *self._raw.values())
         if not any(key in each for each in held):
             cluster.keys.discard(key)
 
@@ -247,11 +250,30 @@ class PartitionState:
             self._backends[key] = held
         return held or NO_BACKEND
 
+    def _routing(self, key: str) -> HeldRouting:
+        held = self._routings.get(key)
+        if held is None and (raw := self._raw["routing"].pop(key, None)) is not None:
+            held, _ = read_routing(raw)
+            self._routings[key] = held
+        return held or NO_ROUTING
+
+    def _of_table(self, table: str, key: str) -> Frontend | HeldBackend | HeldRouting:
+        if table == "frontend":
+            return self._frontend(key)
+        return self._backend(key) if table == "backend" else self._routing(key)
+
     @staticmethod
     def _context(cluster: ClusterState, offset: int) -> Context:
         seal = cluster.seal
         as_of = AsOf(seal.epoch, seal.seq, seal.at, seal.frontier)
         return context(seal.cluster, offset, as_of, seal.stale_since, seal.lost)
+
+
+_READERS: dict[str, Callable[[bytes], tuple[Frontend | HeldBackend | HeldRouting, str]]] = {
+    "frontend": read_frontend,
+    "backend": read_backend,
+    "routing": read_routing,
+}
 
 
 def source_of(event: Event, held: sets.Source | None) -> sets.Source:

@@ -14,7 +14,7 @@ FOLD_VERSION = 1
 
 JOURNAL = "facets.journal"
 DEAD_LETTER = "facets.deadletter"
-TABLES = ("frontend", "backend")
+TABLES = ("frontend", "backend", "routing")
 SEAL_PREFIX = b"~seal/"
 
 Family = Literal["IPv4", "IPv6", "FQDN"]
@@ -125,7 +125,8 @@ class Event(Record, omit_defaults=True):
     """One change of one object as it bears on one Service.
 
     `reject` names an object that can't be normalized: the Service keeps what it had of it, marked.
-    `trigger` is when the change that led to the object happened, by the cluster's own word.
+    `trigger` is when the change that led to the object happened, by the cluster's own word. `serviceNamespace` is
+    the Service's, where it is not the object's own.
     """
 
     op: Literal["apply", "delete", "reject"]
@@ -135,6 +136,7 @@ class Event(Record, omit_defaults=True):
     service: str
     uid: str
     resource_version: str
+    service_namespace: str = ""
     trigger: str = ""
     message: str = ""
     excerpt: str = ""
@@ -168,22 +170,25 @@ class AsOf(Record):
 
 
 class Cause(Record, omit_defaults=True):
-    """An object whose change made the row. `trigger` is when what led to its change happened, by the cluster's word."""
+    """An object whose change made the row. `trigger` is when what led to its change happened, by the cluster's word;
+    `namespace` the object's, where it is not the Service's."""
 
     kind: str
     name: str
     uid: str
     resource_version: str
     trigger: str = ""
+    namespace: str = ""
 
 
-class Rejection(Record):
-    """An object that could not be read; what was known of it before is kept."""
+class Rejection(Record, omit_defaults=True):
+    """An object that could not be read; what was known of it before is kept. `namespace` as in a Cause."""
 
     kind: str
     name: str
     resource_version: str
     message: str
+    namespace: str = ""
 
 
 class RowHead(Record, omit_defaults=True):

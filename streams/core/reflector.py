@@ -68,11 +68,13 @@ class UnknownEvent(Exception):
 
 
 class Reflector:
-    """`at_least` is a resourceVersion that the first list must have reached ("" where nothing is known)."""
+    """`at_least` is a resourceVersion that the first list must have reached ("" where nothing is known);
+    `namespaced` whether the type's objects are in namespaces."""
 
-    def __init__(self, at_least: str = "", streaming: bool = True) -> None:
+    def __init__(self, at_least: str = "", streaming: bool = True, namespaced: bool = True) -> None:
         self.listing = True
         self.streaming = streaming
+        self._namespaced = namespaced
         self.resource_version = at_least
         self._continue = ""
         self._seen: dict[tuple[str, str], int] = {}
@@ -183,7 +185,7 @@ class Reflector:
 
     def _listed(self, item: Any) -> Iterator[ReflectorEvent]:
         try:
-            meta = identify(item)
+            meta = identify(item, self._namespaced)
         except MalformedObject as error:
             yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
             return
@@ -192,7 +194,7 @@ class Reflector:
 
     def _unlisted(self, item: Any) -> Iterator[ReflectorEvent]:
         try:
-            meta = identify(item)
+            meta = identify(item, self._namespaced)
         except MalformedObject as error:
             yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
             return
@@ -201,7 +203,7 @@ class Reflector:
 
     def _watched(self, kind: str, item: Any) -> Iterator[ReflectorEvent]:
         try:
-            meta = identify(item)
+            meta = identify(item, self._namespaced)
         except MalformedObject as error:
             yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
             return

@@ -1,14 +1,15 @@
 """Facet rows as bytes: written from the fold's state, and read back into it after a restart."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from streams.core import backend as sets
 from streams.core.records import AsOf, Cause, FrontendRow, Rejection, RowHead, ServiceContent, ServiceReference
+from streams.core.routing_records import ServiceObject
 
 _encode = msgspec.json.encode
-_content_in = msgspec.json.Decoder(ServiceContent)
+_service_in = msgspec.json.Decoder(ServiceObject)
 _frontend_in = msgspec.json.Decoder(FrontendRow)
 
 
@@ -18,6 +19,11 @@ class _BackendHead(RowHead, kw_only=True):
     change: msgspec.Raw
 
 
+class _Identity(msgspec.Struct):
+    uid: str
+
+
+_uid_in = msgspec.json.Decoder(_Identity)
 _backend_in = msgspec.json.Decoder(_BackendHead)
 
 
@@ -62,10 +68,18 @@ def context(cluster: str, offset: int, as_of: AsOf, stale_since: str, lost: bool
     return Context(cluster, offset, _encode(as_of), stale_since, lost)
 
 
-def read_service(body: bytes) -> tuple[bytes, str, str]:
-    """Canonical content, uid and type of a Service. Raises msgspec.ValidationError."""
-    content = _content_in.decode(body)
-    return _encode(content), content.uid, content.type
+def read_service(body: bytes) -> tuple[bytes, ServiceObject]:
+    """A Service's canonical content, as a frontend row has it, and all that the journal says of it. Raises
+    msgspec.ValidationError."""
+    service = _service_in.decode(body)
+    # Without its routing, a ServiceObject is written as a ServiceContent is.
+    content = service if service.routing is None else msgspec.structs.replace(service, routing=None)
+    return _encode(content), service
+
+
+def uid_in(content: bytes) -> str:
+    """The uid in a frontend's content."""
+    return _uid_in.decode(content).uid
 
 
 def read_frontend(value: bytes) -> tuple[Frontend, str]:
@@ -88,7 +102,7 @@ def read_backend(value: bytes) -> tuple[HeldBackend, str]:
 
 def frontend_state(exists: bool, ctx: Context, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
     """State and reason of a frontend."""
-    return _overlaid("ready" if exists else "deleted", "" if exists else "ServiceNotFound", ctx, rejected)
+    return overlaid("ready" if exists else "deleted", "" if exists else "ServiceNotFound", ctx, rejected)
 
 
 def backend_state(
@@ -96,15 +110,16 @@ def backend_state(
 ) -> tuple[str, str]:
     """State and reason of a backend: `empty` is known to be empty, and says by what."""
     if service is None:
-        return _overlaid("deleted", "ServiceNotFound", ctx, rejected)
+        return overlaid("deleted", "ServiceNotFound", ctx, rejected)
     if sets.size(backend):
-        return _overlaid("ready", "", ctx, rejected)
+        return overlaid("ready", "", ctx, rejected)
     if service[1] == "ExternalName":
-        return _overlaid("empty", "ExternalName", ctx, rejected)
-    return _overlaid("empty", "NoEndpoints" if backend.counted else "NoEndpointSlices", ctx, rejected)
+        return overlaid("empty", "ExternalName", ctx, rejected)
+    return overlaid("empty", "NoEndpoints" if backend.counted else "NoEndpointSlices", ctx, rejected)
 
 
-def _overlaid(state: str, reason: str, ctx: Context, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
+def overlaid(state: str, reason: str, ctx: Context, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
+    """State and reason with what the cluster's state, or rejected objects, do to them."""
     if ctx.lost and state != "deleted":
         return "unknown", "JournalExpired: waiting for the next complete snapshot"
     if state != "deleted" and ctx.stale_since:
@@ -118,7 +133,7 @@ def _overlaid(state: str, reason: str, ctx: Context, rejected: tuple[Rejection, 
 
 def frontend_row(ctx: Context, key: str, new: Frontend, previous: int | None, cause: list[Cause]) -> bytes:
     """The wire bytes of a frontend row."""
-    return b"%b,%b" % (_head(ctx, key, previous, new, cause), new.content[1:])
+    return b"%b,%b" % (row_head(ctx, key, previous, new, cause), new.content[1:])
 
 
 def backend_row(
@@ -127,14 +142,31 @@ def backend_row(
     """The wire bytes of a backend row."""
     service = new.service
     return b'%b,"service":%b,"groups":[%b],"change":%b}' % (
-        _head(ctx, key, previous, new, cause),
+        row_head(ctx, key, previous, new, cause),
         b"null" if service is None else b'{"uid":%b,"type":"%b"}' % (_encode(service[0]), service[1].encode()),
         sets.encode_groups(new.backend, withdrawn=service is None),
         sets.encode_difference(difference),
     )
 
 
-def _head(ctx: Context, key: str, previous: int | None, new: Frontend | HeldBackend, cause: list[Cause]) -> bytes:
+class Head(Protocol):
+    """What is held of a Service in a table, as far as it is in the head of a row."""
+
+    @property
+    def state(self) -> str:
+        """The row's state."""
+
+    @property
+    def reason(self) -> str:
+        """The state's reason."""
+
+    @property
+    def rejected(self) -> tuple[Rejection, ...]:
+        """The objects that could not be read."""
+
+
+def row_head(ctx: Context, key: str, previous: int | None, new: Head, cause: list[Cause]) -> bytes:
+    """What the rows of all tables begin with, without the closing brace."""
     cluster, namespace, name = key.split("/")
     head = b'{"cluster":"%b","namespace":"%b","name":"%b","version":%d,"previous":%b,"state":"%b","reason":%b' % (
         cluster.encode(),

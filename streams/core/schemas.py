@@ -5,14 +5,24 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.core import records
+from streams.core import records, routing_records
 from streams.core.partition_state import HELD_PREFIX
 from streams.core.partitioning import DEFAULT_PARTITIONS
 from streams.core.records import DEAD_LETTER, FOLD_VERSION, JOURNAL, SEAL_PREFIX, TABLES, topic_of
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DEFS = "#/$defs/"
-_CONTENTS = (records.ServiceContent, records.SourceContent)
+_CONTENTS = (
+    routing_records.ServiceObject,
+    records.SourceContent,
+    routing_records.RouteContent,
+    routing_records.PolicyContent,
+)
+_ROWS: dict[str, Any] = {
+    "frontend": records.FrontendRow,
+    "backend": records.BackendRow,
+    "routing": routing_records.RoutingRow,
+}
 _PARTITIONING = (
     "A Service's partition, here and in the journal and every facet topic, is crc32(UTF-8 of `namespace/service`) "
     "modulo the number of partitions (CRC-32 IEEE, unsigned). The cluster takes no part in it: one Service of every "
@@ -37,10 +47,7 @@ def documents(topics: Iterable[ChannelTopic], version: str) -> dict[str, dict[st
 
 
 def _types() -> dict[str, tuple[str, Any]]:
-    rows = {
-        f"{table}.json": (f"A row of {topic_of(table)}", getattr(records, f"{table.capitalize()}Row"))
-        for table in TABLES
-    }
+    rows = {f"{table}.json": (f"A row of {topic_of(table)}", _ROWS[table]) for table in TABLES}
     commit, event = _commit()
     return {
         "commit.json": (f"A record of {JOURNAL}", commit),

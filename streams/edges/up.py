@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from streams.core.errors import FacetsError
+from streams.core.records import TABLES
 from streams.core.subscription import Row
 from streams.edges.demo_server import DemoServer
 from streams.edges.embedded_kafka import EmbeddedKafka
@@ -59,7 +60,7 @@ class Tally:
             if row.table == "frontend":
                 services = self.services.setdefault(row.cluster, set())
                 services.discard(key) if gone else services.add(key)
-            else:
+            elif row.table == "backend":
                 sizes = self.endpoints.setdefault(row.cluster, {})
                 sizes[key] = len(shown["endpoints"])
             if live:
@@ -96,6 +97,9 @@ def _line(table: str, row: dict[str, Any]) -> str:
         return (
             f"{name}  frontend {row['state']}: {','.join(row['clusterIPs']) or row['externalName'] or 'no cluster IP'}"
         )
+    if table == "routing":
+        said = ", ".join(f"{way} {row[way]['decision']} ({row[way]['reason']})" for way in ("gateway", "mesh"))
+        return f"{name}  routing {row['state']}: {said}"
     change, endpoints = row["change"], row["endpoints"]
     ready = sum(1 for endpoint in endpoints if endpoint["ready"])
     counts = f"+{len(change['added'])} -{len(change['removed'])} ~{len(change['updated'])}"
@@ -194,7 +198,7 @@ async def _keep_running(command: tuple[str, ...], bootstrap: str, ending: asynci
 
 
 async def _count(bootstrap: str, tally: Tally) -> None:
-    async with Subscriber(bootstrap, tables=("frontend", "backend"), progress=True) as subscriber:
+    async with Subscriber(bootstrap, tables=TABLES, progress=True) as subscriber:
         async for item in subscriber:
             tally.take(item.rows, live=not isinstance(item, Snapshot))
             if not isinstance(item, Snapshot) and item.seal.frontier:

@@ -4,15 +4,13 @@ from typing import NamedTuple
 
 from streams.core.partition_state import DEFAULT_WINDOW_SECONDS
 from streams.core.partitioning import DEFAULT_PARTITIONS
-from streams.core.records import DEAD_LETTER, JOURNAL, topic_of
+from streams.core.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
 
 MAX_MESSAGE_BYTES = 17 * 1024 * 1024
 """A row of 16 MiB with its envelope."""
 
 JOURNAL_RETENTION_SECONDS = 7 * 86400
 """The audit horizon."""
-
-FACETS = ("frontend", "backend", "routing")
 
 
 class Topic(NamedTuple):
@@ -43,6 +41,6 @@ def topics(
     }
     return (
         Topic(JOURNAL, partitions, keep),
-        *(Topic(topic_of(table), partitions, compact) for table in FACETS),
+        *(Topic(topic_of(table), partitions, compact) for table in TABLES),
         Topic(DEAD_LETTER, partitions, keep),
     )

@@ -7,9 +7,10 @@ import orjson
 
 from streams.core.fold import PartitionFold
 from streams.core.partition_state import Write
-from streams.core.records import SEAL_PREFIX
+from streams.core.records import SEAL_PREFIX, TABLES
 
-TABLES = ("frontend", "backend")
+__all__ = ["TABLES"]
+
 WINDOW = 86400
 
 Log = list[Write]

@@ -84,7 +84,13 @@ def event(kind: str, item: dict[str, Any]) -> str:
 )
 def test_one_service_in_every_form_of_input(text: str) -> None:
     tables = fold(text)
-    assert tables["routing"] == {}
+    routing = tables["routing"]["shop/cart"]
+    assert routing["gateway"] == routing["mesh"]
+    assert (routing["state"], routing["mesh"]["decision"], routing["mesh"]["reason"]) == (
+        "ready",
+        "endpoint",
+        "Default",
+    )
     frontend = tables["frontend"]["shop/cart"]
     assert {name: frontend[name] for name in ("cluster", "state", "type", "clusterIPs", "dnsName", "headless")} == {
         "cluster": "local",
