@@ -63,6 +63,11 @@ class Bearings:
             return key, _said(key, uid, version, self._references.bearing(self._routes[key]))
         return key, _said(key, uid, version, read_policy(item))
 
+    def listed(self, kind: str) -> None:
+        """All that there is of the type has been read."""
+        if kind == "Gateway" and not self._references.gateways_listed:
+            self._references.gateways_listed = self._routes_outdated = True
+
     def drop(self, key: Key) -> None:
         """The object is gone."""
         if key[0] in CONTEXT_KINDS and self._references.take(*key, None):

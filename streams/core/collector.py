@@ -144,6 +144,8 @@ class Collector:
                 for key in [key for key in held if key[0] == kind and key not in seen]:
                     self._delete(key, event.resource_version, "")
                 self._waiting.discard(kind)
+                if event.resource_version:
+                    self._bearings.listed(kind)
         if event.resource_version and event.kind not in {Kind.INIT, Kind.INIT_APPLY} and kind not in self._relists:
             self._pending_frontier[self._frontier_names[kind]] = event.resource_version
 

@@ -7,6 +7,7 @@ but a change of one changes what a route says. Sources: gateway.networking.k8s.i
 (AllowedRoutes), ReferenceGrant; GEP-1619 (session persistence); GAMMA (Service as parentRef).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ ANNOTATIONS = {"gateway": "service-facets.io/gateway-routing", "mesh": "service-
 """On a Service or a Namespace: `service` or `endpoint`, by direction."""
 
 _LIMIT = 1024
+_DURATION = re.compile("([0-9]{1,5}(h|m|s|ms)){1,4}")
 _EVERYTHING = [{"path": {"type": "PathPrefix", "value": "/"}}]
 _encode = msgspec.json.encode
 _persistence = msgspec.json.Decoder(SessionPersistence)
@@ -98,13 +100,15 @@ _PROTOCOLS = {
 
 class References:
     """The context that routes and Services are read in: Gateways, ReferenceGrants, Namespaces and the cluster's
-    defaults (`service` or `endpoint`, by direction)."""
+    defaults (`service` or `endpoint`, by direction). As long as nothing is known of any Gateway (`gateways_listed`),
+    a route counts as attached to the one that it names."""
 
     def __init__(self, defaults: Mapping[str, str] | None = None) -> None:
         self._defaults = {
             direction: OperatorChoice(choice, "Cluster")  # type: ignore[arg-type]
             for direction, choice in (defaults or {}).items()
         }
+        self.gateways_listed = False
         self._gateways: dict[ServiceKey, tuple[_Listener, ...]] = {}
         self._grants: dict[ServiceKey, tuple[frozenset[tuple[str, str]], frozenset[str]]] = {}
         self._namespaces: dict[ServiceKey, tuple[dict[str, str], Choices]] = {}
@@ -121,6 +125,8 @@ class References:
         if item is None:
             holder.pop(key, None)
             return was is not None
+        if kind == "Gateway":
+            self.gateways_listed = True
         if kind == "Namespace":
             metadata = item["metadata"]
             holder[key] = ({**_texts(metadata, "labels"), NAMESPACE_LABEL: name}, choices_of(metadata, "Namespace"))
@@ -183,7 +189,7 @@ class References:
         has one."""
         listeners = self._gateways.get((parent.namespace, parent.name))
         if listeners is None:
-            return "GatewayNotFound"
+            return "GatewayNotFound" if self.gateways_listed else ""
         matching = [
             each for each in listeners if parent.section in {None, each.name} and parent.port in {None, each.port}
         ]
@@ -367,14 +373,20 @@ def _session_persistence(value: Any, at: str) -> SessionPersistence | None:
     body = {
         "type": kind,
         "sessionName": _text(asked.get("sessionName"), f"{at}.sessionName", "") or None,
-        "absoluteTimeout": _text(asked.get("absoluteTimeout"), f"{at}.absoluteTimeout", "") or None,
-        "idleTimeout": _text(asked.get("idleTimeout"), f"{at}.idleTimeout", "") or None,
+        "absoluteTimeout": _duration(asked.get("absoluteTimeout"), f"{at}.absoluteTimeout"),
+        "idleTimeout": _duration(asked.get("idleTimeout"), f"{at}.idleTimeout"),
         "cookieLifetime": lifetime if kind == "Cookie" else None,
     }
     try:
         return _persistence.decode(orjson.dumps(body))
     except msgspec.ValidationError as error:
         raise MalformedObject(f"{at}: {error}") from None
+
+
+def _duration(value: Any, at: str) -> str | None:
+    if value is None or (isinstance(value, str) and _DURATION.fullmatch(value)):
+        return value
+    raise MalformedObject(f"{at}: {value!r:.80} is not a duration such as 1h30m")
 
 
 def _created(meta: Json) -> str:

@@ -15,9 +15,9 @@ from typing import Any, NoReturn, Self
 import aiohttp
 import orjson
 
-from streams.core.collector import Resource
 from streams.core.errors import FacetsError
 from streams.core.reflector import Reflector, ReflectorEvent
+from streams.core.resources import RESOURCES, Resource
 from streams.edges.clusters import Access, BadKubeconfig, ClusterConfig, load_access
 
 log = logging.getLogger("facets.apiserver")
@@ -29,6 +29,7 @@ IDLE_SECONDS = 130
 """How long a watch may be silent: the server's bookmarks come about each minute."""
 
 _PROBE_SECONDS = 5
+_READ_SECONDS = 30
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 Event = tuple[str, Any]
@@ -162,6 +163,17 @@ class ApiServer:
         except TRANSIENT:
             return False
 
+    async def read(self, path: str) -> dict[str, Any] | None:
+        """What is at a path; None where there is nothing (for us). Raises ServerBusy, Undecodable, TRANSIENT."""
+        async with self._open("GET", path, {}, seconds=_READ_SECONDS) as response:
+            if response.status in {401, 403, 404}:
+                return None
+            body = _decoded(await response.read())
+            if response.status != 200:
+                after = response.headers.get("Retry-After", "")
+                _fail({"code": response.status, **body}, float(after) if after.isdecimal() else 0.0)
+            return body
+
     async def send(self, method: str, path: str, body: Any = None, *, seconds: float) -> tuple[int, Any]:
         """A request below the server's root, answered within the time: status and decoded body. Raises TRANSIENT,
         Undecodable."""
@@ -237,7 +249,7 @@ class ApiServer:
         if status == 404:
             raise ClusterUnusable(
                 f"cluster {self.cluster.name} has no {resource.frontier} (nothing at {resource.path})",
-                "is this a Kubernetes API server of 1.21 or newer?",
+                "is this a Kubernetes API server of 1.21 or newer?" if resource in RESOURCES else "is its CRD gone?",
             )
         after = response.headers.get("Retry-After", "")
         _fail({"code": status, **body, "message": message}, float(after) if after.isdecimal() else 0.0)

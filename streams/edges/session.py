@@ -8,19 +8,21 @@ that no other watcher has taken over.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from streams.core.collector import RESOURCES, Collector, JournalRecord, Resource
+from streams.core.collector import Collector, JournalRecord
 from streams.core.records import DEAD_LETTER
 from streams.core.reflector import Kind, Reflector, ReflectorEvent
+from streams.core.resources import RESOURCES, Resource
 from streams.core.rfc3339 import write
 from streams.edges import watch_metrics as metrics
 from streams.edges.apiserver import ApiServer
 from streams.edges.journal import DELIVERY_SECONDS, EpochGuard, Publisher
 from streams.edges.lease import Lease
 from streams.edges.listwatch import ListWatch
+from streams.edges.optional import OptionalResources, Served
 from streams.edges.topics import BrokerUnreachable
 
 log = logging.getLogger("facets.watch")
@@ -48,9 +50,12 @@ class Progress(Protocol):
 
 
 class _Batch(NamedTuple):
+    """Events of a resource type, or (`turn`) something else that has its turn among them."""
+
     kind: str
     events: list[ReflectorEvent]
     received: float
+    turn: Callable[[], None] | None = None
 
 
 class Session:
@@ -65,6 +70,7 @@ class Session:
         *,
         lease: Lease | None = None,
         at_least: Mapping[str, str] | None = None,
+        served: Served | None = None,
         stale_after: float = 60.0,
         snapshot_every: float = 86400.0,
         totals: Mapping[str, int | None] | None = None,
@@ -83,6 +89,11 @@ class Session:
         self._follows = [
             ListWatch(server, each, Reflector(at_least=at_least.get(each.frontier, "")), self) for each in RESOURCES
         ]
+        for resource in (served or {}).values():
+            collector.follow(resource)
+        self._optional = OptionalResources(
+            server, self, self, served or {}, at_least=at_least, synced=lambda: collector.synced
+        )
         self._queue: asyncio.Queue[_Batch | None] = asyncio.Queue(_QUEUE_BATCHES)
         self._ending = False
         begun = time.monotonic()
@@ -94,15 +105,13 @@ class Session:
         self._connected: set[str] = set()
         self._listing = {each.frontier: 0 for each in RESOURCES}
         self._last_at = ""
-        cluster = collector.cluster
-        self._events = {each.kind: metrics.EVENTS.labels(cluster, each.frontier) for each in RESOURCES}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or what ends the epoch: raises Superseded, LeaseLost, ClusterUnusable, JournalWriteFailed."""
         metrics.EPOCH.labels(self._collector.cluster).set(self._collector.epoch)
         pump = asyncio.create_task(self._pump())
         others = [asyncio.create_task(each.run()) for each in self._follows]
-        others += [asyncio.create_task(self._watch_epoch()), asyncio.create_task(self._probe())]
+        others += [asyncio.create_task(each) for each in (self._watch_epoch(), self._probe(), self._optional.run())]
         if self._lease is not None:
             others.append(asyncio.create_task(self._lease.keep()))
         stopping = asyncio.create_task(stop.wait())
@@ -140,18 +149,35 @@ class Session:
 
     async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
         """Queue the events; waits while the queue is full, and so holds up the stream."""
-        self._events[resource.kind].inc(len(events))
+        metrics.EVENTS.labels(self._collector.cluster, resource.frontier).inc(len(events))
         if self._on_progress is not None and resource.frontier in self._listing:
             self._show(resource, events)
         await self._queue.put(_Batch(resource.kind, events, time.monotonic()))
 
     def connected(self, resource: Resource, open_now: bool) -> None:
-        """The API server has answered for the resource."""
+        """The API server has answered for the resource. An optional one says nothing of the cluster's state."""
+        if resource.frontier not in self._contact:
+            return
         if open_now:
             self._contact[resource.frontier] = (time.monotonic(), datetime.now(UTC))
             self._connected.add(resource.frontier)
         else:
             self._connected.discard(resource.frontier)
+
+    async def follow(self, resource: Resource) -> None:
+        """An optional type is listed from now on."""
+        await self._in_turn(lambda: self._collector.follow(resource))
+
+    async def give_up(self, resource: Resource) -> None:
+        """An optional type can't be listed for now."""
+        await self._in_turn(lambda: self._collector.give_up(resource))
+
+    async def forget(self, resource: Resource) -> None:
+        """An optional type is served no longer."""
+        await self._in_turn(lambda: self._collector.forget(resource))
+
+    async def _in_turn(self, turn: Callable[[], None]) -> None:
+        await self._queue.put(_Batch("", [], time.monotonic(), turn))
 
     def trouble(self, resource: Resource, reason: str) -> None:
         """A stream is asked for again."""
@@ -239,6 +265,8 @@ class Session:
         collector = self._collector
         ingest = collector.ingest
         before = collector.malformed
+        if batch.turn is not None:
+            batch.turn()
         for event in batch.events:
             ingest(batch.kind, event)
         if collector.malformed != before:

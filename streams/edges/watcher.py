@@ -7,15 +7,18 @@ import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from types import MappingProxyType
 from typing import NamedTuple
 
-from streams.core.collector import RESOURCES, Collector
+from streams.core.collector import Collector
 from streams.core.records import JOURNAL
+from streams.core.resources import RESOURCES
 from streams.edges.apiserver import TRANSIENT, ApiServer, Expired, ServerBehind, ServerBusy, Undecodable
 from streams.edges.clusters import ClusterConfig, cluster_configs
 from streams.edges.journal import EpochGuard, JournalReader, Publisher, Superseded, claim_epoch
 from streams.edges.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
 from streams.edges.listwatch import Backoff
+from streams.edges.optional import Served, discover
 from streams.edges.session import Progress, Session, now
 from streams.edges.topics import config, ensure
 from streams.topology.topics import JOURNAL_RETENTION_SECONDS
@@ -30,7 +33,8 @@ SNAPSHOTS_PER_RETENTION = 5
 
 class WatchOptions(NamedTuple):
     """How to watch; times are in seconds. `accept_older_list` takes what an API server lists although the journal has
-    newer: it was restored from a backup."""
+    newer: it was restored from a backup. `routing_defaults` are `service` or `endpoint`, by direction, for Services
+    whose operator sets nothing."""
 
     stale_after: float = 60.0
     accept_older_list: bool = False
@@ -38,6 +42,7 @@ class WatchOptions(NamedTuple):
     lease_namespace: str = "default"
     lease_duration: int = DURATION_SECONDS
     lease_renew: float = RENEW_SECONDS
+    routing_defaults: Mapping[str, str] = MappingProxyType({})
 
 
 async def run_watchers(
@@ -125,7 +130,7 @@ class _ClusterWatcher:
         options = self._options
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(ApiServer(self._cluster))
-            totals = await self._reach(server)
+            totals, served = await self._reach(server)
             publisher = await asyncio.to_thread(Publisher, self._bootstrap, self._cluster.name)
             stack.push_async_callback(publisher.close)
             reader = await asyncio.to_thread(JournalReader, self._bootstrap)
@@ -145,7 +150,7 @@ class _ClusterWatcher:
                 if lease is not None:
                     await lease.acquire()
                 try:
-                    await self._session(server, publisher, reader, lease, totals, stop)
+                    await self._session(server, publisher, reader, lease, totals, served, stop)
                 except LeaseLost as error:
                     log.warning("cluster %s: %s; standing by", self._cluster.name, error)
                 except Superseded as error:
@@ -163,6 +168,7 @@ class _ClusterWatcher:
         reader: JournalReader,
         lease: Lease | None,
         totals: Mapping[str, int | None],
+        served: Served,
         stop: asyncio.Event,
     ) -> None:
         options = self._options
@@ -173,6 +179,7 @@ class _ClusterWatcher:
             seq=0,
             partitions=self._partitions,
             cluster_domain=self._cluster.cluster_domain,
+            routing_defaults=options.routing_defaults,
         )
         claim = await claim_epoch(publisher, reader, collector, now)
         self._epoch = collector.epoch
@@ -183,6 +190,7 @@ class _ClusterWatcher:
             EpochGuard(publisher, reader, collector, claim),
             lease=lease,
             at_least={} if options.accept_older_list else claim.before.frontier,
+            served=served,
             stale_after=options.stale_after,
             snapshot_every=self._snapshot_every,
             totals=totals,
@@ -190,13 +198,15 @@ class _ClusterWatcher:
         )
         await session.run(stop)
 
-    async def _reach(self, server: ApiServer) -> dict[str, int | None]:
+    async def _reach(self, server: ApiServer) -> tuple[dict[str, int | None], Served]:
         """Show that everything may be listed and watched before an epoch is opened: a watcher that can't do its work
-        must not put an end to one that can. How many objects there are, by resource."""
+        must not put an end to one that can. How many objects there are, by resource, and what is served of the
+        optional ones."""
         backoff = Backoff()
         while True:
             try:
-                return {each.frontier: await server.preflight(each) for each in RESOURCES}
+                totals = {each.frontier: await server.preflight(each) for each in RESOURCES}
+                return totals, await discover(server)
             except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
                 wait = max(backoff.next(), error.after if isinstance(error, ServerBusy) else 0)
                 log.warning(

@@ -20,7 +20,7 @@ def clean_topics(bootstrap: str, partitions: int = PARTITIONS) -> None:
     """Delete the project's topics and make them anew."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        ours = {JOURNAL, DEAD_LETTER, *map(topic_of, (*TABLES, "routing"))}
+        ours = {JOURNAL, DEAD_LETTER, *map(topic_of, TABLES)}
         there = ours & set(admin.list_topics())
         if there:
             admin.delete_topics(sorted(there))

@@ -3,53 +3,47 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Self
 
 import aiohttp
-import orjson
 from aiohttp import web
 from kafka import KafkaProducer
-from kafka.admin import KafkaAdminClient, NewTopic
 
-from streams.core.collector import RESOURCES, Collector, JournalRecord
+from streams.core.collector import Collector, JournalRecord
 from streams.core.fold import PartitionFold
-from streams.core.partition_state import Write
-from streams.core.partitioning import partition_of
-from streams.core.records import SEAL_PREFIX, topic_of
+from streams.core.records import topic_of
 from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.resources import OPTIONAL, RESOURCES
 from streams.edges.serve import ServeSettings, Serving, serve
 from streams.edges.xds import XdsSettings
 from tests.integration.journal import PARTITIONS, clean_topics
 
 AT = "2026-11-24T12:00:00.000Z"
 DEADLINE = 60
+_ALL = (*RESOURCES, *OPTIONAL)
 CART = "cart.shop.svc.cluster.local:80"
 
 
 class Tables:
-    """The facet topics of a made-up cluster `east`: what the fold makes of its objects, written to a real Kafka. The
-    routing rows are the test's own."""
+    """The facet topics of a made-up cluster `east`: what the fold makes of its objects, written to a real Kafka."""
 
     def __init__(self, bootstrap: str) -> None:
         clean_topics(bootstrap)
-        ensure_routing(bootstrap)
         self._producer = KafkaProducer(bootstrap_servers=bootstrap)
-        self._collector = Collector("east", epoch=1, writer="mesh", seq=0, partitions=PARTITIONS)
+        self._collector = Collector("east", epoch=1, writer="mesh", seq=0, partitions=PARTITIONS, resources=_ALL)
         self._folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
         self._offsets = [0] * PARTITIONS
-        self._routing: dict[str, dict[str, Any]] = {}
-        self._previous: dict[str, int] = {}
         self.version = 100
 
     def start(self, *items: dict[str, Any]) -> None:
         """The snapshot."""
         self._write(self._collector.begin(AT))
-        for resource in RESOURCES:
+        for resource in _ALL:
             self._collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
         for item in items:
             self._collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, self._stamped(item), ""))
-        for resource in RESOURCES:
+        for resource in _ALL:
             self._collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self.version)))
         self._write(self._collector.flush(AT))
 
@@ -60,10 +54,6 @@ class Tables:
             self._collector.ingest(item["kind"], ReflectorEvent(Kind.APPLY, stamped, str(self.version)))
         self._write(self._collector.flush(AT))
         return self.version
-
-    def route(self, name: str, decision: str, persistence: dict[str, Any] | None = None) -> None:
-        """With the next commit, what the routing table says of a Service of `shop`, for all traffic."""
-        self._routing[name] = {"decision": decision, "reason": "Test", "sessionPersistence": persistence}
 
     def close(self) -> None:
         self._producer.close()
@@ -76,12 +66,7 @@ class Tables:
         for record in records:
             offset = self._offsets[record.partition]
             self._offsets[record.partition] += 1
-            made = [
-                each for each in self._folds[record.partition].step(offset, record.value) if each.table != "routing"
-            ]
-            seals = [each for each in made if each.table == "frontend" and each.key.startswith(SEAL_PREFIX)]
-            rows = self._routing_rows(record.partition, offset)
-            for write in (*made, *rows, *(each._replace(table="routing") for each in seals)):
+            for write in self._folds[record.partition].step(offset, record.value):
                 self._producer.send(
                     topic_of(write.table),
                     write.value,
@@ -90,17 +75,6 @@ class Tables:
                     headers=[("v", str(write.version).encode())],
                 )
         self._producer.flush()
-
-    def _routing_rows(self, partition: int, offset: int) -> Iterator[Write]:
-        for name in [name for name in self._routing if partition_of("shop", name, PARTITIONS) == partition]:
-            said = self._routing.pop(name)
-            row = {
-                "cluster": "east", "namespace": "shop", "name": name, "version": offset,
-                "previous": self._previous.get(name), "state": "ready", "reason": "",
-                "asOf": {"epoch": 1, "seq": 1, "at": AT, "frontier": {}}, "cause": [], "gateway": said, "mesh": said,
-            }  # fmt: skip
-            self._previous[name] = offset
-            yield Write("routing", f"east/shop/{name}".encode(), orjson.dumps(row), offset)
 
 
 class Backend:
@@ -124,16 +98,6 @@ class Backend:
 
     async def stop(self) -> None:
         await self._runner.cleanup()
-
-
-def ensure_routing(bootstrap: str) -> None:
-    """The routing topic, where the fold that is tested doesn't make one."""
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        if topic_of("routing") not in admin.list_topics():
-            admin.create_topics([NewTopic(topic_of("routing"), PARTITIONS, 1)])
-    finally:
-        admin.close()
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -181,7 +145,7 @@ class Mesh:
 
 
 def resource_of(item: dict[str, Any]) -> str:
-    return next(resource.frontier for resource in RESOURCES if resource.kind == item["kind"])
+    return next(resource.frontier for resource in _ALL if resource.kind == item["kind"])
 
 
 @contextlib.asynccontextmanager
@@ -191,7 +155,7 @@ async def running(bootstrap: str, *items: dict[str, Any]) -> AsyncIterator[Mesh]
     stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
     try:
         await asyncio.to_thread(tables.start, *items)
-        settings = ServeSettings(bootstrap, XdsSettings(port=0), http_port=0, tables=("frontend", "backend", "routing"))
+        settings = ServeSettings(bootstrap, XdsSettings(port=0), http_port=0)
         server = asyncio.create_task(serve(settings, stop, started.set_result))
         try:
             async with asyncio.timeout(DEADLINE):

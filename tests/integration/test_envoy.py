@@ -12,6 +12,7 @@ import pytest
 
 from streams.core.xds.bootstrap import Router, envoy_bootstrap
 from tests.integration.mesh import CART, Backend, Mesh, endpoint_slice, eventually, free_port, running, service
+from tests.routes import annotated, by_cookie, route, rule, to_service
 
 
 class Envoy:
@@ -170,8 +171,7 @@ async def test_a_cookie_reaches_the_same_endpoint_over_a_thousand_requests_while
     states = {each.address: "ready" for each in backends[:3]}
     items = service(), endpoint_slice("cart-a", "cart", port, states)
     async with running(bootstrap_servers, *items) as mesh, envoy(mesh, tmp_path, service=CART) as router:
-        mesh.tables.route("cart", "endpoint", {"type": "Cookie", "sessionName": "cart-session"})
-        await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+        await mesh.put(route("cart", [to_service()], [rule("cart", persistence=by_cookie("cart-session"))]))
 
         async def is_sticky() -> bool:
             return "cart-session" in await router.cookies()
@@ -200,8 +200,7 @@ async def test_service_routing_goes_to_the_cluster_ip_and_changes_under_way_with
     async with running(bootstrap_servers, *items) as mesh, envoy(mesh, tmp_path) as router:
         assert await router.get(name) == (200, "127.0.1.1")
         for decision, address in (("service", "127.0.9.1"), ("endpoint", "127.0.1.1"), ("service", "127.0.9.1")):
-            mesh.tables.route("cart", decision)
-            await mesh.put(items[1])
+            await mesh.put(annotated(items[0], mesh=decision))
             seen = {(200, "")}
             while seen != {(200, address)}:
                 seen = {await router.get(name) for _ in range(20)}

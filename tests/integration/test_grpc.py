@@ -13,6 +13,7 @@ import orjson
 
 from streams.core.xds.bootstrap import Router, grpc_bootstrap
 from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, free_port, running, service
+from tests.routes import annotated, by_cookie, route, rule, to_service
 
 
 class Backend:
@@ -118,8 +119,7 @@ async def test_a_cookie_reaches_the_same_endpoint_while_others_change(bootstrap_
     states = {each.address: "ready" for each in backends[:3]}
     items = service(), endpoint_slice("cart-a", "cart", port, states)
     async with running(bootstrap_servers, *items) as mesh, client(mesh, tmp_path) as caller:
-        mesh.tables.route("cart", "endpoint", {"type": "Cookie", "sessionName": "cart-session"})
-        await mesh.put(items[1])
+        await mesh.put(route("cart", [to_service()], [rule("cart", persistence=by_cookie("cart-session"))]))
 
         async def is_sticky() -> bool:
             return (await caller.call())[2].startswith("cart-session=")
@@ -141,8 +141,7 @@ async def test_service_routing_goes_to_the_cluster_ip(bootstrap_servers: str, tm
     items = service(port=port), endpoint_slice("cart-a", "cart", port, {"127.0.1.1": "ready"})
     async with running(bootstrap_servers, *items) as mesh, client(mesh, tmp_path, name) as caller:
         await caller.until({"127.0.1.1"})
-        mesh.tables.route("cart", "service")
-        await mesh.put(items[1])
+        await mesh.put(annotated(items[0], mesh="service"))
         await caller.until({"127.0.9.1"})
     for each in backends:
         await each.stop()

@@ -9,9 +9,10 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from streams.core.partitioning import partition_of
 from streams.core.records import Seal
+from streams.core.routing_records import Traffic
 from streams.core.subscription import Row
 from streams.core.xds import resources
-from streams.core.xds.decision import Decision, Traffic, decide
+from streams.core.xds.decision import Decision, decide
 from streams.core.xds.endpoints import Place, assignment, known, place_matters
 from streams.core.xds.facets import Facets, Service, triggered
 from streams.core.xds.names import TYPE_URLS, Kind, resource_name

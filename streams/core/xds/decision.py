@@ -2,10 +2,12 @@
 
 from typing import Literal, NamedTuple
 
-from streams.core.xds.facets import Facets, FrontendFacet, Persistence, Service
+from streams.core.routing import Subject
+from streams.core.routing import decide as decide_routing
+from streams.core.routing_records import OperatorRouting, RoutedService, SessionPersistence, Traffic
+from streams.core.xds.facets import DirectionFacet, Facets, FrontendFacet, Service
 
 Route = Literal["service", "endpoint", "dns"]
-Traffic = Literal["gateway", "mesh"]
 
 
 class Decision(NamedTuple):
@@ -14,7 +16,7 @@ class Decision(NamedTuple):
 
     route: Route
     reason: str
-    session: Persistence | None = None
+    session: SessionPersistence | None = None
     source_ip: bool = False
 
 
@@ -33,18 +35,26 @@ def decide(service: Service, traffic: Traffic) -> Decision | None:
 
 
 def _of_cluster(facets: Facets, frontend: FrontendFacet, traffic: Traffic) -> Decision:
-    if frontend.type == "ExternalName":
-        return Decision("dns", "ExternalName")
-    # Affinity needs endpoints: behind a cluster IP the network would choose, by the router's address.
-    affine = frontend.session_affinity == "ClientIP"
-    if facets.routing is not None:
-        said = facets.routing.gateway if traffic == "gateway" else facets.routing.mesh
-        if said.decision == "service" and frontend.cluster_ips:
-            return Decision("service", said.reason)
-        if said.decision in {"service", "endpoint"}:
-            return Decision("endpoint", said.reason, said.session_persistence, affine)
-    if not frontend.cluster_ips:
-        return Decision("endpoint", "Headless" if frontend.headless else "NoClusterIP")
-    if affine:
-        return Decision("endpoint", "SessionAffinity", None, True)
-    return Decision("endpoint", "Default")
+    said = _said(facets, frontend, traffic)
+    if said.decision == "endpoint":
+        affine = frontend.session_affinity == "ClientIP"
+        return Decision("endpoint", said.reason, said.session_persistence, affine)
+    return Decision("dns" if said.decision == "dns" else "service", said.reason)
+
+
+def _said(facets: Facets, frontend: FrontendFacet, traffic: Traffic) -> DirectionFacet:
+    """What the routing row says; where none is held (another table's rows may come without it), what it would say if
+    nobody asked for anything."""
+    said = facets.routing and (facets.routing.gateway if traffic == "gateway" else facets.routing.mesh)
+    if said and said.decision != "none":
+        return said
+    service = RoutedService(
+        "",
+        frontend.type,
+        frontend.headless,
+        bool(frontend.cluster_ips),
+        frontend.session_affinity,
+        OperatorRouting(),
+    )
+    alone = decide_routing(Subject("", "", service), traffic)
+    return DirectionFacet(alone.decision, alone.reason)

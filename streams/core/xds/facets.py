@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.core.records import AsOf, Cause, Group, ServicePort
+from streams.core.records import AsOf, Cause, Group, ServicePort, ServiceType
 from streams.core.rfc3339 import read, write
+from streams.core.routing_records import SessionPersistence
 from streams.core.subscription import Row
 
 
@@ -14,7 +15,7 @@ class FrontendFacet(msgspec.Struct, rename="camel"):
 
     version: int
     state: str
-    type: str
+    type: ServiceType
     cluster_ips: list[str] = msgspec.field(name="clusterIPs")
     ip_families: list[str]
     dns_name: str
@@ -37,22 +38,12 @@ class BackendFacet(msgspec.Struct, rename="camel"):
     as_of: AsOf
 
 
-class Persistence(msgspec.Struct, rename="camel"):
-    """Session persistence as a routing row carries it (Gateway API GEP-1619)."""
-
-    type: str
-    session_name: str | None = None
-    absolute_timeout: str | None = None
-    idle_timeout: str | None = None
-    cookie_lifetime: str | None = None
-
-
 class DirectionFacet(msgspec.Struct, rename="camel"):
     """A routing row's choice for one direction."""
 
     decision: str
     reason: str = ""
-    session_persistence: Persistence | None = None
+    session_persistence: SessionPersistence | None = None
 
 
 class RoutingFacet(msgspec.Struct, rename="camel"):

@@ -14,9 +14,10 @@ from envoy.extensions.http.stateful_session.header.v3 import header_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from streams.core.records import ServicePort
+from streams.core.routing_records import SessionPersistence
 from streams.core.xds.decision import Decision
 from streams.core.xds.endpoints import port_of, sticks_by_hash
-from streams.core.xds.facets import Persistence, Service
+from streams.core.xds.facets import Service
 
 STATEFUL_SESSION = "envoy.filters.http.stateful_session"
 DEFAULT_COOKIE = "facets-session"
@@ -94,7 +95,7 @@ def _hash(action: route_components_pb2.RouteAction) -> None:
     action.hash_policy.add().filter_state.key = "io.grpc.channel_id"
 
 
-def _session(asked: Persistence | None, grpc: bool) -> stateful_session_pb2.StatefulSession | None:
+def _session(asked: SessionPersistence | None, grpc: bool) -> stateful_session_pb2.StatefulSession | None:
     if asked is None:
         return None
     made = stateful_session_pb2.StatefulSession()

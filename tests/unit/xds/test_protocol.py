@@ -16,6 +16,7 @@ from streams.core.xds.delta import DeltaStream
 from streams.core.xds.names import KINDS, TYPE_URLS, Kind
 from streams.core.xds.protocol import Answer, ProtocolViolation
 from streams.core.xds.sotw import SotwStream
+from tests.routes import by_cookie, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
 TEA = "tea.shop.svc.cluster.local:80"
@@ -217,10 +218,7 @@ def test_what_is_gone_is_not_taken_back_before_what_refers_to_it_was_sent(varian
     client.ask("cds", "*")
     client.ask("lds", CART)
     # The listener's response is still on its way, and it has changed once more since.
-    world.routing(
-        gateway={"decision": "endpoint"},
-        mesh={"decision": "endpoint", "sessionPersistence": {"type": "Cookie", "sessionName": "s"}},
-    )
+    world.put(route("cart", [to_service()], [rule("cart", persistence=by_cookie("s"))]))
     assert "lds" in [each.kind for each in client.read([CART], ack=False)]
     changed = world.drop(service(), slice_of(A))
     assert [each.kind for each in client.read(changed, ack=False)] == []

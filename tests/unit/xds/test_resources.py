@@ -11,9 +11,15 @@ from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 from streams.core.xds.catalog import Absence, Client
 from streams.core.xds.endpoints import Place
 from streams.core.xds.resources import STATEFUL_SESSION, seconds
+from tests.routes import annotated, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of, summary
 
-COOKIE = {"type": "Cookie", "sessionName": "cart-session", "cookieLifetime": "Permanent", "absoluteTimeout": "1h30m"}
+COOKIE = {
+    "type": "Cookie",
+    "sessionName": "cart-session",
+    "cookieConfig": {"lifetimeType": "Permanent"},
+    "absoluteTimeout": "1h30m",
+}
 
 
 def test_the_endpoint_set_has_each_endpoint_with_its_health_and_zone() -> None:
@@ -176,7 +182,7 @@ def test_service_routing_is_a_set_of_the_cluster_ip_in_the_same_cluster() -> Non
     world = World()
     world.put(service(), slice_of(endpoint("10.1.0.1")))
     by_endpoint = world.get("cds")
-    world.routing(gateway={"decision": "service"}, mesh={"decision": "endpoint"})
+    world.put(annotated(service(), gateway="service"))
     gateway = Client(traffic="gateway")
     assert list(summary(world.get("eds", client=gateway))) == ["10.96.0.7:80"]
     assert list(summary(world.get("eds"))) == ["10.1.0.1:8080"]
@@ -196,7 +202,7 @@ def test_client_ip_affinity_is_a_hash_ring_on_the_source_address() -> None:
 def test_session_persistence_is_a_stateful_session() -> None:
     world = World()
     world.put(service(), slice_of(endpoint("10.1.0.1")))
-    world.routing(gateway={"decision": "endpoint"}, mesh={"decision": "endpoint", "sessionPersistence": COOKIE})
+    world.put(route("cart", [to_service()], [rule("cart", persistence=COOKIE)]))
     assert 3 in world.get("cds").common_lb_config.override_host_status.statuses
     per_route = stateful_session_pb2.StatefulSessionPerRoute()
     assert world.get("rds").virtual_hosts[0].routes[0].typed_per_filter_config[STATEFUL_SESSION].Unpack(per_route)
@@ -222,8 +228,8 @@ def test_external_name_is_resolved_by_dns() -> None:
 
 def test_headless_services_have_their_endpoints() -> None:
     world = World()
-    world.put(service(clusterIP="None"), slice_of(endpoint("10.1.0.1")))
-    world.routing(gateway={"decision": "service"}, mesh={"decision": "service"})
+    headless = annotated(service(clusterIP="None"), gateway="service", mesh="service")
+    world.put(headless, slice_of(endpoint("10.1.0.1")))
     assert list(summary(world.get("eds"))) == ["10.1.0.1:8080"]
 
 

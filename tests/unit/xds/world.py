@@ -8,14 +8,16 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 
-from streams.core.collector import RESOURCES, Collector, JournalRecord
+from streams.core.collector import Collector, JournalRecord
 from streams.core.fold import PartitionFold
 from streams.core.records import SEAL_PREFIX
 from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.resources import OPTIONAL, RESOURCES
 from streams.core.subscription import Batch, Filter, Row, Subscription
 from streams.core.xds.catalog import Absence, Catalog, Changes, Client, Resource
 from streams.core.xds.names import Kind as XdsKind
 
+_ALL = (*RESOURCES, *OPTIONAL)
 CART = "cart.shop.svc.cluster.local:80"
 _MESSAGES: dict[XdsKind, Any] = {
     "cds": cluster_pb2.Cluster,
@@ -45,15 +47,17 @@ class World:
     def start(self, cluster: str, *items: dict[str, Any], complete: bool = True) -> set[str]:
         """A cluster's snapshot, or the beginning of one."""
         domain = "cluster.local"
-        collector = Collector(cluster, epoch=1, writer="test", seq=0, partitions=1, cluster_domain=domain)
+        collector = Collector(
+            cluster, epoch=1, writer="test", seq=0, partitions=1, resources=_ALL, cluster_domain=domain
+        )
         self._collectors[cluster] = collector
         changed = self._journal(collector.begin(self._now()))
-        for resource in RESOURCES:
+        for resource in _ALL:
             collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
         for item in items:
             collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, self._stamped(item), ""))
         if complete:
-            for resource in RESOURCES:
+            for resource in _ALL:
                 collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self._version)))
         return changed | self._journal(collector.flush(self._now()))
 
@@ -87,18 +91,6 @@ class World:
         rows = [Row(table, *key.split("/"), 0, value) for (table, key, _), value in self.rows.items()]
         catalog.replace([row for row in rows if b'"state":"deleted"' not in row.value], state.seals)
         return catalog
-
-    def routing(self, *, gateway: dict[str, Any], mesh: dict[str, Any], name: str = "cart") -> set[str]:
-        """A routing row as it stands in its table."""
-        import msgspec
-
-        seal = next(iter(self._following().seals.values()))
-        body = {
-            "version": self._offset, "state": "ready", "gateway": gateway, "mesh": mesh,
-            "asOf": {"epoch": 1, "seq": 1, "at": self._now(), "frontier": {}},
-        }  # fmt: skip
-        row = Row("routing", "east", "shop", name, self._offset, msgspec.json.encode(body))
-        return names_in(self.catalog.apply([row], seal, 0))
 
     def _change(self, kind: Kind, items: Iterable[dict[str, Any]], cluster: str) -> set[str]:
         collector = self._collectors[cluster]

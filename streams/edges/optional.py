@@ -1,0 +1,201 @@
+"""The optional resource types of one cluster: found by API discovery, followed while they are served.
+
+A type that is installed later is picked up at the next look; one that is removed is forgotten, once two looks in a row
+don't find it. One that can't be listed (no right to it, or an API that answers errors) is said so, and holds up
+nothing: the first snapshot waits for it `PATIENCE_SECONDS`, and it is tried again later.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from streams.core.reflector import Kind, Reflector, ReflectorEvent
+from streams.core.resources import OPTIONAL, Resource, best_version
+from streams.edges.apiserver import (
+    TRANSIENT,
+    ApiServer,
+    ClusterUnusable,
+    Expired,
+    ServerBehind,
+    ServerBusy,
+    Undecodable,
+)
+from streams.edges.listwatch import ListWatch, Sink
+
+log = logging.getLogger("facets.watch")
+
+DISCOVERY_SECONDS = 5.0
+PATIENCE_SECONDS = 15.0
+REFUSED_SECONDS = 10.0
+
+Served = dict[str, Resource]
+"""What is served, by name in frontiers."""
+
+
+class Followers(Protocol):
+    """Who is told which types are followed; each waits for its turn among the events."""
+
+    async def follow(self, resource: Resource) -> None:
+        """It is listed from now on."""
+
+    async def give_up(self, resource: Resource) -> None:
+        """It can't be listed for now."""
+
+    async def forget(self, resource: Resource) -> None:
+        """It is served no longer."""
+
+
+async def discover(server: ApiServer) -> Served:
+    """Which of the optional types the cluster serves, in which version. Raises TRANSIENT, ServerBusy, Undecodable."""
+    found: Served = {}
+    groups: dict[str, list[Resource]] = {}
+    for resource in OPTIONAL:
+        groups.setdefault(resource.group, []).append(resource)
+    for group, resources in groups.items():
+        versions = await _versions(server, group)
+        served: dict[str, list[str]] = {}
+        for version in versions:
+            root = f"/apis/{group}" if group else "/api"
+            for each in _named(await server.read(f"{root}/{version}"), "resources"):
+                served.setdefault(str(each.get("name")), []).append(version)
+        for resource in resources:
+            best = best_version(served.get(resource.frontier.partition(".")[0], []))
+            if best is not None:
+                found[resource.frontier] = resource.served_as(best)
+    return found
+
+
+async def _versions(server: ApiServer, group: str) -> list[str]:
+    if not group:
+        return ["v1"]
+    listed = [str(each.get("version")) for each in _named(await server.read(f"/apis/{group}"), "versions")]
+    return [version for version in listed if best_version([version])]
+
+
+def _named(answer: Mapping[str, Any] | None, field: str) -> Iterable[Mapping[str, Any]]:
+    listed = (answer or {}).get(field)
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else ()
+
+
+class OptionalResources:
+    """Follows what is served of the optional types, for one epoch. `served` is what was found before it began."""
+
+    def __init__(
+        self,
+        server: ApiServer,
+        sink: Sink,
+        followers: Followers,
+        served: Served,
+        *,
+        at_least: Mapping[str, str],
+        synced: Callable[[], bool],
+    ) -> None:
+        self._server = server
+        self._sink = sink
+        self._followers = followers
+        self._found = dict(served)
+        self._at_least = at_least
+        self._synced = synced
+        self._missed: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            for resource in self._found.values():
+                self._start(resource)
+            while True:
+                await asyncio.sleep(DISCOVERY_SECONDS)
+                try:
+                    served = await discover(self._server)
+                except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
+                    log.debug("cluster %s: API discovery: %s", self._server.cluster.name, error)
+                    continue
+                await self._compare(served)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _compare(self, served: Served) -> None:
+        for name, resource in served.items():
+            if self._found.get(name) == resource:
+                continue
+            known = self._found.get(name)
+            await self._stop(name)
+            self._found[name] = resource
+            log.info("cluster %s: %s: following it at %s", self._server.cluster.name, name, resource.path)
+            if known is None:
+                await self._followers.follow(resource)
+            self._start(resource)
+        missing = self._found.keys() - served.keys()
+        for name in missing & self._missed:
+            await self._stop(name)
+            log.info("cluster %s: %s: no longer served", self._server.cluster.name, name)
+            await self._followers.forget(self._found.pop(name))
+        self._missed = missing
+
+    def _start(self, resource: Resource) -> None:
+        self._tasks[resource.frontier] = asyncio.create_task(self._follow(resource))
+
+    async def _stop(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self, resource: Resource) -> None:
+        """List and watch the type, whatever comes."""
+        impatient = asyncio.create_task(self._lose_patience(resource))
+        waiting = _Until(self._sink, impatient)
+        warned = False
+        try:
+            while True:
+                least = self._at_least.get(resource.frontier, "")
+                reflector = Reflector(at_least=least, namespaced=resource.namespaced)
+                try:
+                    await ListWatch(self._server, resource, reflector, waiting).run()
+                except ClusterUnusable as error:
+                    # A type that was removed under our eyes is for the next discovery to find out.
+                    level = logging.DEBUG if warned else logging.WARNING
+                    log.log(level, "%s; going on without it, trying again: %s", error, error.remedy)
+                    warned = True
+                    impatient.cancel()
+                    await self._followers.give_up(resource)
+                await asyncio.sleep(REFUSED_SECONDS)
+        finally:
+            impatient.cancel()
+
+    async def _lose_patience(self, resource: Resource) -> None:
+        await asyncio.sleep(PATIENCE_SECONDS)
+        if not self._synced():
+            log.warning(
+                "cluster %s: %s is not listed after %.0f s: the first snapshot goes without it",
+                self._server.cluster.name,
+                resource.frontier,
+                PATIENCE_SECONDS,
+            )
+            await self._followers.give_up(resource)
+
+
+class _Until:
+    """A Sink that ends the waiting for a type's list when it is there."""
+
+    def __init__(self, sink: Sink, waiting: "asyncio.Task[None]") -> None:
+        self._sink = sink
+        self._waiting = waiting
+
+    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        """Pass the events on."""
+        await self._sink.take(resource, events)
+        if any(event.kind is Kind.INIT_DONE for event in events):
+            self._waiting.cancel()
+
+    def connected(self, resource: Resource, open_now: bool) -> None:
+        """Pass it on."""
+        self._sink.connected(resource, open_now)
+
+    def trouble(self, resource: Resource, reason: str) -> None:
+        """Pass it on."""
+        self._sink.trouble(resource, reason)

@@ -1,0 +1,83 @@
+"""Gateway API objects for tests, as an API server serves them (namespace `shop` where none is named)."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+GROUP = "gateway.networking.k8s.io"
+Object = dict[str, Any]
+
+
+def named(kind: str, name: str, spec: Object, *, namespace: str = "shop", group: str = GROUP, **meta: Any) -> Object:
+    """An object of the Gateway API."""
+    version = "v1alpha1" if group != GROUP else "v1"
+    metadata = {"name": name, "namespace": namespace, "uid": f"uid-{kind}-{namespace}-{name}", **meta}
+    return {"apiVersion": f"{group}/{version}", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def gateway(name: str = "edge", *listeners: Object, **more: Any) -> Object:
+    """A Gateway; without listeners named it has one for HTTP, for routes of its own namespace."""
+    listed = list(listeners) or [{"name": "http", "port": 80, "protocol": "HTTP"}]
+    return named("Gateway", name, {"gatewayClassName": "any", "listeners": listed}, **more)
+
+
+def route(
+    name: str, parents: Iterable[Object], rules: Sequence[Object], kind: str = "HTTPRoute", **more: Any
+) -> Object:
+    """A route of any kind."""
+    return named(kind, name, {"parentRefs": list(parents), "rules": list(rules)}, **more)
+
+
+def to_gateway(name: str = "edge", **more: Any) -> Object:
+    """A parentRef to a Gateway."""
+    return {"group": GROUP, "kind": "Gateway", "name": name, **more}
+
+
+def to_service(name: str = "cart", **more: Any) -> Object:
+    """A parentRef to a Service (GAMMA)."""
+    return {"group": "", "kind": "Service", "name": name, **more}
+
+
+def rule(*backends: str | Object, persistence: Object | None = None, path: str = "/", **more: Any) -> Object:
+    """A rule to Services, given by name (port 80) or as backendRefs."""
+    listed = [{"name": each, "port": 80} if isinstance(each, str) else each for each in backends]
+    asked = {"sessionPersistence": persistence} if persistence else {}
+    return {"matches": [{"path": {"type": "PathPrefix", "value": path}}], "backendRefs": listed, **asked, **more}
+
+
+def by_cookie(name: str, **more: Any) -> Object:
+    """Session persistence by a cookie."""
+    return {"type": "Cookie", "sessionName": name, **more}
+
+
+def policy(name: str, *services: str, persistence: Object | None, **more: Any) -> Object:
+    """An XBackendTrafficPolicy of these Services."""
+    targets = [{"group": "", "kind": "Service", "name": each} for each in services]
+    asked = {"sessionPersistence": persistence} if persistence else {}
+    spec = {"targetRefs": targets, **asked}
+    return named("XBackendTrafficPolicy", name, spec, group="gateway.networking.x-k8s.io", **more)
+
+
+def grant(name: str, sources: Iterable[tuple[str, str]], services: Iterable[str] = (), **more: Any) -> Object:
+    """A ReferenceGrant: routes (kind, namespace) may name these Services (all, if none is named)."""
+    targets = [{"group": "", "kind": "Service", "name": each} for each in services]
+    spec = {
+        "from": [{"group": GROUP, "kind": kind, "namespace": namespace} for kind, namespace in sources],
+        "to": targets or [{"group": "", "kind": "Service"}],
+    }
+    return named("ReferenceGrant", name, spec, **more)
+
+
+def namespace(name: str, labels: Object | None = None, **annotations: str) -> Object:
+    """A Namespace; `gateway` and `mesh` are its operator's choices."""
+    meta = {"name": name, "uid": f"uid-{name}", "labels": labels or {}, "annotations": choices(**annotations)}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
+
+
+def annotated(item: Object, **annotations: str) -> Object:
+    """The object with its operator's choices: `gateway`, `mesh`."""
+    return {**item, "metadata": {**item["metadata"], "annotations": choices(**annotations)}}
+
+
+def choices(**annotations: str) -> dict[str, str]:
+    """The annotations that say so."""
+    return {f"service-facets.io/{way}-routing": said for way, said in annotations.items()}
