@@ -7,6 +7,7 @@ from typing import IO, Any
 import click
 import orjson
 
+from streams.cli.options import routing_options
 from streams.core.audit import AuditFold, UnknownInput
 from streams.core.errors import FacetsError
 from streams.core.partition_state import Write
@@ -21,7 +22,10 @@ _NAMED = 20
 @click.option("--changes", is_flag=True, help="Print each row as it is made, one a line, instead of the final rows.")
 @click.option("--cluster", default="local", show_default=True, help="The cluster's name in the rows.")
 @click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster.")
-def fold_command(file: IO[bytes], changes: bool, cluster: str, cluster_domain: str) -> None:
+@routing_options
+def fold_command(
+    file: IO[bytes], changes: bool, cluster: str, cluster_domain: str, routing_defaults: dict[str, str]
+) -> None:
     """Fold Kubernetes objects or watch events into facet rows.
 
     FILE (or standard input) holds a List as kubectl prints it, or one JSON a line: watch events
@@ -30,11 +34,12 @@ def fold_command(file: IO[bytes], changes: bool, cluster: str, cluster_domain: s
 
     \b
     kubectl get services,endpointslices,endpoints -A -o json | facets fold
+    kubectl get services,namespaces,gateways,httproutes,referencegrants -A -o json | facets fold
     facets fold --changes events.jsonl
 
     Objects that can't be read are named on standard error; the others go on.
     """
-    fold = AuditFold(cluster, cluster_domain)
+    fold = AuditFold(cluster, cluster_domain, routing_defaults=routing_defaults)
     rows: dict[str, dict[str, bytes]] = {table: {} for table in TABLES}
     out = sys.stdout.buffer
     source = _Input(file)

@@ -40,6 +40,26 @@ def server_option(command: Command) -> Command:
     )(command)
 
 
+def routing_options(command: Command) -> Command:
+    """`--gateway-default` and `--mesh-default`, given to the command as `routing_defaults`, by direction."""
+
+    @click.option(
+        "--gateway-default",
+        type=click.Choice(["service", "endpoint"]),
+        help="How gateways reach Services for which nothing is asked or annotated.  [default: endpoint]",
+    )
+    @click.option(
+        "--mesh-default", type=click.Choice(["service", "endpoint"]), help="The same in the mesh.  [default: endpoint]"
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, gateway_default: str | None, mesh_default: str | None, **kwargs: Any) -> Any:
+        said = {"gateway": gateway_default, "mesh": mesh_default}
+        defaults = {direction: choice for direction, choice in said.items() if choice is not None}
+        return command(*args, routing_defaults=defaults, **kwargs)
+
+    return wrapped
+
+
 def running_here() -> str:
     """The address of this machine's broker. Raises FacetsError."""
     from streams.edges.embedded_kafka import find_running  # noqa: PLC0415

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streams.cli.options import routing_options
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--bootstrap-servers", envvar="FACETS_BOOTSTRAP_SERVERS", help="Kafka's address.  [default: a broker of our own]"
 )
+@routing_options
 @click.option(
     "--web-port",
     type=click.IntRange(0, 65535),
@@ -63,6 +66,7 @@ def up_command(
     web_port: int,
     xds_port: int,
     http_port: int,
+    routing_defaults: dict[str, str],
 ) -> None:
     """Run everything on this machine: Kafka, a watcher, a worker and a server for routers.
 
@@ -89,6 +93,7 @@ def up_command(
         web_port=web_port,
         xds_port=xds_port,
         http_port=http_port,
+        routing_defaults=routing_defaults,
     )
     raise SystemExit(asyncio.run(_until_interrupted(run, options)))
 

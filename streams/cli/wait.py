@@ -8,10 +8,10 @@ import click
 
 from streams.cli.options import Duration, bootstrap_option, server_option
 from streams.cli.output import run
-from streams.core.collector import RESOURCES
 from streams.core.records import TABLES
+from streams.core.resources import OPTIONAL, RESOURCES
 
-_RESOURCES = [resource.frontier for resource in RESOURCES]
+_RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
 
 
 @click.command("wait")

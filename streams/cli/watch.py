@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from streams.cli.options import bootstrap_option
+from streams.cli.options import bootstrap_option, routing_options
 
 
 @click.command("watch")
@@ -54,6 +54,7 @@ from streams.cli.options import bootstrap_option
     metavar="SECONDS",
     help="How long a lease is good for after the holder's last sign of life.",
 )
+@routing_options
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
@@ -72,12 +73,14 @@ def watch_command(
     lease_namespace: str,
     lease_duration: int,
     metrics_port: int,
+    routing_defaults: dict[str, str],
 ) -> None:
     """Publish the Services and endpoints of clusters to facets.journal.
 
-    Lists and watches Services, EndpointSlices and Endpoints, and appends what changes, as it changes. It reads
-    only (compose/rbac.yaml is the role that it needs), but for the lease with --lease. Ctrl-C stops it cleanly;
-    kill it at any time: the next one lists anew, and what was deleted meanwhile is noticed.
+    Lists and watches Services, EndpointSlices and Endpoints, Namespaces, and the Gateway API's Gateways, routes and
+    policies while they are installed, and appends what changes, as it changes. It reads only (compose/rbac.yaml is
+    the role that it needs), but for the lease with --lease. Ctrl-C stops it cleanly; kill it at any time: the next
+    one lists anew, and what was deleted meanwhile is noticed.
 
     \b
     facets watch                                      the kubeconfig's current context
@@ -107,6 +110,7 @@ def watch_command(
         lease=lease,
         lease_namespace=lease_namespace,
         lease_duration=lease_duration,
+        routing_defaults=routing_defaults,
     )
 
     async def watch() -> None:

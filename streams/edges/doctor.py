@@ -14,9 +14,9 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from streams.core.collector import RESOURCES
 from streams.core.errors import FacetsError
 from streams.core.records import JOURNAL, SEAL_PREFIX, TABLES, Seal, topic_of
+from streams.core.resources import OPTIONAL, RESOURCES
 from streams.edges.clusters import ClusterConfig, cluster_configs, load_access
 from streams.edges.embedded_kafka import find_running
 from streams.edges.folders import cache_dir, data_dir
@@ -211,34 +211,43 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Check]:
         return
     reviews = client.AuthorizationV1Api(api)
     denied: list[str] = []
+    without: list[str] = []
     headers: Any = {}
-    for resource in RESOURCES:
-        plural, _, group = resource.frontier.partition(".")
-        for verb in ("list", "watch"):
-            attributes = client.V1ResourceAttributes(group=group, resource=plural, verb=verb)
-            review = client.V1SelfSubjectAccessReview(
-                spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
-            )
-            try:
+    try:
+        groups = {
+            "",
+            *(each.name for each in client.ApisApi(api).get_api_versions(_request_timeout=_KUBE_SECONDS).groups),
+        }
+        for resource in (*RESOURCES, *(each for each in OPTIONAL if each.group in groups)):
+            for verb in ("list", "watch"):
+                attributes = client.V1ResourceAttributes(
+                    group=resource.group, resource=resource.frontier.partition(".")[0], verb=verb
+                )
+                review = client.V1SelfSubjectAccessReview(
+                    spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+                )
                 answer, _, headers = reviews.create_self_subject_access_review_with_http_info(
                     review, _request_timeout=_KUBE_SECONDS
                 )
-            except ApiException as error:
-                yield Check(name, "fail", f"{api.configuration.host}: HTTP {error.status} {error.reason}",
-                            "check the kubeconfig's credentials: kubectl auth whoami")  # fmt: skip
-                return
-            except (HTTPError, OSError) as error:
-                yield Check(name, "fail", f"{api.configuration.host} does not answer ({type(error).__name__})",
-                            "check the kubeconfig's server, the network, and: kubectl get --raw /readyz")  # fmt: skip
-                return
-            if answer.status is None or not answer.status.allowed:
-                denied.append(f"{verb} {resource.frontier}")
+                if answer.status is None or not answer.status.allowed:
+                    (denied if resource in RESOURCES else without).append(f"{verb} {resource.frontier}")
+    except ApiException as error:
+        yield Check(name, "fail", f"{api.configuration.host}: HTTP {error.status} {error.reason}",
+                    "check the kubeconfig's credentials: kubectl auth whoami")  # fmt: skip
+        return
+    except (HTTPError, OSError) as error:
+        yield Check(name, "fail", f"{api.configuration.host} does not answer ({type(error).__name__})",
+                    "check the kubeconfig's server, the network, and: kubectl get --raw /readyz")  # fmt: skip
+        return
     if denied:
         yield Check(name, "fail", f"not allowed cluster-wide: {', '.join(denied)}",
                     "bind a ClusterRole with get, list and watch on services, endpoints and "
                     "endpointslices.discovery.k8s.io")  # fmt: skip
     else:
         yield Check(name, "ok", f"{api.configuration.host}: list and watch of all {len(RESOURCES)} kinds allowed")
+    if without:
+        yield Check(name, "warn", f"routing rows do without: not allowed: {', '.join(without)}",
+                    "bind the whole ClusterRole of compose/rbac.yaml")  # fmt: skip
     skew = (datetime.now(UTC) - parsedate_to_datetime(headers["Date"])).total_seconds() if "Date" in headers else 0.0
     # The header has whole seconds.
     if abs(skew) > _SKEW_SECONDS + 1:

@@ -5,8 +5,9 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -19,7 +20,7 @@ from streams.edges.demo_server import DemoServer
 from streams.edges.embedded_kafka import EmbeddedKafka
 from streams.edges.subscriber import Snapshot, Subscriber
 from streams.edges.topics import ensure
-from streams.edges.watcher import cluster_configs, run_watchers
+from streams.edges.watcher import WatchOptions, cluster_configs, run_watchers
 
 _SETTLE_SECONDS = 20
 _STOP_SECONDS = 20
@@ -39,6 +40,7 @@ class UpOptions(NamedTuple):
     web_port: int = 6066
     xds_port: int = 18000
     http_port: int = 8080
+    routing_defaults: Mapping[str, str] = MappingProxyType({})
 
 
 class Tally:
@@ -172,7 +174,8 @@ async def _watch(options: UpOptions, kubeconfig: Path | None, bootstrap: str, en
         kubeconfig=kubeconfig, context=options.context, clusters=options.clusters, every_context=options.demo,
         cluster_domain=options.cluster_domain,
     )  # fmt: skip
-    await run_watchers(configs, bootstrap, accept_older_list=options.demo, stop=ending)
+    how = WatchOptions(accept_older_list=options.demo, routing_defaults=options.routing_defaults)
+    await run_watchers(configs, bootstrap, options=how, stop=ending)
 
 
 async def _keep_running(command: tuple[str, ...], bootstrap: str, ending: asyncio.Event) -> None:

@@ -29,6 +29,11 @@ READER = {
     "rules": [
         {"apiGroups": [""], "resources": ["services", "endpoints"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]},
+        *(
+            {"apiGroups": [group], "resources": ["*"], "verbs": ["get", "list", "watch"]}
+            for group in ("gateway.networking.k8s.io", "gateway.networking.x-k8s.io")
+        ),
     ]
 }
 USERS = ("admin", "reader", "norights")

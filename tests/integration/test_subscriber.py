@@ -46,6 +46,7 @@ class Tables:
         for fold in self._folds.values():
             found |= {("frontend", key): held.version or 0 for key, held in fold._frontends.items()}
             found |= {("backend", key): held.version or 0 for key, held in fold._backends.items()}
+            found |= {("routing", key): held.version or 0 for key, held in fold._routings.items()}
         return found
 
     def close(self) -> None:
