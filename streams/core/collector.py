@@ -128,6 +128,9 @@ class Collector:
                 # A relist that was cut off has already changed what is held: its changes wait for the next one.
                 self._relists[kind] = set()
                 self._relisted.setdefault(kind, [])
+                if not self.synced:
+                    # Listed again before the others were once: half of a list must not end the snapshot.
+                    self._waiting.add(kind)
             case Kind.INIT_APPLY | Kind.APPLY | Kind.MALFORMED:
                 self._apply(kind, event)
             case Kind.DELETE:

@@ -90,3 +90,21 @@ def test_a_bookmark_that_makes_no_sense_is_passed_over(item: Any) -> None:
     assert list(reflector.event("BOOKMARK", item)) == []
     assert list(reflector.page({"metadata": {"resourceVersion": "7"}, "items": None}))[-1].kind is Kind.INIT_DONE
     assert list(reflector.event("BOOKMARK", item)) == []
+
+
+def test_a_relist_before_all_types_were_listed_once_holds_up_the_snapshots_end() -> None:
+    """Half of a list in the snapshot would be a set that never was, at a frontier that it is not of."""
+    collector = Collector("east", epoch=1, writer="w", seq=0, partitions=1)
+    for resource in RESOURCES:
+        say(collector, Kind.INIT, of=resource.kind)
+    say(collector, Kind.INIT_DONE, version="10")
+    say(collector, Kind.INIT)
+    say(collector, Kind.INIT_APPLY, service("cart", 11))
+    for resource in RESOURCES[1:]:
+        say(collector, Kind.INIT_DONE, version="19", of=resource.kind)
+    collector.flush(AT)
+    assert not collector.synced
+    say(collector, Kind.INIT_DONE, version="12")
+    collector.flush(AT)
+    assert collector.synced
+    assert collector.frontier["services"] == "12"
