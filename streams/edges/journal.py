@@ -379,8 +379,11 @@ async def claim_epoch(
         opener = await reader.call(reader.opener, cluster, partition, since, collector.epoch)
         if opener == collector.writer:
             await publisher.publish(collector.begin(now()))
+            # What an older watcher wrote up to these begins counts: no list may be older than that.
+            before = await reader.call(reader.standing, cluster)
+            collector.seq = max(collector.seq, before.seq)
             log.info("cluster %s: epoch %d opened", cluster, collector.epoch)
-            return Claim(standing, since, written)
+            return Claim(standing._replace(frontier=before.frontier or standing.frontier), since, written)
         log.warning("cluster %s: %s has opened epoch %d first; trying the next", cluster, opener, collector.epoch)
 
 

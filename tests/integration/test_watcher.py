@@ -7,10 +7,12 @@ from typing import Any
 
 import orjson
 import pytest
+from kafka import KafkaProducer
 
-from streams.core.collector import Collector, JournalRecord
+from streams.core.collector import RESOURCES, Collector, JournalRecord
 from streams.core.fold import PartitionFold
 from streams.core.records import JOURNAL, SEAL_PREFIX, Commit
+from streams.core.reflector import Kind, ReflectorEvent
 from streams.edges.clusters import cluster_configs
 from streams.edges.demo_server import DemoServer, final_objects, recordings
 from streams.edges.journal import (
@@ -116,8 +118,6 @@ async def test_where_a_cluster_stands(journal: str) -> None:
 
 
 async def test_a_cluster_that_the_journal_forgot_stands_as_its_seals_say(journal: str) -> None:
-    from kafka import KafkaProducer
-
     seal = {
         "cluster": "east", "offset": 7, "epoch": 12, "writer": "w", "seq": 90, "at": now(), "phase": "live",
         "frontier": {"services": "17"}, "fold": 1,
@@ -150,6 +150,40 @@ async def test_a_higher_epoch_is_noticed(journal: str) -> None:
         with pytest.raises(Superseded, match="watcher two has opened epoch 2"):
             await guard.check()
     finally:
+        await publisher.close()
+        await rival.close()
+        await reader.close()
+
+
+async def test_what_the_older_watcher_writes_until_the_epoch_is_open_counts(
+    journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list as old as the journal was when the claim began would go back behind what the tables hold by its end."""
+    publisher, rival = [await asyncio.to_thread(Publisher, journal, "east") for _ in range(2)]
+    reader = await asyncio.to_thread(JournalReader, journal)
+    old, new = collector("old"), collector("new")
+    older = home("east", PARTITIONS)
+    late = KafkaProducer(bootstrap_servers=journal)
+
+    def begin_in(partition: int, at: str) -> JournalRecord:
+        old.frontier["services"] = "36"
+        (record,) = old.heartbeat(at, [older])
+        late.send(JOURNAL, record.value, key=b"east", partition=older).get(30)
+        return Collector.begin_in(new, partition, at)
+
+    monkeypatch.setattr(new, "begin_in", begin_in)
+    try:
+        await claim_epoch(rival, reader, old, now)
+        for resource in RESOURCES:
+            for kind in (Kind.INIT, Kind.INIT_DONE):
+                old.ingest(resource.kind, ReflectorEvent(kind, None, "25"))
+        await rival.publish(old.flush(now()))
+        claim = await claim_epoch(publisher, reader, new, now)
+        assert claim.before.frontier["services"] == "36"
+        assert new.epoch == 2
+        assert new.seq >= old.seq
+    finally:
+        await asyncio.to_thread(late.close)
         await publisher.close()
         await rival.close()
         await reader.close()

@@ -311,7 +311,10 @@ class Watcher:
             )
             if opener == self.writer:
                 yield from self._publish(collector.begin(self.sim.at()))
-                return standing
+                yield
+                before = self._standing()
+                collector.seq = max(collector.seq, before.seq)
+                return standing._replace(frontier=before.frontier or standing.frontier)
 
     def _standing(self) -> Standing:
         found = self._newest(self._home)
