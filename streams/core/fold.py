@@ -12,7 +12,7 @@ The rules, in one place:
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import msgspec
 
@@ -57,20 +57,45 @@ class PartitionFold(RoutingState):
     """
 
     def expire(self, first_offset: int) -> list[Write]:
-        """The journal begins after the offset to go on from: all rows become `unknown` until a complete snapshot."""
-        writes: list[Write] = []
-        offset = first_offset - 1
-        for _, cluster in sorted(self.clusters.items()):
+        """The journal begins after the offset to go on from: all rows become `unknown` until a complete snapshot.
+
+        Each cluster gets a seal that says so. The offset counts as sealed with the last of them (`more` in the others),
+        so a crash in between has all of it done again, from each cluster's newest seal in any table: to the same bytes.
+        A table that has sealed more than is gone says so with the cluster's next commit after that. Where it is only
+        the begin of an open snapshot that has expired, nothing but its cluster is lost.
+        """
+        due = min(self.sealed.values()) + 1
+        gone = []
+        for name, cluster in sorted(self.clusters.items()):
+            newest = self._newest.get(name, cluster.seal)
+            if not newest.epoch or (first_offset <= due and self._begins.get(name, first_offset) >= first_offset):
+                continue
+            gone.append(cluster)
             cluster.staging = None
             cluster.seal = msgspec.structs.replace(
-                cluster.seal, offset=offset, frontier={}, lost=True, snapshot_begin=None, fold=FOLD_VERSION
+                newest, frontier={}, lost=True, snapshot_begin=None, fold=FOLD_VERSION
             )
-            context = self._context(cluster, offset)
-            for key in sorted(cluster.keys):
-                writes += self._rows(context, cluster, key, Delta())
-            writes += self._seal(cluster, offset)
-        self.next_offset = first_offset
-        return writes
+            cluster.unmarked = set(self.tables)
+        if first_offset <= due:
+            self.next_offset = min([due, *(begin for begin in self._begins.values() if begin >= first_offset)])
+            return []
+        self.next_offset, offset = first_offset, first_offset - 1
+        writes = [write for cluster in gone for write in self._mark_unknown(cluster, offset)]
+        return writes + [seal for cluster in gone for seal in self._seal(cluster, offset, more=cluster is not gone[-1])]
+
+    def _mark_unknown(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
+        """A lost cluster's rows, in the tables that may not say so yet: where a row of this version was written before
+        the journal expired, the next commit says it."""
+        if not cluster.seal.lost:
+            cluster.unmarked.clear()
+        tables = {table for table in cluster.unmarked if self.sealed[table] < offset}
+        if not tables:
+            return
+        context, done = self._context(cluster, offset), set(tables)
+        for key in sorted(cluster.keys):
+            done -= {table for table in done if (self._of_table(table, key).version or -1) >= offset}
+            yield from self._rows(context, cluster, key, Delta(), tables)
+        cluster.unmarked -= done
 
     # ---- the step ------------------------------------------------------------------------------------
 
@@ -92,6 +117,8 @@ class PartitionFold(RoutingState):
             if commit.phase == "live" and cluster.staging is not None:
                 return self._dead_record(offset, value or b"", "a live commit inside a snapshot", commit)
             writes = list(self._accept(cluster, commit, offset))
+        if cluster.unmarked:
+            writes += self._mark_unknown(cluster, offset)
         return writes + self._seal(cluster, offset)
 
     @staticmethod
@@ -247,13 +274,17 @@ class PartitionFold(RoutingState):
 
     # ---- rows ----------------------------------------------------------------------------------------
 
-    def _rows(self, ctx: Context, cluster: ClusterState, key: str, delta: Delta) -> Iterator[Write]:
+    def _rows(
+        self, ctx: Context, cluster: ClusterState, key: str, delta: Delta, tables: Container[str] | None = None
+    ) -> Iterator[Write]:
+        """The Service's rows in all tables, or in these."""
+        tables = self.tables if tables is None else tables
         cluster.keys.add(key)
-        if "frontend" in self.tables:
+        if "frontend" in tables:
             yield from self._frontend_row(ctx, key, delta)
-        if "backend" in self.tables:
+        if "backend" in tables:
             yield from self._backend_row(ctx, key, delta)
-        if "routing" in self.tables and delta.bears_on_routing:
+        if "routing" in tables and delta.bears_on_routing:
             service = None
             if delta.service is not None:
                 body, why = delta.service

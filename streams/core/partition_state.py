@@ -46,14 +46,16 @@ class Write(NamedTuple):
 
 
 class ClusterState:
-    """What the partition knows of a cluster: the last accepted commit's stamps, and the open snapshot."""
+    """What the partition knows of a cluster: the last accepted commit's stamps, and the open snapshot. `unmarked` are
+    the tables in which rows of a lost cluster may not be `unknown` yet."""
 
-    __slots__ = ("keys", "seal", "staging")
+    __slots__ = ("keys", "seal", "staging", "unmarked")
 
     def __init__(self, seal: Seal) -> None:
         self.seal = seal
         self.staging: Staging | None = None
         self.keys: set[str] = set()
+        self.unmarked: set[str] = set()
 
 
 class PartitionState:
@@ -72,6 +74,8 @@ class PartitionState:
         self.clusters: dict[str, ClusterState] = {}
         self.sealed: dict[str, int] = dict.fromkeys(self.tables, -1)
         self._seals: dict[str, dict[str, Seal]] = {table: {} for table in self.tables}
+        self._newest: dict[str, Seal] = {}
+        self._begins: dict[str, int] = {}
         self._frontends: dict[str, Frontend] = {}
         self._backends: dict[str, HeldBackend] = {}
         self._legacy: dict[str, tuple[int, sets.Source]] = {}
@@ -97,7 +101,8 @@ class PartitionState:
                 held = self._seals[table].get(seal.cluster)
                 if held is None or held.offset < seal.offset:
                     self._seals[table][seal.cluster] = seal
-                self.sealed[table] = max(self.sealed[table], seal.offset)
+                if not seal.more:
+                    self.sealed[table] = max(self.sealed[table], seal.offset)
             return
         before = self._versions.get((table, key))
         if before is not None and before[0] > version:
@@ -111,13 +116,22 @@ class PartitionState:
         for table in self.tables:
             for seal in self._seals[table].values():
                 self.clusters.setdefault(seal.cluster, ClusterState(no_seal(seal.cluster)))
+                newest = self._newest.get(seal.cluster)
+                if newest is None or newest.offset < seal.offset:
+                    self._newest[seal.cluster] = seal
         for name, seal in self._seals[lowest].items():
             self.clusters[name].seal = seal
         resume = self.sealed[lowest] + 1
-        for cluster in self.clusters.values():
+        for name, cluster in self.clusters.items():
+            if self._newest[name].lost:
+                # Also where only the table that is ahead says so: the other had sealed more when the journal expired.
+                if not cluster.seal.lost:
+                    cluster.seal = msgspec.structs.replace(cluster.seal, lost=True, frontier={}, snapshot_begin=None)
+                cluster.unmarked = set(self.tables)
             begin = cluster.seal.snapshot_begin
             if begin is not None:
                 resume = min(resume, begin)
+                self._begins[name] = begin
                 cluster.seal = msgspec.structs.replace(cluster.seal, seq=0, snapshot_begin=None)
         writes = [
             Write(table, key, value, version)
@@ -173,14 +187,15 @@ class PartitionState:
 
     # ---- seals and dead letters ----------------------------------------------------------------------
 
-    def _seal(self, cluster: ClusterState, offset: int) -> list[Write]:
-        cluster.seal = msgspec.structs.replace(cluster.seal, offset=offset)
+    def _seal(self, cluster: ClusterState, offset: int, *, more: bool = False) -> list[Write]:
+        cluster.seal = msgspec.structs.replace(cluster.seal, offset=offset, more=more)
         value = _encode(cluster.seal)
         key = SEAL_PREFIX + cluster.seal.cluster.encode()
         writes = []
         for table in self.tables:
             if offset > self.sealed[table]:
-                self.sealed[table] = offset
+                if not more:
+                    self.sealed[table] = offset
                 writes.append(Write(table, key, value, offset))
         return writes
 

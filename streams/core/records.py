@@ -270,7 +270,9 @@ class BackendRow(RowHead, omit_defaults=True, kw_only=True):
 class Seal(Record, omit_defaults=True):
     """Rows up to `offset` (of the journal) are complete. One record a commit in every facet partition, keyed
     `~seal/CLUSTER`. `frontier` is empty while the cluster's snapshot is not complete; `deadLetters` counts
-    what this partition has dead-lettered for the cluster; `snapshotBegin` is the offset of the open snapshot."""
+    what this partition has dead-lettered for the cluster; `snapshotBegin` is the offset of the open snapshot; `lost`
+    says that the journal expired before it was read, and that no complete snapshot has come since. With `more`, which
+    is only where the journal expired, another cluster's seal of the same offset follows, and the last one counts."""
 
     cluster: str
     offset: int
@@ -285,6 +287,7 @@ class Seal(Record, omit_defaults=True):
     snapshot_begin: int | None = None
     stale_since: str = ""
     lost: bool = False
+    more: bool = False
 
 
 class DeadLetter(Record):

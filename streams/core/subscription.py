@@ -19,6 +19,9 @@ from streams.core.records import SEAL_PREFIX, Seal, decode_row
 _SKIP = 4096
 """How many seals wait in bootstrap before the rows below them are applied."""
 
+_MORE = b'"more":true}'
+"""How a seal ends that another cluster's seal of the same offset follows."""
+
 _decode_seal = msgspec.json.Decoder(Seal).decode
 
 
@@ -126,17 +129,19 @@ class _Sealed(NamedTuple):
 
 
 class _Partition:
-    __slots__ = ("applied", "pending", "seals")
+    __slots__ = ("applied", "more", "pending", "seals")
 
     def __init__(self, tables: Iterable[str], applied: int) -> None:
         self.applied = applied
+        self.more: dict[str, Seal] = {}
         self.pending: dict[str, list[tuple[str, int, Row | None]]] = {table: [] for table in tables}
         self.seals: dict[str, deque[_Sealed]] = {table: deque() for table in tables}
 
 
 class Subscription:
     """`feed` takes records in the order of each topic partition. In bootstrap the rows make up a snapshot and
-    nothing is delivered; after `ready()` each seal delivers a batch. A subscription from a cursor needs none."""
+    nothing is delivered; once it is `complete()`, `ready()` gives it out, and from then on each seal delivers a batch.
+    A subscription from a cursor needs none of that."""
 
     def __init__(self, tables: Iterable[str], partitions: int, wanted: Filter, cursor: Cursor | None = None) -> None:
         self.tables = tuple(tables)
@@ -157,6 +162,31 @@ class Subscription:
         """Resume after the last delivered batch."""
         return Cursor(self._at, {p: part.applied for p, part in self._parts.items()}, dict(self._positions))
 
+    def complete(self) -> bool:
+        """Whether the rows read are those at the cut: at the newest offset that all tables have sealed.
+
+        They are not where a worker ended between its writes to two tables and stayed away for longer than the resume
+        window: compaction may then have taken what lies at the cut, because one table is ahead. More has to be read,
+        until a worker has brought the tables level.
+        """
+        for partition, part in self._parts.items():
+            self._skip(partition, part)
+        return all(self._whole(part) for part in self._parts.values())
+
+    def _whole(self, part: _Partition) -> bool:
+        for queue in part.seals.values():
+            if any(seal.offset != due for due, seal in enumerate(queue, part.applied + 1)):
+                return False
+        for table, pending in part.pending.items():
+            first: dict[str, Row | None] = {}
+            for key, _, row in pending:
+                first.setdefault(key, row)
+            for key, row in first.items():
+                held = self._held.get((table, key), (0, None))[1]
+                if row is not None and _decode_stamp(row.value).previous != (held.version if held else None):
+                    return False
+        return True
+
     def ready(self) -> tuple[Row, ...]:
         """End the bootstrap: the rows at the sealed cut, without those of deleted Services."""
         for partition, part in self._parts.items():
@@ -167,7 +197,6 @@ class Subscription:
             self._at = max(self._at, seal.at)
         held = [(key, row) for key, (_, row) in sorted(self._held.items()) if row is not None]
         self._versions = {key: row.version for key, row in held}
-        self._floor = {p: part.applied for p, part in self._parts.items()}
         self._held, self._newest = {}, {}
         return tuple(row for _, row in held if not is_deleted(row.value))
 
@@ -182,7 +211,12 @@ class Subscription:
                 return
             seal = _Sealed(version, position + 1, key[len(SEAL_PREFIX) :].decode(), value)
             queue = part.seals[table]
-            if version > part.applied and (not queue or version > queue[-1].offset):
+            if value.endswith(_MORE):
+                if self.bootstrapping:
+                    self._note(partition, seal)
+                elif version > part.applied:
+                    part.more[seal.cluster] = _decode_seal(value)
+            elif version > part.applied and (not queue or version > queue[-1].offset):
                 queue.append(seal)
                 if not self.bootstrapping:
                     yield from self._deliver(partition, part)
@@ -253,6 +287,9 @@ class Subscription:
             self._at = max(self._at, seal.at)
             part.applied = first
             yield Batch(partition, seal, tuple(self._sealed(part, first)))
+            for name in [name for name, seal in part.more.items() if seal.offset <= first]:
+                self.seals[partition, name] = seal = part.more.pop(name)
+                yield Batch(partition, seal, ())
 
     def _sealed(self, part: _Partition, offset: int) -> Iterator[Row]:
         for table, pending in part.pending.items():

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -27,6 +28,9 @@ _POLL_MS = 500
 _POLL_RECORDS = 20_000
 _TAIL = 200
 _SILENCE_SECONDS = 5
+_READING_SECONDS = 600
+"""Where reading all there is took longer, what came since is read too: of what compaction took meanwhile, the newer
+rows may lie beyond the end as it was."""
 _NOTHING = Filter(services=frozenset({""}))
 _T = TypeVar("_T")
 
@@ -258,16 +262,29 @@ class Subscriber:
         """Read all there is; `ready` of the subscription is then the snapshot."""
         consumer = self._reader()
         assigned = [each for each in self._assigned() if partitions is None or each.partition in partitions]
-        begins, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
+        begins = await consumer.beginning_offsets(assigned)
         self._start(assigned, Subscription(self.tables, self.partitions, self._wanted))
-        waiting = {each: ends[each] for each in assigned if begins[each] < ends[each]}
         for each in assigned:
             consumer.seek(each, begins[each])
+        started = float("-inf")
+        while time.time() - started > _READING_SECONDS:
+            started = time.time()
+            await self._read_to(await consumer.end_offsets(assigned), begins)
+        state, told = self._subscription(), False
+        while not state.complete():
+            if not told:
+                log.warning("a worker ended between two tables long ago: waiting until `facets work` goes on there")
+                told = True
+            async for _ in self._poll():
+                pass
+
+    async def _read_to(self, ends: dict[TopicPartition, int], begins: dict[TopicPartition, int]) -> None:
+        waiting = {each: end for each, end in ends.items() if begins[each] < end}
         while waiting:
             async for _ in self._poll():
                 pass
             for each in list(waiting):
-                if await consumer.position(each) >= waiting[each]:
+                if await self._reader().position(each) >= waiting[each]:
                     del waiting[each]
 
     async def _level(self, state: Subscription, rows: tuple[Row, ...]) -> tuple[Row, ...]:

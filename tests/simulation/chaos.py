@@ -47,6 +47,7 @@ class Chaos:
         self.stale: list[Worker] = []
         self.away: dict[int, int] = {}
         self.crashed: set[int] = set()
+        self._awake: list[Worker] = []
 
     def maybe(self) -> None:
         """A fault, or none."""
@@ -66,6 +67,14 @@ class Chaos:
         self.away.clear()
         for each in self.sim.subscribers:
             each.away = False
+
+    def outlived(self, partition: int) -> None:
+        """The journal's retention went by: who slept for that long (days) has nothing in hand any more, for a producer
+        gives up what it could not send in half a minute."""
+        for each in (*self.stale, *self._awake):
+            if each.partition == partition:
+                each.done = True
+        self.stale = [each for each in self.stale if not each.done]
 
     # ---- clusters ------------------------------------------------------------------------------------
 
@@ -140,10 +149,12 @@ class Chaos:
         if not self.stale:
             return False
         old = self.stale.pop(self.rng.randrange(len(self.stale)))
+        self._awake = [old]
         for _ in range(self.rng.randrange(1, 6)):
             old.step()
             if self.rng.random() < 0.5:
                 self.sim.workers[old.partition].step()
+        self._awake = []
         return True
 
     def _lose_worker(self) -> bool:

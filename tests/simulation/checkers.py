@@ -25,6 +25,7 @@ class Standing(NamedTuple):
     seq: int = 0
     at: str = ""
     open: bool = False
+    opens: bool = False
     frontier: dict[str, str] = {}  # noqa: RUF012 (a NamedTuple's default, never changed)
     stale: str = ""
     lost: bool = False
@@ -58,6 +59,8 @@ class Checkers:
         self.rows: dict[tuple[str, str], list[Row]] = {}
         self.seals: dict[tuple[str, int], list[int]] = {(t, p): [] for t in TABLES for p in range(count)}
         self.first: dict[tuple[int, int], str] = {}
+        self._expired: dict[int, int] = {}
+        self.leftover: set[tuple[int, int]] = set()
         self._jumps: dict[tuple[str, int], int] = {}
         self._folds = [PartitionFold(p, TABLES, sim.window_ms // 1000) for p in range(count)]
         self._checked: dict[tuple[str, str], tuple[Any, naive.Revisions, dict[Any, Any]]] = {}
@@ -98,7 +101,7 @@ class Checkers:
         now = self.standing[partition].get(name, Standing(name))
         takes_over = phase == "begin" and commit["epoch"] > now.epoch
         goes_on = (commit["epoch"], commit["writer"]) == (now.epoch, now.writer) and commit["seq"] > now.seq
-        now = now._replace(may_change=False)
+        now = now._replace(may_change=False, opens=False)
         if takes_over or goes_on:
             now = now._replace(epoch=commit["epoch"], writer=commit["writer"], seq=commit["seq"], at=commit["at"])
             closing = phase == "end" and now.open
@@ -111,7 +114,9 @@ class Checkers:
                 for event in commit.get("events", ()):
                     if event["op"] == "reject":
                         self.letters.append((partition, offset, event["kind"], event["name"]))
-            now = now._replace(open=phase == "begin" or (now.open and not closing))
+            now = now._replace(open=phase == "begin" or (now.open and not closing), opens=phase == "begin")
+        # A lost cluster's rows may have to say so yet.
+        now = now._replace(may_change=now.may_change or now.lost)
         self.standing[partition][name] = self.standings[partition][offset] = now
 
     def _fold(self, partition: int, offset: int, value: bytes) -> None:
@@ -132,27 +137,63 @@ class Checkers:
                 fold.load(table, record.key, record.value, record.version)
         fold.recover()
         made = {(write.table, write.key): write.value for write in fold.expire(first)}
-        self.truth[partition][first - 1] = made
         self._folds[partition] = fold
-        standing = {
-            name: each._replace(frontier={}, lost=True, open=False, may_change=True)
-            for name, each in self._at_tables(partition).items()
+        sealed = {table: (self.seals[table, partition] or [-1])[-1] for table in TABLES}
+        self.leftover |= {
+            (partition, row.version)
+            for (table, name), rows in self.rows.items()
+            if name.rpartition("/")[2] in self.keys[partition]
+            for row in rows[-1:]
+            if row.version > sealed[table]
         }
-        self.standing[partition] = standing
-        self.standings[partition][first - 1] = Standing("", may_change=True)
-        for name in standing:
-            if not any(key == SEAL + name.encode() for _, key in made):
-                self.fail(f"[{partition}]: the journal expired, but no seal says so for {name}")
-        for table in TABLES:
-            self._jumps[table, partition] = first - 1 if made else first
+        due, highest, again = min(sealed.values()) + 1, max(sealed.values()), fold.next_offset or 0
+        standing = self._standing_at(partition, highest)
+        if first <= due:
+            gone = self._open_since_before(partition, first, due)
+            self.standing[partition] = self._standing_at(partition, again - 1)
+        else:
+            gone = set(standing)
+            self.standing[partition] = {}
+            for offset in range(highest + 1, first):
+                # Nobody folds these any more.
+                self.standings[partition].pop(offset, None)
+            if self._expired.get(partition) == first:
+                # A worker was killed in between: what it wrote of this stays.
+                made = self.truth[partition][first - 1] | made
+            self._expired[partition] = first
+            self.truth[partition][first - 1] = made
+            self.standings[partition][first - 1] = Standing("", may_change=True)
+            for table in TABLES:
+                if sealed[table] < first - 1:
+                    self._jumps[table, partition] = first - 1 if made else first
+                    for name in gone:
+                        if (table, SEAL + name.encode()) not in made:
+                            self.fail(f"{table}[{partition}]: the journal expired, but no seal says so for {name}")
+        for name in gone:
+            self.standing[partition][name] = standing[name]._replace(frontier={}, lost=True, open=False)
+        before = {offset: self.truth[partition][offset] for offset in range(again, highest + 1)}
         for record in self.sim.journal[partition].records:
-            self._journal(partition, record.offset, record.value or b"")
+            if record.offset >= again:
+                self._journal(partition, record.offset, record.value or b"")
+        for offset, old in before.items():
+            # What a table has sealed stays as it is.
+            now = self.truth[partition][offset]
+            kept = {key: value for key, value in old.items() if offset <= sealed[key[0]]}
+            self.truth[partition][offset] = {k: v for k, v in now.items() if offset > sealed[k[0]]} | kept
 
-    def _at_tables(self, partition: int) -> dict[str, Standing]:
-        lowest = min(self.seals[table, partition][-1] if self.seals[table, partition] else -1 for table in TABLES)
+    def _open_since_before(self, partition: int, first: int, due: int) -> set[str]:
+        """The clusters with a snapshot that is open where work goes on, but begins before the journal does."""
+        begins: dict[str, int] = {}
+        for offset, each in self.standings[partition].items():
+            if offset < due and each.opens:
+                begins[each.cluster] = offset
+        now = self._standing_at(partition, due - 1)
+        return {name for name, each in now.items() if each.open and begins[name] < first}
+
+    def _standing_at(self, partition: int, last: int) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
         for offset, standing in self.standings[partition].items():
-            if offset <= lowest and standing.cluster:
+            if offset <= last and standing.cluster:
                 found[standing.cluster] = standing
         return found
 
@@ -212,7 +253,7 @@ class Checkers:
         if self.truth[partition].get(offset, {}).get((table, record.key)) != record.value:
             self.fail(f"{where}: not the bytes that the journal's prefix folds to")
         last = sealed[-1] if sealed else -1
-        if offset <= last:
+        if offset <= last or b'"more":true' in (record.value or b""):
             return
         jump = self._jumps.pop((table, partition), None)
         if offset != last + 1 and offset != jump:
@@ -232,9 +273,9 @@ class Checkers:
             self.fail(f"{where}: says {seal['cluster']} {seal['epoch']}/{seal['seq']}, the journal {standing}")
         if seal["frontier"] != standing.frontier or seal.get("lost", False) != standing.lost:
             self.fail(f"{where}: frontier {seal['frontier']}, but the journal's is {standing.frontier}")
-        self._compare(table, partition, standing, where)
+        self._compare(table, partition, standing, offset, where)
 
-    def _compare(self, table: str, partition: int, standing: Standing, where: str) -> None:
+    def _compare(self, table: str, partition: int, standing: Standing, seal: int, where: str) -> None:
         """Each row of the cluster's is what its API server had at the frontier."""
         fresh, last = self._fresh[table, partition], self._last.get((table, partition, standing.cluster))
         if standing.cluster not in self.servers or (
@@ -248,7 +289,9 @@ class Checkers:
         if not standing.frontier:
             for name in self.keys[partition]:
                 row = self._newest(table, f"{standing.cluster}/{NAMESPACE}/{name}")
-                if row is not None and (not standing.lost or row["state"] != "unknown"):
+                # Written before the journal expired, it can't be written again: the next commit says it.
+                late = standing.lost and row is not None and row["version"] == seal
+                if row is not None and not late and not (standing.lost and row["state"] in {"unknown", "deleted"}):
                     self.fail(f"{where}: {name} is {row['state']} without a complete snapshot")
             return
         at = naive.revisions(standing.frontier)

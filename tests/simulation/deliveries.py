@@ -2,6 +2,7 @@
 
 import base64
 from bisect import bisect_right
+from collections.abc import Iterator
 
 import orjson
 
@@ -89,32 +90,32 @@ class Deliveries:
         self._views[who.name] = got
 
     def batch(self, who: Subscriber, batch: Batch) -> None:
-        """The next sealed offset of the partition, with all its rows and no others."""
+        """The next offset that all tables have sealed, with all rows up to it and no others. (More than one
+        offset's only where the journal expired, with rows that had no seal yet.)"""
         self.batches += 1
         partition, offset = batch.partition, batch.seal.offset
         applied, view = self._applied[who.name], self._views[who.name]
-        sealed = self.checkers.seals[who.tables[0], partition]
         last = applied[partition]
-        following = [each for each in sealed[-(len(sealed) - self._index(sealed, last)) :] if each > last][:1]
-        if [offset] != following:
-            self.fail(who, f"[{partition}]: a batch of {offset} after {last}, where {following} was due")
-        for table in who.tables:
-            if offset not in self.checkers.seals[table, partition][-400:]:
-                self.fail(who, f"[{partition}]: a batch of {offset}, which {table} has not sealed")
-        wanted = {}
-        for (table, raw), value in self.checkers.truth[partition][offset].items():
-            name = raw.decode()
-            if table in who.tables and value is not None and not name.startswith("~"):
-                if who.wanted.wants(*name.split("/")):
-                    wanted[table, name] = value
-            elif value is None:
+        if batch.seal.more:
+            if batch.rows or offset != last:
+                self.fail(who, f"[{partition}]: a further seal of {offset} after {last}")
+            return
+        sealed = {table: self._sealed_after(table, partition, last) for table in who.tables}
+        common = set.intersection(*map(set, sealed.values()))
+        if not common or offset != min(common):
+            self.fail(who, f"[{partition}]: a batch of {offset} after {last}, where {sorted(common)[:1]} was due")
+        wanted: dict[Key, list[bytes]] = {}
+        for table, name, value in self._made(partition, last, offset):
+            if table not in who.tables:
+                continue
+            if value is None:
                 view.pop((table, name), None)
-        got = {}
+            elif who.wanted.wants(*name.split("/")):
+                wanted.setdefault((table, name), []).append(value)
+        got: dict[Key, list[bytes]] = {}
         for row in batch.rows:
             key = (row.table, f"{row.cluster}/{row.namespace}/{row.name}")
-            if key in got:
-                self.fail(who, f"[{partition}] {offset}: {key} comes twice")
-            got[key] = row.value
+            got.setdefault(key, []).append(row.value)
             before = view.get(key)
             previous = orjson.loads(row.value)["previous"]
             held = orjson.loads(before)["version"] if before is not None else None
@@ -126,9 +127,22 @@ class Deliveries:
         applied[partition] = offset
         self._times[who.name][partition] = batch.seal.at
 
-    @staticmethod
-    def _index(sealed: list[int], offset: int) -> int:
-        return max(0, bisect_right(sealed, offset) - 1)
+    def _sealed_after(self, table: str, partition: int, offset: int) -> list[int]:
+        sealed = self.checkers.seals[table, partition]
+        return sealed[bisect_right(sealed, offset) :]
+
+    def _made(self, partition: int, last: int, offset: int) -> Iterator[tuple[str, str, bytes | None]]:
+        """The rows after one offset, up to another."""
+        if offset == last + 1 and (partition, offset) not in self.checkers.leftover:
+            for (table, key), value in self.checkers.truth[partition][offset].items():
+                if not key.startswith(b"~"):
+                    yield table, key.decode(), value
+            return
+        for (table, name), rows in self.checkers.rows.items():
+            if name.rpartition("/")[2] in self.checkers.keys[partition]:
+                for row in rows[bisect_right(rows, last, key=lambda each: each.version) :]:
+                    if row.version <= offset:
+                        yield table, name, row.value
 
     def _partition(self, service: str) -> int:
         return next(p for p, names in self.checkers.keys.items() if service in names)

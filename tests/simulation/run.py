@@ -73,6 +73,7 @@ class Simulation(Base):
 
     def journal_expired(self, partition: int, first: int) -> None:
         """A worker found that what it has to read next is gone."""
+        self.chaos.outlived(partition)
         self.checkers.expired(partition, first, self.window_ms)
 
     # ---- the run -------------------------------------------------------------------------------------

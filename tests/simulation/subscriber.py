@@ -49,6 +49,7 @@ class Subscriber:
         self.cursor = ""
         self.state: Subscription | None = None
         self.reason, self.why, self.since = "start", "", 0
+        self._begun = 0
         self._told = told
         self._next: dict[tuple[str, int], int] = {}
         self._anchors: dict[tuple[str, int], tuple[int, str]] = {}
@@ -128,6 +129,7 @@ class Subscriber:
         self.reason, self.why, self.since = reason, why, self.sim.ms
         self.state = Subscription(self.tables, self.sim.partitions, self.wanted)
         self._anchors = {}
+        self._begun = self.sim.ms
         self._next = dict.fromkeys(self._topics(), 0)
         self._ends = {each: self.sim.tables[each].end for each in self._topics()}
 
@@ -141,7 +143,13 @@ class Subscriber:
             self._feed(state, each, record)
         else:
             self._next[each] = max(self._next[each], self.sim.tables[each].end)
-        if state.bootstrapping and all(self._next[each] >= end for each, end in self._ends.items()):
+        read = all(self._next[each] >= end for each, end in self._ends.items())
+        if state.bootstrapping and read and self.sim.ms - self._begun > self.sim.window_ms // 2:
+            # What was compacted meanwhile may have been replaced by what came after this end.
+            self._begun = self.sim.ms
+            self._ends = {each: self.sim.tables[each].end for each in self._topics()}
+            read = False
+        if state.bootstrapping and read and state.complete():
             self._told.snapshot(self, self.reason, state.ready())
 
     def _feed(self, state: Subscription, each: tuple[str, int], record: Record) -> None:

@@ -81,9 +81,10 @@ class Worker:
 
     def _assign(self) -> Iterator[None]:
         newest: dict[tuple[str, bytes], int] = {}
+        ends: dict[str, int] = {}
         for table in TABLES:
             log = self.sim.tables[table, self.partition]
-            end = log.end
+            ends[table] = end = log.end
             for record in list(log.records):
                 if record.offset >= end:
                     break
@@ -98,6 +99,10 @@ class Worker:
             yield
         first = self.sim.journal[self.partition].begin
         if resume < first:
+            if any(self.sim.tables[table, self.partition].end != end for table, end in ends.items()):
+                # A predecessor wrote since the changelogs were read: one that the journal's retention has outlived
+                # is not awake (see Chaos.outlived).
+                raise Fatal
             self.sim.journal_expired(self.partition, first)
             writes = [*writes, *self.fold.expire(first)]
         self._put(writes)

@@ -1,0 +1,158 @@
+"""How a partition comes back after a crash, and after its journal has expired: cases that the simulation found."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from streams.core.fold import PartitionFold
+from streams.core.partition_state import Write
+from tests.properties.folding import Logs, logs_of, new_fold, restarted, rows
+
+FRONTIER = {"services": "9"}
+
+
+def commit(phase: str, seq: int, *names: str, cluster: str = "east", epoch: int = 1) -> bytes:
+    """A commit that applies Services with these names."""
+    return orjson.dumps(
+        {
+            "cluster": cluster,
+            "epoch": epoch,
+            "writer": f"w{epoch}",
+            "seq": seq,
+            "at": f"2026-11-24T12:00:{seq:02d}.000Z",
+            "phase": phase,
+            "frontier": FRONTIER,
+            "events": [service(name, seq) for name in names],
+        }
+    )
+
+
+def service(name: str, version: int) -> dict[str, Any]:
+    content = {
+        "uid": f"u-{name}",
+        "type": "ClusterIP",
+        "clusterIPs": [f"10.96.0.{version}"],
+        "ipFamilies": ["IPv4"],
+        "dnsName": f"{name}.shop.svc.cluster.local",
+        "externalName": None,
+        "headless": False,
+        "ports": [],
+        "selector": None,
+        "sessionAffinity": "None",
+        "sessionAffinityTimeoutSeconds": None,
+        "trafficDistribution": None,
+        "internalTrafficPolicy": None,
+        "externalTrafficPolicy": None,
+        "publishNotReadyAddresses": False,
+    }
+    head = {"op": "apply", "kind": "Service", "namespace": "shop", "name": name, "service": name, "uid": f"u-{name}"}
+    return {**head, "resourceVersion": str(version), "object": content}
+
+
+def written(fold: PartitionFold, values: Iterable[bytes], start: int = 0) -> list[Write]:
+    return [write for offset, value in enumerate(values, start) for write in fold.step(offset, value)]
+
+
+def states(logs: Logs) -> dict[str, str]:
+    return {f"{table} {key}": row["state"] for table in logs for key, row in rows(logs, table).items()}
+
+
+def add(logs: Logs, writes: list[Write]) -> None:
+    for table, log in logs_of(writes).items():
+        logs[table] += log
+
+
+TWO_CLUSTERS = [
+    commit("begin", 1),
+    commit("snapshot", 2, "cart"),
+    commit("end", 3),
+    commit("begin", 1, cluster="west"),
+    commit("snapshot", 2, "cart", cluster="west"),
+    commit("end", 3, cluster="west"),
+]
+
+
+def test_an_expired_journal_is_said_of_every_cluster_and_not_forgotten_by_a_restart() -> None:
+    logs = logs_of(written(new_fold(), TWO_CLUSTERS))
+    fold, _, _ = restarted(logs)
+    add(logs, fold.expire(20))
+    for cluster in ("east", "west"):
+        for table in logs:
+            (seal,) = [
+                write.value for write in logs[table] if write.key.endswith(cluster.encode()) and write.version == 19
+            ]
+            assert orjson.loads(seal or b"")["lost"]
+    fold, resume, _ = restarted(logs)
+    assert resume == 20
+    late = written(fold, [commit("live", 30, "new"), commit("live", 30, "new", cluster="west")], 20)
+    assert [write.key for write in late if not write.key.startswith(b"~")] == []
+
+
+def test_killed_while_it_says_that_the_journal_expired_a_worker_says_the_rest_alike() -> None:
+    before = logs_of(written(new_fold(), TWO_CLUSTERS))
+    whole = logs_of(restarted(before)[0].expire(20))
+    for lost in range(1, len(whole["backend"])):
+        for table in whole:
+            logs = {name: [*before[name], *log] for name, log in whole.items()}
+            logs[table] = logs[table][:-lost]
+            fold, resume, _ = restarted(logs)
+            assert resume < 20
+            again = logs_of(fold.expire(20))
+            said = {(name, write.key, write.version): write.value for name, log in logs.items() for write in log}
+            for name, log in again.items():
+                assert all(said.get((name, write.key, write.version), write.value) == write.value for write in log)
+            for name, log in again.items():
+                logs[name] += log
+            assert set(states(logs).values()) == {"unknown"}
+            assert restarted(logs)[1] == 20
+
+
+def test_where_only_the_begin_of_a_snapshot_has_expired_its_cluster_alone_is_lost() -> None:
+    values = [*TWO_CLUSTERS, commit("begin", 4), commit("snapshot", 5, "cart")]
+    logs = logs_of(written(new_fold(), values))
+    fold, resume, _ = restarted(logs)
+    assert resume == 6
+    assert fold.expire(7) == []
+    assert fold.next_offset == len(values)
+    add(logs, written(fold, [commit("end", 6), commit("live", 4, "cart", cluster="west")], len(values)))
+    assert {name.split()[1].split("/")[0] for name, state in states(logs).items() if state == "unknown"} == {"east"}
+    assert [state for name, state in states(logs).items() if " east/" in name] == ["unknown"] * len(logs)
+    versions = [write.version for write in logs["frontend"]]
+    assert versions == sorted(versions)
+
+
+def test_a_table_that_had_sealed_more_than_expired_says_so_later_also_over_a_restart() -> None:
+    values = [*TWO_CLUSTERS[:3], *(commit("live", seq, "cart") for seq in range(4, 8))]
+    logs = logs_of(written(new_fold(), values))
+    logs["backend"] = [write for write in logs["backend"] if write.version < 3]
+    fold, resume, _ = restarted(logs)
+    assert resume == 3
+    add(logs, fold.expire(5))
+    later = [commit("live", 8, "cart"), commit("live", 9, "cart")]
+    made = logs_of(written(fold, values[5:], 5) + written(fold, later, len(values)))
+    whole: Logs = {table: [*logs[table], *made[table]] for table in logs}
+    assert set(states(whole).values()) == {"unknown"}
+    logs["backend"] += made["backend"]
+    fold, resume, _ = restarted(logs)
+    assert resume == len(values)
+    add(logs, written(fold, later, resume))
+    assert logs == whole
+
+
+def test_what_was_never_a_cluster_is_not_lost() -> None:
+    logs = logs_of(written(new_fold(), [b"{", *TWO_CLUSTERS[:3]]))
+    fold, _, _ = restarted(logs)
+    assert b"~seal/" not in {write.key for write in fold.expire(20)}
+
+
+def test_a_service_that_a_snapshot_deletes_goes_from_both_tables_over_a_crash_between_them() -> None:
+    values = [*TWO_CLUSTERS[:3], commit("begin", 4, epoch=2), commit("end", 5, epoch=2)]
+    calm = logs_of(written(new_fold(), values))
+    for behind in calm:
+        logs = {table: list(log) for table, log in calm.items()}
+        logs[behind] = [write for write in calm[behind] if write.version < len(values) - 1]
+        fold, resume, _ = restarted(logs)
+        add(logs, written(fold, values[resume:], resume))
+        assert states(logs) == {}
+        assert logs[behind] == calm[behind]

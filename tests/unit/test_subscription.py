@@ -1,0 +1,67 @@
+"""The subscription where compaction has been at the log of one table while the other stood still."""
+
+import pytest
+
+from streams.core.partition_state import Write
+from streams.core.subscription import Batch, ChangelogGap, Filter, Subscription
+from tests.properties.folding import logs_of, new_fold, restarted
+from tests.unit.test_recovery import TWO_CLUSTERS, commit, written
+
+TABLES = ("frontend", "backend")
+VALUES = [commit("begin", 1), commit("snapshot", 2, "cart"), commit("end", 3)]
+
+
+def fed(subscription: Subscription, table: str, log: list[Write], start: int = 0) -> list[Batch]:
+    return [
+        batch
+        for position, write in enumerate(log, start)
+        for batch in subscription.feed(table, 0, position, write.key, write.value, write.version)
+    ]
+
+
+def names(subscription: Subscription) -> list[tuple[str, int]]:
+    return [(row.table, row.version) for row in subscription.ready()]
+
+
+def test_rows_that_compaction_took_from_below_the_cut_are_waited_for() -> None:
+    """A worker ended between the two tables, and the row at the cut is gone from the one that is ahead."""
+    logs = logs_of(written(new_fold(), [*VALUES, commit("live", 4, "cart")]))
+    last = {write.key: index for index, write in enumerate(logs["frontend"])}
+    compact = [write for index, write in enumerate(logs["frontend"]) if last[write.key] == index]
+    below = [write for write in logs["backend"] if write.version < 3]
+    subscription = Subscription(TABLES, 1, Filter())
+    fed(subscription, "frontend", compact)
+    fed(subscription, "backend", below)
+    assert not subscription.complete()
+    fed(subscription, "backend", logs["backend"][len(below) :], len(below))
+    assert subscription.complete()
+    assert names(subscription) == [("backend", 2), ("frontend", 3)]
+
+
+def test_a_row_that_follows_none_of_the_snapshot_is_a_gap() -> None:
+    logs = logs_of(written(new_fold(), [*VALUES, commit("live", 4, "mail"), commit("live", 5, "mail")]))
+    subscription = Subscription(("frontend",), 1, Filter())
+    below = [write for write in logs["frontend"] if write.version < 3]
+    fed(subscription, "frontend", below)
+    assert subscription.complete()
+    assert names(subscription) == [("frontend", 2)]
+    with pytest.raises(ChangelogGap):
+        fed(subscription, "frontend", [write for write in logs["frontend"] if write.version > 3], len(below))
+
+
+def test_where_the_journal_expired_every_cluster_is_said_to_be_lost() -> None:
+    logs = logs_of(written(new_fold(), TWO_CLUSTERS))
+    subscription = Subscription(TABLES, 1, Filter())
+    for table in TABLES:
+        fed(subscription, table, logs[table])
+    assert subscription.complete()
+    assert len(subscription.ready()) == 4
+    fold, _, _ = restarted(logs)
+    expired = logs_of(fold.expire(20))
+    assert fed(subscription, "frontend", expired["frontend"], 100) == []
+    batches = fed(subscription, "backend", expired["backend"], 100)
+    assert [(batch.seal.cluster, batch.seal.lost, len(batch.rows)) for batch in batches] == [
+        ("west", True, 4),
+        ("east", True, 0),
+    ]
+    assert all(seal.lost and not seal.frontier for seal in subscription.seals.values())
