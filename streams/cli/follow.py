@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from streams.cli.options import Duration, bootstrap_option
 from streams.cli.output import TableName, filter_options, row_line, run
@@ -117,26 +116,14 @@ def _reader_gone(task: "asyncio.Future[None]") -> Iterator[None]:
 
 
 def _json(item: "Snapshot | Batch") -> Iterator[bytes]:
+    from streams.core.changes.events import batch_head, print_row, with_rows  # noqa: PLC0415
     from streams.edges.subscriber import Snapshot  # noqa: PLC0415
 
-    rows = [{"table": row.table, **row.decode()} for row in item.rows]
-    head: dict[str, Any]
     if isinstance(item, Snapshot):
-        head = {"type": "snapshot", "reason": item.reason}
+        head: dict[str, Any] = {"type": "snapshot", "reason": item.reason}
     else:
-        seal = item.seal
-        head = {
-            "type": "batch" if rows else "progress",
-            "partition": item.partition,
-            "offset": seal.offset,
-            "cluster": seal.cluster,
-            "epoch": seal.epoch,
-            "seq": seal.seq,
-            "at": seal.at,
-            "phase": seal.phase,
-            "frontier": seal.frontier,
-        }
-    yield orjson.dumps({**head, "rows": rows, "cursor": item.cursor})
+        head = batch_head(item.partition, item.seal, quiet=not item.rows)
+    yield with_rows({**head, "cursor": item.cursor}, map(print_row, item.rows))
 
 
 def _text(item: "Snapshot | Batch") -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""`facets schemas`: the wire formats as JSON Schema and AsyncAPI."""
+"""`facets schemas`: the wire formats as JSON Schema, AsyncAPI and OpenAPI."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import orjson
 
+from streams.core.openapi import openapi
 from streams.core.schemas import ChannelTopic, documents
 from streams.topology.topics import Topic, topics
 
@@ -16,15 +17,15 @@ from streams.topology.topics import Topic, topics
 def schemas_command(folder: Path, check: bool) -> None:
     """Write the schemas of all records to FOLDER (default: schemas), or check those that are there.
 
-    One JSON Schema (2020-12) a record type, and asyncapi.json (AsyncAPI 3), which says what is in which topic.
+    One JSON Schema (2020-12) a record type, asyncapi.json (AsyncAPI 3), which says what is in which topic, and
+    openapi.json (OpenAPI 3.1), which says what `facets serve` answers over HTTP.
 
     \b
     facets schemas --check
     """
-    texts = {
-        name: orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
-        for name, document in documents(map(_channel, topics()), version("service-facets")).items()
-    }
+    release = version("service-facets")
+    made = documents(map(_channel, topics()), release) | {"openapi.json": openapi(release)}
+    texts = {name: orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n" for name, document in made.items()}
     if not check:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

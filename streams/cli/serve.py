@@ -26,6 +26,10 @@ from streams.cli.options import Duration, bootstrap_option
     "--max-clients", type=click.IntRange(min=1), default=1000, show_default=True, help="xDS clients at one time."
 )
 @click.option(
+    "--max-http-clients", type=click.IntRange(min=1), default=1000, show_default=True,
+    help="Clients of /v1/changes at one time.",
+)  # fmt: skip
+@click.option(
     "--answer-within", type=Duration(), default="60s", show_default=True,
     help="A client that does not acknowledge a response within this time is disconnected.",
 )  # fmt: skip
@@ -37,6 +41,7 @@ def serve_command(
     http_host: str,
     http_port: int,
     max_clients: int,
+    max_http_clients: int,
     answer_within: float,
 ) -> None:
     """Serve the facets to routers: xDS (ADS) for Envoy and gRPC, and HTTP.
@@ -49,8 +54,13 @@ def serve_command(
     facets serve
     facets envoy-bootstrap > envoy.yaml; envoy -c envoy.yaml
     curl localhost:8080/v1/propagation          which router has what
+    curl -N 'localhost:8080/v1/changes?table=backend&namespace=shop'
+                                                a snapshot, then each sealed change (server-sent events)
+    curl localhost:8080/v1/facets/backend/shop/cart
+    curl localhost:8080/openapi.json            all that HTTP answers, described
     """
     from streams.edges.serve import ServeSettings, Serving, serve  # noqa: PLC0415
+    from streams.edges.sse import SseSettings  # noqa: PLC0415
     from streams.edges.xds import XdsSettings  # noqa: PLC0415
 
     settings = ServeSettings(
@@ -59,6 +69,7 @@ def serve_command(
         http_host=http_host,
         http_port=http_port,
         clusters=clusters,
+        sse=SseSettings(max_clients=max_http_clients),
     )
 
     def started(at: Serving) -> None:

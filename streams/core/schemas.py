@@ -18,7 +18,7 @@ _CONTENTS = (
     routing_records.RouteContent,
     routing_records.PolicyContent,
 )
-_ROWS: dict[str, Any] = {
+ROW_TYPES: dict[str, Any] = {
     "frontend": records.FrontendRow,
     "backend": records.BackendRow,
     "routing": routing_records.RoutingRow,
@@ -47,7 +47,7 @@ def documents(topics: Iterable[ChannelTopic], version: str) -> dict[str, dict[st
 
 
 def _types() -> dict[str, tuple[str, Any]]:
-    rows = {f"{table}.json": (f"A row of {topic_of(table)}", _ROWS[table]) for table in TABLES}
+    rows = {f"{table}.json": (f"A row of {topic_of(table)}", ROW_TYPES[table]) for table in TABLES}
     commit, event = _commit()
     return {
         "commit.json": (f"A record of {JOURNAL}", commit),
@@ -90,18 +90,18 @@ def _schema(name: str, title: str, kind: Any) -> dict[str, Any]:
             holder["properties"]["object"] = {"anyOf": [{"$ref": f"{_DEFS}{each.__name__}"} for each in _CONTENTS]}
     if components:
         schema["$defs"] = components
-    found: dict[str, Any] = _tidy(schema)
+    found: dict[str, Any] = tidy(schema)
     return found
 
 
-def _tidy(node: Any) -> Any:
-    """Docstrings as running text."""
+def tidy(node: Any) -> Any:
+    """With docstrings as running text."""
     if isinstance(node, dict):
         return {
-            key: " ".join(value.split()) if key == "description" and isinstance(value, str) else _tidy(value)
+            key: " ".join(value.split()) if key == "description" and isinstance(value, str) else tidy(value)
             for key, value in node.items()
         }
-    return [_tidy(each) for each in node] if isinstance(node, list) else node
+    return [tidy(each) for each in node] if isinstance(node, list) else node
 
 
 def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:

@@ -1,17 +1,26 @@
-"""What `facets serve` runs: a subscriber of all tables, the xDS server, and an HTTP server next to it."""
+"""What `facets serve` runs: one subscriber of all tables, and behind it the xDS server and the HTTP server."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from streams.core.errors import FacetsError
-from streams.core.records import TABLES
-from streams.edges.subscriber import Subscriber
+from streams.core.records import TABLES, topic_of
+from streams.edges.facets_http import add_facet_routes
+from streams.edges.http_query import in_json
+from streams.edges.sse import ChangesHub, SseSettings
+from streams.edges.subscriber import Snapshot, Subscriber
+from streams.edges.topics import config
 from streams.edges.xds import XdsServer, XdsSettings
 from streams.edges.xds_http import add_xds_routes
+
+_HEADER_BYTES = 32 * 1024
+"""A cursor of many partitions comes in a header (Last-Event-ID), or in the request's first line."""
+
+_END_SECONDS = 5.0
 
 
 class ServeSettings(NamedTuple):
@@ -23,6 +32,7 @@ class ServeSettings(NamedTuple):
     http_port: int = 8080
     clusters: tuple[str, ...] = ()
     tables: tuple[str, ...] = TABLES
+    sse: SseSettings = SseSettings()
 
 
 class Serving(NamedTuple):
@@ -35,41 +45,63 @@ class Serving(NamedTuple):
 async def serve(
     settings: ServeSettings, stop: asyncio.Event, started: Callable[[Serving], None] = lambda _: None
 ) -> None:
-    """Serve until `stop` is set. Raises FacetsError. Clients are let in when a first snapshot is there: before, they
-    would be told nothing."""
+    """Serve until `stop` is set. Raises FacetsError. Routers are let in when a first snapshot is there: before, they
+    would be told nothing. HTTP clients are told until then to come back (503, /readyz)."""
     async with Subscriber(
         settings.bootstrap, tables=settings.tables, clusters=settings.clusters, progress=True
     ) as subscriber:
+        found = await asyncio.to_thread(config, settings.bootstrap, topic_of(settings.tables[0]))
+        window = int(found["min.compaction.lag.ms"]) / 1000
         xds = XdsServer(settings.xds, subscriber.partitions)
-        following = asyncio.create_task(xds.follow(subscriber))
-        stopped = asyncio.create_task(stop.wait())
-        ready = asyncio.create_task(xds.ready.wait())
-        try:
-            await asyncio.wait({following, stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
-            if following.done():
-                following.result()
-            if stopped.done():
-                return
-            await xds.start()
-            async with contextlib.AsyncExitStack() as stack:
-                stack.push_async_callback(xds.stop)
-                http_port = await _listen(settings, xds, stack)
-                started(Serving(xds.port, http_port))
-                await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if following.done():
-                    following.result()
-        finally:
-            for task in (following, stopped, ready):
-                task.cancel()
-            await asyncio.gather(following, stopped, ready, return_exceptions=True)
+        hub = ChangesHub(settings.sse, settings.bootstrap, subscriber.partitions, window)
+        async with contextlib.AsyncExitStack() as stack:
+            http_port = await _listen(settings, xds, hub, stack)
+            tasks: set[asyncio.Task[Any]] = {
+                asyncio.create_task(_follow(subscriber, xds, hub)),
+                asyncio.create_task(stop.wait()),
+            }
+            ready = asyncio.create_task(xds.ready.wait())
+            try:
+                await _until_one(tasks | {ready}, tasks)
+                if ready.done():
+                    await xds.start()
+                    stack.push_async_callback(xds.stop)
+                    started(Serving(xds.port, http_port))
+                    await _until_one(tasks, tasks)
+            finally:
+                for task in (*tasks, ready):
+                    task.cancel()
+                await asyncio.gather(*tasks, ready, return_exceptions=True)
 
 
-async def _listen(settings: ServeSettings, xds: XdsServer, stack: contextlib.AsyncExitStack) -> int:
-    app = web.Application()
+async def _until_one(tasks: set[asyncio.Task[Any]], checked: set[asyncio.Task[Any]]) -> None:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done & checked:
+        task.result()
+
+
+async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub) -> None:
+    """Hand on what the subscriber delivers, for ever."""
+    async for item in subscriber:
+        if isinstance(item, Snapshot):
+            seals = subscriber.sealed()
+            xds.replace(item.rows, seals)
+            hub.replace(item.reason, item.rows, seals, item.cursor)
+        else:
+            xds.apply(item.rows, item.seal, item.partition)
+            hub.apply(item.partition, item.seal, item.rows, item.cursor)
+
+
+async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stack: contextlib.AsyncExitStack) -> int:
+    app = web.Application(middlewares=[in_json])
     add_xds_routes(app, xds)
-    runner = web.AppRunner(app, access_log=None)
+    add_facet_routes(app, hub)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=_END_SECONDS, max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(hub.close)
     site = web.TCPSite(runner, settings.http_host, settings.http_port)
     try:
         await site.start()

@@ -23,8 +23,7 @@ from streams.core.xds.names import KINDS, TYPE_URLS, Kind
 from streams.core.xds.propagation import NEVER, Ledger, made_at
 from streams.core.xds.protocol import Answer, ProtocolViolation
 from streams.core.xds.sotw import SotwStream
-from streams.edges.subscriber import Snapshot, Subscriber
-from streams.edges.xds_metrics import CLIENTS, ENDED, NACKS, PROPAGATION, RESPONSES
+from streams.edges.serve_metrics import CLIENTS, ENDED, NACKS, PROPAGATION, RESPONSES
 
 log = logging.getLogger("facets.xds")
 
@@ -70,7 +69,8 @@ class Connection:
 
 
 class XdsServer:
-    """Holds the newest sealed state and serves it. `follow` feeds it; `start` and `stop` are the gRPC server's."""
+    """Holds the newest sealed state and serves it. `replace` and `apply` feed it; `start` and `stop` are the gRPC
+    server's."""
 
     def __init__(self, settings: XdsSettings, partitions: int) -> None:
         self.settings = settings
@@ -83,14 +83,6 @@ class XdsServer:
         self._server: Any = None
 
     # ---- the state ------------------------------------------------------------------------------------
-
-    async def follow(self, subscriber: Subscriber) -> None:
-        """Take what the subscriber delivers, for ever. It must be one with `progress`."""
-        async for item in subscriber:
-            if isinstance(item, Snapshot):
-                self.replace(item.rows, subscriber.sealed())
-            else:
-                self.apply(item.rows, item.seal, item.partition)
 
     def replace(self, rows: tuple[Row, ...], seals: Any) -> None:
         """Take a snapshot."""

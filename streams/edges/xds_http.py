@@ -8,11 +8,14 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from streams.core.resources import OPTIONAL, RESOURCES
 from streams.core.rfc3339 import write
 from streams.core.subscription import reached
 from streams.core.xds.catalog import Key
+from streams.edges.http_query import BadParameter, Busy, known_only, one, seconds
 from streams.edges.xds import Connection, XdsServer
 
+_RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
 _ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
 _LONGEST_WAIT = 3600.0
 
@@ -23,26 +26,28 @@ def add_xds_routes(app: web.Application, server: XdsServer) -> None:
     `GET /metrics`."""
 
     async def propagation(request: web.Request) -> web.Response:
-        namespace, name = request.query.get("namespace", ""), request.query.get("service", "")
+        known_only(request, "namespace", "service")
+        namespace, name = one(request, "namespace", ""), one(request, "service", "")
         return web.json_response(report(server, namespace, name, time.time()))
 
     async def metrics(request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def wait(request: web.Request) -> web.Response:
-        query = request.query
-        try:
-            version, timeout = int(query["resourceVersion"]), float(query.get("timeout", "30"))
-            cluster = query["cluster"]
-        except (KeyError, ValueError) as error:
-            text = f"cluster, and resourceVersion as a decimal number, are needed: {error}"
-            return web.json_response({"error": text}, status=400)
-        resource = query.get("resource", _ENDPOINT_SLICES)
-        service = (query.get("namespace", "default"), query["service"]) if query.get("service") else None
+        known_only(request, "cluster", "resourceVersion", "resource", "namespace", "service", "timeout")
+        cluster, version = one(request, "cluster"), one(request, "resourceVersion")
+        resource = request.query.get("resource", _ENDPOINT_SLICES)
+        if resource not in _RESOURCES:
+            raise BadParameter("resource", resource, f"one of {', '.join(_RESOURCES)}")
+        name = one(request, "service", "")
+        service = (one(request, "namespace", "default"), name) if name else None
+        timeout = seconds(request, "timeout", 30, _LONGEST_WAIT)
+        if not server.ready.is_set():
+            raise Busy("there is no snapshot of the tables yet", 1)
         waiting: dict[str, Any] = {"clients": [], "partitions": {}}
         try:
-            async with asyncio.timeout(min(timeout, _LONGEST_WAIT)):
-                await acked(server, cluster, resource, str(version), service, waiting)
+            async with asyncio.timeout(timeout):
+                await acked(server, cluster, resource, version, service, waiting)
         except TimeoutError:
             return web.json_response({"acked": False, **waiting})
         return web.json_response({"acked": True, "clients": [each.node for each in server.connections.values()]})

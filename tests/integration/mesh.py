@@ -16,6 +16,7 @@ from streams.core.records import topic_of
 from streams.core.reflector import Kind, ReflectorEvent
 from streams.core.resources import OPTIONAL, RESOURCES
 from streams.edges.serve import ServeSettings, Serving, serve
+from streams.edges.sse import SseSettings
 from streams.edges.xds import XdsSettings
 from tests.integration.journal import PARTITIONS, clean_topics
 
@@ -149,13 +150,13 @@ def resource_of(item: dict[str, Any]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running(bootstrap: str, *items: dict[str, Any]) -> AsyncIterator[Mesh]:
-    """The tables with these objects, and a server of them."""
+async def running(bootstrap: str, *items: dict[str, Any], **sse: Any) -> AsyncIterator[Mesh]:
+    """The tables with these objects, and a server of them; `sse` are settings of /v1/changes."""
     tables = await asyncio.to_thread(Tables, bootstrap)
     stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
     try:
         await asyncio.to_thread(tables.start, *items)
-        settings = ServeSettings(bootstrap, XdsSettings(port=0), http_port=0)
+        settings = ServeSettings(bootstrap, XdsSettings(port=0), http_port=0, sse=SseSettings(**sse))
         server = asyncio.create_task(serve(settings, stop, started.set_result))
         try:
             async with asyncio.timeout(DEADLINE):

@@ -14,6 +14,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.struct_pb2 import Struct
 
 from streams.core.xds.names import TYPE_URLS
+from streams.edges.http_query import in_json
 from streams.edges.xds import XdsServer, XdsSettings
 from streams.edges.xds_http import add_xds_routes
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
@@ -138,7 +139,7 @@ async def test_each_type_has_a_service_of_its_own_too() -> None:
 
 async def test_who_has_what_is_told_and_waited_for() -> None:
     async with serving() as served, stream(served.server, "Delta") as call:
-        app = web.Application()
+        app = web.Application(middlewares=[in_json])
         add_xds_routes(app, served.server)
         async with TestClient(TestServer(app)) as http:
             await call.write(
@@ -181,4 +182,12 @@ async def test_who_has_what_is_told_and_waited_for() -> None:
             (client,) = (await (await http.get("/v1/propagation")).json())["clients"]
             assert (client["node"], client["nacks"], client["lastNack"]) == ("n1", 1, "EDS: no")
             assert "facets_propagation_seconds_count" in await (await http.get("/metrics")).text()
-            assert (await http.get("/v1/acked?cluster=east")).status == 400
+            for query, name in (
+                ("cluster=east", "resourceVersion"), ("resourceVersion=1", "cluster"),
+                ("cluster=east&resourceVersion=1x", "resourceVersion"), ("cluster=../x&resourceVersion=1", "cluster"),
+                ("cluster=east&resourceVersion=1&timeout=nan", "timeout"),
+                ("cluster=east&resourceVersion=1&resource=pods", "resource"),
+                ("cluster=east&resourceVersion=1&servcie=cart", "servcie"),
+            ):  # fmt: skip
+                answer = await http.get(f"/v1/acked?{query}")
+                assert (answer.status, (await answer.json())["parameter"]) == (400, name)

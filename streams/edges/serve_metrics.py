@@ -1,4 +1,4 @@
-"""What the xDS server counts, for Prometheus."""
+"""What `facets serve` counts, for Prometheus."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -13,3 +13,8 @@ NACKS = Counter("facets_xds_nacks_total", "Responses that a client refused.", ["
 ENDED = Counter(
     "facets_xds_ended_total", "Streams that the server ended.", ["reason"]
 )  # reason: unread, violation, clients
+HTTP_CLIENTS = Gauge("facets_http_clients", "Connected clients of /v1/changes.")
+HTTP_CAUGHT_UP = Counter("facets_http_caught_up_total", "Clients whose cursor was older than the ring.")
+HTTP_ENDED = Counter(
+    "facets_http_ended_total", "Ended (or refused) clients of /v1/changes.", ["reason"]
+)  # reason: gone (by themselves), slow, stalled, clients (refused), shutdown, unavailable

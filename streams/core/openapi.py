@@ -1,0 +1,287 @@
+"""The HTTP interface of `facets serve` as OpenAPI 3.1; what is in the answers is generated from the record types."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from streams.core import records
+from streams.core.records import TABLES, Record
+from streams.core.resources import OPTIONAL, RESOURCES
+from streams.core.schemas import ROW_TYPES, tidy
+
+_REF = "#/components/schemas/"
+_RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
+
+
+class Error(Record, omit_defaults=True):
+    """What went wrong; `parameter` names the one that can't be."""
+
+    error: str
+    parameter: str = ""
+
+
+class Heartbeat(Record):
+    """Data of an event `heartbeat`. `frontiers` are by cluster and resource type: everything up to this
+    resourceVersion has been sent. A cluster whose snapshot is not complete has none."""
+
+    type: Literal["heartbeat"]
+    at: str
+    frontiers: dict[str, dict[str, str]]
+
+
+class End(Record):
+    """Data of an event `end`: the server ends the stream. Come back with Last-Event-ID."""
+
+    type: Literal["end"]
+    reason: Literal["slow", "shutdown", "unavailable"]
+    message: str
+
+
+class Client(Record):
+    """A connected xDS client; `behind` counts the Services whose newest version it has not acknowledged."""
+
+    id: int
+    node: str
+    peer: str
+    agent: str
+    variant: Literal["sotw", "delta"]
+    traffic: Literal["gateway", "mesh"]
+    zone: str
+    since: str
+    behind: int
+    nacks: int
+    last_nack: str
+
+
+class Standing(Record):
+    """What a client has of a Service: versions sent and acknowledged (-1: none), and how far behind it is."""
+
+    client: int
+    node: str
+    sent: int
+    acked: int
+    behind: int
+    behind_milliseconds: int
+
+
+class PropagatedService(Record):
+    """A Service's newest version, and who has it."""
+
+    namespace: str
+    name: str
+    version: int
+    at: str
+    partition: int
+    clients: list[Standing]
+
+
+class Frontier(Record):
+    """How far a partition is with a cluster."""
+
+    partition: int
+    cluster: str
+    offset: int
+    at: str
+    frontier: dict[str, str]
+
+
+class Propagation(Record):
+    """Who has what."""
+
+    frontiers: list[Frontier]
+    clients: list[Client]
+    services: list[PropagatedService]
+
+
+class Acked(Record, omit_defaults=True):
+    """Whether every client has acknowledged it; if not, the clients (and partitions of the server's own) that are
+    waited for."""
+
+    acked: bool
+    clients: list[str]
+    partitions: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Health(Record):
+    """The process runs."""
+
+    healthy: bool
+
+
+class Ready(Record):
+    """There is a snapshot of the tables, and `at` is how far it goes."""
+
+    ready: bool
+    at: str
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The whole description."""
+    views = [_view(table) for table in TABLES]
+    row: Any = views[0]
+    for each in views[1:]:
+        row |= each
+    batch = msgspec.defstruct(
+        "BatchEvent",
+        [
+            ("type", Literal["batch"]), ("partition", int), ("offset", int), ("cluster", str), ("epoch", int),
+            ("seq", int), ("at", str), ("phase", str), ("frontier", dict[str, str]), ("rows", list[row]),
+        ],
+        namespace={"__doc__": "Data of an event `batch`: all rows (that are asked for) of one journal offset. Apply "
+                   "them together."},
+        forbid_unknown_fields=True,
+    )  # fmt: skip
+    snapshot = msgspec.defstruct(
+        "SnapshotEvent",
+        [
+            ("type", Literal["snapshot"]), ("reason", Literal["start", "expired", "gap", "lost"]), ("first", bool),
+            ("last", bool), ("rows", list[row]),
+        ],
+        namespace={"__doc__": "Data of an event `snapshot`, a part of all rows. The parts from the `first` to the "
+                   "`last` replace everything held; the reason is `start`, or why the changes since the cursor can't "
+                   "be had: `expired`, `gap` or `lost`."},
+        forbid_unknown_fields=True,
+    )  # fmt: skip
+    items = [
+        msgspec.defstruct(f"{table.capitalize()}Items", [("items", list[view])])  # type: ignore[valid-type]
+        for table, view in zip(TABLES, views, strict=True)
+    ]
+    kinds = [*views, *items, batch, snapshot, Heartbeat, End, Error, Propagation, Acked, Health, Ready]
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=f"{_REF}{{name}}")
+    found: dict[str, Any] = tidy(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Service Facets",
+                "version": version,
+                "description": "The facets of Kubernetes Services over HTTP: changes as server-sent events, look-ups, "
+                "and which router has what.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "paths": _paths(),
+            "components": {"schemas": dict(sorted(schemas.items()))},
+        }
+    )
+    return found
+
+
+def _view(table: str) -> Any:
+    """A row as it is printed: as on the wire, but a backend's groups are spread out into whole endpoints."""
+    kind = ROW_TYPES[table]
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(kind):
+        if table == "backend" and field.name in {"groups", "change"}:
+            continue
+        fields.append((field.encode_name, field.type) if field.required else (field.encode_name, field.type, None))
+    if table == "backend":
+        endpoint = msgspec.defstruct(
+            "Endpoint",
+            [(field.encode_name, field.type) for field in msgspec.structs.fields(records.SliceEndpoint)]
+            + [("family", records.Family), ("ports", list[records.EndpointPort]), ("slice", str)],
+            forbid_unknown_fields=True,
+        )
+        changed = [(name, list[endpoint]) for name in ("added", "removed", "updated")]  # type: ignore[valid-type]
+        change = msgspec.defstruct("EndpointChange", changed, forbid_unknown_fields=True)
+        fields += [("endpoints", list[endpoint]), ("change", change)]  # type: ignore[valid-type]
+    return msgspec.defstruct(
+        f"{table.capitalize()}View", fields, namespace={"__doc__": kind.__doc__}, kw_only=True,
+        forbid_unknown_fields=True, tag_field="table", tag=table,
+    )  # fmt: skip
+
+
+def _paths() -> dict[str, Any]:
+    filters = [_many("cluster"), _many("namespace"), _many("service")]
+    tables = {"enum": list(TABLES)}
+    found: dict[str, Any] = {
+        "/v1/changes": _get(
+            "A snapshot, then each sealed batch as it comes.",
+            "Events are `snapshot` (SnapshotEvent), `batch` (BatchEvent), `heartbeat` (Heartbeat) and `end` (End). "
+            "Their ids are cursors, as those of `facets follow` are: with Last-Event-ID each change since comes once, "
+            "or a snapshot says why not.",
+            [
+                _many("table", tables), *filters,
+                {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "As Last-Event-ID."},
+                {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"},
+                 "description": "Go on after the event with this id."},
+            ],
+            {"description": "The stream.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        ),
+        **{
+            f"/v1/facets/{table}": _get(
+                f"All {table} rows.", "", filters, _json(f"{table.capitalize()}Items")
+            )
+            for table in TABLES
+        },
+        **{
+            f"/v1/facets/{table}/{{namespace}}/{{service}}": _get(
+                f"A Service's {table} in each cluster that has it.", "", [_in_path("namespace"), _in_path("service")],
+                _json(f"{table.capitalize()}Items"),
+            )
+            for table in TABLES
+        },
+        "/v1/propagation": _get(
+            "Which router has what.", "", [_one("namespace"), _one("service")], _json("Propagation")
+        ),
+        "/v1/acked": _get(
+            "Wait until every router has acknowledged a write.", "",
+            [
+                _one("cluster", required=True), _one("resourceVersion", {"pattern": "^[0-9]+$"}, required=True),
+                _one("resource", {"enum": _RESOURCES}), _one("namespace"), _one("service"),
+                {"name": "timeout", "in": "query", "description": "Seconds.",
+                 "schema": {"type": "number", "minimum": 0, "maximum": 3600, "default": 30}},
+            ],
+            _json("Acked"),
+        ),
+        "/healthz": _get("Whether the process runs.", "", [], _json("Health")),
+        "/readyz": _get("Whether there is a snapshot of the tables to serve.", "", [], _json("Ready")),
+        "/metrics": _get(
+            "Metrics for Prometheus.", "", [],
+            {"description": "Its text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        ),
+        "/openapi.json": _get(
+            "This description.", "", [],
+            {"description": "OpenAPI.", "content": {"application/json": {"schema": {"type": "object"}}}},
+        ),
+    }  # fmt: skip
+    return found
+
+
+def _get(summary: str, text: str, parameters: list[dict[str, Any]], answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "get": {
+            "summary": summary,
+            **({"description": text} if text else {}),
+            "parameters": parameters,
+            "responses": {
+                "200": answer,
+                "400": _json("Error", "A parameter can't be."),
+                "404": _json("Error", "It is not there."),
+                "503": {
+                    **_json("Error", "Not ready, or full: come again."),
+                    "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
+                },
+            },
+        }
+    }
+
+
+def _json(name: str, text: str = "The answer.") -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": {"$ref": f"{_REF}{name}"}}}}
+
+
+def _one(name: str, schema: dict[str, Any] | None = None, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "schema": {"type": "string", **(schema or {})}}
+
+
+def _many(name: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    items = {"type": "string", **(schema or {})}
+    return {
+        "name": name,
+        "in": "query",
+        "description": "Repeatable; without one all.",
+        "schema": {"type": "array", "items": items, "maxItems": 100},
+    }
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}

@@ -1,0 +1,89 @@
+"""The facets over HTTP: `/v1/changes`, look-ups at `/v1/facets`, and whether the server is well."""
+
+import functools
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+from aiohttp import web
+
+from streams.core.changes.events import Selection
+from streams.core.openapi import openapi
+from streams.core.records import TABLES
+from streams.core.subscription import Filter
+from streams.edges.http_query import BadParameter, Busy, checked, known_only, many
+from streams.edges.sse import ChangesHub
+
+_CHUNK = 64 * 1024
+
+
+def add_facet_routes(app: web.Application, hub: ChangesHub) -> None:
+    """Add `/v1/changes`, `/v1/facets/TABLE[/NAMESPACE/NAME]`, `/openapi.json`, `/healthz` and `/readyz`."""
+
+    async def rows(request: web.Request) -> web.StreamResponse:
+        known_only(request, "cluster", "namespace", "service")
+        table = _table(request)
+        _ready(hub)
+        names = (frozenset(many(request, name)) for name in ("cluster", "namespace", "service"))
+        return await _items(request, hub.feed.rows(Selection(frozenset({table}), Filter(*names))))
+
+    async def row(request: web.Request) -> web.StreamResponse:
+        known_only(request)
+        table = _table(request)
+        namespace, name = (checked(each, request.match_info[each]) for each in ("namespace", "service"))
+        _ready(hub)
+        found = hub.feed.row(table, namespace, name)
+        if not found:
+            error = {"error": f"no cluster has a {table} of {namespace}/{name}"}
+            return web.json_response(error, status=404)
+        return await _items(request, found)
+
+    async def healthy(request: web.Request) -> web.Response:
+        return web.json_response({"healthy": True})
+
+    async def ready(request: web.Request) -> web.Response:
+        _ready(hub)
+        return web.json_response({"ready": True, "at": hub.feed.at})
+
+    async def description(request: web.Request) -> web.Response:
+        return web.json_response(_description())
+
+    app.router.add_get("/v1/changes", hub.follow, allow_head=False)
+    app.router.add_get("/v1/facets/{table}", rows)
+    app.router.add_get("/v1/facets/{table}/{namespace}/{service}", row)
+    app.router.add_get("/openapi.json", description)
+    app.router.add_get("/healthz", healthy)
+    app.router.add_get("/readyz", ready)
+
+
+def _table(request: web.Request) -> str:
+    table = request.match_info["table"]
+    if table not in TABLES:
+        raise BadParameter("table", table, f"one of {', '.join(TABLES)}")
+    return table
+
+
+def _ready(hub: ChangesHub) -> None:
+    if not hub.ready:
+        raise Busy("there is no snapshot of the tables yet", 1)
+
+
+async def _items(request: web.Request, texts: Iterable[bytes]) -> web.StreamResponse:
+    """`{"items": [...]}`, in pieces: a table may be large."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    held = bytearray(b'{"items":[')
+    first = True
+    for text in texts:
+        held += text if first else b"," + text
+        first = False
+        if len(held) >= _CHUNK:
+            await response.write(bytes(held))
+            held.clear()
+    await response.write(bytes(held) + b"]}")
+    return response
+
+
+@functools.cache
+def _description() -> dict[str, Any]:
+    return openapi(version("service-facets"))

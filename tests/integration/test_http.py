@@ -1,0 +1,307 @@
+"""`facets serve` over HTTP, on a real Kafka: changes, resuming, limits, look-ups; answers are as OpenAPI has them."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from jsonschema import Draft202012Validator
+from prometheus_client import REGISTRY
+
+from streams.core.subscription import Cursor
+from streams.edges.subscriber import Batch, Subscriber
+from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, running, service
+
+Event = tuple[str, str, dict[str, Any]]
+LARGE = 20
+"""So many batches of a megabyte are more than sockets and their buffers hold."""
+DATA = {"snapshot": "SnapshotEvent", "batch": "BatchEvent", "heartbeat": "Heartbeat", "end": "End"}
+
+
+class Described:
+    """The description that the server gives of itself, to hold its answers against."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+
+    @classmethod
+    async def of(cls, mesh: Mesh) -> "Described":
+        return cls(await mesh.get("/openapi.json"))
+
+    def check(self, name: str, data: Any) -> None:
+        """That the data is as this component says."""
+        schema = {"$ref": f"#/components/schemas/{name}", "components": self.document["components"]}
+        Draft202012Validator(schema).validate(data)
+
+    def check_answer(self, path: str, status: int, data: Any) -> None:
+        """That the data is as the path's answer says."""
+        (content,) = self.document["paths"][path]["get"]["responses"][str(status)]["content"].values()
+        self.check(content["schema"]["$ref"].rpartition("/")[2], data)
+
+
+class Changes:
+    """A client of /v1/changes; `read` gives the next event that is no heartbeat."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, described: Described) -> None:
+        self._answer = answer
+        self._described = described
+        self.heartbeats: list[Event] = []
+
+    async def any(self) -> Event:
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                line = (await self._answer.content.readuntil(b"\n")).decode().rstrip("\n")
+                if not line and fields:
+                    break
+                name, _, value = line.partition(": ")
+                fields[name] = value
+        event = fields["event"], fields.get("id", ""), orjson.loads(fields["data"])
+        if len(fields["data"]) < 20_000:  # The large ones are of the same form, and take long.
+            self._described.check(DATA[event[0]], event[2])
+        return event
+
+    async def read(self) -> Event:
+        while (event := await self.any())[0] == "heartbeat":
+            self.heartbeats.append(event)
+        return event
+
+    async def versions(self, count: int) -> tuple[list[tuple[str, str, int]], str]:
+        """The rows of the next batches, until there are so many, and the last id."""
+        found: list[tuple[str, str, int]] = []
+        cursor = ""
+        while len(found) < count:
+            kind, cursor, data = await self.read()
+            assert kind == "batch", data
+            found += [(row["table"], row["name"], row["version"]) for row in data["rows"]]
+        return found, cursor
+
+
+@contextlib.asynccontextmanager
+async def changes(mesh: Mesh, query: str = "", cursor: str = "") -> AsyncIterator[Changes]:
+    described = await Described.of(mesh)
+    headers = {"Last-Event-ID": cursor} if cursor else {}
+    connector = aiohttp.TCPConnector(socket_factory=small_socket)
+    session = aiohttp.ClientSession(read_bufsize=2**21, connector=connector)
+    url = f"http://127.0.0.1:{mesh.http_port}/v1/changes?{query}"
+    async with session, session.get(url, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+        assert answer.content_type == "text/event-stream"
+        yield Changes(answer, described)
+
+
+def small_socket(address: Any) -> socket.socket:
+    """One whose reader is soon noticed to be slow."""
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    return made
+
+
+def large(turn: int) -> dict[str, Any]:
+    many = {f"10.{turn}.{i // 250}.{i % 250 + 1}": "ready" for i in range(1000)}
+    return endpoint_slice("cart-a", "cart", 8080, many)
+
+
+def cart(i: int, owner: str = "cart") -> dict[str, Any]:
+    return endpoint_slice(f"{owner}-a", owner, 8080, {f"10.1.{i // 250}.{i % 250 + 1}": "ready"})
+
+
+async def put(mesh: Mesh, *items: dict[str, Any]) -> None:
+    await asyncio.to_thread(mesh.tables.put, *items)
+
+
+async def test_a_snapshot_then_batches_and_a_cursor_that_goes_on_anywhere(bootstrap_servers: str) -> None:
+    async with running(bootstrap_servers, service(), cart(0), heartbeat=0.2) as mesh:
+        async with changes(mesh, "table=backend&namespace=shop") as client:
+            kind, cursor, data = await client.read()
+            assert (kind, data["reason"], data["first"], data["last"]) == ("snapshot", "start", True, True)
+            assert [row["endpoints"][0]["address"] for row in data["rows"]] == ["10.1.0.1"]
+            for i in (1, 2, 3):
+                await put(mesh, cart(i))
+            seen, cursor = await client.versions(1)
+        # The ring goes on from it, and so does a subscriber of our own.
+        async with changes(mesh, "table=backend", cursor) as client:
+            more, _ = await client.versions(2)
+        versions = [version for _, _, version in seen + more]
+        assert versions == sorted(set(versions))
+        assert len(versions) == 3
+        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, cursor=cursor) as subscriber:
+            items = aiter(subscriber)
+            again = [await anext(items), await anext(items)]
+        assert all(isinstance(each, Batch) for each in again)
+        assert [row.version for each in again for row in each.rows] == versions[1:]
+        async with changes(mesh, "table=backend", again[0].cursor) as client:
+            assert [version for _, _, version in (await client.versions(1))[0]] == versions[2:]
+
+
+async def test_filters_and_heartbeats_with_the_frontier(bootstrap_servers: str) -> None:
+    items = service(), cart(0), service("tea"), cart(0, "tea")
+    async with running(bootstrap_servers, *items, heartbeat=0.1) as mesh:
+        async with changes(mesh, "service=tea&cluster=east") as client:
+            _, _, data = await client.read()
+            assert {row["name"] for row in data["rows"]} == {"tea"}
+            assert {row["table"] for row in data["rows"]} >= {"frontend", "backend"}
+            await put(mesh, cart(1), cart(1, "tea"))
+            assert [name for _, name, _ in (await client.versions(1))[0]] == ["tea"]
+            while (event := await client.any())[0] != "heartbeat":
+                pass
+            assert int(event[2]["frontiers"]["east"]["endpointslices.discovery.k8s.io"]) > 0
+            cursor = event[1]
+        async with changes(mesh, "service=tea", cursor) as client:
+            await put(mesh, cart(2, "tea"))
+            assert [name for _, name, _ in (await client.versions(1))[0]] == ["tea"]
+        async with changes(mesh, "service=nobody") as client:
+            assert (await client.read())[2]["rows"] == []
+
+
+async def test_a_cursor_older_than_the_ring_is_caught_up_from_kafka_with_each_change_once(
+    bootstrap_servers: str,
+) -> None:
+    async with running(bootstrap_servers, service(), cart(0), ring_events=2, max_catching_up=1) as mesh:
+        async with changes(mesh) as client:
+            _, cursor, _ = await client.read()
+        before = counted("facets_http_caught_up_total")
+        for i in range(1, 20):
+            await put(mesh, cart(i))
+        async with changes(mesh, "table=backend", cursor) as client:
+            seen, _ = await client.versions(19)
+            for i in range(20, 25):
+                await put(mesh, cart(i))
+            more, _ = await client.versions(5)
+            versions = [version for _, _, version in seen + more]
+            assert versions == sorted(set(versions))
+            assert len(versions) == 24
+            assert counted("facets_http_caught_up_total") == before + 1
+            # The slot is free again, though the first one still follows.
+            async with changes(mesh, "table=backend", cursor) as other:
+                assert len((await other.versions(24))[0]) == 24
+
+
+async def test_a_cursor_older_than_the_window_is_told_so_and_gets_a_snapshot(bootstrap_servers: str) -> None:
+    async with running(bootstrap_servers, service(), cart(0)) as mesh:
+        async with changes(mesh) as client:
+            _, cursor, _ = await client.read()
+        old = Cursor.decode(cursor)._replace(at="2020-01-01T00:00:00.000Z").encode()
+        async with changes(mesh, "table=backend", old) as client:
+            kind, _, data = await client.read()
+            assert (kind, data["reason"], len(data["rows"])) == ("snapshot", "expired", 1)
+        # Of another log: the topics have not so much.
+        decoded = Cursor.decode(cursor)
+        lost = decoded._replace(positions={each: at + 1000 for each, at in decoded.positions.items()})
+        ahead = lost._replace(applied={p: offset + 1000 for p, offset in lost.applied.items()}).encode()
+        async with changes(mesh, "table=backend", ahead) as client:
+            assert (await client.read())[2]["reason"] == "lost"
+
+
+async def test_a_client_that_reads_nothing_is_put_out_and_delays_nobody(bootstrap_servers: str) -> None:
+    async with running(bootstrap_servers, service(), cart(0), read_within=1.0, heartbeat=0.2) as mesh:
+        before = counted("facets_http_ended_total", reason="stalled")
+        silent = small_socket((socket.AF_INET, socket.SOCK_STREAM, 0))
+        silent.connect(("127.0.0.1", mesh.http_port))
+        silent.sendall(b"GET /v1/changes HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with changes(mesh, "table=backend") as client:
+            await client.read()
+            for turn in range(LARGE):
+                await put(mesh, large(turn))
+                _, _, data = await client.read()
+                assert len(data["rows"][0]["endpoints"]) == 1000
+
+            async def is_out() -> bool:
+                return counted("facets_http_ended_total", reason="stalled") == before + 1
+
+            await eventually(is_out, "the silent client is put out")
+        silent.close()
+
+
+async def test_one_that_loses_its_place_is_told_to_come_back_and_does(bootstrap_servers: str) -> None:
+    async with running(bootstrap_servers, service(), cart(0), ring_bytes=1_000_000, read_within=DEADLINE) as mesh:
+        async with changes(mesh, "table=backend") as client:
+            _, cursor, _ = await client.read()
+            for turn in range(LARGE):
+                await put(mesh, large(turn))
+            seen = []
+            while (event := await client.read())[0] == "batch":
+                _, cursor, data = event
+                seen += [row["version"] for row in data["rows"]]
+            assert (event[0], event[2]["reason"]) == ("end", "slow")
+        async with changes(mesh, "table=backend", cursor) as client:
+            rest, _ = await client.versions(LARGE - len(seen))
+        versions = seen + [version for _, _, version in rest]
+        assert versions == sorted(set(versions))
+        assert len(versions) == LARGE
+
+
+async def test_look_ups_and_all_other_answers_are_as_described(bootstrap_servers: str) -> None:
+    async with running(bootstrap_servers, service(), cart(0)) as mesh:
+        described = await Described.of(mesh)
+        described.check_answer("/v1/facets/backend", 200, found := await mesh.get("/v1/facets/backend?namespace=shop"))
+        assert [row["name"] for row in found["items"]] == ["cart"]
+        path = "/v1/facets/{}/{{namespace}}/{{service}}"
+        for table in ("frontend", "backend"):
+            found = await mesh.get(f"/v1/facets/{table}/shop/cart")
+            described.check_answer(path.format(table), 200, found)
+            assert [(row["table"], row["cluster"]) for row in found["items"]] == [(table, "east")]
+        for name in ("/healthz", "/readyz", "/v1/propagation"):
+            described.check_answer(name, 200, await mesh.get(name))
+        asked = f"/v1/acked?cluster=east&resourceVersion={mesh.tables.version}&timeout=0"
+        described.check_answer("/v1/acked", 200, await mesh.get(asked))
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{mesh.http_port}") as session:
+            async with session.get("/v1/facets/backend/shop/nobody") as answer:
+                described.check_answer(path.format("backend"), answer.status, await answer.json())
+                assert answer.status == 404
+            async with session.get("/v2/pods") as answer:
+                assert (answer.status, "openapi" in (await answer.json())["error"]) == (404, True)
+            async with session.post("/v1/changes") as answer:
+                assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+            async with session.get("/metrics") as answer:
+                assert "facets_http_clients" in await answer.text()
+        assert CART.startswith("cart.shop")
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "name"),
+    [
+        ("table=pods", {}, "table"),
+        ("tabel=backend", {}, "tabel"),
+        ("namespace=UP", {}, "namespace"),
+        ("namespace=" + "a" * 300, {}, "namespace"),
+        ("service=%0a", {}, "service"),
+        ("cluster=a/b", {}, "cluster"),
+        ("&".join(f"service=s{i}" for i in range(101)), {}, "service"),
+        ("cursor=nonsense", {}, "cursor"),
+        ("", {"Last-Event-ID": "e30="}, "Last-Event-ID"),
+    ],
+)
+async def test_what_is_wrong_is_named(shared: Mesh, query: str, headers: dict[str, str], name: str) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{shared.http_port}/v1/changes?{query}", headers=headers) as answer,
+    ):
+        said = await answer.json()
+        assert (answer.status, said["parameter"]) == (400, name)
+        assert "must be" in said["error"]
+
+
+async def test_no_more_clients_and_no_longer_headers_than_are_allowed(shared: Mesh) -> None:
+    url = f"http://127.0.0.1:{shared.http_port}/v1/changes"
+    async with changes(shared) as client, aiohttp.ClientSession() as session:
+        await client.read()
+        async with session.get(url) as answer:
+            assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
+            assert "--max-http-clients" in (await answer.json())["error"]
+        async with session.get(url, headers={"Last-Event-ID": "x" * 100_000}) as answer:
+            assert answer.status == 400
+
+
+@pytest.fixture
+async def shared(bootstrap_servers: str) -> AsyncIterator[Mesh]:
+    async with running(bootstrap_servers, service(), cart(0), max_clients=1) as mesh:
+        yield mesh
+
+
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0

@@ -1,0 +1,36 @@
+"""Before the first snapshot HTTP clients are told to come back, and a server that ends says so."""
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from streams.edges.facets_http import add_facet_routes
+from streams.edges.http_query import in_json
+from streams.edges.sse import ChangesHub, SseSettings
+from tests.unit.changes.test_feed import Log
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/v1/changes", "/v1/facets/backend", "/v1/facets/backend/shop/cart"])
+async def test_not_ready_is_503_with_a_time_to_come_back(path: str) -> None:
+    hub = ChangesHub(SseSettings(), "nowhere", 2, 60.0)
+    app = web.Application(middlewares=[in_json])
+    add_facet_routes(app, hub)
+    async with TestClient(TestServer(app)) as http:
+        answer = await http.get(path)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert (await http.get("/healthz")).status == 200
+
+
+async def test_the_stream_ends_with_a_word_when_the_server_does() -> None:
+    hub = ChangesHub(SseSettings(), "nowhere", 2, 60.0)
+    log = Log(hub.feed)
+    hub.replace("start", (), {}, log.cursor.encode())
+    app = web.Application(middlewares=[in_json])
+    add_facet_routes(app, hub)
+    async with TestClient(TestServer(app)) as http:
+        answer = await http.get("/v1/changes")
+        await answer.content.readuntil(b"\n\n")
+        await hub.close()
+        text = (await answer.content.read()).decode()
+        assert text.startswith("event: end\n")
+        assert '"reason":"shutdown"' in text
