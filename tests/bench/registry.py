@@ -2,4 +2,7 @@
 
 from tests.bench.bench import Benchmark
 
-BENCHMARKS = (Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),)
+BENCHMARKS = (
+    Benchmark("latency", "latency", "PATCH to the sealed change in a Subscriber, next to a raw watch"),
+    Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),
+)
