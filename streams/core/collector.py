@@ -40,6 +40,8 @@ class JournalRecord(NamedTuple):
 
 
 _Changes = list[tuple[ServiceKey, bytes]]
+_SINGLE = frozenset({Kind.APPLY, Kind.DELETE, Kind.MALFORMED})
+"""What says something new of one object."""
 
 
 class Collector:
@@ -80,6 +82,7 @@ class Collector:
         self._linked: set[ServiceKey] = set()
         self._pending_frontier: dict[str, str] = {}
         self._pending_events = 0
+        self._touched: set[Key] = set()
 
     @property
     def objects(self) -> int:
@@ -121,8 +124,14 @@ class Collector:
 
     # ---- in ------------------------------------------------------------------------------------------
 
+    def waits(self, kind: str, event: ReflectorEvent) -> bool:
+        """Whether another state of the object waits for the next `flush`: flush first, and subscribers get both."""
+        return event.kind in _SINGLE and _key_of(kind, event.item) in self._touched
+
     def ingest(self, kind: str, event: ReflectorEvent) -> None:
         """Take what a resource type's reflector says."""
+        if self.synced and event.kind in _SINGLE and kind not in self._relists:
+            self._touched.add(_key_of(kind, event.item))
         match event.kind:
             case Kind.INIT:
                 # A relist that was cut off has already changed what is held: its changes wait for the next one.
@@ -256,7 +265,7 @@ class Collector:
         for service, changes in self._pending.items():
             linked = self.synced and service in self._linked
             by_partition.setdefault(partition_of(*service, self.partitions), ([], []))[linked].append(changes)
-        self._pending, self._linked, self._pending_events = {}, set(), 0
+        self._pending, self._linked, self._pending_events, self._touched = {}, set(), 0, set()
         records: list[JournalRecord] = []
         chunked = [(partition, _chunks(*groups)) for partition, groups in sorted(by_partition.items())]
         last = max((len(chunks) for _, chunks in chunked), default=0)
@@ -317,6 +326,12 @@ class Collector:
         if listed:
             value = b'%b,"events":[%b]}' % (value[:-1], b",".join(listed))
         return JournalRecord(partition, value, len(listed))
+
+
+def _key_of(kind: str, item: Any) -> Key:
+    meta = item.get("metadata") if isinstance(item, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
+    return kind, str(meta.get("namespace")), str(meta.get("name"))
 
 
 def _chunks(groups: list[list[bytes]], linked: list[list[bytes]]) -> list[list[bytes]]:

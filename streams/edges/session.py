@@ -33,6 +33,9 @@ GUARD_SECONDS = 3.0
 PROBE_SECONDS = 5.0
 LATE_SECONDS = 5.0
 SHUTDOWN_SECONDS = 10.0
+MAX_STATES = 15
+"""How many states of an object that bunch up are told one by one: each has a commit. A longer backlog collapses."""
+
 _QUEUE_BATCHES = 64
 _DRAIN_EVENTS = 5000
 
@@ -105,6 +108,7 @@ class Session:
         self._connected: set[str] = set()
         self._listing = {each.frontier: 0 for each in RESOURCES}
         self._last_at = ""
+        self._early: list[list[JournalRecord]] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or what ends the epoch: raises Superseded, LeaseLost, ClusterUnusable, JournalWriteFailed."""
@@ -268,6 +272,8 @@ class Session:
         if batch.turn is not None:
             batch.turn()
         for event in batch.events:
+            if collector.waits(batch.kind, event) and len(self._early) < MAX_STATES:
+                self._early.append(collector.flush(self._now()))
             ingest(batch.kind, event)
         if collector.malformed != before:
             metrics.MALFORMED.labels(collector.cluster, batch.kind).inc(collector.malformed - before)
@@ -279,7 +285,8 @@ class Session:
         tick = time.monotonic()
         turned = self._turn_stale(tick)
         was_synced = collector.synced
-        records = collector.flush(at)
+        records = [record for flushed in self._early for record in flushed] + collector.flush(at)
+        self._early = []
         said = {record.partition for record in records}
         quiet = [
             partition

@@ -2,9 +2,11 @@
 
     python -m tests.bench.clients raw-watch KUBECONFIG OUT
     python -m tests.bench.clients subscriber BOOTSTRAP OUT
+    python -m tests.bench.clients bare-list KUBECONFIG
 
-OUT gets a line for each state of an EndpointSlice that came: the unix time at which it was decoded, its
-resourceVersion, and for the subscriber the partition and the journal offset that made the row.
+The last prints as JSON how many objects there were, and how many seconds it took. From the others OUT gets a line for
+each state of an EndpointSlice that came: the unix time at which it was decoded, its resourceVersion, and from the
+subscriber the partition and the journal offset that made the row.
 """
 
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import orjson
 import uvloop
 
+from streams.core.collector import RESOURCES
 from streams.edges.subscriber import Snapshot, Subscriber
 from tests.bench.objects import api_of
 
@@ -33,6 +36,22 @@ def raw_watch(kubeconfig: str, out: Path) -> None:
             log.write(f"{now} {item['object']['metadata']['resourceVersion']}\n")
 
 
+def bare_list(kubeconfig: str) -> None:
+    """Everything that the watcher needs, in pages of 500, decoded and thrown away."""
+    api = api_of(kubeconfig)
+    began = time.perf_counter()
+    objects = 0
+    for resource in RESOURCES:
+        query = {"limit": "500"}
+        while True:
+            page = api.get(resource.path, **query)
+            objects += len(page["items"])
+            query["continue"] = page["metadata"].get("continue") or ""
+            if not query["continue"]:
+                break
+    print(orjson.dumps({"objects": objects, "seconds": time.perf_counter() - began}).decode())
+
+
 async def subscriber(bootstrap: str, out: Path) -> None:
     """A Subscriber as in the README."""
     with out.open("w", buffering=1) as log:
@@ -50,11 +69,13 @@ async def subscriber(bootstrap: str, out: Path) -> None:
 
 def main() -> None:
     """One of them, until it is ended."""
-    kind, source, out = sys.argv[1:]
+    kind, source, *out = sys.argv[1:]
     if kind == "raw-watch":
-        raw_watch(source, Path(out))
+        raw_watch(source, Path(out[0]))
+    elif kind == "subscriber":
+        uvloop.run(subscriber(source, Path(out[0])))
     else:
-        uvloop.run(subscriber(source, Path(out)))
+        bare_list(source)
 
 
 if __name__ == "__main__":

@@ -4,5 +4,6 @@ from tests.bench.bench import Benchmark
 
 BENCHMARKS = (
     Benchmark("latency", "latency", "PATCH to the sealed change in a Subscriber, next to a raw watch"),
+    Benchmark("list", "first_list", "first list to sealed tables, next to a bare list; subscriber bootstrap"),
     Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),
 )

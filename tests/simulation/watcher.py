@@ -238,17 +238,20 @@ class Watcher:
             self._awake = sim.ms
             if self.rng.random() < 0.1:
                 yield
+            early: list[JournalRecord] = []
             for kind, events in batches:
                 for event in events:
+                    if self.collector.waits(kind, event):
+                        early += self.collector.flush(self._at)
                     self.collector.ingest(kind, event)
-            yield from self._publish(self._records())
+            yield from self._publish(self._records(early))
             self.synced_once = self.collector.synced
 
-    def _records(self) -> list[JournalRecord]:
+    def _records(self, early: list[JournalRecord]) -> list[JournalRecord]:
         collector, ms = self.collector, self.sim.ms
         self._at = at = max(self._at, self.sim.at())
         turned = self._turn_stale()
-        records = collector.flush(at)
+        records = early + collector.flush(at)
         said = {record.partition for record in records}
         quiet = [p for p, last in self._said.items() if p not in said and (turned or ms - last >= HEARTBEAT_MS)]
         if turned:
