@@ -1,7 +1,7 @@
 """The backend facet: one endpoint set out of a Service's slices, and what changed in it.
 
-An endpoint is held as its canonical JSON bytes from the watcher to the row: sets are compared and joined as
-bytes, and an endpoint is decoded only when it is first seen or when two slices claim it.
+What a slice says is held as bytes (see `slices`), which are compared and joined; an endpoint is decoded only when two
+slices claim it.
 
 Rules (kubernetes website #38174, kubernetes #135334, #101935):
 - the set is the union of all slices; an endpoint's identity is family, address and the ports of its slice;
@@ -11,26 +11,12 @@ Rules (kubernetes website #38174, kubernetes #135334, #101935):
 """
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from itertools import chain
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from streams.core.records import EndpointPort, SliceEndpoint
-
-LEGACY_PREFIX = "Endpoints/"
-"""What stands before the name of a legacy Endpoints object where a slice's name is expected."""
-
-
-class _GroupIn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    family: Literal["IPv4", "IPv6", "FQDN"]
-    ports: msgspec.Raw
-    endpoints: list[msgspec.Raw]
-
-
-class _SourceIn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    groups: list[_GroupIn]
+from streams.core.records import SliceEndpoint
+from streams.core.slices import LEGACY_PREFIX, Group, Source, new_group, new_source
 
 
 class _RowGroupIn(msgspec.Struct, gc=False, rename="camel"):
@@ -39,37 +25,13 @@ class _RowGroupIn(msgspec.Struct, gc=False, rename="camel"):
     resource_version: str
     family: Literal["IPv4", "IPv6", "FQDN"]
     ports: msgspec.Raw
-    endpoints: list[msgspec.Raw]
-    shadowed: list[msgspec.Raw] = []
+    endpoints: list[SliceEndpoint]
+    shadowed: list[SliceEndpoint] = []
 
 
-class Group(NamedTuple):
-    """Endpoints that share family and ports. `endpoints` maps canonical bytes to the address, in byte order;
-    `signature` is equal for equal ports in any order."""
+Identity = tuple[bytes, bytes]
+"""A layout's kind (family and ports), and an address."""
 
-    family: str
-    ports: bytes
-    signature: bytes
-    endpoints: dict[bytes, str]
-
-
-class Source(NamedTuple):
-    """What one EndpointSlice or legacy Endpoints object says. `head` is the start of its groups' JSON."""
-
-    label: str
-    uid: str
-    resource_version: str
-    revision: int
-    groups: tuple[Group, ...]
-    chunk: bytes
-
-    @property
-    def legacy(self) -> bool:
-        """Whether this is a legacy Endpoints object."""
-        return self.label.startswith(LEGACY_PREFIX)
-
-
-Identity = tuple[str, bytes, str]
 Shadows = Mapping[str, frozenset[tuple[int, bytes]]]
 
 
@@ -101,26 +63,11 @@ class Difference(NamedTuple):
 
 NOTHING = Backend({}, None, {})
 NO_DIFFERENCE = Difference([], [], [])
+NO_CHANGE = b'{"added":[],"removed":[],"updated":[]}'
 
-_source_in = msgspec.json.Decoder(_SourceIn)
 _row_groups_in = msgspec.json.Decoder(list[_RowGroupIn])
-_ports_in = msgspec.json.Decoder(list[EndpointPort])
 _endpoint_in = msgspec.json.Decoder(SliceEndpoint)
 _encode = msgspec.json.encode
-
-
-def read_source(label: str, uid: str, resource_version: str, body: bytes, held: Source | None) -> Source:
-    """A source from an event's `object`. Endpoints that `held` has too are not validated again.
-
-    Raises msgspec.ValidationError or msgspec.DecodeError for what is not in the schema.
-    """
-    known = _known(held)
-    groups = tuple(
-        _group(group.family, bytes(group.ports), group.endpoints, known) for group in _source_in.decode(body).groups
-    )
-    if len(groups) != 1 and not label.startswith(LEGACY_PREFIX):
-        raise msgspec.ValidationError(f"an EndpointSlice has one group, this has {len(groups)} - at `$.groups`")
-    return _source(label, uid, resource_version, groups)
 
 
 def read_row_groups(groups: bytes) -> Backend:
@@ -130,14 +77,11 @@ def read_row_groups(groups: bytes) -> Backend:
     for row in _row_groups_in.decode(groups):
         if row.slice.startswith(LEGACY_PREFIX):
             continue
-        group = _group(row.family, bytes(row.ports), [*row.endpoints, *row.shadowed], {})
-        before = slices.get(row.slice)
-        index = len(before.groups) if before else 0
-        slices[row.slice] = _source(
-            row.slice, row.uid, row.resource_version, (*(before.groups if before else ()), group)
-        )
+        held = slices[row.slice].groups if row.slice in slices else ()
+        group = new_group(row.family, row.ports, [*row.endpoints, *row.shadowed])
+        slices[row.slice] = new_source(row.slice, row.uid, row.resource_version, (*held, group))
         if row.shadowed:
-            dark = frozenset((index, bytes(raw)) for raw in row.shadowed)
+            dark = frozenset((len(held), _encode(each)) for each in row.shadowed)
             shadows[row.slice] = shadows.get(row.slice, frozenset()) | dark
     return Backend(slices, None, shadows)
 
@@ -172,6 +116,11 @@ def advance(
     return new, _difference(before, after)
 
 
+def is_empty(backend: Backend) -> bool:
+    """Whether no endpoint is in the set. (Of those that claim the same, one is never shadowed.)"""
+    return not any(group.text for source in backend.counted.values() for group in source.groups)
+
+
 def size(backend: Backend) -> int:
     """How many endpoints are in the set."""
     held = sum(len(group.endpoints) for source in backend.counted.values() for group in source.groups)
@@ -180,27 +129,28 @@ def size(backend: Backend) -> int:
 
 def encode_groups(backend: Backend, *, withdrawn: bool) -> bytes:
     """The row's `groups`, ordered by slice. Where the set is withheld, all of it is shadowed."""
-    if withdrawn:
-        return b",".join(
-            _chunk(source, {i: frozenset(group.endpoints) for i, group in enumerate(source.groups)})
-            for _, source in sorted(backend.slices.items())
-        )
-    if not backend.shadows:
-        counted = backend.counted
-        return b",".join([chunk for label in sorted(counted) if (chunk := counted[label].chunk)])
-    chunks = []
-    for label, source in sorted(backend.counted.items()):
-        dark: dict[int, frozenset[bytes]] = {}
-        for index, endpoint in backend.shadows.get(label, ()):
-            dark[index] = dark.get(index, frozenset()) | {endpoint}
-        chunks.append(_chunk(source, dark) if dark else source.chunk)
-    return b",".join(chunks)
+    parts: list[bytes] = []
+    counted = backend.slices if withdrawn else backend.counted
+    for label in sorted(counted):
+        source = counted[label]
+        shadows = backend.shadows.get(label, ())
+        for index, group in enumerate(source.groups):
+            parts += (source.head, group.layout.lead)
+            if withdrawn:
+                parts += (b'],"shadowed":[', group.text) if group.text else ()
+            elif shadows and (dark := {endpoint for at, endpoint in shadows if at == index}):
+                parts.append(b",".join([each for each in group.endpoints if each not in dark]))
+                parts += (b'],"shadowed":[', b",".join([each for each in group.endpoints if each in dark]))
+            else:
+                parts.append(group.text)
+            parts.append(b"]},")
+    return b"".join(parts)[:-1]
 
 
 def encode_difference(difference: Difference) -> bytes:
     """The row's `change`."""
     if not difference:
-        return b'{"added":[],"removed":[],"updated":[]}'
+        return NO_CHANGE
     return b'{"added":[%b],"removed":[%b],"updated":[%b]}' % tuple(map(_change_groups, difference))
 
 
@@ -210,7 +160,7 @@ def shadows_of(sources: Mapping[str, Source]) -> Shadows:
     for source in sources.values():
         for index, group in enumerate(source.groups):
             for endpoint, address in group.endpoints.items():
-                claims.setdefault((group.family, group.signature, address), []).append((source, index, endpoint))
+                claims.setdefault((group.layout.kind, address), []).append((source, index, endpoint))
     shadows: dict[str, set[tuple[int, bytes]]] = {}
     for rivals in claims.values():
         if len(rivals) > 1:
@@ -246,7 +196,7 @@ def _members(
         for index, group in enumerate(source.groups):
             for endpoint, address in group.endpoints.items():
                 if not dark or (index, endpoint) not in dark:
-                    found[group.family, group.signature, address] = (label, group, endpoint)
+                    found[group.layout.kind, address] = (label, group, endpoint)
     return found
 
 
@@ -258,7 +208,7 @@ def _difference(
         was = before.get(identity)
         if was is None:
             added.append((label, group, endpoint))
-        elif was[2] != endpoint or was[0] != label or was[1].ports != group.ports:
+        elif was[2] != endpoint or was[0] != label or was[1].layout.ports != group.layout.ports:
             updated.append((label, group, endpoint))
     removed = [member for identity, member in before.items() if identity not in after]
     return Difference(added, removed, updated)
@@ -277,7 +227,7 @@ def _conflicts(slices: dict[str, Source], changes: Iterable[str], old: dict[str,
             if len(fresh) != len(group.endpoints):
                 return True
             was = old[label].groups[0] if label in old else None
-            if was is not None and (was.family, was.signature) == (group.family, group.signature):
+            if was is not None and was.layout.kind == group.layout.kind:
                 fresh.difference_update(was.endpoints.values())
             if not fresh:
                 continue
@@ -285,84 +235,21 @@ def _conflicts(slices: dict[str, Source], changes: Iterable[str], old: dict[str,
                 if other.label == label:
                     continue
                 for rival in other.groups:
-                    if (
-                        rival.signature == group.signature
-                        and rival.family == group.family
-                        and not fresh.isdisjoint(rival.endpoints.values())
-                    ):
+                    if rival.layout.kind == group.layout.kind and not fresh.isdisjoint(rival.endpoints.values()):
                         return True
     return False
 
 
-def _known(held: Source | None) -> dict[bytes, str]:
-    if held is None:
-        return {}
-    if len(held.groups) == 1:
-        return held.groups[0].endpoints
-    return dict(chain.from_iterable(group.endpoints.items() for group in held.groups))
-
-
-def _group(family: str, ports: bytes, raw: list[msgspec.Raw], known: Mapping[bytes, str]) -> Group:
-    endpoints: dict[bytes, str] = {}
-    ordered = True
-    last = b""
-    for each in raw:
-        endpoint = bytes(each)
-        address = known.get(endpoint)
-        if address is None:
-            decoded = _endpoint_in.decode(endpoint)
-            endpoint = _encode(decoded)
-            address = decoded.address
-        if endpoint < last:
-            ordered = False
-        last = endpoint
-        endpoints[endpoint] = address
-    if not ordered:
-        endpoints = dict(sorted(endpoints.items()))
-    canonical, signature = _ports(ports)
-    return Group(family, canonical, signature, endpoints)
-
-
-@lru_cache(maxsize=65536)
-def _ports(raw: bytes) -> tuple[bytes, bytes]:
-    """The ports as canonical JSON in their own order, and in a fixed one."""
-    ports = _ports_in.decode(raw)
-    encoded = [_encode(port) for port in ports]
-    return b"[%b]" % b",".join(encoded), b"[%b]" % b",".join(sorted(encoded))
-
-
-def _source(label: str, uid: str, resource_version: str, groups: tuple[Group, ...]) -> Source:
-    revision = int(resource_version) if resource_version else 0
-    bare = Source(label, uid, str(revision), revision, groups, b"")
-    return bare._replace(chunk=_chunk(bare, {}))
-
-
-def _chunk(source: Source, dark: Mapping[int, frozenset[bytes]]) -> bytes:
-    head = b'{"slice":%b,"uid":%b,"resourceVersion":"%d"' % (
-        _encode(source.label),
-        _encode(source.uid),
-        source.revision,
-    )
-    parts = []
-    for index, group in enumerate(source.groups):
-        hidden = dark.get(index)
-        if not hidden:
-            shown, tail = b",".join(group.endpoints), b"]}"
-        else:
-            shown = b",".join([each for each in group.endpoints if each not in hidden])
-            tail = b'],"shadowed":[%b]}' % b",".join([each for each in group.endpoints if each in hidden])
-        parts.append(
-            b'%b,"family":"%b","ports":%b,"endpoints":[%b%b' % (head, group.family.encode(), group.ports, shown, tail)
-        )
-    return b",".join(parts)
-
-
 def _change_groups(members: list[tuple[str, Group, bytes]]) -> bytes:
-    grouped: dict[tuple[str, str, bytes], list[bytes]] = {}
+    grouped: dict[tuple[str, str, bytes, bytes], list[bytes]] = {}
     for label, group, endpoint in members:
-        grouped.setdefault((label, group.family, group.ports), []).append(endpoint)
+        layout = group.layout
+        grouped.setdefault((label, layout.family, layout.ports, layout.lead), []).append(endpoint)
     return b",".join(
-        b'{"slice":%b,"family":"%b","ports":%b,"endpoints":[%b]}'
-        % (_encode(label), family.encode(), ports, b",".join(sorted(endpoints)))
-        for (label, family, ports), endpoints in sorted(grouped.items())
+        encode_change(label, lead, sorted(endpoints)) for (label, _, _, lead), endpoints in sorted(grouped.items())
     )
+
+
+def encode_change(label: str, lead: bytes, endpoints: list[bytes]) -> bytes:
+    """Endpoints (in order) of one slice, as a part of the row's `change`; `lead` is their layout's."""
+    return b'{"slice":%b%b%b]}' % (_encode(label), lead, b",".join(endpoints))

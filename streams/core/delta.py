@@ -1,9 +1,9 @@
 """What one commit changes of one Service, on its way from the commit's events to the rows of the tables."""
 
-from streams.core import backend as sets
 from streams.core.records import Cause, Event, Rejection
 from streams.core.routing_records import HeldPolicy, HeldRoute, ServiceObject
 from streams.core.routing_rows import Name
+from streams.core.slices import Source
 
 
 class Delta:
@@ -16,8 +16,8 @@ class Delta:
         self.whole = False
         self.service: tuple[tuple[bytes, ServiceObject] | None, Cause] | None = None
         self.routing: dict[Name, tuple[HeldRoute | HeldPolicy | None, Cause]] = {}
-        self.slices: dict[str, tuple[sets.Source | None, Cause]] = {}
-        self.legacy: tuple[sets.Source | None, Cause, bytes] | None = None
+        self.slices: dict[str, tuple[Source | None, Cause]] = {}
+        self.legacy: tuple[Source | None, Cause, bytes] | None = None
         self.marks: dict[tuple[str, str], Rejection | None] = {}
         self.bad: list[Cause] = []
 
@@ -39,12 +39,12 @@ def mark_of_cause(cause: Cause | Rejection) -> tuple[str, str]:
     return cause.kind, f"{cause.namespace}/{cause.name}" if cause.namespace else cause.name
 
 
-def any_left(slices: dict[str, sets.Source], changes: dict[str, sets.Source | None]) -> bool:
+def any_left(slices: dict[str, Source], changes: dict[str, Source | None]) -> bool:
     """Whether a Service has slices after the changes."""
     return any(changes.get(label, source) is not None for label, source in slices.items())
 
 
-def same(held: sets.Source, event: Event) -> bool:
+def same(held: Source, event: Event) -> bool:
     """Whether the event's object is the one that is held."""
     return held.revision > 0 and (held.uid, held.resource_version) == (event.uid, event.resource_version)
 

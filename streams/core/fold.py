@@ -19,6 +19,7 @@ import msgspec
 from streams.core import backend as sets
 from streams.core.delta import Delta, any_left, mark_of, mark_of_cause, marked, same
 from streams.core.normalize import MalformedObject
+from streams.core.one_slice import one_slice
 from streams.core.partition_state import HELD_PREFIX, ClusterState, Staging, Write, source_of
 from streams.core.records import FOLD_VERSION, JOURNAL, Cause, Commit, Event, Rejection, Seal
 from streams.core.resources import OPTIONAL, ROUTING_KINDS
@@ -37,6 +38,7 @@ from streams.core.rows import (
     read_service,
     uid_in,
 )
+from streams.core.slices import Source
 
 _decode_commit = msgspec.json.Decoder(Commit).decode
 _encode = msgspec.json.encode
@@ -167,18 +169,30 @@ class PartitionFold(RoutingState):
     # ---- live commits --------------------------------------------------------------------------------
 
     def _live(self, cluster: ClusterState, commit: Commit, offset: int, all_rows: bool) -> Iterator[Write]:
-        deltas: dict[str, Delta] = {}
+        context = self._context(cluster, offset)
+        events: dict[str, list[Event]] = {}
         for event in commit.events:
             key = f"{commit.cluster}/{event.service_namespace or event.namespace}/{event.service}"
             if key not in cluster.keys and not _KEY.fullmatch(key):
                 yield self._dead_event(cluster, event, offset, event.message or _NO_NAME)
                 continue
-            delta = deltas.get(key)
-            if delta is None:
-                delta = deltas[key] = Delta()
-            yield from self._take(cluster, delta, key, event, offset)
-        context = self._context(cluster, offset)
-        for key in sorted(cluster.keys.union(deltas)) if all_rows else sorted(deltas):
+            events.setdefault(key, []).append(event)
+        deltas: dict[str, Delta] = {}
+        short: dict[str, Write] = {}
+        for key, each in events.items():
+            if len(each) == 1 and "backend" in self.tables and not all_rows:
+                made = one_slice(context, key, self._backend(key), each[0])
+                if made is not None:
+                    self._backends[key] = made[0]
+                    short[key] = Write("backend", key.encode(), made[1], offset)
+                    continue
+            delta = deltas[key] = Delta()
+            for event in each:
+                yield from self._take(cluster, delta, key, event, offset)
+        for key in sorted(cluster.keys.union(events)) if all_rows else sorted(events):
+            if key in short:
+                yield short[key]
+                continue
             delta = deltas.get(key) or Delta()
             delta.whole = all_rows
             yield from self._rows(context, cluster, key, delta)
@@ -331,7 +345,7 @@ class PartitionFold(RoutingState):
             yield Write("backend", HELD_PREFIX + key.encode(), delta.legacy[2] or None, ctx.offset)
 
     def _backend_row_with(
-        self, ctx: Context, key: str, delta: Delta, old: HeldBackend, legacy: sets.Source | None
+        self, ctx: Context, key: str, delta: Delta, old: HeldBackend, legacy: Source | None
     ) -> Iterator[Write]:
         service, cause = old.service, []
         if delta.service is not None:

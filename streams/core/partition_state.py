@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.core import backend as sets
 from streams.core.records import FOLD_VERSION, SEAL_PREFIX, TABLES, AsOf, Commit, DeadLetter, Event, Seal
 from streams.core.rfc3339 import later
 from streams.core.routing_rows import NO_ROUTING, HeldRouting, read_routing
@@ -20,6 +19,7 @@ from streams.core.rows import (
     read_backend,
     read_frontend,
 )
+from streams.core.slices import LEGACY_PREFIX, Source, read_source
 
 HELD_PREFIX = b"~held/"
 """Keys of the legacy Endpoints objects that the backend table holds for Services that have slices."""
@@ -78,7 +78,7 @@ class PartitionState:
         self._begins: dict[str, int] = {}
         self._frontends: dict[str, Frontend] = {}
         self._backends: dict[str, HeldBackend] = {}
-        self._legacy: dict[str, tuple[int, sets.Source]] = {}
+        self._legacy: dict[str, tuple[int, Source]] = {}
         self._routings: dict[str, HeldRouting] = {}
         self._held: dict[str, dict[str, Any]] = {
             "frontend": self._frontends,
@@ -291,9 +291,9 @@ _READERS: dict[str, Callable[[bytes], tuple[Frontend | HeldBackend | HeldRouting
 }
 
 
-def source_of(event: Event, held: sets.Source | None) -> sets.Source:
-    label = event.name if event.kind == "EndpointSlice" else sets.LEGACY_PREFIX + event.name
-    return sets.read_source(label, event.uid, event.resource_version, event.object, held)
+def source_of(event: Event, held: Source | None) -> Source:
+    label = event.name if event.kind == "EndpointSlice" else LEGACY_PREFIX + event.name
+    return read_source(label, event.uid, event.resource_version, bytes(event.object), held)
 
 
 def no_seal(cluster: str) -> Seal:

@@ -111,7 +111,7 @@ def backend_state(
     """State and reason of a backend: `empty` is known to be empty, and says by what."""
     if service is None:
         return overlaid("deleted", "ServiceNotFound", ctx, rejected)
-    if sets.size(backend):
+    if not sets.is_empty(backend):
         return overlaid("ready", "", ctx, rejected)
     if service[1] == "ExternalName":
         return overlaid("empty", "ExternalName", ctx, rejected)
@@ -143,10 +143,15 @@ def backend_row(
     service = new.service
     return b'%b,"service":%b,"groups":[%b],"change":%b}' % (
         row_head(ctx, key, previous, new, cause),
-        b"null" if service is None else b'{"uid":%b,"type":"%b"}' % (_encode(service[0]), service[1].encode()),
+        b"null" if service is None else service_json(*service),
         sets.encode_groups(new.backend, withdrawn=service is None),
         sets.encode_difference(difference),
     )
+
+
+def service_json(uid: str, kind: str) -> bytes:
+    """A backend row's `service`."""
+    return b'{"uid":%b,"type":"%b"}' % (_encode(uid), kind.encode())
 
 
 class Head(Protocol):
@@ -167,11 +172,11 @@ class Head(Protocol):
 
 def row_head(ctx: Context, key: str, previous: int | None, new: Head, cause: list[Cause]) -> bytes:
     """What the rows of all tables begin with, without the closing brace."""
-    cluster, namespace, name = key.split("/")
+    cluster, namespace, name = key.encode().split(b"/")
     head = b'{"cluster":"%b","namespace":"%b","name":"%b","version":%d,"previous":%b,"state":"%b","reason":%b' % (
-        cluster.encode(),
-        namespace.encode(),
-        name.encode(),
+        cluster,
+        namespace,
+        name,
         ctx.offset,
         b"null" if previous is None else b"%d" % previous,
         new.state.encode(),

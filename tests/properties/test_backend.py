@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streams.core import backend as sets
 from streams.core.normalize import SERVICE_NAME_LABEL, normalize
 from streams.core.records import spread
+from streams.core.slices import LEGACY_PREFIX, Source, read_source
 from tests.properties.model import Endpoint, Members, apply_change, identity_of, winners
 from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, versions
 
@@ -20,11 +21,11 @@ SERVICE_HERE = (False, False)
 # ---- how the code under test is asked ----------------------------------------------------------------
 
 
-def _source(item: Object) -> sets.Source:
+def _source(item: Object) -> Source:
     normalized = normalize(item["kind"], item, "cluster.local")
     assert normalized is not None
-    label = normalized.name if item["kind"] == "EndpointSlice" else sets.LEGACY_PREFIX + normalized.name
-    return sets.read_source(label, normalized.uid, normalized.resource_version, normalized.body, None)
+    label = normalized.name if item["kind"] == "EndpointSlice" else LEGACY_PREFIX + normalized.name
+    return read_source(label, normalized.uid, normalized.resource_version, normalized.body, None)
 
 
 def _groups(backend: sets.Backend) -> bytes:

@@ -1,0 +1,151 @@
+"""The short way of the commonest change (`one_slice`, and `slices.changed` below it) makes what the long way makes."""
+
+from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.normalize import normalize
+from streams.core.one_slice import one_slice
+from streams.core.slices import changed, read_source
+from tests.properties import journals
+from tests.properties.folding import fold
+from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, services
+
+AT = "2026-11-24T12:00:00.000Z"
+
+
+@st.composite
+def _bodies(draw: st.DrawFn) -> list[bytes]:
+    """What one slice says, time after time: of up to 300 endpoints a few come, go or change."""
+    size = draw(st.sampled_from((0, 1, 2, 5, 30, 300)))
+    addresses = st.integers(0, max(2 * size, 3)).map(lambda i: f"10.0.{i >> 8}.{i & 255}")
+    endpoints = {draw(addresses): draw(st.booleans()) for _ in range(min(size, 5))}
+    endpoints |= {f"10.0.{i >> 8}.{i & 255}": True for i in range(0, 2 * size, 2)}
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        for _ in range(draw(st.integers(0, 3))):
+            address = draw(addresses)
+            if draw(st.booleans()):
+                endpoints[address] = draw(st.booleans())
+            else:
+                endpoints.pop(address, None)
+        item = {
+            "metadata": {"name": "s1", "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": SERVICES[0]}},
+            "addressType": "IPv4",
+            "ports": [{"port": draw(st.sampled_from((80, 80, 80, 443)))}],
+            "endpoints": [
+                {"addresses": [address], "conditions": {"ready": ready}, "nodeName": "n" * draw(st.integers(1, 40))}
+                if address == draw(st.sampled_from(sorted(endpoints)))
+                else {"addresses": [address], "conditions": {"ready": ready}, "nodeName": '{"address":"'}
+                for address, ready in endpoints.items()
+            ]
+            if size < 300
+            else [{"addresses": [address], "conditions": {"ready": ready}} for address, ready in endpoints.items()],
+        }
+        normalized = normalize("EndpointSlice", item, "cluster.local")
+        assert normalized is not None
+        found.append(normalized.body)
+    return found
+
+
+@given(_bodies())
+def test_a_changed_group_is_one_read_anew(bodies: list[bytes]) -> None:
+    held = read_source("s1", "u", "1", bodies[0], None)
+    for body in bodies[1:]:
+        anew = read_source("s1", "u", "2", body, None)
+        assert read_source("s1", "u", "2", body, held) == anew
+        change = changed(held.groups[0], body)
+        if change is not None:
+            was, now = held.groups[0].endpoints, anew.groups[0].endpoints
+            assert change.gone == [each for each in was if each not in now]
+            assert change.fresh == [each for each in now if each not in was]
+        held = anew
+
+
+@given(_bodies(), st.data())
+def test_a_damaged_body_is_refused_as_the_long_way_refuses_it(bodies: list[bytes], data: st.DataObject) -> None:
+    held = read_source("s1", "u", "1", bodies[0], None)
+    body = bodies[-1]
+    at = data.draw(st.integers(0, len(body)))
+    to = min(len(body), at + data.draw(st.integers(0, 3)))
+    damage = data.draw(
+        st.sampled_from((b"", b",", b",,", b"]", b"}", b'"', b"\\", b" ", b"1", b"null", b"{}", b"\xff"))
+    )
+    broken = body[:at] + damage + body[to:]
+    try:
+        anew = read_source("s1", "u", "2", broken, None)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        anew = None
+    try:
+        quick = read_source("s1", "u", "2", broken, held)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        quick = None
+    assert quick == anew
+
+
+@st.composite
+def _journals(draw: st.DrawFn) -> list[bytes]:
+    """One Service, and one event of its slices in each commit."""
+    names = SLICES[: draw(st.integers(1, 2))]
+    version = 10
+    pools = {"IPv4": [f"10.0.0.{i}" for i in range(12)], "FQDN": [f"a{i}.example" for i in range(12)]}
+    family = draw(st.sampled_from(("IPv4", "IPv4", "FQDN")))
+
+    def slice_of(name: str) -> Object:
+        # Mostly apart from each other, so that there is not always something shadowed.
+        pool = pools[family][:6] if name == SLICES[0] else pools[family][5:]
+        item = draw(endpoint_slices(name, SERVICES[0], families=(family,), version=str(version)))
+        addresses = draw(st.lists(st.sampled_from(pool), unique=draw(st.integers(0, 9)) > 0, max_size=5))
+        item["ports"] = [{"port": draw(st.sampled_from((80,) * 8 + (81,)))}]
+        item["endpoints"] = [{"addresses": [each], "zone": draw(st.sampled_from("ab"))} for each in addresses]
+        return item
+
+    first = [draw(services(SERVICES[0])), *(slice_of(name) for name in names)]
+    events = [[], [journals.apply(item) for item in first], []]
+    for _ in range(draw(st.integers(1, 8))):
+        version += 1
+        events.append([journals.apply(slice_of(draw(st.sampled_from(names))))])
+    phases = ["begin", "snapshot", "end"] + ["live"] * len(events)
+    return [_commit(seq, phases[seq - 1], each) for seq, each in enumerate(events, 1)]
+
+
+def _commit(seq: int, phase: str, events: Sequence[dict[str, Any]]) -> bytes:
+    return orjson.dumps(
+        {
+            "cluster": "east", "epoch": 1, "writer": "w", "seq": seq, "at": AT, "phase": phase,
+            "frontier": {"services": str(seq)}, "events": list(events),
+        }
+    )  # fmt: skip
+
+
+@given(_journals())
+def test_the_short_way_makes_the_bytes_of_the_long_way(values: list[bytes]) -> None:
+    short = fold(values)
+    with (
+        patch("streams.core.fold.one_slice", return_value=None),
+        patch("streams.core.slices.changed", return_value=None),
+    ):
+        assert fold(values) == short
+
+
+def test_the_short_way_is_gone_here_and_not_always() -> None:
+    """A comparison of the long way with itself would prove nothing."""
+    gone = {True: 0, False: 0}
+
+    def counted(*asked: Any) -> Any:
+        made = one_slice(*asked)
+        gone[made is not None] += 1
+        return made
+
+    @given(_journals())
+    def count(values: list[bytes]) -> None:
+        fold(values)
+
+    with patch("streams.core.fold.one_slice", counted):
+        count()
+    assert min(gone.values()) > 20, gone
