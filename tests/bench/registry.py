@@ -6,4 +6,5 @@ BENCHMARKS = (
     Benchmark("latency", "latency", "PATCH to the sealed change in a Subscriber, next to a raw watch"),
     Benchmark("list", "first_list", "first list to sealed tables, next to a bare list; subscriber bootstrap"),
     Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),
+    Benchmark("changes", "changes", "CPU and memory of `facets serve` for many HTTP clients"),
 )
