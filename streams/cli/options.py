@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -92,3 +93,41 @@ class Duration(click.ParamType):
             self.fail(f"{value!r} is no duration such as 500ms, 30s or 2m", param, ctx)
         parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
         return sum(float(number) * self._units[unit] for number, unit in parts)
+
+
+class Moment(click.ParamType):
+    """A time: RFC 3339 such as 2026-11-24T12:00:00Z, or how long ago, such as 15m. Given as the records have it."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """RFC 3339 in UTC with milliseconds."""
+        from streams.core.rfc3339 import later, read, write  # noqa: PLC0415
+
+        text = str(value)
+        try:
+            if "T" in text:
+                return write(read(text))
+            return later(datetime.now(UTC).isoformat(), -Duration().convert(text, param, ctx))
+        except (ValueError, click.BadParameter):
+            self.fail(
+                f"{text!r} is neither a time such as 2026-11-24T12:00:00Z nor how long ago, such as 15m", param, ctx
+            )
+
+
+class Assigned(click.ParamType):
+    """NAME=NUMBER; where a number is the name, `numbered`. Given as a pair."""
+
+    name = "assignment"
+
+    def __init__(self, numbered: bool = False) -> None:
+        self._numbered = numbered
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, int]:
+        """Name and number."""
+        if isinstance(value, tuple):
+            return value
+        name, _, number = str(value).rpartition("=")
+        if not name or not number.isdigit() or (self._numbered and not name.isdigit()):
+            self.fail(f"{value!r} is not {'PARTITION=OFFSET' if self._numbered else 'CLUSTER=SEQ'}", param, ctx)
+        return (int(name) if self._numbered else name), int(number)

@@ -213,6 +213,15 @@ class JournalReader:
         await self.call(self._consumer.close)
         self._thread.shutdown(wait=False)
 
+    def disconnect(self) -> None:
+        """The same, for one that is used without an event loop."""
+        self._consumer.close()
+        self._thread.shutdown(wait=False)
+
+    def partitions(self) -> int:
+        """How many partitions the journal has; 0 where there is none."""
+        return self._count(JOURNAL)
+
     def standing(self, cluster: str) -> Standing:
         """What the journal says of the cluster. Reads backwards from each partition's end until it finds a commit of
         the cluster's (heartbeats put one near the end of every partition). A cluster that the journal no longer
@@ -238,6 +247,13 @@ class JournalReader:
         with _reaching(self._bootstrap):
             end: int = self._consumer.end_offsets([each])[each]
         return end
+
+    def begin(self, partition: int) -> int:
+        """The offset of a journal partition's first record that is retained."""
+        each = TopicPartition(JOURNAL, partition)
+        with _reaching(self._bootstrap):
+            begin: int = self._consumer.beginning_offsets([each])[each]
+        return begin
 
     def opener(self, cluster: str, partition: int, since: int, epoch: int) -> str:
         """The writer of the first `begin` of this epoch or a higher one, from an offset on ("": none)."""
@@ -278,14 +294,14 @@ class JournalReader:
             return Standing(0, 0, {})
         key = SEAL_PREFIX + cluster.encode()
         newest = Standing(0, 0, {})
-        for record in self._records(topic, partition, 0, self.end(partition, topic)):
+        for record in self.records(topic, partition, 0, self.end(partition, topic)):
             if record.key == key and record.value:
                 seal = _decode_seal(record.value)
                 newest = max(newest, Standing(seal.epoch, seal.seq, seal.frontier), key=lambda each: each[:2])
         return newest
 
     def _stamps(self, partition: int, start: int, cluster: str, end: int | None = None) -> Iterator[tuple[int, _Stamp]]:
-        for record in self._records(JOURNAL, partition, start, self.end(partition) if end is None else end):
+        for record in self.records(JOURNAL, partition, start, self.end(partition) if end is None else end):
             try:
                 stamp = _decode_stamp(record.value or b"")
             except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -293,7 +309,8 @@ class JournalReader:
             if stamp.cluster == cluster:
                 yield record.offset, stamp
 
-    def _records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
+    def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
+        """A partition's records from an offset up to another."""
         if start >= end:
             return
         each = TopicPartition(topic, partition)

@@ -1,0 +1,95 @@
+"""`facets history`: the rows that were made of a Service, each with its cause and change."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from streams.cli.options import Moment, bootstrap_option
+from streams.cli.output import TableName, row_line
+
+if TYPE_CHECKING:
+    from streams.core.subscription import Row
+
+
+@click.command("history")
+@click.argument("service", required=False)
+@click.option("-n", "--namespace", help="The Service's namespace.  [default: default; without SERVICE all]")
+@click.option("--cluster", "clusters", multiple=True, help="Only this cluster; repeatable.")
+@click.option("--table", "tables", multiple=True, type=TableName(), help="Only this table; repeatable.")
+@click.option("--since", type=Moment(), help="From this time on (RFC 3339, or how long ago: 15m).")
+@click.option("--until", type=Moment(), help="Up to this time.")
+@click.option(
+    "--last", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many, the newest."
+)
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="How to print it; json is a whole row a line.",
+)  # fmt: skip
+@bootstrap_option
+def history_command(
+    service: str | None,
+    namespace: str | None,
+    clusters: tuple[str, ...],
+    tables: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    last: int,
+    output: str,
+    bootstrap_servers: str,
+) -> None:
+    """List what became of SERVICE (or of all Services): each row that was made, what it changed, and what caused it.
+
+    The rows follow from the retained journal; those that compaction has taken out of the tables are among them.
+
+    \b
+    facets history cart -n shop
+    facets history cart -n shop --since 15m -o json | jq .cause
+    facets history --cluster east --last 50
+    """
+    from streams.cli.replay import folding, partitions_of  # noqa: PLC0415
+    from streams.core.lookback import Until  # noqa: PLC0415
+
+    space = namespace or ("default" if service else None)
+    held: deque[tuple[str, int, Row]] = deque()
+    with folding(bootstrap_servers) as replay:
+        for row in replay.rows(Until(at=until or ""), partitions_of(replay, space, service)):
+            if (
+                (service and row.name != service)
+                or (space and row.namespace != space)
+                or (clusters and row.cluster not in clusters)
+                or (tables and row.table not in tables)
+                or not row.value
+            ):
+                continue
+            at = _at(row)
+            if since is None or at >= since:
+                held.append((at, row.version, row))
+                if len(held) > 4 * last:
+                    held = deque(sorted(held)[-last:])
+    newest = sorted(held)[-last:]
+    for _, _, row in newest:
+        said = row.decode()
+        if output == "json":
+            click.echo(orjson.dumps({"table": row.table, **said}))
+        else:
+            click.echo(_line(row.table, said))
+    if not newest:
+        name = f'service "{service}" in namespace "{space}"' if service else "any Service"
+        click.echo(f"No row of {name} was made in that time, as far as the journal is retained.", err=True)
+        raise SystemExit(1)
+
+
+def _at(row: "Row") -> str:
+    start = row.value.index(b'"at":"', row.value.index(b'"asOf":')) + 6
+    return row.value[start : row.value.index(b'"', start)].decode()
+
+
+def _line(table: str, row: dict[str, Any]) -> str:
+    causes = ", ".join(
+        f"{each['kind']} {each['name']}{'@' + each['resourceVersion'] if each['resourceVersion'] else ''}"
+        for each in row["cause"]
+    )
+    reason = f"  [{row['reason']}]" if row["reason"] else ""
+    return f"{row_line(table, row)}{reason}  <- {causes or 'the cluster itself'}"

@@ -1,0 +1,168 @@
+"""`facets replay`: the tables as they were, from the retained journal alone."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streams.cli.options import Assigned, Duration, Moment, bootstrap_option
+from streams.cli.output import TableName, filter_options, print_rows, run
+from streams.core.errors import FacetsError
+from streams.core.records import TABLES
+
+if TYPE_CHECKING:
+    from streams.edges.replay import Replay
+
+_SHOWN = 20
+
+
+@click.command("replay")
+@click.argument("tables", nargs=-1, type=TableName())
+@filter_options
+@click.option("--service", "services", multiple=True, help="Only this Service; repeatable.")
+@click.option("--at", type=Moment(), help="Up to a time (RFC 3339, or how long ago: 15m).")
+@click.option(
+    "--seq", "seqs", type=Assigned(), multiple=True, metavar="CLUSTER=SEQ",
+    help="Up to a commit of a cluster, in all partitions: a cut that is consistent across its Services; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--offset", "offsets", type=Assigned(numbered=True), multiple=True, metavar="PARTITION=OFFSET",
+    help="Up to a journal offset (a row's version) of a partition; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Fold what the tables have sealed, and hold every row against them, byte for byte; prints the verdict only.",
+)
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "wide", "json", "yaml"]), default="table", show_default=True,
+    help="How to print them.",
+)  # fmt: skip
+@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to wait for the tables.")
+@bootstrap_option
+def replay_command(
+    tables: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    all_namespaces: bool,
+    clusters: tuple[str, ...],
+    services: tuple[str, ...],
+    at: str | None,
+    seqs: tuple[tuple[str, int], ...],
+    offsets: tuple[tuple[int, int], ...],
+    verify: bool,
+    output: str,
+    timeout: float,
+    bootstrap_servers: str,
+) -> None:
+    """Fold the retained journal again, to its end or up to a point, and print the TABLES (default: all) as they were.
+
+    The tables follow from the journal alone, so this is what they held. Nothing is written. Without -n all namespaces.
+
+    \b
+    facets replay backend --at 15m -n shop
+    facets replay --seq east=5120 -o json
+    facets replay --verify                            do the tables follow from the journal, byte for byte?
+    """
+    from streams.core.lookback import Until, place  # noqa: PLC0415
+    from streams.core.subscription import is_deleted  # noqa: PLC0415
+
+    until = Until(at or "", dict(seqs), dict(offsets))
+    if verify:
+        if any(until) or tables or namespaces or clusters or services:
+            raise click.UsageError(
+                "--verify is of whole tables, as far as they are sealed: leave the other options out"
+            )
+        _verify(bootstrap_servers, timeout)
+        return
+    with folding(bootstrap_servers) as replay:
+        unknown = [p for p, _ in offsets if p not in replay.parts]
+        if unknown:
+            raise click.BadParameter(f"there is no partition {unknown[0]}: there are 0 to {len(replay.parts) - 1}")
+        wanted = None
+        if len(namespaces) == 1 and services and not all_namespaces:
+            wanted = {p for each in services for p in partitions_of(replay, namespaces[0], each) or ()}
+        held = replay.tables(until, wanted)
+    rows = [
+        row
+        for row in sorted(held.values(), key=place)
+        if (not tables or row.table in tables)
+        and (all_namespaces or not namespaces or row.namespace in namespaces)
+        and (not clusters or row.cluster in clusters)
+        and (not services or row.name in services)
+        and not is_deleted(row.value)
+    ]
+    _print([(row.table, row.decode()) for row in rows], tables or TABLES, output)
+    if not rows:
+        click.echo("No rows.", err=True)
+
+
+def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], output: str) -> None:
+    if output in {"json", "yaml"}:
+        named = [{"table": table, **row} for table, row in rows]
+        print_rows(tables[0], named, output)
+        return
+    first = True
+    for table in tables:
+        found = [row for name, row in rows if name == table]
+        if not found:
+            continue
+        if len(tables) > 1:
+            click.echo(f"{'' if first else chr(10)}{table}:")
+        print_rows(table, found, output)
+        first = False
+
+
+def _verify(bootstrap: str, timeout: float) -> None:
+    import asyncio  # noqa: PLC0415
+
+    from streams.core.subscription import is_deleted  # noqa: PLC0415
+    from streams.edges.replay import compare, table_rows  # noqa: PLC0415
+
+    async def read() -> Any:
+        async with asyncio.timeout(timeout):
+            return await table_rows(bootstrap)
+
+    try:
+        there, sealed = run(read())
+    except TimeoutError:
+        raise FacetsError(f"not read within {timeout:g} s", "try a longer --timeout, or facets doctor", 75) from None
+    with folding(bootstrap) as replay:
+        made = {key: row for key, row in replay.tables(sealed).items() if not is_deleted(row.value)}
+        found = compare(there, made, whole=replay.whole)
+    through = ", ".join(f"{partition}: {offset}" for partition, offset in sorted(sealed.offsets.items()))
+    click.echo(f"{found.identical} rows of {', '.join(TABLES)} follow from the journal byte for byte")
+    if found.same:
+        click.echo(f"{found.same} rows have the same content; what gave them their version has expired")
+    click.echo(f"sealed up to (by partition): {through}", err=True)
+    for each in found.wrong[:_SHOWN]:
+        click.echo(each)
+    if found.wrong:
+        click.echo(f"facets replay: {len(found.wrong)} rows do not follow from the journal", err=True)
+        click.echo("  remedy: facets doctor; a table is made anew from the journal by deleting its topic", err=True)
+        raise SystemExit(1)
+
+
+@contextlib.contextmanager
+def folding(bootstrap: str) -> "Iterator[Replay]":
+    """A replay with its progress on stderr; says so where the journal's beginning has expired."""
+    from streams.edges.progress import TerminalProgress  # noqa: PLC0415
+    from streams.edges.replay import Replay  # noqa: PLC0415
+
+    progress = TerminalProgress()
+    try:
+        with Replay(bootstrap, progress) as replay:
+            if not replay.whole:
+                click.echo(
+                    "facets: the journal's beginning has expired: its first snapshot is where this begins", err=True
+                )
+            yield replay
+    finally:
+        progress.close()
+
+
+def partitions_of(replay: "Replay", namespace: str | None, service: str | None) -> set[int] | None:
+    """The one partition that a Service is in; all where none is named."""
+    from streams.core.partitioning import partition_of  # noqa: PLC0415
+
+    return {partition_of(namespace, service, len(replay.parts))} if namespace and service else None

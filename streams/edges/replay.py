@@ -1,0 +1,133 @@
+"""Replay: folds the retained journal again, as far as is asked, into the rows that followed from it."""
+
+from collections.abc import Collection, Iterator
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from streams.core.errors import FacetsError
+from streams.core.fold import PartitionFold
+from streams.core.lookback import Until, same_content
+from streams.core.records import JOURNAL, TABLES, topic_of
+from streams.core.subscription import Row
+from streams.edges.journal import JournalReader
+from streams.edges.progress import ProgressReport
+from streams.edges.subscriber import Subscriber
+from streams.edges.topics import config
+
+Place = tuple[str, str, str, str]
+"""A row's table, cluster, namespace and name."""
+
+
+class Part(NamedTuple):
+    """What of a partition is retained: the first offset, and the one after the last."""
+
+    begin: int
+    end: int
+
+
+class Replay:
+    """`rows` gives each row as it is made again, in the order of each partition. Use it in a `with`.
+
+    `whole` is False where the journal no longer has its beginning: rows then have the content that they had, but
+    `version` and `previous` only from the first snapshot on that is retained."""
+
+    def __init__(self, bootstrap: str, progress: ProgressReport = lambda _, __: None) -> None:
+        self._bootstrap = bootstrap
+        self._reader = JournalReader(bootstrap)
+        self._progress = progress
+        self._window = 0
+        self.parts: dict[int, Part] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            counts = self._reader.partitions()
+            if not counts:
+                raise FacetsError(f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", 69)
+            # Deleted rows get their tombstones by the same window as in the worker.
+            found = config(self._bootstrap, topic_of(TABLES[0]))
+            self._window = int(found.get("min.compaction.lag.ms", "86400000")) // 1000
+            self.parts = {p: Part(self._reader.begin(p), self._reader.end(p)) for p in range(counts)}
+        except BaseException:
+            self._reader.disconnect()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reader.disconnect()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the journal still has its beginning."""
+        return all(part.begin == 0 for part in self.parts.values())
+
+    def rows(self, until: Until, partitions: Collection[int] | None = None) -> Iterator[Row]:
+        """Rows as they are made, deleted ones with a value; a tombstone's is empty. Raises FacetsError."""
+        chosen = sorted(self.parts if partitions is None else partitions)
+        total = sum(self.parts[p].end - self.parts[p].begin for p in chosen) or 1
+        done = 0
+        for partition in chosen:
+            begin, end = self.parts[partition]
+            fold = PartitionFold(partition, TABLES, self._window)
+            for record in self._reader.records(JOURNAL, partition, begin, end):
+                if until.beyond(partition, record.offset, record.value):
+                    break
+                for write in fold.step(record.offset, record.value):
+                    if write.table in TABLES and not write.key.startswith(b"~"):
+                        cluster, namespace, name = write.key.decode().split("/")
+                        yield Row(write.table, cluster, namespace, name, write.version, write.value or b"")
+                done += 1
+                if done % 500 == 0:
+                    self._progress(f"folding {JOURNAL}", done / total)
+            done = sum(self.parts[p].end - self.parts[p].begin for p in chosen if p <= partition)
+        self._progress(f"folding {JOURNAL}", 1.0)
+
+    def tables(self, until: Until, partitions: Collection[int] | None = None) -> dict[Place, Row]:
+        """The newest row of each Service in each table, without those of deleted Services' tombstones."""
+        held: dict[Place, Row] = {}
+        for row in self.rows(until, partitions):
+            key = (row.table, row.cluster, row.namespace, row.name)
+            if row.value:
+                held[key] = row
+            else:
+                held.pop(key, None)
+        return held
+
+
+class Verdict(NamedTuple):
+    """How the replayed rows compare with those in the tables: the same bytes, the same content (where the journal's
+    beginning has expired), or another."""
+
+    identical: int
+    same: int
+    wrong: tuple[str, ...]
+
+
+async def table_rows(bootstrap: str) -> tuple[dict[Place, Row], Until]:
+    """The tables at a sealed cut, and how far the journal is in it."""
+    async with Subscriber(bootstrap, tables=TABLES) as subscriber:
+        snapshot = await subscriber.snapshot()
+        sealed: dict[int, int] = dict.fromkeys(range(subscriber.partitions), -1)
+        for (partition, _), seal in subscriber.sealed().items():
+            sealed[partition] = max(sealed[partition], seal.offset)
+    rows = {(row.table, row.cluster, row.namespace, row.name): row for row in snapshot.rows}
+    return rows, Until(offsets=sealed)
+
+
+def compare(there: dict[Place, Row], made: dict[Place, Row], *, whole: bool) -> Verdict:
+    """Hold what was made again against what is there."""
+    identical = same = 0
+    wrong: list[str] = []
+    for key in sorted({*there, *made}):
+        one, other = there.get(key), made.get(key)
+        name = f"{key[0]} {key[1]}/{key[2]}/{key[3]}"
+        if one is None or other is None:
+            wrong.append(f"{name}: {'is not in the table' if one is None else 'does not follow from the journal'}")
+        elif one.value == other.value:
+            identical += 1
+        elif not whole and same_content(key[0], one.value, other.value):
+            same += 1
+        else:
+            wrong.append(f"{name}: version {one.version} in the table, {other.version} from the journal")
+    return Verdict(identical, same, tuple(wrong))
