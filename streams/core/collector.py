@@ -144,7 +144,7 @@ class Collector:
                 self._apply(kind, event)
             case Kind.DELETE:
                 meta = event.item["metadata"]
-                key = (kind, meta["namespace"], meta["name"])
+                key = (kind, meta.get("namespace") or "", meta["name"])
                 if kind in self._relists:
                     self._relists[kind].discard(key)
                 self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Prints the folder of the Gateway API's CRDs (standard/ and experimental/). They come from its Go module, fetched once.
+# GATEWAY_API_CRDS names a folder that is there instead.
+set -euo pipefail
+
+MODULE=sigs.k8s.io/gateway-api
+VERSION=v1.6.3
+SUM=h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=
+
+say() { printf '%s\n' "$*" >&2; }
+
+if [ -n "${GATEWAY_API_CRDS:-}" ]; then
+    printf '%s\n' "$GATEWAY_API_CRDS"
+    exit 0
+fi
+target=${FACETS_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/service-facets}/gateway-api-$VERSION
+if [ -d "$target/experimental" ]; then
+    printf '%s\n' "$target"
+    exit 0
+fi
+if ! command -v go >/dev/null; then
+    say "No Gateway API CRDs for the end-to-end tests: there is no Go to fetch them with."
+    say "Install Go, or set GATEWAY_API_CRDS to the folder config/crd of $MODULE $VERSION."
+    exit 1
+fi
+mkdir -p "$(dirname "$target")"
+work=$(mktemp -d "$target.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+say "==> Fetching the CRDs of $MODULE $VERSION"
+cd "$work"
+printf 'module gateway-api-crds\n' >go.mod
+found=$(GOFLAGS=-mod=mod go mod download -json "$MODULE@$VERSION")
+field() { printf '%s\n' "$found" | sed -n "s/.*\"$1\": \"\(.*\)\".*/\1/p"; }
+if [ "$(field Sum)" != "$SUM" ]; then
+    say "$MODULE $VERSION has the checksum $(field Sum), not $SUM: it is not the module that these tests are for."
+    exit 1
+fi
+mkdir crd
+cp -r "$(field Dir)/config/crd/standard" "$(field Dir)/config/crd/experimental" crd/
+chmod -R u+w crd
+mv -T crd "$target" 2>/dev/null || [ -d "$target/experimental" ]
+printf '%s\n' "$target"
