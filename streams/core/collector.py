@@ -76,6 +76,7 @@ class Collector:
         self._rejected: dict[Key, Said] = {}
         self._relists: dict[str, set[Key]] = {}
         self._relisted: dict[str, list[_Changes]] = {}
+        self._given_up: set[str] = set()
         self._required = frozenset(self._waiting)
         self._bearings = Bearings(cluster_domain, routing_defaults)
         self._pending: dict[ServiceKey, list[bytes]] = {}
@@ -113,6 +114,7 @@ class Collector:
         """The type can't be listed for now: the snapshot goes without it."""
         self.follow(resource)
         self._waiting.discard(resource.kind)
+        self._given_up.add(resource.kind)
 
     def forget(self, resource: Resource) -> None:
         """The type is served no longer: nothing of it is there."""
@@ -137,7 +139,7 @@ class Collector:
                 # A relist that was cut off has already changed what is held: its changes wait for the next one.
                 self._relists[kind] = set()
                 self._relisted.setdefault(kind, [])
-                if not self.synced:
+                if not self.synced and kind not in self._given_up:
                     # Listed again before the others were once: half of a list must not end the snapshot.
                     self._waiting.add(kind)
             case Kind.INIT_APPLY | Kind.APPLY | Kind.MALFORMED:
@@ -156,6 +158,7 @@ class Collector:
                 for key in [key for key in held if key[0] == kind and key not in seen]:
                     self._delete(key, event.resource_version, "")
                 self._waiting.discard(kind)
+                self._given_up.discard(kind)
                 if event.resource_version:
                     self._bearings.listed(kind)
         if event.resource_version and event.kind not in {Kind.INIT, Kind.INIT_APPLY} and kind not in self._relists:

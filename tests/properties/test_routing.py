@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from streams.core.audit import AuditFold
 from streams.core.collector import Collector
-from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.reflector import Kind, Reflector, ReflectorEvent
 from streams.core.resources import OPTIONAL, RESOURCES
 from tests.properties.folding import TABLES, Logs, accepted, compacted, content, fold, logs_of, restarted, rows
+from tests.properties.strategies import mutated
 from tests.routes import (
     Object,
     annotated,
@@ -183,6 +184,33 @@ def test_each_row_follows_the_one_before_and_differs_from_it(history: History) -
             assert before is None or content(row) != content(before)
             assert row["cause"]
             held[write.key] = row
+
+
+@settings(max_examples=300)
+@given(st.lists(objects.flatmap(mutated), min_size=1, max_size=4), st.booleans())
+def test_whatever_is_wrong_with_an_object_it_is_taken_or_named(items: list[Any], live: bool) -> None:
+    collector = Collector("east", epoch=1, writer="w", seq=0, partitions=1, resources=_ALL)
+    values = [record.value for record in collector.begin(AT)]
+    for resource in _ALL:
+        collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
+        if live:
+            collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, "1"))
+    good = [gateway(), route("good", [to_gateway()], [rule("cart")], namespace="shop")]
+    for item in (*good, *items):
+        kind = item.get("kind") if isinstance(item, dict) else None
+        if kind in {each.kind for each in _ALL}:
+            read = Reflector(streaming=False, namespaced=kind != "Namespace")
+            for event in read.page({"metadata": {"resourceVersion": "5"}, "items": [orjson.loads(orjson.dumps(item))]}):
+                if event.item is not None:
+                    collector.ingest(kind, event)
+    if not live:
+        for resource in _ALL:
+            collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, "9"))
+    values += [record.value for record in (*collector.flush(AT), *collector.snapshot(AT))]
+    for write in fold(values):
+        if write.value is not None:
+            orjson.loads(write.value)
+    assert "east/shop/cart" in rows(logs_of(fold(values)), "routing")
 
 
 @settings(max_examples=100)

@@ -215,6 +215,27 @@ def test_what_can_not_be_listed_stays_as_it_was_known_and_holds_up_nothing() -> 
     assert (watched.reason(), watched.routing()["routes"]) == ("Default", [])
 
 
+def test_a_list_that_never_ends_holds_up_nothing_once_it_was_given_up() -> None:
+    collector = Collector("east", epoch=1, writer="w", seq=0, partitions=1)
+    routes = BY_KIND["HTTPRoute"]
+    collector.follow(routes)
+    for each in (*RESOURCES, routes):
+        collector.ingest(each.kind, ReflectorEvent(Kind.INIT, None, ""))
+    for each in RESOURCES:
+        collector.ingest(each.kind, ReflectorEvent(Kind.INIT_DONE, None, "9"))
+    collector.flush(AT.format(1))
+    assert not collector.synced
+    collector.give_up(routes)
+    collector.ingest(routes.kind, ReflectorEvent(Kind.INIT, None, ""))
+    collector.flush(AT.format(1))
+    assert collector.synced
+    assert collector.settled
+    assert collector.frontier[routes.frontier] == ""
+    collector.ingest(routes.kind, ReflectorEvent(Kind.INIT_DONE, None, "12"))
+    collector.flush(AT.format(1))
+    assert collector.frontier[routes.frontier] == "12"
+
+
 def test_a_snapshot_of_the_same_makes_no_row() -> None:
     watched = Watched(service(), gateway(), STICKY, namespace("shop", mesh="service"))
     assert made(watched.relist(service(), gateway(), STICKY, namespace("shop", mesh="service"), epoch=2)) == []
