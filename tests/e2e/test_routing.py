@@ -17,6 +17,7 @@ from tests.controlplane import ControlPlane
 from tests.controlplane.api import ApiError
 from tests.e2e.test_spine import DEADLINE, Facets, facets, free_port
 from tests.routes import (
+    GROUP,
     Object,
     annotated,
     by_cookie,
@@ -76,9 +77,10 @@ class Cluster:
         for item in items:
             self.plane.api.delete(f"{self._collection(item)}/{item['metadata']['name']}")
 
-    def rows(self, namespace: str = SHOP) -> dict[str, Any]:
+    def rows(self, namespace: str = SHOP, cluster: str = "east") -> dict[str, Any]:
         """What `facets get routing -o json` prints, by Service."""
         command = [sys.executable, "-m", "streams.cli", "get", "routing", "-n", namespace, "-o", "json"]
+        command += ["--cluster", cluster]
         found = subprocess.run(
             [*command, "--bootstrap-servers", self.running.bootstrap], capture_output=True, timeout=DEADLINE, check=True
         )
@@ -90,10 +92,12 @@ class Cluster:
             lambda rows: {name: said(rows[name]) for name in expected if name in rows} == expected, namespace
         )
 
-    def wait(self, right: Callable[[dict[str, Any]], bool], namespace: str = SHOP) -> dict[str, Any]:
+    def wait(
+        self, right: Callable[[dict[str, Any]], bool], namespace: str = SHOP, cluster: str = "east"
+    ) -> dict[str, Any]:
         """Wait until the rows are right."""
         deadline = time.monotonic() + DEADLINE
-        while not right(rows := self.rows(namespace)):
+        while not right(rows := self.rows(namespace, cluster)):
             if time.monotonic() > deadline:
                 shown = {name: said(row) for name, row in rows.items()}
                 raise AssertionError(f"not within {DEADLINE} s: {shown}\n{json.dumps(rows)}\n{self.running.logs()}")
@@ -170,6 +174,38 @@ def cluster(facets: Facets) -> Iterator[Cluster]:
 
 NONE = ("endpoint", "Default", "endpoint", "Default")
 STICKY = ("endpoint", "SessionPersistence")
+
+
+def test_a_right_that_is_missing_is_a_warning_and_no_stop(cluster: Cluster) -> None:
+    """An account that may read what the other tables need, and nothing of what routing adds."""
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    read = {"verbs": ["get", "list", "watch"]}
+    rules = [
+        {"apiGroups": [""], "resources": ["services", "endpoints"], **read},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], **read},
+    ]
+    api = cluster.plane.api
+    api.post(f"{rbac}/clusterroles", {"metadata": {"name": "few"}, "rules": rules})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "few"}
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "norights"}
+    api.post(f"{rbac}/clusterrolebindings", {"metadata": {"name": "few"}, "roleRef": role, "subjects": [user]})
+    cluster.install("standard")
+    cluster.put(namespace(SHOP, mesh="service"), service("cart"), gateway("edge", namespace=SHOP))
+    cluster.put(route("shop", [to_gateway()], [rule("cart")], namespace=SHOP))
+    running = cluster.running
+    running.start("few", "watch", "--kubeconfig", str(cluster.plane.norights), "--cluster", "few")
+    rows = cluster.wait(lambda rows: "cart" in rows, cluster="few")
+    assert said(rows["cart"]) == NONE
+    names = ["namespaces", *(f"{PLURALS[kind]}.{GROUP}" for kind in ("Gateway", "HTTPRoute", "ReferenceGrant"))]
+    frontier = rows["cart"]["asOf"]["frontier"]
+    assert {name: frontier[name] for name in names} == dict.fromkeys(names, "")
+    log = (running.folder / "few.log").read_text()
+    for name in names:
+        assert f"does not let this account list {name}" in log or f"does not let this account watch {name}" in log
+    assert running.running["few"].poll() is None
+    # With the right to it, it is followed without a restart.
+    api.patch(f"{rbac}/clusterroles/few", {"rules": [*rules, {"apiGroups": [""], "resources": ["namespaces"], **read}]})
+    rows = cluster.wait(lambda rows: said(rows["cart"])[2:] == ("service", "NamespaceAnnotation"), cluster="few")
 
 
 def test_routing_follows_the_gateway_api_from_its_installation_to_its_removal(cluster: Cluster) -> None:
