@@ -7,6 +7,7 @@ thirty times faster and lets the stamps in them decide where the journal goes on
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -86,12 +87,22 @@ class ChangelogReader:
 
 class ChangelogWriter:
     """Writes rows, seals and dead letters. `on_written` is told of each row and seal that the broker has taken:
-    partition, write, offset and time (ms), in log order for each partition of a topic."""
+    partition, write, offset and time (ms), in log order for each partition of a topic.
+
+    What comes while a partition's batch is under way goes together into its next one, so batches grow with the load:
+    one at a time costs no latency, and many cost little each.
+    """
 
     def __init__(self, bootstrap: str, on_written: Callable[[int, Write, int, int], None]) -> None:
         self._bootstrap = bootstrap
         self._producer: AIOKafkaProducer | None = None
         self._on_written = on_written
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes of rows are handed over and not written yet."""
+        return sum(lane.size for lane in self._lanes.values())
 
     async def start(self) -> None:
         """Connect, if not connected."""
@@ -101,7 +112,8 @@ class ChangelogWriter:
             bootstrap_servers=self._bootstrap,
             enable_idempotence=True,
             acks="all",
-            compression_type="lz4",
+            # Three times as fast as aiokafka's lz4 (which is its high compression), and smaller: measured on rows.
+            compression_type="zstd",
             linger_ms=0,
             max_batch_size=1024 * 1024,
             max_request_size=MAX_MESSAGE_BYTES,
@@ -111,38 +123,101 @@ class ChangelogWriter:
 
     async def stop(self) -> None:
         """Flush and disconnect."""
+        await self.flush()
         if self._producer is not None:
             await self._producer.stop()
 
     async def flush(self) -> None:
         """Return when all that was handed over is written, or has failed."""
-        if self._producer is not None:
-            await self._producer.flush()
+        under_way = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def send(self, partition: int, writes: Sequence[Write]) -> "list[asyncio.Future[None]]":
-        """Hand the writes to the producer, in order. The futures end when they are written."""
+    def send(self, partition: int, writes: Sequence[Write]) -> "list[asyncio.Future[None]]":
+        """Hand the writes over, in order. The futures, one for each topic, end when they are written."""
         if self._producer is None:
             raise RuntimeError("the writer is not started")
-        sent = []
-        now = int(time.time() * 1000)
+        sent: dict[_Lane, None] = {}
         for write in writes:
-            topic = DEAD_LETTER if write.table == "deadletter" else topic_of(write.table)
-            future = await self._producer.send(
-                topic,
-                write.value,
-                key=write.key,
-                partition=partition,
-                timestamp_ms=now,
-                headers=[(VERSION_HEADER, b"%d" % write.version)],
-            )
-            if write.table != "deadletter":
-                future.add_done_callback(partial(self._written, partition, write, now))
-            sent.append(future)
-        return sent
+            lane = self._lanes.get((write.table, partition))
+            if lane is None:
+                topic = DEAD_LETTER if write.table == "deadletter" else topic_of(write.table)
+                told = None if write.table == "deadletter" else partial(self._on_written, partition)
+                lane = self._lanes[write.table, partition] = _Lane(self._producer, topic, partition, told)
+            lane.put(write)
+            sent[lane] = None
+        return [lane.mark() for lane in sent]
 
-    def _written(self, partition: int, write: Write, now: int, done: "asyncio.Future[Any]") -> None:
-        if done.cancelled() or done.exception() is not None:
-            return
-        # The producer's own word on the time is that of another record of its batch, unless the broker sets it.
-        answer = done.result()
-        self._on_written(partition, write, answer.offset, answer.timestamp if answer.timestamp_type else now)
+
+class _Lane:
+    """One partition of a topic: a batch at a time, of what has come by then."""
+
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        partition: int,
+        on_written: Callable[[Write, int, int], None] | None,
+    ) -> None:
+        self.size = 0
+        self.task: asyncio.Task[None] | None = None
+        self._producer = producer
+        self._topic = topic
+        self._partition = partition
+        self._on_written = on_written
+        self._waiting: deque[Write] = deque()
+        self._marks: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._written = 0
+        self._sending = 0
+        self._error: Exception | None = None
+
+    def put(self, write: Write) -> None:
+        """Add a record."""
+        self._waiting.append(write)
+        self.size += len(write.value or b"")
+
+    def mark(self) -> "asyncio.Future[None]":
+        """A future that ends when all that waits now is written."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._error is not None:
+            future.set_exception(self._error)
+            return future
+        self._marks.append((self._written + self._sending + len(self._waiting), future))
+        if self.task is None or self.task.done():
+            self.task = asyncio.ensure_future(self._run())
+        return future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._send()
+        except Exception as error:
+            # What follows a record that is lost must not be written.
+            self._error = error
+            for _, future in self._marks:
+                if not future.done():
+                    future.set_exception(error)
+
+    async def _send(self) -> None:
+        now = int(time.time() * 1000)
+        batch = self._producer.create_batch()
+        writes = []
+        while self._waiting:
+            write = self._waiting[0]
+            stamp = [(VERSION_HEADER, b"%d" % write.version)]
+            if batch.append(timestamp=now, key=write.key, value=write.value, headers=stamp) is None:
+                break
+            writes.append(self._waiting.popleft())
+        self._sending = len(writes)
+        answer = await (await self._producer.send_batch(batch, self._topic, partition=self._partition))
+        if self._on_written is not None:
+            # The answer's time is the broker's, where the topic is set to that.
+            at = answer.timestamp if answer.timestamp_type else now
+            for offset, write in enumerate(writes, answer.offset):
+                self._on_written(write, offset, at)
+        self._sending = 0
+        self._written += len(writes)
+        self.size -= sum(len(write.value or b"") for write in writes)
+        while self._marks and self._marks[0][0] <= self._written:
+            _, future = self._marks.popleft()
+            if not future.done():
+                future.set_result(None)

@@ -27,6 +27,9 @@ log = logging.getLogger("facets.work")
 MAX_IN_FLIGHT = 512
 """Commits whose rows are handed to the producer and not yet acknowledged by the broker."""
 
+MAX_WAITING = 32 * 1024 * 1024
+"""Bytes of rows handed to the producer and not yet acknowledged by the broker, above which no commit is folded."""
+
 FATAL_EXIT = 70
 """Exit code of a worker that stops rather than go on wrong (sysexits: internal software error)."""
 
@@ -115,7 +118,7 @@ class Materializer:
         self._unproven = {(table, partition) for table in TABLES for partition in partitions}
         self.folds = folds
         for partition, again in writes.items():
-            await asyncio.gather(*await self._write(partition, again))
+            await asyncio.gather(*self._write(partition, again))
         log.info(
             "assigned partitions %s: %d rows known from %d checkpoints, %d records read back, in %.2f s",
             sorted(partitions), rows, len(known), sum(each.records for each in recovered.values()),
@@ -188,7 +191,8 @@ class Materializer:
     async def run(self, events: AsyncIterator[Any]) -> None:
         """The agent: fold each journal record and write its rows; acknowledge in order, once they are written."""
         tasks = [asyncio.ensure_future(each) for each in (self._acknowledge(), self._keep())]
-        tasks[1].add_done_callback(_report)
+        for task in tasks:
+            task.add_done_callback(_report)
         try:
             async for event in events:
                 message = event.message
@@ -196,9 +200,11 @@ class Materializer:
                 if fold is None or fold.next_offset is None or message.offset < fold.next_offset:
                     self._enqueue(event, [])
                     continue
-                sent = await self._write(message.partition, fold.step(message.offset, message.value))
+                sent = self._write(message.partition, fold.step(message.offset, message.value))
                 self._enqueue(event, sent)
-                while len(self._in_flight) >= MAX_IN_FLIGHT:
+                # The writer's turn: the stream gives none while it has events.
+                await asyncio.sleep(0)
+                while len(self._in_flight) >= MAX_IN_FLIGHT or (self._in_flight and self.writer.waiting > MAX_WAITING):
                     self._drained.clear()
                     await self._drained.wait()
         except asyncio.CancelledError:
@@ -212,7 +218,7 @@ class Materializer:
             for task in tasks:
                 task.cancel()
 
-    async def _write(self, partition: int, writes: list[Write]) -> list[asyncio.Future[None]]:
+    def _write(self, partition: int, writes: list[Write]) -> list[asyncio.Future[None]]:
         for write in writes:
             if write.table == "deadletter":
                 log.warning("dead letter from %s[%d] at %d: %s", JOURNAL, partition, write.version, write.key.decode())
@@ -222,7 +228,7 @@ class Materializer:
                 store.data.pop(write.key, None)
             else:
                 store.data[write.key] = write.value
-        return await self.writer.send(partition, writes)
+        return self.writer.send(partition, writes)
 
     def _store(self, table: str) -> "FacetStore":
         return cast("FacetStore", cast("FacetTable", self._app.tables[table]).data)
@@ -286,7 +292,7 @@ class Materializer:
                 row = store.data.get(key)
                 if row != record.value and not key.startswith(b"~"):
                     newest = stamp(row) if row is not None else (fold.next_offset or 0) - 1
-                    await asyncio.gather(*await self.writer.send(partition, [Write(table, key, row, newest)]))
+                    await asyncio.gather(*self.writer.send(partition, [Write(table, key, row, newest)]))
 
 
 def stamp(row: bytes) -> int:

@@ -6,5 +6,6 @@ BENCHMARKS = (
     Benchmark("latency", "latency", "PATCH to the sealed change in a Subscriber, next to a raw watch"),
     Benchmark("list", "first_list", "first list to sealed tables, next to a bare list; subscriber bootstrap"),
     Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),
+    Benchmark("throughput", "throughput", "a core of a worker next to Kafka Streams, Quix Streams and Faust"),
     Benchmark("changes", "changes", "CPU and memory of `facets serve` for many HTTP clients"),
 )

@@ -120,3 +120,22 @@ class Churn:
             f"10.0.{i}.{base + j}": self._random.random() < 0.7 for j in range(6) if self._random.random() < 0.7
         }
         return endpoint_slice(f"s{i}-{half}", f"s{i}", self._version, addresses)
+
+
+def sealed_to(bootstrap: str, topic: str, partitions: int = PARTITIONS) -> dict[int, int]:
+    """The journal offset that the last record of each partition is stamped with, plus one; 0 where there is none."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    reached = dict.fromkeys(range(partitions), 0)
+    try:
+        for partition in reached:
+            each = TopicPartition(topic, partition)
+            consumer.assign([each])
+            end = consumer.end_offsets([each])[each]
+            if end:
+                consumer.seek(each, end - 1)
+                while not (found := consumer.poll(timeout_ms=1000)):
+                    pass
+                reached[partition] = int(dict(found[each][0].headers)["v"]) + 1
+    finally:
+        consumer.close()
+    return reached
