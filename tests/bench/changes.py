@@ -1,9 +1,9 @@
 """What `facets serve` takes to have many HTTP clients follow: CPU, memory for each, and how late the changes come.
 
 A worker folds a cluster of 1,000 Services with 10 endpoints each; then clients connect to /v1/changes (backend table,
-a snapshot each), and single changes come at a steady rate. Clients count what they get, and time one event in fifty:
-from the commit's time to its reading. All is on the same cores, so late is what the machine is too small for: the
-figure to look at is the server's own CPU.
+a snapshot each), and single changes come at a steady rate. Clients count what they get; every hundredth also times each
+event, from the commit's time to its reading. All is on the same cores, so late is also what the machine is too small
+for: the figure to look at is the server's own CPU.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import orjson
 import psutil
+import uvloop
 
 from streams.core.partitioning import DEFAULT_PARTITIONS
 from streams.core.rfc3339 import read, write
@@ -21,30 +21,37 @@ from tests.bench.figures import Figure, at_most
 from tests.bench.made_up import MadeUp, producer, publish, sealed
 
 SERVICES, RATE = 1000, 100
+_BATCH, _LAST, _AT = b"event: batch\n", b'"last":true', b'"at":"'
 _REQUEST = b"GET /v1/changes?table=backend HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 
 class _Client(asyncio.Protocol):
-    """Counts events without keeping them; `late` are seconds from commit to reading."""
+    """Counts events without keeping them; where it is `timed`, `late` are seconds from commit to reading."""
 
-    def __init__(self) -> None:
+    def __init__(self, timed: bool) -> None:
         self.batches = 0
         self.ready = asyncio.Event()
         self.late: list[float] = []
+        self._timed = timed
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
-        self._rest += data
-        *whole, self._rest = self._rest.split(b"\n\n")
-        for each in whole:
-            if not self.ready.is_set():
-                if b'"last":true' in each:
-                    self.ready.set()
-            elif b"event: batch\n" in each:
-                self.batches += 1
-                if self.batches % 50 == 0:
-                    at = orjson.loads(each[each.index(b"data: ") + 6 :].replace(b"\r\n", b""))["at"]
-                    self.late.append(time.time() - read(at).timestamp())
+        data = self._rest + data
+        if not self.ready.is_set():
+            self._rest = data[-len(_LAST) + 1 :]
+            if _LAST in data:
+                self.ready.set()
+                self._rest = b""
+        elif not self._timed:
+            self.batches += data.count(_BATCH)
+            self._rest = data[-len(_BATCH) + 1 :]
+        else:
+            *whole, self._rest = data.split(b"\n\n")
+            for each in whole:
+                if _BATCH in each:
+                    self.batches += 1
+                    start = each.index(_AT) + len(_AT)
+                    self.late.append(time.time() - read(each[start : start + 24].decode()).timestamp())
 
 
 def run(bench: Bench) -> Iterator[Figure]:
@@ -59,7 +66,7 @@ def run(bench: Bench) -> Iterator[Figure]:
         "serve", "serve", "--bootstrap-servers", bootstrap, "--http-port", str(port), "--xds-port", "0"
     )
     server.says("HTTP on")
-    cpu, each, whole, late, got = asyncio.run(_follow(bench, bootstrap, cluster, server.pid, port, clients, seconds))
+    cpu, each, whole, late, got = uvloop.run(_follow(bench, bootstrap, cluster, server.pid, port, clients, seconds))
     wanted = clients * RATE * seconds
     if got < wanted:
         raise RuntimeError(f"{got} batches came, not {wanted}")
@@ -99,7 +106,8 @@ async def _follow(
     following: list[_Client] = []
     before = 0
     while len(following) < clients:
-        transport, client = await loop.create_connection(_Client, "127.0.0.1", port)
+        timed = len(following) % 100 == 0
+        transport, client = await loop.create_connection(lambda timed=timed: _Client(timed), "127.0.0.1", port)
         transport.write(_REQUEST)
         await client.ready.wait()
         following.append(client)
@@ -108,7 +116,7 @@ async def _follow(
     each = (process.memory_info().rss - before) / (clients - 1)
     bench.say(f"{RATE} changes a second for {seconds} s")
     async with producer(bootstrap) as to:
-        began, used = time.monotonic(), sum(process.cpu_times()[:2])
+        began, used = time.monotonic(), process.cpu_times()[:2]
         for i in range(RATE * seconds):
             await publish(to, cluster.change(at=_now()))
             await asyncio.sleep(max(0.0, began + (i + 1) / RATE - time.monotonic()))
@@ -117,9 +125,13 @@ async def _follow(
             if time.monotonic() > began + 10 * seconds:
                 break
             await asyncio.sleep(0.05)
-        took, used = time.monotonic() - began, sum(process.cpu_times()[:2]) - used
+        user, system = (now - then for now, then in zip(process.cpu_times()[:2], used, strict=True))
+        bench.say(
+            f"it took {time.monotonic() - began:.0f} s, the server {user:.1f} s of CPU and the kernel {system:.1f}"
+        )
     late = [each for client in following for each in client.late]
-    return used / took, each, process.memory_info().rss, late, sum(client.batches for client in following)
+    # Held against the time that the changes were made in: on a busy machine they come later, at the same cost.
+    return (user + system) / seconds, each, process.memory_info().rss, late, sum(client.batches for client in following)
 
 
 def _now() -> str:

@@ -68,12 +68,12 @@ class PlainRouter:
             upto = min(self._sealed.get((each, partition), -1) for each in self.tables)
             if upto > self._applied[partition]:
                 self._apply(partition, upto)
-            # Rule 4: the frontier is the seal's.
+            # Rule 8: the frontier is the seal's.
             seal = json.loads(record.value)
             if seal["offset"] <= self._applied[partition]:
                 self.frontier[partition, seal["cluster"]] = seal["frontier"]
         elif record.key.startswith(b"~"):
-            return  # Rule 5: the worker's own (such as ~held/): not for routers.
+            return  # Rule 7: the worker's own (such as ~held/): not for routers.
         elif version > self._applied[partition]:
             self._held[partition].append((version, table, record.key.decode(), record.value))
         elif not self.bootstrapped:
@@ -92,16 +92,16 @@ class PlainRouter:
 
     def _row(self, table: str, key: str, version: int, value: bytes | None) -> None:
         at = (table, key)
-        # Rule 6: a version that is not higher than the one held is a duplicate.
+        # Rule 4: a version that is not higher than the one held is a duplicate.
         if version <= self._versions.get(at, -1):
             return
         if value is None:
-            # Rule 7: a tombstone ends a deleted Service.
+            # Rule 6: a tombstone ends a deleted Service.
             self._versions.pop(at, None)
             self.view.pop(at, None)
             return
         row = json.loads(value)
-        # Rule 8: `previous` is the version held, or something was missed.
+        # Rule 5: `previous` is the version held, or something was missed.
         if self.bootstrapped and row["previous"] != self._versions.get(at):
             raise Gap(f"{table} {key}: {row['previous']} is not {self._versions.get(at)}")
         self._versions[at] = version

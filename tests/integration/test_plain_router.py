@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from streams.core.partitioning import partition_of
 from streams.core.records import TABLES
 from streams.core.subscription import is_deleted
 from streams.edges.subscriber import Subscriber
@@ -76,7 +77,7 @@ async def test_its_view_is_the_tables(bootstrap_servers: str, tables: Tables, ro
         for (table, key), row in router.view.items():
             checks[table].validate(row)
             _, namespace, name = key.split("/")
-            assert router.partition_of(namespace, name) < PARTITIONS
+            assert router.partition_of(namespace, name) == partition_of(namespace, name, PARTITIONS)
     assert {cluster for _, cluster in router.frontier} == {"east"}
 
 
