@@ -8,4 +8,5 @@ BENCHMARKS = (
     Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),
     Benchmark("throughput", "throughput", "a core of a worker next to Kafka Streams, Quix Streams and Faust"),
     Benchmark("changes", "changes", "CPU and memory of `facets serve` for many HTTP clients"),
+    Benchmark("fan-out", "fan_out", "many xDS and SSE subscribers of one serve process"),
 )
