@@ -44,6 +44,7 @@ class Bench:
     def __init__(self, name: str, folder: Path, out: Path, *, quick: bool, say: Callable[[str], None]) -> None:
         self.name = name
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.out = out
         self.quick = quick
         self.say = say
