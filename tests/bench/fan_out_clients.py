@@ -6,8 +6,8 @@
     python -m tests.bench.fan_out_clients stuck-sse PORT 1 OUT
 
 They decode as little as possible: of each row or resource the Service and the version. "ready" is printed when all are
-connected and have what there was; OUT (numpy) has client, Service, version and unix time of all that came. The stuck
-ones ask, and then never read.
+connected and have what there was, then how much has come, each second; OUT (numpy) has client, Service, version and
+unix time of all that came. The stuck ones ask, and then never read.
 """
 
 import asyncio
@@ -140,9 +140,12 @@ async def run(kind: str, port: str, count: int, out: Path, names: list[str]) -> 
         while len(seen.first) < count:
             await _turn(running)
     print("ready", flush=True)
-    done, _ = await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
-    for each in done - {stop}:
-        each.result()
+    while not stop.done():
+        await asyncio.wait([stop, *running], timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        for each in running:
+            if each.done():
+                each.result()
+        print(f"came {len(seen.values) // 4}", flush=True)
     seen.save(out)
 
 
