@@ -44,12 +44,13 @@ class GrpcClient:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._one_at_a_time = asyncio.Lock()
 
     async def call(self, cookie: str = "") -> tuple[str, str, str]:
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(f"{cookie}\n".encode())
-        async with asyncio.timeout(DEADLINE):
+        async with self._one_at_a_time, asyncio.timeout(DEADLINE):
+            self._process.stdin.write(f"{cookie}\n".encode())
             line = (await self._process.stdout.readline()).decode().strip("\n")
         status, _, rest = line.partition(" ")
         answer, _, cookie = rest.partition(" ") if status == "OK" else (rest, "", "")
@@ -93,20 +94,33 @@ async def test_a_rolling_replacement_of_all_endpoints_fails_no_call(bootstrap_se
     backends = {f"127.0.1.{i}": await Backend.start(f"127.0.1.{i}", port) for i in range(1, 4)}
     states = dict.fromkeys(backends, "ready")
     cart = endpoint_slice("cart-a", "cart", port, states)
+    answers: list[tuple[str, str]] = []
     async with running(bootstrap_servers, service(), cart) as mesh, client(mesh, tmp_path) as caller:
         await caller.until(set(states))
-        for i in range(1, 4):
-            new, old = f"127.0.2.{i}", f"127.0.1.{i}"
-            backends[new] = await Backend.start(new, port)
-            states[new] = "ready"
-            await mesh.put(endpoint_slice("cart-a", "cart", port, states))
-            states[old] = "draining"
-            await mesh.put(endpoint_slice("cart-a", "cart", port, states))
-            await caller.until({address for address, how in states.items() if how == "ready"})
-            del states[old]
-            await mesh.put(endpoint_slice("cart-a", "cart", port, states))
-            await backends.pop(old).stop()
-            await caller.until(set(states))
+        done = asyncio.Event()
+
+        async def call() -> None:
+            while not done.is_set():
+                answers.append((await caller.call())[:2])
+
+        calling = asyncio.create_task(call())
+        try:
+            for i in range(1, 4):
+                new, old = f"127.0.2.{i}", f"127.0.1.{i}"
+                backends[new] = await Backend.start(new, port)
+                states[new] = "ready"
+                await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+                states[old] = "draining"
+                await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+                await caller.until({address for address, how in states.items() if how == "ready"})
+                del states[old]
+                await mesh.put(endpoint_slice("cart-a", "cart", port, states))
+                await backends.pop(old).stop()
+                await caller.until(set(states))
+        finally:
+            done.set()
+            await calling
+        assert {status for status, _ in answers} == {"OK"}
         (seen,) = (await mesh.get("/v1/propagation?namespace=shop&service=cart"))["clients"]
         assert (seen["node"], seen["nacks"], seen["lastNack"]) == ("grpc-1", 0, "")
     for each in backends.values():

@@ -95,6 +95,42 @@ async def test_a_node_without_an_id_and_one_of_unknown_traffic_are_told_so() -> 
             assert (code, "mesh or gateway" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 
+@pytest.mark.parametrize("node_id", ["x" * 257, "a\nb", "\x1b[2J"])
+async def test_a_malformed_node_id_is_told_so(node_id: str) -> None:
+    async with serving() as served, stream(served.server) as call:
+        await call.write(ask(node=Node(id=node_id)))
+        code, text = await ended(call)
+        assert (code, "node.id is longer" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        assert served.server.connections == {}
+
+
+async def test_what_is_no_request_at_all_ends_its_own_stream_only() -> None:
+    async with serving() as served, grpc.aio.insecure_channel(f"127.0.0.1:{served.server.port}") as channel:
+        path = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+        call = channel.stream_stream(path, lambda raw: raw, lambda raw: raw)()
+        async with asyncio.timeout(DEADLINE):
+            await call.write(b"\xff" * 100)
+            assert (await call.code()) is not grpc.StatusCode.OK
+        async with stream(served.server) as good:
+            await good.write(ask())
+            assert len((await good.read()).resources) == 1
+
+
+async def test_a_client_that_never_reads_is_put_out_and_another_is_not_delayed() -> None:
+    async with serving(answer_within=2.0) as served, stream(served.server) as deaf, stream(served.server) as good:
+        # More than HTTP/2 lets be sent to one that takes nothing.
+        served.put(slice_of(*(endpoint(f"10.{i // 250}.{i % 250}.1") for i in range(5000))))
+        await deaf.write(ask(node=Node(id="deaf")))
+        await good.write(ask())
+        for i in range(2, 10):
+            await good.write(ack(await good.read()))
+            served.put(slice_of(endpoint(f"10.1.0.{i}")))
+        await good.write(ack(await good.read()))
+        while "deaf" in {each.node for each in served.server.connections.values()}:
+            await served.server.moved()
+        assert {each.node for each in served.server.connections.values()} == {"n1"}
+
+
 @pytest.mark.parametrize("type_url", ["", "type.googleapis.com/tea.Pot"])
 async def test_an_unknown_type_ends_the_stream_with_what_is_served(type_url: str) -> None:
     async with serving() as served, stream(served.server) as call:
