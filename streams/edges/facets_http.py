@@ -1,5 +1,6 @@
 """The facets over HTTP: `/v1/changes`, look-ups at `/v1/facets`, and whether the server is well."""
 
+import asyncio
 import functools
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from streams.edges.http_query import BadParameter, Busy, checked, known_only, ma
 from streams.edges.sse import ChangesHub
 
 _CHUNK = 64 * 1024
+_READ_WITHIN = 60.0
 
 
 def add_facet_routes(app: web.Application, hub: ChangesHub) -> None:
@@ -78,9 +80,11 @@ async def _items(request: web.Request, texts: Iterable[bytes]) -> web.StreamResp
         held += text if first else b"," + text
         first = False
         if len(held) >= _CHUNK:
-            await response.write(bytes(held))
+            async with asyncio.timeout(_READ_WITHIN):
+                await response.write(bytes(held))
             held.clear()
-    await response.write(bytes(held) + b"]}")
+    async with asyncio.timeout(_READ_WITHIN):
+        await response.write(bytes(held) + b"]}")
     return response
 
 

@@ -18,12 +18,15 @@ from streams.edges.xds import Connection, XdsServer
 _RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
 _ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
 _LONGEST_WAIT = 3600.0
+_MOST_WAITERS = 100
 
 
 def add_xds_routes(app: web.Application, server: XdsServer) -> None:
     """Add `GET /v1/propagation[?namespace=NAMESPACE&service=NAME]`, `GET /v1/acked?cluster=CLUSTER&
     resourceVersion=VERSION[&resource=RESOURCE][&namespace=NAMESPACE&service=NAME][&timeout=SECONDS]` and
     `GET /metrics`."""
+
+    waiters = 0
 
     async def propagation(request: web.Request) -> web.Response:
         known_only(request, "namespace", "service")
@@ -44,12 +47,18 @@ def add_xds_routes(app: web.Application, server: XdsServer) -> None:
         timeout = seconds(request, "timeout", 30, _LONGEST_WAIT)
         if not server.ready.is_set():
             raise Busy("there is no snapshot of the tables yet", 1)
+        nonlocal waiters
+        if waiters >= _MOST_WAITERS:
+            raise Busy(f"{_MOST_WAITERS} requests wait already", 5)
         waiting: dict[str, Any] = {"clients": [], "partitions": {}}
+        waiters += 1
         try:
             async with asyncio.timeout(timeout):
                 await acked(server, cluster, resource, version, service, waiting)
         except TimeoutError:
             return web.json_response({"acked": False, **waiting})
+        finally:
+            waiters -= 1
         return web.json_response({"acked": True, "clients": [each.node for each in server.connections.values()]})
 
     app.router.add_get("/v1/propagation", propagation)

@@ -42,7 +42,7 @@ class _Entry:
         self.rows = rows
         self.at = at
         self.cursor = cursor
-        # About what it will be when it is encoded; filtered variants come on top.
+        # About what it will be when it is encoded; what is made for filters comes on top, as it is made.
         self.size = 1024 + 2 * sum(len(each.row.value) for each in rows)
         self._all = b""
         self._some: dict[tuple[int, ...], bytes] = {}
@@ -73,6 +73,7 @@ class _Entry:
         if found not in self._some:
             texts = (self.rows[i].text for i in found)
             self._some[found] = event("batch", with_rows(self.head, texts), self.cursor)
+            self.size += len(self._some[found])
         return self._some[found]
 
 
@@ -244,14 +245,19 @@ class Feed:
                 break
             entry = self._ring[i]
             reader.place += 1
-            text = entry.of(reader.selection) if reader.had is None else self._beyond(reader, reader.had, entry)
+            text = self._of(entry, reader) if reader.had is None else self._beyond(reader, reader.had, entry)
             if text:
                 texts.append(text)
                 length += len(text)
         return texts[0] if len(texts) == 1 else b"".join(texts)
 
-    @staticmethod
-    def _beyond(reader: Reader, had: Cursor, entry: _Entry) -> bytes:
+    def _of(self, entry: _Entry, reader: Reader) -> bytes:
+        size = entry.size
+        text = entry.of(reader.selection)
+        self._bytes += entry.size - size
+        return text
+
+    def _beyond(self, reader: Reader, had: Cursor, entry: _Entry) -> bytes:
         """An event for a client that had some of the ring already, with an id that takes back nothing of it: the
         server that it comes from may have delivered the partitions in another order."""
         at = Cursor.decode(entry.cursor)
@@ -261,7 +267,7 @@ class Feed:
             return b""
         if entry.partition >= 0 and entry.offset <= had.applied.get(entry.partition, -1):
             return b""
-        text = entry.of(reader.selection)
+        text = self._of(entry, reader)
         if reader.had is None:
             return text
         reader.had = _both(had, at)

@@ -131,6 +131,20 @@ def test_the_ring_is_bounded_in_bytes_too() -> None:
     assert log.feed.next == 20
 
 
+def test_what_is_made_for_filters_counts_too() -> None:
+    log = Log(Feed(2, ring_bytes=30_000))
+    log.start()
+    names = [f"s{i}" for i in range(50)]
+    place = log.feed.next
+    log.write(0, *names)
+    for name in names:
+        one = log.feed.reader(Selection(ALL.tables, Filter(services=frozenset({name}))), place)
+        assert name.encode() in log.feed.read(one, 1)
+    log.write(0, "last")
+    with pytest.raises(Lost):
+        log.feed.read(log.feed.reader(ALL, place), 1)
+
+
 def test_another_snapshot_takes_every_place(log: Log) -> None:
     reader = log.feed.reader(ALL, log.feed.next)
     log.start(row("new", 5), reason="gap")
