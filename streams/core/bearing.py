@@ -11,7 +11,6 @@ from streams.core.events import Key, apply_event, with_routing
 from streams.core.gateway_api import (
     NO_CHOICES,
     Choices,
-    References,
     Route,
     ServiceKey,
     choices_of,
@@ -20,6 +19,7 @@ from streams.core.gateway_api import (
     read_route,
 )
 from streams.core.normalize import SERVICE_NAME_LABEL, identify, normalize
+from streams.core.references import References
 from streams.core.resources import CONTEXT_KINDS, ENDPOINT_SLICES, ROUTE_KINDS, ROUTING_KINDS, SERVICES
 from streams.core.routing_records import OperatorRouting
 

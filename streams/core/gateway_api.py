@@ -2,8 +2,8 @@
 
 A route names Services in two ways: as a backend of its rules, and (GAMMA) as a parent. Whether it is attached to a
 Gateway follows from the Gateway's listeners, whether it may name a Service of another namespace from
-ReferenceGrants, so these objects, with Namespaces, are context (`References`): they bear on no Service themselves,
-but a change of one changes what a route says. Sources: gateway.networking.k8s.io/v1 HTTPRoute, Gateway
+ReferenceGrants, so these objects, with Namespaces, are context (`streams.core.references`): they bear on no Service
+themselves, but a change of one changes what a route says. Sources: gateway.networking.k8s.io/v1 HTTPRoute, Gateway
 (AllowedRoutes), ReferenceGrant; GEP-1619 (session persistence); GAMMA (Service as parentRef).
 """
 
@@ -19,15 +19,9 @@ from streams.core.normalize import Json, MalformedObject
 from streams.core.resources import GATEWAY_API
 from streams.core.routing_records import (
     OperatorChoice,
-    OperatorRouting,
     PolicyContent,
-    RouteBackend,
-    RouteContent,
-    RouteParent,
     SessionPersistence,
 )
-
-NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 ANNOTATIONS = {"gateway": "service-facets.io/gateway-routing", "mesh": "service-facets.io/mesh-routing"}
 """On a Service or a Namespace: `service` or `endpoint`, by direction."""
@@ -41,7 +35,9 @@ _persistence = msgspec.json.Decoder(SessionPersistence)
 ServiceKey = tuple[str, str]
 
 
-class _Parent(NamedTuple):
+class Parent(NamedTuple):
+    """A Gateway or Service that a route names as its parent."""
+
     kind: str
     namespace: str
     name: str
@@ -66,7 +62,7 @@ class Route(NamedTuple):
     namespace: str
     name: str
     created: str
-    parents: tuple[_Parent, ...]
+    parents: tuple[Parent, ...]
     backends: tuple[_Backend, ...]
 
 
@@ -77,142 +73,12 @@ class Choices(NamedTuple):
     invalid: str = ""
 
 
-class _Listener(NamedTuple):
-    name: str
-    port: int | None
-    protocol: str
-    allowed: str
-    selector: Json
-    kinds: tuple[str, ...]
-
-
 NO_CHOICES = Choices({})
-
-_PROTOCOLS = {
-    "HTTP": ("HTTPRoute", "GRPCRoute"),
-    "HTTPS": ("HTTPRoute", "GRPCRoute"),
-    "TLS": ("TLSRoute", "TCPRoute"),
-    "TCP": ("TCPRoute",),
-    "UDP": ("UDPRoute",),
-}
-"""What a listener takes by its protocol, where it names no kinds (Gateway API, ProtocolType); any other: everything."""
-
-
-class References:
-    """The context that routes and Services are read in: Gateways, ReferenceGrants, Namespaces and the cluster's
-    defaults (`service` or `endpoint`, by direction). As long as nothing is known of any Gateway (`gateways_listed`),
-    a route counts as attached to the one that it names."""
-
-    def __init__(self, defaults: Mapping[str, str] | None = None) -> None:
-        self._defaults = {
-            direction: OperatorChoice(choice, "Cluster")  # type: ignore[arg-type]
-            for direction, choice in (defaults or {}).items()
-        }
-        self.gateways_listed = False
-        self._gateways: dict[ServiceKey, tuple[_Listener, ...]] = {}
-        self._grants: dict[ServiceKey, tuple[frozenset[tuple[str, str]], frozenset[str]]] = {}
-        self._namespaces: dict[ServiceKey, tuple[dict[str, str], Choices]] = {}
-
-    def take(self, kind: str, namespace: str, name: str, item: Json | None) -> bool:
-        """Hold a context object (None: it is gone); whether that can change anything. Raises MalformedObject."""
-        holders: dict[str, dict[ServiceKey, Any]] = {
-            "Namespace": self._namespaces,
-            "Gateway": self._gateways,
-            "ReferenceGrant": self._grants,
-        }
-        holder, key = holders[kind], (namespace, name)
-        was = holder.get(key)
-        if item is None:
-            holder.pop(key, None)
-            return was is not None
-        if kind == "Gateway":
-            self.gateways_listed = True
-        if kind == "Namespace":
-            metadata = item["metadata"]
-            holder[key] = ({**_texts(metadata, "labels"), NAMESPACE_LABEL: name}, choices_of(metadata, "Namespace"))
-        else:
-            holder[key] = _listeners(item) if kind == "Gateway" else _grant(item)
-        return bool(holder[key] != was)
-
-    def operator(self, namespace: str, own: Choices) -> OperatorRouting | None:
-        """What holds for a Service: its own annotation, else its Namespace's, else the cluster's default."""
-        _, others = self._namespaces.get(("", namespace), ({}, NO_CHOICES))
-        if not (self._defaults or others.choices or others.invalid or own.choices or own.invalid):
-            return None
-        found = {**self._defaults, **others.choices, **own.choices}
-        invalid = own.invalid or others.invalid
-        return OperatorRouting(gateway=found.get("gateway"), mesh=found.get("mesh"), invalid=invalid)
-
-    def bearing(self, route: Route) -> dict[ServiceKey, bytes]:
-        """What the route says of each Service that it names, as the journal carries it."""
-        parents = [self._parent(route, each) for each in route.parents]
-        named: dict[ServiceKey, list[RouteBackend]] = {
-            (each.namespace, each.name): [] for each in route.parents if each.kind == "Service"
-        }
-        for backend in route.backends:
-            named.setdefault(backend.service, []).append(
-                RouteBackend(
-                    backend.rule,
-                    backend.rule_name,
-                    backend.matches,
-                    backend.port,
-                    backend.weight,
-                    self._permitted(route, backend.service),
-                    backend.persistence,
-                )
-            )
-        return {service: _encode(RouteContent(route.created, parents, backends)) for service, backends in named.items()}
-
-    def _permitted(self, route: Route, service: ServiceKey) -> bool:
-        namespace, name = service
-        if namespace == route.namespace:
-            return True
-        return any(
-            at == namespace and (route.kind, route.namespace) in sources and (name in names or "" in names)
-            for (at, _), (sources, names) in self._grants.items()
-        )
-
-    def _parent(self, route: Route, parent: _Parent) -> RouteParent:
-        reason = "" if parent.kind == "Service" else self._refusal(route, parent)
-        return RouteParent(
-            parent.kind,  # type: ignore[arg-type]
-            parent.namespace,
-            parent.name,
-            parent.section,
-            parent.port,
-            not reason,
-            reason,
-        )
-
-    def _refusal(self, route: Route, parent: _Parent) -> str:
-        """Why the Gateway does not take the route; the words are the Gateway API's condition reasons, as far as it
-        has one."""
-        listeners = self._gateways.get((parent.namespace, parent.name))
-        if listeners is None:
-            return "GatewayNotFound" if self.gateways_listed else ""
-        matching = [
-            each for each in listeners if parent.section in {None, each.name} and parent.port in {None, each.port}
-        ]
-        if not matching:
-            return "NoMatchingParent"
-        for listener in matching:
-            kinds = listener.kinds or _PROTOCOLS.get(listener.protocol, (route.kind,))
-            if route.kind in kinds and self._allowed(listener, route.namespace, parent.namespace):
-                return ""
-        return "NotAllowedByListeners"
-
-    def _allowed(self, listener: _Listener, namespace: str, own: str) -> bool:
-        if listener.allowed == "All":
-            return True
-        if listener.allowed == "Selector":
-            labels, _ = self._namespaces.get(("", namespace), ({NAMESPACE_LABEL: namespace}, NO_CHOICES))
-            return selects(listener.selector, labels)
-        return listener.allowed == "Same" and namespace == own
 
 
 def choices_of(metadata: Json, source: str) -> Choices:
     """The operator's choices in annotations. A word that is none counts for nothing, and is named."""
-    annotations = _texts(metadata, "annotations")
+    annotations = texts(metadata, "annotations")
     found: dict[str, OperatorChoice] = {}
     invalid = ""
     for direction, annotation in ANNOTATIONS.items():
@@ -226,33 +92,33 @@ def choices_of(metadata: Json, source: str) -> Choices:
 
 def read_route(kind: str, item: Json) -> Route:
     """A route of any kind. Raises MalformedObject."""
-    meta, spec = item["metadata"], _mapping(item.get("spec"), "spec")
+    meta, spec = item["metadata"], mapping(item.get("spec"), "spec")
     namespace = meta["namespace"]
     parents = []
-    for i, each in enumerate(_listed(spec.get("parentRefs"), "spec.parentRefs")):
+    for i, each in enumerate(listed(spec.get("parentRefs"), "spec.parentRefs")):
         at = f"spec.parentRefs[{i}]"
-        group = _text(each.get("group"), f"{at}.group", GATEWAY_API)
-        target = _text(each.get("kind"), f"{at}.kind", "Gateway")
+        group = text_of(each.get("group"), f"{at}.group", GATEWAY_API)
+        target = text_of(each.get("kind"), f"{at}.kind", "Gateway")
         if (group, target) not in {(GATEWAY_API, "Gateway"), ("", "Service")}:
             continue
         parents.append(
-            _Parent(
+            Parent(
                 target,
-                _text(each.get("namespace"), f"{at}.namespace", namespace),
-                _text(each.get("name"), f"{at}.name"),
-                _text(each.get("sectionName"), f"{at}.sectionName", "") or None,
-                _port(each.get("port"), f"{at}.port"),
+                text_of(each.get("namespace"), f"{at}.namespace", namespace),
+                text_of(each.get("name"), f"{at}.name"),
+                text_of(each.get("sectionName"), f"{at}.sectionName", "") or None,
+                port_of(each.get("port"), f"{at}.port"),
             )
         )
     hostnames = spec.get("hostnames")
     backends: list[_Backend] = []
-    for i, rule in enumerate(_listed(spec.get("rules"), "spec.rules")):
+    for i, rule in enumerate(listed(spec.get("rules"), "spec.rules")):
         at = f"spec.rules[{i}]"
-        name = _text(rule.get("name"), f"{at}.name", "") or None
+        name = text_of(rule.get("name"), f"{at}.name", "") or None
         matches = _digest(hostnames, rule.get("matches") or (_EVERYTHING if kind == "HTTPRoute" else None))
         persistence = _session_persistence(rule.get("sessionPersistence"), f"{at}.sessionPersistence")
         for service, here, each in _services(rule, at, namespace):
-            port = _port(each.get("port"), f"{here}.port")
+            port = port_of(each.get("port"), f"{here}.port")
             weight = _number(each.get("weight"), f"{here}.weight", 1, 1_000_000)
             backends.append(_Backend(service, i, name, matches, port, weight, persistence))
     return Route(kind, namespace, meta["name"], _created(meta), tuple(parents), tuple(backends))
@@ -260,12 +126,12 @@ def read_route(kind: str, item: Json) -> Route:
 
 def read_policy(item: Json) -> dict[ServiceKey, bytes]:
     """What an XBackendTrafficPolicy says, by Service that it targets. Raises MalformedObject."""
-    meta, spec = item["metadata"], _mapping(item.get("spec"), "spec")
+    meta, spec = item["metadata"], mapping(item.get("spec"), "spec")
     persistence = _session_persistence(spec.get("sessionPersistence"), "spec.sessionPersistence")
     body = _encode(PolicyContent(_created(meta), persistence))
     return {
-        (meta["namespace"], _text(each.get("name"), f"spec.targetRefs[{i}].name")): body
-        for i, each in enumerate(_listed(spec.get("targetRefs"), "spec.targetRefs"))
+        (meta["namespace"], text_of(each.get("name"), f"spec.targetRefs[{i}].name")): body
+        for i, each in enumerate(listed(spec.get("targetRefs"), "spec.targetRefs"))
         if (each.get("group") or "", each.get("kind")) == ("", "Service")
     }
 
@@ -288,33 +154,16 @@ def named_by(item: Any) -> set[ServiceKey]:
     return found
 
 
-def selects(selector: Json, labels: Mapping[str, str]) -> bool:
-    """Whether a metav1.LabelSelector matches; an unknown operator matches nothing. Raises MalformedObject."""
-    if any(labels.get(key) != value for key, value in _mapping(selector.get("matchLabels"), "matchLabels").items()):
-        return False
-    for each in _listed(selector.get("matchExpressions"), "matchExpressions"):
-        key, operator = _text(each.get("key"), "matchExpressions.key"), _text(each.get("operator"), "operator")
-        values = each.get("values") or []
-        if not isinstance(values, list):
-            raise MalformedObject(f"matchExpressions.values: {values!r:.80} is not a list")
-        holds = {
-            "In": key in labels and labels[key] in values,
-            "NotIn": labels.get(key) not in values,
-            "Exists": key in labels,
-            "DoesNotExist": key not in labels,
-        }
-        if not holds.get(operator, False):
-            return False
-    return True
-
-
 def _services(rule: Json, at: str, namespace: str) -> Iterable[tuple[ServiceKey, str, Json]]:
-    for j, each in enumerate(_listed(rule.get("backendRefs"), f"{at}.backendRefs")):
+    for j, each in enumerate(listed(rule.get("backendRefs"), f"{at}.backendRefs")):
         here = f"{at}.backendRefs[{j}]"
-        group, kind = _text(each.get("group"), f"{here}.group", ""), _text(each.get("kind"), f"{here}.kind", "Service")
+        group, kind = (
+            text_of(each.get("group"), f"{here}.group", ""),
+            text_of(each.get("kind"), f"{here}.kind", "Service"),
+        )
         if (group, kind) == ("", "Service"):
-            at_namespace = _text(each.get("namespace"), f"{here}.namespace", namespace)
-            yield (at_namespace, _text(each.get("name"), f"{here}.name")), here, each
+            at_namespace = text_of(each.get("namespace"), f"{here}.namespace", namespace)
+            yield (at_namespace, text_of(each.get("name"), f"{here}.name")), here, each
 
 
 def _digest(hostnames: Any, matches: Any) -> str:
@@ -322,57 +171,16 @@ def _digest(hostnames: Any, matches: Any) -> str:
     return blake2b(orjson.dumps([names, matches], option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
 
 
-def _listeners(item: Json) -> tuple[_Listener, ...]:
-    found = []
-    for i, each in enumerate(_listed(_mapping(item.get("spec"), "spec").get("listeners"), "spec.listeners")):
-        at = f"spec.listeners[{i}]"
-        allowed = _mapping(each.get("allowedRoutes"), f"{at}.allowedRoutes")
-        namespaces = _mapping(allowed.get("namespaces"), f"{at}.allowedRoutes.namespaces")
-        selector = _mapping(namespaces.get("selector"), f"{at}.allowedRoutes.namespaces.selector")
-        selects(selector, {})
-        found.append(
-            _Listener(
-                _text(each.get("name"), f"{at}.name"),
-                _port(each.get("port"), f"{at}.port"),
-                _text(each.get("protocol"), f"{at}.protocol", ""),
-                _text(namespaces.get("from"), f"{at}.allowedRoutes.namespaces.from", "Same"),
-                selector,
-                tuple(
-                    _text(kind.get("kind"), f"{at}.allowedRoutes.kinds")
-                    for kind in _listed(allowed.get("kinds"), f"{at}.allowedRoutes.kinds")
-                    if (kind.get("group") or GATEWAY_API) == GATEWAY_API
-                ),
-            )
-        )
-    return tuple(found)
-
-
-def _grant(item: Json) -> tuple[frozenset[tuple[str, str]], frozenset[str]]:
-    """Who may refer, as (kind, namespace), and to which Services ("" is all)."""
-    spec = _mapping(item.get("spec"), "spec")
-    sources = frozenset(
-        (_text(each.get("kind"), "spec.from.kind"), _text(each.get("namespace"), "spec.from.namespace"))
-        for each in _listed(spec.get("from"), "spec.from")
-        if each.get("group") == GATEWAY_API
-    )
-    names = frozenset(
-        _text(each.get("name"), "spec.to.name", "")
-        for each in _listed(spec.get("to"), "spec.to")
-        if (each.get("group") or "", each.get("kind")) == ("", "Service")
-    )
-    return sources, names
-
-
 def _session_persistence(value: Any, at: str) -> SessionPersistence | None:
     if value is None:
         return None
-    asked = _mapping(value, at)
-    kind = _text(asked.get("type"), f"{at}.type", "Cookie")
-    config = _mapping(asked.get("cookieConfig"), f"{at}.cookieConfig")
-    lifetime = _text(config.get("lifetimeType"), f"{at}.cookieConfig.lifetimeType", "Session")
+    asked = mapping(value, at)
+    kind = text_of(asked.get("type"), f"{at}.type", "Cookie")
+    config = mapping(asked.get("cookieConfig"), f"{at}.cookieConfig")
+    lifetime = text_of(config.get("lifetimeType"), f"{at}.cookieConfig.lifetimeType", "Session")
     body = {
         "type": kind,
-        "sessionName": _text(asked.get("sessionName"), f"{at}.sessionName", "") or None,
+        "sessionName": text_of(asked.get("sessionName"), f"{at}.sessionName", "") or None,
         "absoluteTimeout": _duration(asked.get("absoluteTimeout"), f"{at}.absoluteTimeout"),
         "idleTimeout": _duration(asked.get("idleTimeout"), f"{at}.idleTimeout"),
         "cookieLifetime": lifetime if kind == "Cookie" else None,
@@ -390,15 +198,17 @@ def _duration(value: Any, at: str) -> str | None:
 
 
 def _created(meta: Json) -> str:
-    return _text(meta.get("creationTimestamp"), "metadata.creationTimestamp", "")
+    return text_of(meta.get("creationTimestamp"), "metadata.creationTimestamp", "")
 
 
-def _texts(metadata: Json, field: str) -> dict[str, str]:
+def texts(metadata: Json, field: str) -> dict[str, str]:
+    """The strings in a map of the metadata."""
     found = metadata.get(field)
     return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
 
 
-def _mapping(value: Any, at: str) -> Json:
+def mapping(value: Any, at: str) -> Json:
+    """An object ({} where there is none). Raises MalformedObject."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -406,7 +216,8 @@ def _mapping(value: Any, at: str) -> Json:
     return value
 
 
-def _listed(value: Any, at: str) -> Iterable[Json]:
+def listed(value: Any, at: str) -> Iterable[Json]:
+    """A list of objects (empty where there is none). Raises MalformedObject."""
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
@@ -414,7 +225,8 @@ def _listed(value: Any, at: str) -> Iterable[Json]:
     return value
 
 
-def _text(value: Any, at: str, absent: str | None = None) -> str:
+def text_of(value: Any, at: str, absent: str | None = None) -> str:
+    """A string; `absent` where there is none. Raises MalformedObject."""
     if value is None and absent is not None:
         return absent
     if not isinstance(value, str) or len(value) > _LIMIT:
@@ -430,5 +242,6 @@ def _number(value: Any, at: str, absent: int, most: int) -> int:
     return value
 
 
-def _port(value: Any, at: str) -> int | None:
+def port_of(value: Any, at: str) -> int | None:
+    """A port number, if there is one. Raises MalformedObject."""
     return None if value is None else _number(value, at, 0, 65535)

@@ -90,12 +90,21 @@ class Catalog:
         """Take a snapshot; the Services whose resources may have changed. What the snapshot doesn't have is gone, but
         only where the partition has a complete snapshot of its cluster: else it is kept until that comes."""
         fresh: dict[Key, dict[str, Facets]] = {}
+        tables: dict[tuple[Key, str], set[str]] = {}
         for row in rows:
             held = fresh.setdefault((row.namespace, row.name), {})
+            tables.setdefault(((row.namespace, row.name), row.cluster), set()).add(row.table)
             before = self._services.get((row.namespace, row.name), {}).get(row.cluster)
             if row.cluster not in held:
                 held[row.cluster] = before or Facets(row.cluster)
             held[row.cluster] = held[row.cluster].with_row(row)
+        for (key, cluster), named in tables.items():
+            # Of a Service that is gone there may still be a routing row, for a route that names it.
+            if _complete(seals.get((self.partition(key), cluster))):
+                fresh[key][cluster] = fresh[key][cluster].only(named)
+                if fresh[key][cluster].gone:
+                    del fresh[key][cluster]
+        fresh = {key: clusters for key, clusters in fresh.items() if clusters}
         for key, clusters in self._services.items():
             for cluster, facets in clusters.items():
                 if cluster not in fresh.get(key, {}) and not _complete(seals.get((self.partition(key), cluster))):

@@ -1,5 +1,6 @@
 """One Service as its rows in one or several clusters say it: what the xDS resources are built from."""
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 import msgspec
@@ -101,6 +102,15 @@ class Facets(NamedTuple):
             return self
         held: dict[str, Any] = {row.table: decoded}
         return self._replace(**held)
+
+    def only(self, tables: Container[str]) -> "Facets":
+        """Without the rows of other tables."""
+        return Facets(
+            self.cluster,
+            self.frontend if "frontend" in tables else None,
+            self.backend if "backend" in tables else None,
+            self.routing if "routing" in tables else None,
+        )
 
     @property
     def rows(self) -> list[FrontendFacet | BackendFacet | RoutingFacet]:

@@ -8,6 +8,7 @@ from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_p
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 
+from streams.core.subscription import Row
 from streams.core.xds.catalog import Absence, Client
 from streams.core.xds.endpoints import Place
 from streams.core.xds.resources import STATEFUL_SESSION, seconds
@@ -273,6 +274,18 @@ def test_a_snapshot_replaces_but_keeps_what_it_can_not_know() -> None:
     assert world.version("eds") == before
     world.catalog.replace([], World().catalog.seals)
     assert world.get("eds") is Absence.MISSING
+
+
+def test_of_a_service_that_is_gone_a_route_that_names_it_keeps_nothing() -> None:
+    world = World()
+    world.put(service(), slice_of(endpoint("10.1.0.1")), route("cart", [to_service()], [rule("cart")]))
+    later = World()
+    later.put(route("cart", [to_service()], [rule("cart")]))
+    rows = [Row(table, *key.split("/"), 0, value) for (table, key, _), value in later.rows.items()]
+    assert {(row.table, row.name) for row in rows} == {("routing", "cart")}
+    assert world.catalog.replace(rows, later.catalog.seals)["shop", "cart"].names == {CART}
+    assert world.get("cds") is Absence.MISSING
+    assert list(world.catalog.services()) == []
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1h30m", 5400), ("500ms", 0.5), ("15s", 15)])
