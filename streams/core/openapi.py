@@ -172,7 +172,12 @@ def _view(table: str) -> Any:
     for field in msgspec.structs.fields(kind):
         if table == "backend" and field.name in {"groups", "change"}:
             continue
-        fields.append((field.encode_name, field.type) if field.required else (field.encode_name, field.type, None))
+        if field.required:
+            fields.append((field.encode_name, field.type))
+        elif field.default is not msgspec.NODEFAULT:
+            fields.append((field.encode_name, field.type, field.default))
+        else:
+            fields.append((field.encode_name, field.type, msgspec.field(default_factory=field.default_factory)))
     if table == "backend":
         endpoint = msgspec.defstruct(
             "Endpoint",

@@ -134,3 +134,21 @@ def test_every_topic_is_a_channel_with_its_messages() -> None:
     }  # fmt: skip
     assert "crc32" in api["info"]["description"]
     assert set(api["channels"]["backend"]["messages"]) == {"backend", "seal", "tombstone", "heldEndpoints"}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.json")))
+def test_defaults_are_what_their_schema_allows(name: str) -> None:
+    document = json.loads((FOLDER / name).read_text())
+    defs = {key: document[key] for key in ("$defs", "components") if key in document}
+
+    def follow(node: Any) -> None:
+        if isinstance(node, dict):
+            if "default" in node and node.keys() & {"type", "anyOf", "$ref", "enum"}:
+                Draft202012Validator({**node, **defs}).validate(node["default"])
+            for each in node.values():
+                follow(each)
+        elif isinstance(node, list):
+            for each in node:
+                follow(each)
+
+    follow(document)
