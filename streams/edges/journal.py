@@ -26,6 +26,9 @@ log = logging.getLogger("facets.journal")
 DELIVERY_SECONDS = 300
 """How long a commit is tried before the watcher gives up: a broker may be away for so long."""
 
+_SMALL_BYTES = 64 * 1024
+"""So much is handed to the producer at once: a hand-over through a thread makes a change later."""
+
 _TAIL = 200
 _TAIL_GROWTH = 8
 _POLL_MS = 500
@@ -120,8 +123,12 @@ class Publisher:
                     )
                 )
 
-        # Sending may wait for metadata, acknowledgements come in the producer's own thread.
-        loop.run_in_executor(self._thread, self._send, records, _Acks(len(records), loop, settle))
+        acks = _Acks(len(records), loop, settle)
+        if self.written and sum(len(record.value) for record in records) <= _SMALL_BYTES:
+            self._send(records, acks)
+        else:
+            # Sending may wait for metadata the first time, and compressing takes its time.
+            loop.run_in_executor(self._thread, self._send, records, acks)
         offsets = await acknowledged
         for record in records:
             self.written[record.partition] = self.written.get(record.partition, 0) + 1
