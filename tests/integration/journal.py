@@ -7,11 +7,14 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from streams.core.collector import RESOURCES, Collector, JournalRecord
+from streams.core.collector import Collector, JournalRecord
 from streams.core.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
 from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.resources import OPTIONAL, RESOURCES
 from streams.edges.topics import ensure
+from tests.routes import by_cookie, route, rule, to_service
 
+_ALL = (*RESOURCES, *OPTIONAL)
 AT = "2026-11-24T12:00:00.000Z"
 PARTITIONS = 4
 
@@ -85,32 +88,47 @@ def endpoint_slice(name: str, owner: str, version: int, addresses: dict[str, boo
 
 
 class Churn:
-    """A made-up cluster whose slices change at random, by seed."""
+    """A made-up cluster whose slices, and now and then a route, change at random, by seed."""
 
     def __init__(self, seed: int, services: int = 20, epoch: int = 1, partitions: int = PARTITIONS) -> None:
         self._random = random.Random(seed)
         self._services = services
         self._version = 100
-        self.collector = Collector("east", epoch=epoch, writer=f"churn-{seed}", seq=0, partitions=partitions)
+        self.collector = Collector(
+            "east", epoch=epoch, writer=f"churn-{seed}", seq=0, partitions=partitions, resources=_ALL
+        )
 
     def start(self) -> list[JournalRecord]:
         """The snapshot."""
         records = self.collector.begin(AT)
-        for resource in RESOURCES:
+        for resource in _ALL:
             self.collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
         for i in range(self._services):
             self.collector.ingest("Service", ReflectorEvent(Kind.INIT_APPLY, service(f"s{i}", 1), ""))
             self.collector.ingest("EndpointSlice", ReflectorEvent(Kind.INIT_APPLY, self._slice(i, "a"), ""))
-        for resource in RESOURCES:
+        for resource in _ALL:
             self.collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self._version)))
         return records + self.collector.flush(AT)
 
     def change(self) -> list[JournalRecord]:
-        """One commit."""
+        """One change, in a commit of each partition that it touches."""
+        if self._random.random() < 0.05:
+            return self._reroute()
         i = self._random.randrange(self._services)
         item = self._slice(i, self._random.choice("ab"))
         kind = Kind.DELETE if self._random.random() < 0.1 else Kind.APPLY
         self.collector.ingest("EndpointSlice", ReflectorEvent(kind, item, str(self._version)))
+        return self.collector.flush(AT)
+
+    def _reroute(self) -> list[JournalRecord]:
+        """A route of three that names some other Services than before, or is gone."""
+        self._version += 1
+        names = [f"s{self._random.randrange(self._services)}" for _ in range(self._random.randrange(1, 4))]
+        asked = by_cookie("churn") if self._random.random() < 0.5 else None
+        item = route(f"r{self._random.randrange(3)}", [to_service(names[0])], [rule(*names, persistence=asked)])
+        item["metadata"]["resourceVersion"] = str(self._version)
+        kind = Kind.DELETE if self._random.random() < 0.3 else Kind.APPLY
+        self.collector.ingest("HTTPRoute", ReflectorEvent(kind, item, str(self._version)))
         return self.collector.flush(AT)
 
     def _slice(self, i: int, half: str) -> dict[str, Any]:
