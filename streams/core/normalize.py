@@ -6,7 +6,8 @@ terminating is false. What can't be read raises `MalformedObject`, naming the fi
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
@@ -155,11 +156,27 @@ def _service_port(index: int, port: Any) -> dict[str, Any]:
 def _slice(item: Json, namespace: str, name: str, cluster_domain: str) -> dict[str, Any]:
     family = _in("addressType", item.get("addressType"), _FAMILIES)
     endpoints = [
-        _slice_endpoint(f"endpoints[{i}]", endpoint, family, namespace)
+        _endpoint_bytes(f"endpoints[{i}]", endpoint, family, namespace)
         for i, endpoint in enumerate(_list(item, "endpoints", "endpoints"))
     ]
     ports = [_endpoint_port(f"ports[{i}]", port) for i, port in enumerate(_list(item, "ports", "ports"))]
-    return {"groups": [{"family": family, "ports": ports, "endpoints": _in_order(endpoints)}]}
+    _check_size(endpoints)
+    endpoints.sort()
+    return {"groups": [{"family": family, "ports": ports, "endpoints": list(map(orjson.Fragment, endpoints))}]}
+
+
+def _endpoint_bytes(at: str, endpoint: Any, family: str, namespace: str) -> bytes:
+    """An endpoint as JSON. Those that an event leaves as they were, which are nearly all, are known."""
+    try:
+        return _known_endpoint(orjson.dumps(endpoint), family, namespace)
+    except (MalformedObject, orjson.JSONEncodeError):
+        # Once more, for the place in the error's text.
+        return orjson.dumps(_slice_endpoint(at, endpoint, family, namespace))
+
+
+@lru_cache(maxsize=32768)
+def _known_endpoint(raw: bytes, family: str, namespace: str) -> bytes:
+    return orjson.dumps(_slice_endpoint("", orjson.loads(raw), family, namespace))
 
 
 def _slice_endpoint(at: str, endpoint: Any, family: str, namespace: str) -> dict[str, Any]:
@@ -235,9 +252,13 @@ def family_of(address: str) -> str:
 
 def _in_order(endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A set has no order, so equal sets must have equal bytes."""
+    _check_size(endpoints)
+    return sorted(endpoints, key=orjson.dumps)
+
+
+def _check_size(endpoints: Sized) -> None:
     if len(endpoints) > _MAX_ENDPOINTS:
         raise MalformedObject(f"endpoints: {len(endpoints)} of them, more than {_MAX_ENDPOINTS}")
-    return sorted(endpoints, key=orjson.dumps)
 
 
 def _endpoint_port(at: str, port: Any) -> dict[str, Any]:

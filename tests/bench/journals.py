@@ -25,20 +25,21 @@ class Fleet:
         self._chance = random.Random(1)
         self._version = 1000
         self._flushes = 0
-        self._slices: list[dict[str, Any]] = []
+        self._made = 0
+        self.slices: list[dict[str, Any]] = []
         self._services = [self._service(i, size) for i in range(services)]
 
     @property
     def endpoints(self) -> int:
         """How many endpoints there are."""
-        return sum(len(each["endpoints"]) for each in self._slices)
+        return sum(len(each["endpoints"]) for each in self.slices)
 
     def snapshot(self) -> list[JournalRecord]:
         """The epoch's begin and everything there is."""
         records = self.collector.begin(self._now())
         for resource in RESOURCES:
             self.collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
-        for kind, items in (("Service", self._services), ("EndpointSlice", self._slices)):
+        for kind, items in (("Service", self._services), ("EndpointSlice", self.slices)):
             for item in items:
                 self.collector.ingest(kind, ReflectorEvent(Kind.INIT_APPLY, item, ""))
         for resource in RESOURCES:
@@ -48,13 +49,19 @@ class Fleet:
     def changes(self, count: int, together: int) -> Iterator[JournalRecord]:
         """`count` changes of one endpoint each, `together` of them in each flush of the watcher."""
         for made in range(1, count + 1):
-            item = self._change(self._chance.choice(self._slices))
+            item = self.change()
             self.collector.ingest("EndpointSlice", ReflectorEvent(Kind.APPLY, item, str(self._version)))
             if made % together == 0 or made == count:
                 yield from self.collector.flush(self._now())
 
-    def _change(self, item: dict[str, Any]) -> dict[str, Any]:
+    def objects(self) -> Iterator[dict[str, Any]]:
+        """Everything there is, as an API server lists it."""
+        yield from self._services
+        yield from self.slices
+
+    def change(self) -> dict[str, Any]:
         """As the slice controller writes them: a Pod becomes ready or unready, or is replaced by another."""
+        item = self._chance.choice(self.slices)
         endpoints = item["endpoints"]
         j = self._chance.randrange(len(endpoints))
         if self._chance.random() < 0.5:
@@ -76,7 +83,7 @@ class Fleet:
         width = 100 if size is not None else 20
         for first in range(0, count, width):
             self._version += 1
-            self._slices.append(
+            self.slices.append(
                 {
                     "kind": "EndpointSlice",
                     "metadata": {
@@ -106,7 +113,9 @@ class Fleet:
         }  # fmt: skip
 
     def _endpoint(self, service: str) -> dict[str, Any]:
-        bits = self._chance.getrandbits(24)
+        # No two alike, and in no order.
+        self._made += 1
+        bits = self._made * 7_368_787 % 2**24
         node = bits % 500
         return {
             "addresses": [f"10.{bits >> 16}.{bits >> 8 & 255}.{bits & 255}"],
