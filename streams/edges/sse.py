@@ -34,7 +34,8 @@ _BUFFER = 16 * 1024
 """How much a connection may hold that the client has not read, before it is given no more."""
 
 _PACE_SECONDS = 25e-6
-"""For each client, how much longer the others wait before all are woken again: half of what a write costs a core."""
+"""For each client, how much longer all wait before they are woken again: twice what a write was measured to cost, so
+that half of a core is left."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream",

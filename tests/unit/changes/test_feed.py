@@ -118,6 +118,10 @@ def test_a_slow_reader_loses_its_place_and_its_cursor_is_older_than_the_ring() -
     with pytest.raises(Lost):
         log.feed.read(slow, 1)
     assert not log.feed.resumable(cursor, ALL)
+    # Time may stand still; what is gone from the ring is gone.
+    assert not log.feed.resumable(cursor._replace(at=log.feed.at), ALL)
+    assert not log.feed.within(cursor.applied)
+    assert log.feed.within({**cursor.applied, 0: cursor.applied[0] + 1})
 
 
 def test_the_ring_is_bounded_in_bytes_too() -> None:
