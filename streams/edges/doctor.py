@@ -230,7 +230,10 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Check]:
                     review, _request_timeout=_KUBE_SECONDS
                 )
                 if answer.status is None or not answer.status.allowed:
-                    (denied if resource in RESOURCES else without).append(f"{verb} {resource.frontier}")
+                    if resource in RESOURCES:
+                        denied.append(f"{verb} {resource.frontier}")
+                    elif resource.frontier not in without:
+                        without.append(resource.frontier)
     except ApiException as error:
         yield Check(name, "fail", f"{api.configuration.host}: HTTP {error.status} {error.reason}",
                     "check the kubeconfig's credentials: kubectl auth whoami")  # fmt: skip
@@ -246,7 +249,7 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Check]:
     else:
         yield Check(name, "ok", f"{api.configuration.host}: list and watch of all {len(RESOURCES)} kinds allowed")
     if without:
-        yield Check(name, "warn", f"routing rows do without: not allowed: {', '.join(without)}",
+        yield Check(name, "warn", f"routing rows do without {', '.join(without)}: list and watch not allowed",
                     "bind the whole ClusterRole of compose/rbac.yaml")  # fmt: skip
     skew = (datetime.now(UTC) - parsedate_to_datetime(headers["Date"])).total_seconds() if "Date" in headers else 0.0
     # The header has whole seconds.

@@ -9,13 +9,16 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from streams.cli.schemas import schemas_command
-from streams.core.collector import RESOURCES, Collector
+from streams.core.collector import Collector
 from streams.core.fold import PartitionFold
 from streams.core.records import TABLES
 from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.resources import OPTIONAL, RESOURCES
+from tests.routes import annotated, by_cookie, gateway, namespace, policy, route, rule, to_gateway, to_service
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 AT = "2026-11-24T12:00:00.000Z"
+_ALL = (*RESOURCES, *OPTIONAL)
 
 
 def meta(name: str, version: int, **more: Any) -> dict[str, Any]:
@@ -49,7 +52,16 @@ OBJECTS: list[dict[str, Any]] = [
         "subsets": [{"addresses": [{"ip": "10.1.0.9"}], "ports": [{"port": 1}]}],
     },
     {"kind": "EndpointSlice", "metadata": meta("bad", 5, labels={"kubernetes.io/service-name": "cart"})},
+    annotated({"kind": "Service", "metadata": meta("tea", 6), "spec": {"clusterIP": "10.96.0.8"}}, mesh="service"),
+    namespace("shop", gateway="service", mesh="neither"),
+    gateway(),
+    route("shop", [to_gateway(), to_service()], [rule("cart", "tea", persistence=by_cookie("a")), rule("gone")]),
+    route("web", [to_gateway("none")], [rule({"name": "cart", "namespace": "shop"})], "TCPRoute", namespace="web"),
+    {**route("bad", [to_gateway()], []), "spec": {"rules": [{"backendRefs": [{"name": "cart", "port": "x"}]}]}},
+    policy("sticky", "tea", persistence={"type": "Header"}),
 ]
+for _place, _item in enumerate(OBJECTS, 1):
+    _item["metadata"] = {"resourceVersion": str(_place), **_item["metadata"]}
 
 
 def validator(name: str) -> Draft202012Validator:
@@ -71,13 +83,13 @@ def test_what_is_there_is_what_would_be_written(tmp_path: Path) -> None:
 
 
 def test_everything_written_is_in_the_schemas() -> None:
-    collector = Collector("east", epoch=1, writer="w", seq=0, partitions=1)
+    collector = Collector("east", epoch=1, writer="w", seq=0, partitions=1, resources=_ALL)
     records = collector.begin(AT)
-    for resource in RESOURCES:
+    for resource in _ALL:
         collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
     for item in OBJECTS:
         collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, item, ""))
-    for resource in RESOURCES:
+    for resource in _ALL:
         collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, "5"))
     records += collector.flush(AT)
     collector.stale_since = AT
