@@ -1,5 +1,6 @@
 """Run the benchmarks, print the table, write build/bench.json and the plots. See `--help`."""
 
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,8 @@ def main(quick: bool, only: tuple[str, ...], out: Path, as_markdown: Path | None
     if as_markdown is not None:
         print(markdown(read(as_markdown), as_markdown.with_suffix(".machine.txt").read_text().strip()))
         return
+    # To be told to end is as Ctrl-C: what was started is ended in order, and what was measured is shown.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = [each for each in BENCHMARKS if (each.name in only if only else not each.on_request)]
     console = Console(stderr=True)
     described = machine.describe()
