@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from streams.cli.output import print_rows, row_line
 from streams.core.audit import AuditFold
 from streams.core.records import decode_row
 from tests.routes import (
@@ -374,3 +375,20 @@ def test_gateways_and_services_of_other_apis_are_not_taken_for_ours() -> None:
     foreign = {**gateway(), "apiVersion": "networking.istio.io/v1"}
     items = [service(), foreign, route("r", [to_gateway()], [rule("cart", persistence=by_cookie("a"))])]
     assert said(fold(*items)["shop/cart"])[:2] == STICKY  # no Gateway is known at all
+
+
+# ---- as it is printed --------------------------------------------------------------------------------
+
+
+def test_rows_as_a_person_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
+    sticky = route("r", [to_gateway()], [rule("cart", "gone", persistence=by_cookie("a"))])
+    rows = fold(annotated(service(sessionAffinity="ClientIP"), mesh="service"), gateway(), sticky)
+    print_rows("routing", [rows["shop/cart"], rows["shop/gone"]], "wide")
+    head, cart, gone = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
+    assert head == "CLUSTER NAMESPACE NAME GATEWAY REASON MESH REASON STICKY ROUTES STATE BECAUSE VERSION"
+    said = "endpoint SessionPersistence endpoint SessionAffinity Cookie,ClientIP 1 ready HTTPRoute/r,Service/cart"
+    assert cart.startswith(f"local shop cart {said} ")
+    assert gone.startswith("local shop gone none ServiceNotFound none ServiceNotFound - 1 empty HTTPRoute/r ")
+    assert row_line("routing", rows["shop/cart"]).endswith(
+        "routing ready  gateway endpoint (SessionPersistence)  mesh endpoint (SessionAffinity)"
+    )
