@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e chaos bench bench-quick check format lock clean
+.PHONY: help setup run test simulate e2e chaos bench bench-quick check format lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -44,6 +44,9 @@ run: setup ## The demo: broker, watcher, worker and server in one (FOR=30 ends i
 
 test: setup ## Unit, property, simulation and integration tests
 	$(BIN)/python -m pytest tests/unit tests/properties tests/simulation tests/integration $(ARGS)
+
+simulate: setup ## Seeded runs of the whole system in models, with faults; prints how to replay what fails (SEEDS=0:100000)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),0:20000) $(if $(PLANT),--plant $(PLANT))
 
 e2e: setup ## End-to-end tests on a real Kubernetes control plane (KUBEBUILDER_ASSETS, or built with Go)
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \

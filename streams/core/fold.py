@@ -67,7 +67,8 @@ class PartitionFold(RoutingState):
         the begin of an open snapshot that has expired, nothing but its cluster is lost.
         """
         due = min(self.sealed.values()) + 1
-        gone = []
+        gone: list[ClusterState] = []
+        writes: list[Write] = []
         for name, cluster in sorted(self.clusters.items()):
             newest = self._newest.get(name, cluster.seal)
             if not newest.epoch or (first_offset <= due and self._begins.get(name, first_offset) >= first_offset):
@@ -78,12 +79,16 @@ class PartitionFold(RoutingState):
                 newest, frontier={}, lost=True, snapshot_begin=None, fold=FOLD_VERSION
             )
             cluster.unmarked = set(self.tables)
+            writes += self._legacy_as_shown(name)
         if first_offset <= due:
             self.next_offset = min([due, *(begin for begin in self._begins.values() if begin >= first_offset)])
-            return []
+            return writes
         self.next_offset, offset = first_offset, first_offset - 1
-        writes = [write for cluster in gone for write in self._mark_unknown(cluster, offset)]
-        return writes + [seal for cluster in gone for seal in self._seal(cluster, offset, more=cluster is not gone[-1])]
+        for cluster in gone:
+            writes += self._mark_unknown(cluster, offset)
+        for cluster in gone:
+            writes += self._seal(cluster, offset, more=cluster is not gone[-1])
+        return writes
 
     def _mark_unknown(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
         """A lost cluster's rows, in the tables that may not say so yet: where a row of this version was written before

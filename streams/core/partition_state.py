@@ -16,6 +16,7 @@ from streams.core.rows import (
     Frontend,
     HeldBackend,
     context,
+    legacy_in,
     read_backend,
     read_frontend,
 )
@@ -76,6 +77,7 @@ class PartitionState:
         self._seals: dict[str, dict[str, Seal]] = {table: {} for table in self.tables}
         self._newest: dict[str, Seal] = {}
         self._begins: dict[str, int] = {}
+        self._unsealed: dict[str, tuple[int, bytes]] = {}
         self._frontends: dict[str, Frontend] = {}
         self._backends: dict[str, HeldBackend] = {}
         self._legacy: dict[str, tuple[int, Source]] = {}
@@ -117,13 +119,13 @@ class PartitionState:
             for seal in self._seals[table].values():
                 self.clusters.setdefault(seal.cluster, ClusterState(no_seal(seal.cluster)))
                 newest = self._newest.get(seal.cluster)
-                if newest is None or newest.offset < seal.offset:
+                if newest is None or (newest.offset, newest.lost) < (seal.offset, seal.lost):
                     self._newest[seal.cluster] = seal
         for name, seal in self._seals[lowest].items():
             self.clusters[name].seal = seal
         resume = self.sealed[lowest] + 1
         for name, cluster in self.clusters.items():
-            if self._newest[name].lost:
+            if cluster.seal.lost or self._newest[name].lost:
                 # Also where only the table that is ahead says so: the other had sealed more when the journal expired.
                 if not cluster.seal.lost:
                     cluster.seal = msgspec.structs.replace(cluster.seal, lost=True, frontier={}, snapshot_begin=None)
@@ -146,6 +148,8 @@ class PartitionState:
                 self._legacy[key[len(HELD_PREFIX) :]] = (version, source_of(_decode_event(value), None))
                 continue
             self._raw[table][key] = value
+            if table == "backend" and version > self.sealed[table]:
+                self._unsealed[key] = (version, value)
             name = key.partition("/")[0]
             self._cluster(name).keys.add(key)
             if value.find(b'"state":"deleted"', 0, 1024) > 0:
@@ -159,6 +163,20 @@ class PartitionState:
         self._seals = {table: {} for table in self.tables}
         self.next_offset = resume
         return resume, writes
+
+    def _legacy_as_shown(self, cluster: str) -> Iterator[Write]:
+        """A worker may have been killed after a backend row and before the legacy Endpoints that it shows. Where the
+        commit can't be read again, they are held as the row has them."""
+        for key, (version, value) in self._unsealed.items():
+            event = legacy_in(value) if key.startswith(f"{cluster}/") else None
+            held = self._legacy.get(key)
+            if event is None or (held is not None and held[0] >= version):
+                continue
+            if event.op == "apply":
+                self._legacy[key] = (version, source_of(event, None))
+            elif self._legacy.pop(key, None) is None:
+                continue
+            yield Write("backend", HELD_PREFIX + key.encode(), _encode(event) if event.op == "apply" else None, version)
 
     # ---- tombstones ----------------------------------------------------------------------------------
 

@@ -5,7 +5,19 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from streams.core import backend as sets
-from streams.core.records import AsOf, Cause, FrontendRow, Rejection, RowHead, ServiceContent, ServiceReference
+from streams.core.records import (
+    AsOf,
+    Cause,
+    Event,
+    FrontendRow,
+    Group,
+    Rejection,
+    RowHead,
+    ServiceContent,
+    ServiceReference,
+    SliceGroup,
+    SourceContent,
+)
 from streams.core.routing_records import ServiceObject
 
 _encode = msgspec.json.encode
@@ -25,6 +37,7 @@ class _Identity(msgspec.Struct):
 
 _uid_in = msgspec.json.Decoder(_Identity)
 _backend_in = msgspec.json.Decoder(_BackendHead)
+_groups_in = msgspec.json.Decoder(list[Group])
 
 
 class Context(NamedTuple):
@@ -98,6 +111,27 @@ def read_backend(value: bytes) -> tuple[HeldBackend, str]:
         row.version, service, sets.read_row_groups(row.groups), row.state, row.reason, tuple(row.rejected)
     )
     return held, row.as_of.at
+
+
+def legacy_in(value: bytes) -> Event | None:
+    """The legacy Endpoints that a backend row shows: as an event that applies them, or deletes them where there are
+    none; None where the row does not tell, because there is no Service or there are slices."""
+    row = _backend_in.decode(value)
+    groups = _groups_in.decode(row.groups)
+    own = [group for group in groups if group.slice.startswith(sets.LEGACY_PREFIX)]
+    if row.service is None or len(own) != len(groups):
+        return None
+    shown = [SliceGroup(each.family, each.ports, [*each.endpoints, *each.shadowed]) for each in own]
+    return Event(
+        op="apply" if own else "delete",
+        kind="Endpoints",
+        namespace=row.namespace,
+        name=row.name,
+        service=row.name,
+        uid=own[0].uid if own else "",
+        resource_version=own[0].resource_version if own else "",
+        object=msgspec.Raw(_encode(SourceContent(shown))),
+    )
 
 
 def frontend_state(exists: bool, ctx: Context, rejected: tuple[Rejection, ...]) -> tuple[str, str]:

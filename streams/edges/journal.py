@@ -63,7 +63,6 @@ class _Stamp(msgspec.Struct):
     epoch: int
     writer: str
     seq: int
-    phase: str
     frontier: dict[str, str] = {}
 
 
@@ -263,9 +262,10 @@ class JournalReader:
         return begin
 
     def opener(self, cluster: str, partition: int, since: int, epoch: int) -> str:
-        """The writer of the first `begin` of this epoch or a higher one, from an offset on ("": none)."""
+        """The writer of the first commit of this epoch or a higher one, from an offset on ("": none). That is its
+        `begin`, unless the claim took so long that the journal's retention has taken another's."""
         for _, stamp in self._stamps(partition, since, cluster):
-            if stamp.epoch >= epoch and stamp.phase == "begin":
+            if stamp.epoch >= epoch:
                 return stamp.writer
         return ""
 

@@ -1,5 +1,6 @@
 """What all nodes of a simulation share: its chance, its clock and its topics."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -26,14 +27,15 @@ class Violation(AssertionError):
 
 
 class Base:
-    """`lagging`, `duplicates`, `bookmarks`, `streaming`, `bad`: how the API servers and Kafka misbehave in this run."""
+    """`lagging`, `duplicates`, `bookmarks`, `streaming`, `bad`: how the API servers and Kafka misbehave in this run;
+    `slow_kind` is a resource type whose lists take long. `faults` counts what happened."""
 
     def __init__(self, seed: int, watch: Callable[[str, int, Record], None]) -> None:
         self.rng = rng = Random(seed)
         self.ms = 0
         self.partitions = rng.choice((1, 2, 3))
         self.window_ms = 30_000
-        self.lagging = rng.choice((0.0, 0.0, 0.4))
+        self.lagging = rng.choice((0.0, 0.3, 0.6))
         self.duplicates = rng.choice((0.0, 0.0, 0.1))
         self.bookmarks = rng.choice((0.0, 0.3, 1.0))
         self.streaming = rng.random() < 0.7
@@ -46,14 +48,30 @@ class Base:
             for p in range(self.partitions)
         }
         self.letters: list[tuple[int, int, bytes]] = []
+        self.faults: Counter[str] = Counter()
+        self.slow_kind = rng.choice((None, None, "Service", "EndpointSlice", "Endpoints"))
 
     def at(self, ms: int | None = None) -> str:
         """The time now, or that of `ms`."""
         return time_of(self.ms if ms is None else ms)
 
+    def note(self, what: str) -> None:
+        """Count something that happened, for the report."""
+        self.faults[what] += 1
+
     def lag(self) -> int:
         """How many revisions the next API server that answers is behind."""
-        return self.rng.randrange(1, 25) if self.rng.random() < self.lagging else 0
+        if self.rng.random() >= self.lagging:
+            return 0
+        self.note("API server behind")
+        return self.rng.randrange(1, 25)
+
+    def times(self, what: str) -> int:
+        """How often something comes: once, or now and then twice."""
+        if self.rng.random() >= self.duplicates:
+            return 1
+        self.note(f"{what} duplicated")
+        return 2
 
     def journal_expired(self, partition: int, first: int) -> None:
         """A worker found that what it has to read next is gone."""

@@ -31,7 +31,7 @@ class Chaos:
             "stale watcher wakes": (4, self._wake_watcher),
             "rival watcher": (2, self._rival),
             "worker killed": (5, self._kill_worker),
-            "worker paused, replaced": (4, self._replace_worker),
+            "rebalance, old worker asleep": (4, self._replace_worker),
             "stale worker wakes": (5, self._wake_worker),
             "worker away": (1, self._lose_worker),
             "changelogs compacted": (5, self._compact),
@@ -54,7 +54,7 @@ class Chaos:
         if self._kinds and self.rng.random() < self.rate:
             name, _, fault = self.rng.choices(self._kinds, [weight for _, weight, _ in self._kinds])[0]
             if fault():
-                self.sim.faults[name] = self.sim.faults.get(name, 0) + 1
+                self.sim.note(name)
 
     def stop(self) -> None:
         """Whatever sleeps wakes up, whatever is away comes back."""
@@ -83,8 +83,12 @@ class Chaos:
         return True
 
     def _gone(self) -> bool:
+        """Watches that are cut off now have to list again, unless they had come as far."""
         server = self.rng.choice(list(self.sim.servers.values()))
-        server.compacted = self.rng.randrange(server.compacted, server.revision + 1)
+        server.compacted = self.rng.choice((server.revision, self.rng.randrange(server.compacted, server.revision + 1)))
+        for watcher in self.sim.watchers:
+            if watcher.server is server:
+                watcher.cut()
         return True
 
     def _down(self) -> bool:
@@ -129,19 +133,14 @@ class Chaos:
         return self.rng.randrange(self.sim.partitions)
 
     def _kill_worker(self) -> bool:
-        partition = self._partition()
-        self.crashed.add(partition)
-        self.sim.workers[partition] = Worker(self.sim, partition)
+        self.sim.replace(self._partition())
         return True
 
     def _replace_worker(self) -> bool:
         partition = self._partition()
-        old = self.sim.workers[partition]
-        if not old.assigned:
+        if not self.sim.workers[partition].assigned:
             return False
-        self.crashed.add(partition)
-        self.stale.append(old)
-        self.sim.workers[partition] = Worker(self.sim, partition)
+        self.stale.append(self.sim.replace(partition))
         return True
 
     def _wake_worker(self) -> bool:
@@ -159,8 +158,7 @@ class Chaos:
 
     def _lose_worker(self) -> bool:
         partition = self._partition()
-        self.crashed.add(partition)
-        self.sim.workers[partition] = Worker(self.sim, partition)
+        self.sim.replace(partition)
         self.away[partition] = self.sim.ms + self.rng.randrange(10_000, 2 * RETENTION_MS)
         return True
 

@@ -1,9 +1,46 @@
-"""Faults as they happen in systems like this, planted into the real classes to show that the checkers see them."""
+"""Faults as they happen in systems like this, planted into the real classes to show that the checkers see them.
 
-from collections.abc import Callable, Iterator
+Each is a class or function of the code under test with one of its rules left out. `guarantee` is that of DESIGN's seven
+which it breaks (they are listed in the README), `text` says how.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
-PLANTED: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+import msgspec
+
+from streams.core import backend as sets
+from streams.core import fold as folding
+from streams.core import partition_state, rows
+from streams.core.collector import Collector
+from streams.core.fold import PartitionFold
+from streams.core.partition_state import PartitionState, Write
+from streams.core.records import SEAL_PREFIX, Commit, Seal
+from streams.core.reflector import Kind, Reflector, ReflectorEvent
+from streams.core.subscription import Batch, Cursor, Row, Subscription
+
+Plant = Callable[[], AbstractContextManager[Any]]
+
+
+class Fault(NamedTuple):
+    """A planted fault: the guarantee that it breaks, and how."""
+
+    guarantee: int
+    text: str
+    plant: Plant
+
+
+PLANTED: dict[str, Fault] = {}
+
+
+def _fault(guarantee: int, text: str) -> Callable[[Plant], Plant]:
+    def register(plant: Plant) -> Plant:
+        PLANTED[plant.__name__.strip("_").replace("_", "-")] = Fault(guarantee, text, plant)
+        return plant
+
+    return register
 
 
 @contextmanager
@@ -12,5 +49,364 @@ def planted(name: str) -> Iterator[None]:
     if not name:
         yield
         return
-    with PLANTED[name]():
+    with PLANTED[name].plant():
         yield
+
+
+# ---- 1: deterministic ----------------------------------------------------------------------------------
+
+
+@_fault(1, "a restarted worker counts dead letters from nought: its seals are not the bytes of one that never stopped")
+def _dead_letters_counted_anew() -> AbstractContextManager[Any]:
+    real = PartitionState.recover
+
+    def recover(self: PartitionState) -> tuple[int, list[Write]]:
+        found = real(self)
+        for cluster in self.clusters.values():
+            cluster.seal = msgspec.structs.replace(cluster.seal, dead_letters=0)
+        return found
+
+    return patch.object(PartitionState, "recover", recover)
+
+
+@_fault(1, "after a crash work resumes after the highest seal of the tables, not the lowest: one keeps a hole")
+def _resume_after_the_highest_seal() -> AbstractContextManager[Any]:
+    real = PartitionState.recover
+
+    def recover(self: PartitionState) -> tuple[int, list[Write]]:
+        highest = max(self.sealed.values())
+        resume, writes = real(self)
+        self.next_offset = max(resume, highest + 1)
+        return self.next_offset, writes
+
+    return patch.object(PartitionState, "recover", recover)
+
+
+@_fault(1, "a worker that restarts inside a snapshot does not go back to its begin")
+def _restart_inside_a_snapshot_goes_on() -> AbstractContextManager[Any]:
+    real = PartitionState.recover
+
+    def recover(self: PartitionState) -> tuple[int, list[Write]]:
+        _, writes = real(self)
+        self.next_offset = min(self.sealed.values()) + 1
+        return self.next_offset, writes
+
+    return patch.object(PartitionState, "recover", recover)
+
+
+# ---- 2: never torn -------------------------------------------------------------------------------------
+
+
+@_fault(2, "slices are merged by last writer: of two that claim an endpoint, whichever comes later in the map wins")
+def _merge_by_last_writer() -> AbstractContextManager[Any]:
+    return patch.object(sets, "_best", lambda rivals: rivals[-1])
+
+
+@_fault(2, "an endpoint that leaves a slice is reported removed though another slice holds it")
+def _removed_though_another_slice_holds_it() -> AbstractContextManager[Any]:
+    return patch.object(sets, "_conflicts", lambda slices, changes, old: False)
+
+
+@_fault(2, "legacy Endpoints count beside EndpointSlices: the mirrored ones come twice")
+def _legacy_endpoints_beside_slices() -> AbstractContextManager[Any]:
+    def counted(self: sets.Backend) -> dict[str, sets.Source]:
+        return {**self.slices, **({self.legacy.label: self.legacy} if self.legacy else {})}
+
+    return patch.object(sets.Backend, "counted", property(counted))
+
+
+@_fault(2, "a slice whose label moved stays with its old Service too")
+def _label_moves_without_a_delete() -> AbstractContextManager[Any]:
+    real = Collector._change
+
+    def change(self: Collector, kind: str, changes: list[Any]) -> None:
+        real(self, kind, [each for each in changes if len(changes) == 1 or b'"op":"delete"' not in each[1]])
+
+    return patch.object(Collector, "_change", change)
+
+
+@_fault(2, "a Service made again under its name passes for the old one: the rows keep the old uid")
+def _made_again_passes_for_the_old() -> AbstractContextManager[Any]:
+    real = PartitionFold._take
+
+    def take(self: PartitionFold, cluster: Any, delta: Any, key: str, event: Any, offset: int) -> Iterator[Write]:
+        yield from real(self, cluster, delta, key, event, offset)
+        held = self._backend(key).service
+        if event.kind == "Service" and held is not None and delta.service is not None and delta.service[0] is not None:
+            content, service = delta.service[0]
+            delta.service = ((content, msgspec.structs.replace(service, uid=held[0])), delta.service[1])
+
+    return patch.object(PartitionFold, "_take", take)
+
+
+@_fault(2, "a commit is sealed before its rows are written")
+def _sealed_before_its_rows() -> AbstractContextManager[Any]:
+    real = PartitionFold.step
+
+    def step(self: PartitionFold, offset: int, value: bytes | None) -> list[Write]:
+        return sorted(real(self, offset, value), key=lambda write: not write.key.startswith(SEAL_PREFIX))
+
+    return patch.object(PartitionFold, "step", step)
+
+
+@_fault(2, "a subscriber applies what one table has sealed while the other has not")
+def _one_tables_seal_taken_for_all() -> AbstractContextManager[Any]:
+    real = Subscription._deliver
+
+    def deliver(self: Subscription, partition: int, part: Any) -> Iterator[Batch]:
+        ahead = max(part.seals.values(), key=len)
+        for queue in part.seals.values():
+            if not queue and ahead:
+                queue.append(ahead[0])
+        return real(self, partition, part)
+
+    return patch.object(Subscription, "_deliver", deliver)
+
+
+@_fault(2, "the first snapshot ends when one resource type is listed: sets made of half of what there is")
+def _snapshot_ends_with_half_a_list() -> AbstractContextManager[Any]:
+    real = Collector.ingest
+
+    def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
+        listed = kind not in self._waiting
+        real(self, kind, event)
+        if event.kind is Kind.INIT and listed:
+            self._waiting.discard(kind)
+
+    return patch.object(Collector, "ingest", ingest)
+
+
+# ---- 3: gap-free ---------------------------------------------------------------------------------------
+
+
+@_fault(3, "`previous` is taken for a counter: it does not name the version that is replaced")
+def _previous_is_a_counter() -> AbstractContextManager[Any]:
+    real = folding.backend_row
+
+    def backend_row(ctx: Any, key: str, new: Any, previous: int | None, **more: Any) -> bytes:
+        return real(ctx, key, new, None if previous is None else ctx.offset - 1, **more)
+
+    return patch.object(folding, "backend_row", backend_row)
+
+
+@_fault(3, "a deleted Service's key gets its tombstone at once: who comes back within the window never hears of it")
+def _tombstone_at_once() -> AbstractContextManager[Any]:
+    return patch.object(partition_state, "later", lambda at, seconds: at)
+
+
+@_fault(3, "a commit that makes no rows is not sealed")
+def _seal_skipped() -> AbstractContextManager[Any]:
+    real = PartitionFold.step
+
+    def step(self: PartitionFold, offset: int, value: bytes | None) -> list[Write]:
+        writes = real(self, offset, value)
+        return writes if any(not write.key.startswith(SEAL_PREFIX) for write in writes) else []
+
+    return patch.object(PartitionFold, "step", step)
+
+
+@_fault(3, "a subscriber's cursor names what was read, not what was delivered")
+def _cursor_runs_ahead() -> AbstractContextManager[Any]:
+    real = Subscription.cursor.fget
+    assert real is not None
+
+    def cursor(self: Subscription) -> Cursor:
+        found: Cursor = real(self)
+        read = {
+            p: max([part.applied, *(queue[-1].offset for queue in part.seals.values() if queue)])
+            for p, part in self._parts.items()
+        }
+        return found._replace(applied=read)
+
+    return patch.object(Subscription, "cursor", property(cursor))
+
+
+@_fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut from the table ahead")
+def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
+    return patch.object(Subscription, "_whole", lambda self, part: True)
+
+
+# ---- 4: frontier ---------------------------------------------------------------------------------------
+
+
+@_fault(4, "the frontier is advanced by what a relist shows, before the relist is complete")
+def _frontier_advanced_too_early() -> AbstractContextManager[Any]:
+    real = Collector.ingest
+
+    def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
+        real(self, kind, event)
+        if event.kind is Kind.INIT_APPLY and self.synced:
+            name = self._frontier_names[kind]
+            version = str(event.item["metadata"]["resourceVersion"])
+            self._pending_frontier[name] = max(self.frontier.get(name, ""), version, key=lambda each: int(each or 0))
+
+    return patch.object(Collector, "ingest", ingest)
+
+
+@_fault(4, "what a relist changes is written as it comes, while the frontier stands still")
+def _relist_written_as_it_comes() -> AbstractContextManager[Any]:
+    def change(self: Collector, kind: str, changes: list[Any]) -> None:
+        if changes:
+            self._queue(changes)
+
+    return patch.object(Collector, "_change", change)
+
+
+@_fault(4, "a cluster out of reach still passes for ready: its rows are not marked stale")
+def _stale_passes_for_ready() -> AbstractContextManager[Any]:
+    real = rows.overlaid
+
+    def overlaid(state: str, reason: str, ctx: rows.Context, rejected: Any) -> tuple[str, str]:
+        return real(state, reason, ctx._replace(stale_since=""), rejected)
+
+    return patch.object(rows, "overlaid", overlaid)
+
+
+@_fault(4, "after the journal expired a set passes for empty, where it is unknown")
+def _unknown_passes_for_empty() -> AbstractContextManager[Any]:
+    real = rows.overlaid
+
+    def overlaid(state: str, reason: str, ctx: rows.Context, rejected: Any) -> tuple[str, str]:
+        return ("empty", "") if ctx.lost and state != "deleted" else real(state, reason, ctx, rejected)
+
+    return patch.object(rows, "overlaid", overlaid)
+
+
+@_fault(4, "where the journal expired, only one cluster's seal says that its frontier is void")
+def _expiry_said_of_one_cluster() -> AbstractContextManager[Any]:
+    real = PartitionFold.expire
+
+    def expire(self: PartitionFold, first_offset: int) -> list[Write]:
+        return [write for write in real(self, first_offset) if b'"more":true' not in (write.value or b"")]
+
+    return patch.object(PartitionFold, "expire", expire)
+
+
+# ---- 5: exactly-once in effect -------------------------------------------------------------------------
+
+
+@_fault(5, "an event is acknowledged though it raised: after a restart work goes on behind it")
+def _acknowledged_on_exception() -> AbstractContextManager[Any]:
+    real = PartitionState.recover
+
+    def recover(self: PartitionState) -> tuple[int, list[Write]]:
+        resume, writes = real(self)
+        self.next_offset = resume + 1 if resume else 0
+        return self.next_offset, writes
+
+    return patch.object(PartitionState, "recover", recover)
+
+
+@_fault(5, "a lower epoch is taken: a watcher that wakes up after it was replaced writes over the new one")
+def _lower_epoch_taken() -> AbstractContextManager[Any]:
+    def accepts(seal: Seal, commit: Commit) -> bool:
+        return commit.epoch != seal.epoch or (commit.writer == seal.writer and commit.seq > seal.seq)
+
+    return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
+
+
+@_fault(5, "of two watchers that opened one epoch, both are taken")
+def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
+    def accepts(seal: Seal, commit: Commit) -> bool:
+        return commit.epoch > seal.epoch or (commit.epoch == seal.epoch and commit.seq > seal.seq)
+
+    return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
+
+
+@_fault(5, "a subscriber takes the rows that a replaced worker writes once more")
+def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
+    real = Subscription.feed
+
+    def feed(
+        self: Subscription, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
+    ) -> Iterator[Batch]:
+        part = self._parts[partition]
+        if not self.bootstrapping and not key.startswith(b"~") and value is not None and version <= part.applied:
+            cluster, namespace, name = key.decode().split("/")
+            if self.wanted.wants(cluster, namespace, name):
+                row = Row(table, cluster, namespace, name, version, value)
+                part.pending[table].append((key.decode(), version, row))
+        yield from real(self, table, partition, position, key, value, version)
+
+    def follows(self: Subscription, key: str, row: Row) -> bool:
+        self._versions[row.table, key] = max(row.version, self._versions.get((row.table, key), -1))
+        return True
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(Subscription, "feed", feed), patch.object(Subscription, "_follows", follows):
+            yield
+
+    return both()
+
+
+# ---- 6: complete relist --------------------------------------------------------------------------------
+
+
+@_fault(6, "what was deleted while nobody watched is not deleted at the relist")
+def _deletes_dropped_at_relist() -> AbstractContextManager[Any]:
+    real = Collector.ingest
+
+    def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
+        if event.kind is Kind.INIT_DONE and self.synced:
+            self._relists[kind] = {*self._objects, *self._rejected}
+        real(self, kind, event)
+
+    return patch.object(Collector, "ingest", ingest)
+
+
+@_fault(6, "everything counts as deleted when a relist begins, not what is missing when it is complete")
+def _deleted_when_the_relist_begins() -> AbstractContextManager[Any]:
+    real = Collector.ingest
+
+    def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
+        if event.kind is Kind.INIT and self.synced:
+            for key in [key for key in self._objects if key[0] == kind]:
+                self._delete(key, event.resource_version, "")
+        real(self, kind, event)
+
+    return patch.object(Collector, "ingest", ingest)
+
+
+@_fault(6, "what a snapshot does not name stays: a Service deleted while no watcher ran is there for ever")
+def _snapshot_deletes_nothing() -> AbstractContextManager[Any]:
+    return patch.object(PartitionFold, "_uid", lambda self, key: None)
+
+
+@_fault(6, "a list from an API server that lags is taken: what was deleted comes back")
+def _lagging_list_taken() -> AbstractContextManager[Any]:
+    return patch.object(Reflector, "_refuse_older", lambda self, version: None)
+
+
+# ---- 7: one bad object stops nobody --------------------------------------------------------------------
+
+
+@_fault(7, "a bad object stops the rest of its commit")
+def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
+    real = PartitionFold._accept
+
+    def accept(self: PartitionFold, cluster: Any, commit: Commit, offset: int) -> Iterator[Write]:
+        bad = next((at for at, event in enumerate(commit.events) if event.op == "reject"), len(commit.events))
+        return real(self, cluster, msgspec.structs.replace(commit, events=commit.events[: bad + 1]), offset)
+
+    return patch.object(PartitionFold, "_accept", accept)
+
+
+@_fault(7, "a bad object takes away what was known of it: its Service loses the slice's endpoints")
+def _bad_object_counts_as_deleted() -> AbstractContextManager[Any]:
+    real = PartitionFold._take
+
+    def take(self: PartitionFold, cluster: Any, delta: Any, key: str, event: Any, offset: int) -> Iterator[Write]:
+        yield from real(self, cluster, delta, key, event, offset)
+        if event.op == "reject" and event.kind == "EndpointSlice":
+            delta.slices[event.name] = (None, delta.bad[-1])
+
+    return patch.object(PartitionFold, "_take", take)
+
+
+@_fault(7, "a bad object leaves no mark: nobody can see that the row is its last good state")
+def _bad_object_leaves_no_mark() -> AbstractContextManager[Any]:
+    def marked(held: Any, marks: Mapping[Any, Any], kinds: Any) -> tuple[Any, ...]:
+        return ()
+
+    return patch.object(folding, "marked", marked)

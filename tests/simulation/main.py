@@ -26,14 +26,20 @@ class Report(NamedTuple):
         """The runs in which a guarantee was broken."""
         return [each for each in self.outcomes if each.problem]
 
-    def text(self, steps: int = STEPS) -> str:
-        """What was run, and what failed."""
+    @property
+    def faults(self) -> Counter[str]:
+        """What happened in all runs, and how often."""
         faults: Counter[str] = Counter()
         for each in self.outcomes:
             faults.update(each.faults)
-        total = sum(faults.values())
+        return faults
+
+    def text(self, steps: int = STEPS) -> str:
+        """What was run, and what failed."""
+        faults = self.faults
         lines = [
-            f"{len(self.outcomes)} seeds, {total} faults, {sum(each.checks for each in self.outcomes)} rows compared, "
+            f"{len(self.outcomes)} seeds, {faults.total()} faults, "
+            f"{sum(each.checks for each in self.outcomes)} rows compared, "
             f"{sum(each.batches for each in self.outcomes)} batches delivered, violations {len(self.failed)}",
             "faults: " + ", ".join(f"{name} {count}" for name, count in sorted(faults.items())),
         ]

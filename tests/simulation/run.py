@@ -39,10 +39,9 @@ class Simulation(Base):
     def __init__(self, seed: int) -> None:
         super().__init__(seed, self._appended)
         rng = self.rng
-        self.faults: dict[str, int] = {}
         services = rng.randrange(2, 6)
         self.servers = {name: ApiServer(name) for name in ("east", "west")[: rng.choice((1, 1, 2))]}
-        self.workloads = [Workload(rng, server, services, bad=self.bad) for server in self.servers.values()]
+        self.workloads = [Workload(rng, server, services, self.note, bad=self.bad) for server in self.servers.values()]
         self.checkers = Checkers(self, self.servers, self.workloads[0].names)
         self.deliveries = Deliveries(self.checkers)
         self._names = 0
@@ -93,9 +92,17 @@ class Simulation(Base):
         if self.chaos.away.get(partition, 0) > self.ms:
             return
         if self.workers[partition].done:
-            self.chaos.crashed.add(partition)
-            self.workers[partition] = Worker(self, partition)
+            self.replace(partition)
         self.workers[partition].step()
+
+    def replace(self, partition: int) -> Worker:
+        """Another worker takes the partition. The old one, as it was."""
+        old = self.workers[partition]
+        if old.between_two_writes:
+            self.note("crash between two writes")
+        self.chaos.crashed.add(partition)
+        self.workers[partition] = Worker(self, partition)
+        return old
 
     def _turn(self) -> None:
         rng = self.rng
@@ -177,4 +184,4 @@ def simulate(seed: int, steps: int = STEPS, make: Callable[[int], Simulation] = 
         problem = str(violation)
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
-    return Outcome(seed, problem, simulation.checkers.checks, simulation.deliveries.batches, simulation.faults)
+    return Outcome(seed, problem, simulation.checkers.checks, simulation.deliveries.batches, dict(simulation.faults))

@@ -91,7 +91,9 @@ class Watcher:
     def listen(self) -> None:
         """Something comes, or not, of one resource type."""
         if self.reflectors and not self.done:
-            self._listen(self.rng.choice(KINDS))
+            kind = self.rng.choice(KINDS)
+            if kind != self.sim.slow_kind or not self.reflectors[kind].listing or self.rng.random() < 0.1:
+                self._listen(kind)
 
     def write(self) -> None:
         """Go on to the next point where another process may come between."""
@@ -131,17 +133,22 @@ class Watcher:
                     return
             self._deliver(kind, reflector, connection)
         except LaggingServer:
+            self.sim.note("list refused, its server is behind")
             self._close(kind)
 
     def _close(self, kind: str) -> None:
         self._connections[kind] = None
         self.reflectors[kind].interrupted()
 
+    def _gone(self, reflector: Reflector) -> None:
+        self.sim.note("410, listed again")
+        reflector.expired()
+
     def _page(self, kind: str, reflector: Reflector, token: str, visible: int) -> None:
         revision, _, index = token.partition(":")
         at, start = (int(revision), int(index)) if token else (visible, 0)
         if token and at < self.server.compacted:
-            reflector.expired()
+            self._gone(reflector)
             return
         items = self.server.listed(kind, at)
         end = start + self.rng.randrange(1, 5)
@@ -165,7 +172,7 @@ class Watcher:
             connection = Connection(visible, visible, lag, initial)
         else:
             if asked < self.server.compacted:
-                reflector.expired()
+                self._gone(reflector)
                 return None
             connection = Connection(asked, max(asked, visible), lag, None)
         self._connections[kind] = connection
@@ -182,7 +189,7 @@ class Watcher:
             said = [("ADDED", connection.initial.pop()) for _ in range(min(count, len(connection.initial)))]
         elif connection.position < server.compacted and rng.random() < 0.5:
             self._connections[kind] = None
-            reflector.expired()
+            self._gone(reflector)
             return
         else:
             said, done = self._events(kind, connection, count)
@@ -198,7 +205,7 @@ class Watcher:
             said.insert(rng.randrange(len(said) + 1), (rng.choice(("ADDED", "MODIFIED")), rng.choice(_GARBAGE)))
         events: list[ReflectorEvent] = []
         for operation, item in said:
-            for _ in range(2 if rng.random() < self.sim.duplicates else 1):
+            for _ in range(self.sim.times("event")):
                 events.extend(reflector.event(operation, item))
         self._take(kind, events)
 
@@ -283,7 +290,7 @@ class Watcher:
             if not queues[partition]:
                 del queues[partition]
             log = self.sim.journal[partition]
-            for _ in range(2 if self.rng.random() < self.sim.duplicates else 1):
+            for _ in range(self.sim.times("commit")):
                 log.append(self.server.cluster.encode(), record.value, -1, self.sim.ms)
             self._written[partition] += 1
             self._said[partition] = self.sim.ms
@@ -305,11 +312,7 @@ class Watcher:
             yield from self._publish([collector.begin_in(self._home, self.sim.at())])
             yield
             opener = next(
-                (
-                    stamp["writer"]
-                    for stamp in self._stamps(self._home, since)
-                    if stamp["epoch"] >= collector.epoch and stamp["phase"] == "begin"
-                ),
+                (stamp["writer"] for stamp in self._stamps(self._home, since) if stamp["epoch"] >= collector.epoch),
                 "",
             )
             if opener == self.writer:

@@ -36,8 +36,9 @@ class Worker:
         self._expected: dict[str, int] = {}
         self._store: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
         self._commits = 0
-        self._in_flight: dict[int, int] = {}
+        self._in_flight: dict[int, tuple[int, int]] = {}
         self._repairs: list[tuple[str, int, int]] = []
+        self._slow = self.rng.choice((None, None, *TABLES))
         self._working = self._main()
 
     @property
@@ -48,6 +49,11 @@ class Worker:
     @property
     def _waiting(self) -> list[str]:
         return [table for table, queue in self._queues.items() if queue]
+
+    @property
+    def between_two_writes(self) -> bool:
+        """Whether some of what one commit made is written, and the rest is not."""
+        return any(left < made for left, made in self._in_flight.values())
 
     def step(self) -> None:
         """Go on to the next point where another process may come between."""
@@ -124,14 +130,17 @@ class Worker:
                 self._keep(write.table, write.key, write.value)
             self._queues[write.table].append((write, self._commits))
         if writes:
-            self._in_flight[self._commits] = len(writes)
+            self._in_flight[self._commits] = (len(writes), len(writes))
 
     def _send(self) -> None:
         table = self.rng.choice(self._waiting)
+        if table == self._slow and self.rng.random() < 0.9:
+            # Its topic's partition is led by another broker, which takes its time.
+            table = self.rng.choice(self._waiting)
         write, commit = self._queues[table].popleft()
-        self._in_flight[commit] -= 1
-        if not self._in_flight[commit]:
-            del self._in_flight[commit]
+        left, made = self._in_flight.pop(commit)
+        if left > 1:
+            self._in_flight[commit] = (left - 1, made)
         if table == "deadletter":
             self.sim.letters.append((self.partition, write.version, write.value or b""))
             return

@@ -91,10 +91,13 @@ def is_bad(item: Object | None) -> bool:
 class Workload:
     """What users and controllers do to one cluster. Some changes take two writes, with anything in between."""
 
-    def __init__(self, rng: Random, server: ApiServer, services: int, *, bad: bool) -> None:
+    def __init__(
+        self, rng: Random, server: ApiServer, services: int, note: Callable[[str], None], *, bad: bool
+    ) -> None:
         self.rng = rng
         self.server = server
         self.names = [f"s{i}" for i in range(services)]
+        self._note = note
         self._bad = bad
         self._pods = 0
         self._pending: list[Callable[[], None]] = []
@@ -172,6 +175,8 @@ class Workload:
         if self.rng.random() < 0.5:
             # Made again at once, under the same name: another uid.
             order.append(lambda: self._set_service(name))
+            self._note("Service made again")
+        self._note("Service deleted")
         order.pop(0)()
         self._pending += order
 
@@ -273,6 +278,7 @@ class Workload:
                 self.server.write("EndpointSlice", now["metadata"]["name"], {**now, "endpoints": left})
 
         first, second = (put, take) if self.rng.random() < 0.5 else (take, put)
+        self._note("endpoint moved, added first" if first is put else "endpoint moved, removed first")
         first()
         self._pending.append(second)
 
@@ -290,6 +296,7 @@ class Workload:
         if (found := self._pair()) is None:
             return
         source, service, other = found
+        self._note("endpoint claimed twice")
         endpoint = dict(self.rng.choice(source["endpoints"]))
         endpoint["conditions"] = self._endpoint("IPv4")["conditions"]
         if self.rng.random() < 0.5:
@@ -313,12 +320,14 @@ class Workload:
         which Service an unreadable slice bears on is not defined when both happen unseen.)"""
         for item in self._pick(each for each in self._good() if each["metadata"]["name"][-1] in "13"):
             service = self.rng.choice([*self.names, ""])
+            self._note("label moved")
             meta = {**item["metadata"], "labels": {LABEL: service} if service else {}}
             self.server.write("EndpointSlice", meta["name"], {**item, "metadata": meta})
 
     def _recycle(self) -> None:
         """The name of a slice about to go is used for other content: as an update, or deleted and made again."""
         for item in self._pick(self._good()):
+            self._note("slice recycled")
             name = item["metadata"]["name"]
             service = item["metadata"].get("labels", {}).get(LABEL, "")
             if name[-1] in "13" and self.rng.random() < 0.5:
@@ -352,4 +361,5 @@ class Workload:
             body = {"metadata": {}, "spec": {"ports": [{"port": 99999999}]}}
         else:
             body = {"metadata": {}, "subsets": 7}
+        self._note("bad object")
         self.server.write(kind, name, {**body, "simulated-bad": True})
