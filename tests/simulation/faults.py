@@ -25,19 +25,21 @@ Plant = Callable[[], AbstractContextManager[Any]]
 
 
 class Fault(NamedTuple):
-    """A planted fault: the guarantee that it breaks, and how."""
+    """A planted fault: the guarantee that it breaks, and how. What it takes to see a rare one comes together first in
+    a seed not long after `since`."""
 
     guarantee: int
     text: str
     plant: Plant
+    since: int = 0
 
 
 PLANTED: dict[str, Fault] = {}
 
 
-def _fault(guarantee: int, text: str) -> Callable[[Plant], Plant]:
+def _fault(guarantee: int, text: str, *, since: int = 0) -> Callable[[Plant], Plant]:
     def register(plant: Plant) -> Plant:
-        PLANTED[plant.__name__.strip("_").replace("_", "-")] = Fault(guarantee, text, plant)
+        PLANTED[plant.__name__.strip("_").replace("_", "-")] = Fault(guarantee, text, plant, since)
         return plant
 
     return register
@@ -163,7 +165,7 @@ def _one_tables_seal_taken_for_all() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "_deliver", deliver)
 
 
-@_fault(2, "the first snapshot ends when one resource type is listed: sets made of half of what there is")
+@_fault(2, "the first snapshot ends when one resource type is listed: sets made of half of what there is", since=30)
 def _snapshot_ends_with_half_a_list() -> AbstractContextManager[Any]:
     real = Collector.ingest
 
@@ -221,7 +223,7 @@ def _cursor_runs_ahead() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "cursor", property(cursor))
 
 
-@_fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut from the table ahead")
+@_fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=150)
 def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "_whole", lambda self, part: True)
 
@@ -305,7 +307,7 @@ def _lower_epoch_taken() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
 
 
-@_fault(5, "of two watchers that opened one epoch, both are taken")
+@_fault(5, "of two watchers that opened one epoch, both are taken", since=50)
 def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return commit.epoch > seal.epoch or (commit.epoch == seal.epoch and commit.seq > seal.seq)

@@ -50,7 +50,7 @@ class Report(NamedTuple):
 
 def replay(seed: int, steps: int = STEPS, fault: str = "") -> str:
     """The command that runs one seed again."""
-    command = f"python -m tests.simulation --seeds {seed}"
+    command = f".venv/bin/python -m tests.simulation --seeds {seed}"
     if steps != STEPS:
         command += f" --steps {steps}"
     return command + (f" --plant {fault}" if fault else "")

@@ -1,0 +1,81 @@
+"""The decoders of what is read back, from disk and from the facet topics: known errors, and themselves again."""
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.records import SEAL_PREFIX, decode_row
+from streams.core.rows import legacy_in, read_backend, read_frontend
+from streams.core.subscription import Filter, Subscription
+from streams.edges.facet_records import version_of
+from streams.topology.checkpoint import Image, UnusableCheckpoint, capture, decode, encode
+from tests.properties.folding import TABLES, fold, is_row
+from tests.properties.journals import Journal, journals
+from tests.properties.strategies import json_values
+
+
+def image_of(journal: Journal) -> Image:
+    image = Image(TABLES)
+    for offset, write in enumerate(fold(journal.values)):
+        if write.table in TABLES:
+            image.take(write.table, offset, offset, write.key, write.value, write.version)
+    return image
+
+
+keys = (
+    st.binary() | st.sampled_from((b"east/shop/cart", b"a/b", b"~", SEAL_PREFIX)) | st.binary().map(SEAL_PREFIX.__add__)
+)
+values = st.none() | st.binary() | json_values().map(orjson.dumps)
+
+
+@given(st.lists(st.tuples(keys, values), max_size=4), st.booleans())
+def test_what_is_no_facet_record_is_a_known_error(records: list[tuple[bytes, bytes | None]], headed: bool) -> None:
+    subscription = Subscription(("backend",), 1, Filter())
+    for position, (key, value) in enumerate(records):
+        try:
+            version = position if headed else version_of((), key, value)
+            list(subscription.feed("backend", 0, position, key, value, version))
+        except (ValueError, msgspec.MsgspecError):
+            continue
+
+
+@given(values.filter(lambda value: value is not None))
+def test_what_is_no_row_is_a_known_error(value: bytes) -> None:
+    for read in (read_frontend, read_backend, legacy_in):
+        with pytest.raises((ValueError, msgspec.MsgspecError)):
+            read(value)
+
+
+@given(journals())
+def test_rows_are_read_back_as_they_were_written(journal: Journal) -> None:
+    for write in fold(journal.values):
+        if write.table not in TABLES or not is_row(write) or write.value is None:
+            continue
+        row = orjson.loads(write.value)
+        assert decode_row(write.table, write.value)["version"] == row["version"] == write.version
+        if write.table == "frontend":
+            assert read_frontend(write.value)[0].version == write.version
+        elif write.table == "backend":
+            assert read_backend(write.value)[0].version == write.version
+            event = legacy_in(write.value)
+            shown = [each for each in row["groups"] if each["slice"].startswith("Endpoints/")]
+            assert event is None or (event.op == "apply") == bool(shown)
+
+
+@given(journals())
+def test_a_checkpoint_is_itself_again(journal: Journal) -> None:
+    image = image_of(journal)
+    again = decode(encode(capture(image), 3, 8), 3, 8, TABLES)
+    assert (again.rows, again.seals, again.ends) == (image.rows, image.seals, image.ends)
+
+
+@given(journals(), st.data())
+def test_a_damaged_checkpoint_is_called_so(journal: Journal, data: st.DataObject) -> None:
+    whole = encode(capture(image_of(journal)), 3, 8)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    flipped = whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :]
+    for broken in (flipped, whole[:at], whole + b"\0", data.draw(st.binary(max_size=200))):
+        with pytest.raises(UnusableCheckpoint):
+            decode(broken, 3, 8, TABLES)
