@@ -19,6 +19,7 @@ from streams.core.records import (
     SourceContent,
 )
 from streams.core.routing_records import ServiceObject
+from streams.core.slices import LEGACY_PREFIX
 
 _encode = msgspec.json.encode
 _service_in = msgspec.json.Decoder(ServiceObject)
@@ -118,7 +119,7 @@ def legacy_in(value: bytes) -> Event | None:
     none; None where the row does not tell, because there is no Service or there are slices."""
     row = _backend_in.decode(value)
     groups = _groups_in.decode(row.groups)
-    own = [group for group in groups if group.slice.startswith(sets.LEGACY_PREFIX)]
+    own = [group for group in groups if group.slice.startswith(LEGACY_PREFIX)]
     if row.service is None or len(own) != len(groups):
         return None
     shown = [SliceGroup(each.family, each.ports, [*each.endpoints, *each.shadowed]) for each in own]

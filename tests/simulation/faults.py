@@ -19,6 +19,7 @@ from streams.core.fold import PartitionFold
 from streams.core.partition_state import PartitionState, Write
 from streams.core.records import SEAL_PREFIX, Commit, Seal
 from streams.core.reflector import Kind, Reflector, ReflectorEvent
+from streams.core.slices import Source
 from streams.core.subscription import Batch, Cursor, Row, Subscription
 
 Plant = Callable[[], AbstractContextManager[Any]]
@@ -111,7 +112,7 @@ def _removed_though_another_slice_holds_it() -> AbstractContextManager[Any]:
 
 @_fault(2, "legacy Endpoints count beside EndpointSlices: the mirrored ones come twice")
 def _legacy_endpoints_beside_slices() -> AbstractContextManager[Any]:
-    def counted(self: sets.Backend) -> dict[str, sets.Source]:
+    def counted(self: sets.Backend) -> dict[str, Source]:
         return {**self.slices, **({self.legacy.label: self.legacy} if self.legacy else {})}
 
     return patch.object(sets.Backend, "counted", property(counted))
