@@ -16,6 +16,10 @@ import pytest
 from streams.edges import kafka_jars
 from streams.edges.kafka_jars import Cancelled, Jar, JarsUnavailableError, ensure_jars, jars_dir
 
+BROKEN_OFF = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+"""A download that is broken off leaves its connection to the garbage collector (jgo does not close it), which may come
+while the test still runs."""
+
 
 def jar_bytes(text: str) -> bytes:
     buffer = io.BytesIO()
@@ -62,7 +66,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo
         server.shutdown()
         thread.join()
     with warnings.catch_warnings():
-        # A download that is broken off leaves its connection to the garbage collector: jgo does not close it.
+        # What was broken off is collected here, not in a later test.
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
@@ -120,6 +124,7 @@ def test_what_comes_changed_from_the_network_never_reaches_the_cache(repository:
     assert not (jars_dir(tmp_path / "cache") / "beta-1.0.jar").exists()
 
 
+@BROKEN_OFF
 def test_an_interrupted_download_leaves_only_whole_jars(repository: Repository, tmp_path: Path) -> None:
     def interrupt(_step: str, fraction: float | None) -> None:
         if fraction:
@@ -133,6 +138,7 @@ def test_an_interrupted_download_leaves_only_whole_jars(repository: Repository, 
     assert len(ensure_jars(tmp_path / "cache", Steps(), jars=repository.jars)) == 2
 
 
+@BROKEN_OFF
 def test_a_download_is_cancelled_between_chunks(repository: Repository, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         ensure_jars(tmp_path / "cache", Steps(), jars=repository.jars, cancelled=lambda: True)
