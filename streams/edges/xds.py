@@ -97,14 +97,14 @@ class XdsServer:
         self._publish(changes, before, wake_all=self.catalog.complete != complete)
 
     def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
+        timed = [(key, change.names, made_at(change.trigger), made_at(change.at)) for key, change in changes.items()]
         for each in self.connections.values():
             concerned = wake_all
-            for key, change in changes.items():
-                at = made_at(change.trigger)
+            for key, names, triggered, made in timed:
                 # As kube-proxy holds it: what was triggered before there was anybody to tell is not late.
-                at = at if at >= each.since else made_at(change.at)
-                each.ledger.changed(key, before.get(key, NEVER), at, change.names)
-                concerned |= each.stream.touch(change.names)
+                at = triggered if triggered >= each.since else made
+                each.ledger.changed(key, before.get(key, NEVER), at, names)
+                concerned |= each.stream.touch(names)
             if concerned:
                 each.wake.set()
         self._move()
@@ -261,9 +261,11 @@ class XdsServer:
         loop = asyncio.get_running_loop()
         while not each.ended:
             each.wake.clear()
+            backlog, sent = each.stream.backlog, False
             try:
                 async with asyncio.timeout(self.settings.answer_within):
                     for response in each.stream.advance(self.catalog):
+                        sent = True
                         if response.type_url in KINDS:
                             kind = KINDS[response.type_url]
                             each.sent_at[kind] = loop.time()
@@ -271,7 +273,9 @@ class XdsServer:
                         await context.write(response)
             except TimeoutError:
                 return "unread"
-            self._settle(each, each.ledger.behind)
+            # While a response is on its way each change wakes the client in vain: that must cost next to nothing.
+            if sent or each.stream.backlog != backlog:
+                self._settle(each, each.ledger.behind)
             oldest = min(each.sent_at.values(), default=None)
             try:
                 async with asyncio.timeout_at(None if oldest is None else oldest + self.settings.answer_within):

@@ -116,6 +116,12 @@ class Stream:
         """Whether a response is on its way that the client has not answered."""
         return any(state.in_flight is not None for state in self.types.values())
 
+    @property
+    def backlog(self) -> int:
+        """How many names are to be looked at, or told to be gone. `advance` that sends nothing and leaves it as it was
+        has settled nothing."""
+        return sum(len(state.dirty) + len(state.unknown) + len(state.removals) for state in self.types.values())
+
     def advance(self, catalog: Catalog) -> Iterator[Any]:
         """The responses that are due, in the order make before break: CDS, EDS, LDS, RDS, and what is gone in the
         reverse order, only when nothing that could refer to it is still to be sent."""
