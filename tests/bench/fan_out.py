@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import orjson
 import psutil
 
 from streams.core.records import JOURNAL
@@ -27,7 +28,6 @@ PARTITIONS = 8
 SERVICES = 50
 RATE = 100
 MEMORY_GOAL_KIB = 50
-QUIET_SECONDS = 4
 NAMES = [f"s{i}.shop.svc.cluster.local:80" for i in range(SERVICES)]
 
 
@@ -123,11 +123,11 @@ def _measure(
         sent = asyncio.run(driver.change(changes))
         busy = process.cpu_times()
         core = (busy.user + busy.system - used.user - used.system) / (time.time() - began)
-        _await_quiet(clients)
-        for part in (serve, clients):
-            part.check()
+        last = {str(each.service): each.version for each in sent}
+        clients.process.stdin.write(orjson.dumps(last))  # type: ignore[union-attr]
         clients.process.stdin.close()  # type: ignore[union-attr]
         clients.finish()
+        serve.check()
         missed, late[run_name] = _lateness(out, sent, count)
         if run_name == "alone":
             yield Figure(f"{name}: changes that came to all, at {RATE}/s", 100 * (1 - missed / len(sent)), "%",
@@ -141,20 +141,6 @@ def _measure(
             yield Figure(f"{name}: p99 beside one that never reads", both[1], "ms", both[0], "without it", note=note)
             yield Figure(f"{name}: changes that came to all beside it", 100 * (1 - missed / len(sent)), "%",
                          goal=at_least(100), note=note)  # fmt: skip
-
-
-def _await_quiet(clients: Part, seconds: float = 180) -> None:
-    """Until nothing has come to any client for a while."""
-    deadline = time.monotonic() + seconds
-    came, since = "", time.monotonic()
-    while time.monotonic() - since < QUIET_SECONDS:
-        clients.check()
-        last = clients.text().splitlines()[-1]
-        if last != came:
-            came, since = last, time.monotonic()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"after {seconds:g} s changes still come: {last}")
-        time.sleep(0.2)
 
 
 def _lateness(out: Path, sent: list[Change], count: int) -> tuple[int, np.ndarray]:

@@ -1,4 +1,5 @@
-"""Many light clients of one `facets serve`, in one process. It ends when its standard input does.
+"""Many light clients of one `facets serve`, in one process. Its standard input names the last version of each Service,
+as JSON; it ends when all have these, or when nothing has come for 30 s.
 
     python -m tests.bench.fan_out_clients xds PORT COUNT OUT NAME...
     python -m tests.bench.fan_out_clients sse PORT COUNT OUT
@@ -6,8 +7,8 @@
     python -m tests.bench.fan_out_clients stuck-sse PORT 1 OUT
 
 They decode as little as possible: of each row or resource the Service and the version. "ready" is printed when all are
-connected and have what there was, then how much has come, each second; OUT (numpy) has client, Service, version and
-unix time of all that came. The stuck ones ask, and then never read.
+connected and have what there was; OUT (numpy) has client, Service, version and unix time of all that came. The stuck
+ones ask, and then never read.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import orjson
 import uvloop
 from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
@@ -31,6 +33,7 @@ EDS = TYPE_URLS["eds"]
 _METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 _ROW = re.compile(rb'"name":"s(\d+)","version":(\d+)')
 _TOGETHER = 50
+_PATIENCE_SECONDS = 30
 
 
 class Seen:
@@ -39,11 +42,21 @@ class Seen:
     def __init__(self) -> None:
         self.values = array("d")
         self.first: set[int] = set()
+        self.newest: dict[tuple[int, int], int] = {}
 
     def note(self, client: int, service: int, version: int, at: float) -> None:
         """A client has this version of a Service."""
         self.values.extend((client, service, version, at))
         self.first.add(client)
+        self.newest[client, service] = version
+
+    def complete(self, clients: int, last: dict[str, int]) -> bool:
+        """Whether every client has these versions."""
+        return all(
+            self.newest.get((client, int(service)), -1) >= version
+            for client in range(clients)
+            for service, version in last.items()
+        )
 
     def save(self, out: Path) -> None:
         """As a table of four columns."""
@@ -141,19 +154,27 @@ async def run(kind: str, port: str, count: int, out: Path, names: list[str]) -> 
             await _turn(running)
     print("ready", flush=True)
     while not stop.done():
-        await asyncio.wait([stop, *running], timeout=1, return_when=asyncio.FIRST_COMPLETED)
-        for each in running:
-            if each.done():
-                each.result()
-        print(f"came {len(seen.values) // 4}", flush=True)
+        await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
+        _check(running)
+    last = orjson.loads(stop.result() or "{}")
+    came, since = 0, time.monotonic()
+    while not seen.complete(len(running), last) and time.monotonic() - since < _PATIENCE_SECONDS:
+        _check(running)
+        if len(seen.values) > came:
+            came, since = len(seen.values), time.monotonic()
+        await asyncio.sleep(0.5)
     seen.save(out)
 
 
 async def _turn(running: list[Any]) -> None:
+    _check(running)
+    await asyncio.sleep(0.02)
+
+
+def _check(running: list[Any]) -> None:
     for each in running:
         if each.done():
             each.result()
-    await asyncio.sleep(0.02)
 
 
 def main() -> None:
