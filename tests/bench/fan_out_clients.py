@@ -3,8 +3,8 @@ as JSON; it ends when all have these, or when nothing has come for 30 s.
 
     python -m tests.bench.fan_out_clients xds PORT COUNT OUT NAME...
     python -m tests.bench.fan_out_clients sse PORT COUNT OUT
-    python -m tests.bench.fan_out_clients stuck-xds PORT 1 OUT NAME...
-    python -m tests.bench.fan_out_clients stuck-sse PORT 1 OUT
+    python -m tests.bench.fan_out_clients stuck-xds PORT 1 - NAME...
+    python -m tests.bench.fan_out_clients stuck-sse PORT 1 -
 
 They decode as little as possible: of each row or resource the Service and the version. "ready" is printed when all are
 connected and have what there was; OUT (numpy) has client, Service, version and unix time of all that came. The stuck
@@ -163,7 +163,8 @@ async def run(kind: str, port: str, count: int, out: Path, names: list[str]) -> 
         if len(seen.values) > came:
             came, since = len(seen.values), time.monotonic()
         await asyncio.sleep(0.5)
-    seen.save(out)
+    if running:
+        seen.save(out)
 
 
 async def _turn(running: list[Any]) -> None:
