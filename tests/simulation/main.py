@@ -98,8 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if each.problem:
                     print(f"seed {each.seed}: {each.problem}")
                     print(f"    replay: {replay(each.seed, chosen.steps, chosen.plant)}", flush=True)
+            count = len(report.outcomes)
             if not quiet:
-                print(f"\r{len(report.outcomes)}/{len(chosen.seeds)} seeds", end="", file=sys.stderr, flush=True)
+                print(f"\r{count}/{len(chosen.seeds)} seeds", end="", file=sys.stderr, flush=True)
+            elif count % 1000 < _CHUNK:
+                print(f"{count}/{len(chosen.seeds)} seeds", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         print(f"\nstopped after {len(report.outcomes)} seeds", file=sys.stderr)
         return 130
