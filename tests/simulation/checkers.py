@@ -188,7 +188,8 @@ class Checkers:
             if offset < due and each.opens:
                 begins[each.cluster] = offset
         now = self._standing_at(partition, due - 1)
-        return {name for name, each in now.items() if each.open and begins[name] < first}
+        # Lost, where another worker found the same and was killed before it had written anything of it.
+        return {name for name, each in now.items() if (each.open or each.lost) and begins.get(name, first) < first}
 
     def _standing_at(self, partition: int, last: int) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
