@@ -152,7 +152,7 @@ class Checkers:
             gone = self._open_since_before(partition, first, due)
             self.standing[partition] = self._standing_at(partition, again - 1)
         else:
-            gone = set(standing)
+            gone = {name for name, each in standing.items() if each.epoch}
             self.standing[partition] = {}
             for offset in range(highest + 1, first):
                 # Nobody folds these any more.
