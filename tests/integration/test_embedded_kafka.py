@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -57,19 +57,25 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     stop_running(folder)
 
 
-def script(data_dir: Path, body: str) -> subprocess.Popen[str]:
+@contextmanager
+def script(data_dir: Path, body: str) -> Iterator[subprocess.Popen[str]]:
     """Runs a Python program that has ``broker``, in a session of its own as a terminal would."""
     program = (
         f"from pathlib import Path\nfrom streams.edges.embedded_kafka import EmbeddedKafka\n"
         f"broker = EmbeddedKafka(Path({str(data_dir)!r}))\n" + textwrap.dedent(body)
     )
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            # Else a test that fails would wait for it for ever.
+            process.kill()
 
 
 WAIT_INSIDE = """
