@@ -17,22 +17,24 @@ _VERSION = re.compile(r"v1(?:(alpha|beta)([0-9]+))?")
 
 class Resource(NamedTuple):
     """`frontier` is its name in frontiers (`PLURAL.GROUP`), `path` its collection below the API server's root (of an
-    optional one, as long as it is not known in which version it is served, "")."""
+    optional one, as long as it is not known in which version it is served, ""). `schema` names the schema that it is
+    served by, where the server says."""
 
     kind: str
     frontier: str
     path: str = ""
     namespaced: bool = True
+    schema: str = ""
 
     @property
     def group(self) -> str:
         """The API group; "" is the core's."""
         return self.frontier.partition(".")[2]
 
-    def served_as(self, version: str) -> "Resource":
-        """The resource in this version of its API."""
+    def served_as(self, version: str, schema: str = "") -> "Resource":
+        """The resource in this version of its API, by this schema."""
         root = f"/apis/{self.group}" if self.group else "/api"
-        return self._replace(path=f"{root}/{version}/{self.frontier.partition('.')[0]}")
+        return self._replace(path=f"{root}/{version}/{self.frontier.partition('.')[0]}", schema=schema)
 
 
 SERVICES = Resource("Service", "services", "/api/v1/services")

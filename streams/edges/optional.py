@@ -3,6 +3,10 @@
 A type that is installed later is picked up at the next look; one that is removed is forgotten, once two looks in a row
 don't find it. One that can't be listed (no right to it, or an API that answers errors) is said so, and holds up
 nothing: the first snapshot waits for it `PATIENCE_SECONDS`, and it is tried again later.
+
+Where a CRD is replaced by one with more fields, a watch that is open may go on for minutes by the old schema, which
+prunes them, and nothing tells afterwards which objects it pruned. So a type is listed anew when the hash changes that
+the API server has of its group's schema (Kubernetes API concepts, OpenAPI v3).
 """
 
 import asyncio
@@ -59,11 +63,25 @@ async def discover(server: ApiServer) -> Served:
             root = f"/apis/{group}" if group else "/api"
             for each in _named(await server.read(f"{root}/{version}"), "resources"):
                 served.setdefault(str(each.get("name")), []).append(version)
+        schemas = await _schemas(server, group) if served else {}
         for resource in resources:
             best = best_version(served.get(resource.frontier.partition(".")[0], []))
             if best is not None:
-                found[resource.frontier] = resource.served_as(best)
+                found[resource.frontier] = resource.served_as(best, schemas.get(best, ""))
     return found
+
+
+async def _schemas(server: ApiServer, group: str) -> dict[str, str]:
+    """Where the schema of each version of a CRD's group is, with its hash. Kubernetes' own come with the server."""
+    if not group:
+        return {}
+    paths = (await server.read("/openapi/v3") or {}).get("paths")
+    prefix = f"apis/{group}/"
+    return {
+        path.removeprefix(prefix): str(each.get("serverRelativeURL"))
+        for path, each in (paths.items() if isinstance(paths, dict) else ())
+        if path.startswith(prefix) and isinstance(each, dict)
+    }
 
 
 async def _versions(server: ApiServer, group: str) -> list[str]:
@@ -125,7 +143,10 @@ class OptionalResources:
             known = self._found.get(name)
             await self._stop(name)
             self._found[name] = resource
-            log.info("cluster %s: %s: following it at %s", self._server.cluster.name, name, resource.path)
+            if known is not None and known.path == resource.path:
+                log.info("cluster %s: %s: its schema has changed; listing again", self._server.cluster.name, name)
+            else:
+                log.info("cluster %s: %s: following it at %s", self._server.cluster.name, name, resource.path)
             if known is None:
                 await self._followers.follow(resource)
             self._start(resource)

@@ -1,0 +1,87 @@
+"""Optional resource types against a server whose CRDs change under the watcher."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.resources import GATEWAY_API, Resource
+from streams.edges import optional
+from streams.edges.optional import OptionalResources, discover
+from tests.unit.test_listwatch import Script, bookmark, item, line, serving, stream
+
+ROUTES = f"httproutes.{GATEWAY_API}"
+
+
+class Served(Script):
+    """Serves HTTPRoutes by a schema; an open watch goes on by the one that it began with, as a real server's may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schema = "old"
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        place = f"/openapi/v3/apis/{GATEWAY_API}/v1?hash={self.schema}"
+        answers: dict[str, Any] = {
+            f"/apis/{GATEWAY_API}": {"versions": [{"version": "v1"}]},
+            f"/apis/{GATEWAY_API}/v1": {"resources": [{"name": "httproutes"}]},
+            "/openapi/v3": {"paths": {f"apis/{GATEWAY_API}/v1": {"serverRelativeURL": place}}},
+        }
+        if request.path in answers:
+            return web.json_response(answers[request.path])
+        if not request.path.endswith("/httproutes"):
+            return web.json_response({}, status=404)
+        listed = {**item("cart", 5), "spec": {"by": self.schema}}
+        return await stream(line("ADDED", listed), bookmark(5, end=True), hang=True)(request)
+
+
+class Followed:
+    """A sink, and who is told which types are followed."""
+
+    def __init__(self) -> None:
+        self.listed: list[str] = []
+        self.told: list[str] = []
+        self.done = asyncio.Semaphore(0)
+
+    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        self.listed += [each.item["spec"]["by"] for each in events if each.kind is Kind.INIT_APPLY]
+        if any(each.kind is Kind.INIT_DONE for each in events):
+            self.done.release()
+
+    def connected(self, resource: Resource, open_now: bool) -> None:
+        pass
+
+    def trouble(self, resource: Resource, reason: str) -> None:
+        pass
+
+    async def follow(self, resource: Resource) -> None:
+        self.told.append(f"follow {resource.frontier}")
+
+    async def give_up(self, resource: Resource) -> None:
+        self.told.append(f"give up {resource.frontier}")
+
+    async def forget(self, resource: Resource) -> None:
+        self.told.append(f"forget {resource.frontier}")
+
+
+async def test_a_type_is_listed_anew_when_its_schema_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optional, "DISCOVERY_SECONDS", 0.01)
+    served, followed = Served(), Followed()
+    async with asyncio.timeout(20), serving(tmp_path, served) as server:
+        found = await discover(server)
+        assert list(found) == [ROUTES]
+        resources = OptionalResources(server, followed, followed, found, at_least={}, synced=lambda: True)
+        running = asyncio.create_task(resources.run())
+        try:
+            await followed.done.acquire()
+            assert await discover(server) == found
+            served.schema = "new"
+            await followed.done.acquire()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    assert followed.listed == ["old", "new"]
+    assert followed.told == []
