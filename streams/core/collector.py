@@ -23,9 +23,7 @@ from streams.core.gateway_api import ServiceKey
 from streams.core.normalize import MalformedObject
 from streams.core.partitioning import partition_of
 from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import ENDPOINT_SLICES, ENDPOINTS, RESOURCES, SERVICES, Resource
-
-__all__ = ["ENDPOINTS", "ENDPOINT_SLICES", "RESOURCES", "SERVICES", "Collector", "JournalRecord", "Resource"]
+from streams.core.resources import RESOURCES, Resource
 
 MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from streams.core.collector import Resource
 from streams.core.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
+from streams.core.resources import Resource
 from streams.edges.apiserver import (
     TRANSIENT,
     ApiServer,

@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from streams.core.collector import RESOURCES
+from streams.core.resources import RESOURCES
 from streams.edges.subscriber import Snapshot, Subscriber
 from tests.bench.objects import api_of
 

@@ -9,10 +9,11 @@ import orjson
 import pytest
 from kafka import KafkaProducer
 
-from streams.core.collector import RESOURCES, Collector, JournalRecord
+from streams.core.collector import Collector, JournalRecord
 from streams.core.fold import PartitionFold
 from streams.core.records import JOURNAL, SEAL_PREFIX, Commit
 from streams.core.reflector import Kind, ReflectorEvent
+from streams.core.resources import RESOURCES
 from streams.edges.clusters import cluster_configs
 from streams.edges.demo_server import DemoServer, final_objects, recordings
 from streams.edges.journal import (

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from streams.core import rfc3339
 from streams.core.audit import AuditFold, UnknownInput
-from streams.core.collector import RESOURCES, Collector
+from streams.core.collector import Collector
 from streams.core.fold import JournalGap, PartitionFold
 from streams.core.normalize import MalformedObject, normalize
 from streams.core.partition_state import Write
 from streams.core.recording import DamagedRecording, parse
 from streams.core.records import SEAL_PREFIX, decode_row
 from streams.core.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
+from streams.core.resources import RESOURCES
 from streams.core.subscription import Cursor, InvalidCursor
 from streams.edges.apiserver import (
     Expired,

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from streams.core.collector import ENDPOINT_SLICES, ENDPOINTS, SERVICES, Collector, JournalRecord
+from streams.core.collector import Collector, JournalRecord
 from streams.core.partitioning import partition_of
 from streams.core.reflector import LaggingServer, Reflector, ReflectorEvent
+from streams.core.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from tests.simulation.base import Base
 from tests.simulation.world import KINDS, ApiServer, Object
 

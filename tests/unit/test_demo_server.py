@@ -12,9 +12,9 @@ import aiohttp
 import orjson
 import pytest
 
-from streams.core.collector import RESOURCES
 from streams.core.recording import DamagedRecording
 from streams.core.reflector import Kind, Reflector, ReflectorEvent
+from streams.core.resources import RESOURCES
 from streams.edges import demo_server
 from streams.edges.apiserver import ApiServer, ClusterConfig
 from streams.edges.demo_server import DemoServer, NoRecording, final_objects, load, watch_events

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from streams.core.collector import ENDPOINT_SLICES, SERVICES, Resource
 from streams.core.reflector import INITIAL_EVENTS_END, Reflector, ReflectorEvent
+from streams.core.resources import ENDPOINT_SLICES, SERVICES, Resource
 from streams.edges.apiserver import ApiServer, ClusterUnusable, LineSplitter, Undecodable
 from streams.edges.clusters import ClusterConfig
 from streams.edges.listwatch import Backoff, ListWatch

@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.core.collector import RESOURCES, Collector
+from streams.core.collector import Collector
 from streams.core.records import Commit, Event
 from streams.core.reflector import Kind, Reflector, ReflectorEvent
+from streams.core.resources import RESOURCES
 
 AT = "2026-11-24T12:00:00.000Z"
 
