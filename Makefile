@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test simulate e2e chaos bench bench-quick check format lock clean
+.PHONY: help setup run test simulate e2e chaos bench bench-quick bench-istiod check format lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ help: ## This list
 	@echo
 	@echo "Start with:  make run          (a demo, all on this machine; Ctrl-C ends it)"
 	@echo
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "PYTHON=python3.12 make setup   uses another Python (3.11 or newer)"
 
@@ -58,6 +58,10 @@ bench: setup ## Measure next to the peers, on a real control plane and Kafka: ta
 
 bench-quick: setup ## The same with less of everything, in under five minutes
 	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
+
+bench-istiod: setup ## Optional: only the latency next to istiod's EDS; builds istiod with Go (5 minutes, the first time 10)
+	@bash tests/bench/peers/istiod.sh >/dev/null
+	@$(MAKE) --no-print-directory bench ARGS="--only istiod $(ARGS)"
 
 chaos: setup ## Kill, stop and cut off every part while a real cluster changes, and compare everything (MINUTES=10)
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \

@@ -1,10 +1,11 @@
 """What a benchmark is given: where it runs, how much it is to do, and a way to say how far it is."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -68,11 +69,15 @@ class Bench:
         self.say("starting a Kubernetes control plane")
         return self._stack.enter_context(ControlPlane("bench"))
 
-    def start(self, name: str, *command: str) -> "Part":
-        """Start a process that is ended with the benchmark: of Python, by module (`-m` and its name first)."""
-        part = Part(name, [sys.executable, *command], self.folder)
+    def program(self, name: str, *command: str, environment: Mapping[str, str] | None = None) -> "Part":
+        """Start a program that is ended with the benchmark; `environment` adds to this process's."""
+        part = Part(name, list(command), self.folder, environment)
         self._stack.callback(part.end)
         return part
+
+    def start(self, name: str, *command: str) -> "Part":
+        """Start a process of Python, by module (`-m` and its name first)."""
+        return self.program(name, sys.executable, *command)
 
     def facets(self, name: str, *arguments: str) -> "Part":
         """Start a `facets` command as users do."""
@@ -82,13 +87,21 @@ class Bench:
 class Part:
     """A process with a log."""
 
-    def __init__(self, name: str, command: list[str], folder: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as log:
             # Its own session: Ctrl-C is for the benchmark, which ends its parts in order.
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=ROOT, start_new_session=True
+                command,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                start_new_session=True,
             )
 
     @property

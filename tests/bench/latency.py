@@ -8,7 +8,7 @@ the broker had the seal, until the Subscriber had the batch. The stamps are in m
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from streams.core.rfc3339 import read
 from tests.bench import plots
 from tests.bench.bench import SHARED, Bench, Part, free_port
 from tests.bench.figures import Figure, at_least, at_most_times
-from tests.bench.objects import SLICES, create, endpoints, service, slice_
+from tests.bench.objects import SLICES, Object, create, endpoints, service, slice_
 from tests.controlplane import ControlPlane
 
 PARTITIONS = 8
@@ -58,34 +58,41 @@ def run(bench: Bench) -> Iterator[Figure]:
     ours = bench.start("subscriber", "-m", "tests.bench.clients", "subscriber", bootstrap, str(ours_file))
     for part, file in ((raw, raw_file), (ours, ours_file)):
         part.until(lambda file=file: file.exists() and "ready" in file.read_text(), "it is ready")  # type: ignore[misc]
-    patch(plane, 20, WARM_UP, 0)
-    turn = WARM_UP
+    turn = 0
+
+    def changes(rate: float, count: int) -> dict[str, float]:
+        nonlocal turn
+        sets = [endpoints(0, ENDPOINTS, turn=turn + i + 1) for i in range(count)]
+        turn += count
+        return dict(patch(plane, rate, sets))
+
+    changes(20, WARM_UP)
     for rate, seconds in ((4, 60), (33, 30)):
         count = rate * (10 if bench.quick else seconds)
         bench.say(f"{count} changes at {rate}/s")
-        sent = patch(plane, rate, count, turn)
-        turn += count
+        sent = changes(rate, count)
         last = list(sent)[-1]
         for part, file in ((raw, raw_file), (ours, ours_file)):
-            _await_last(part, file, last)
+            await_last(part, file, last)
         worker.check()
         yield from _compare(bench, bootstrap, rate, sent, received(raw_file), received(ours_file))
 
 
-def patch(plane: ControlPlane, rate: float, count: int, turn: int) -> dict[str, float]:
-    """Patch at a fixed rate, whatever the answers take: when each resourceVersion's PATCH was sent."""
-    sent: dict[str, float] = {}
+def patch(plane: ControlPlane, rate: float, sets: Iterable[list[Object]]) -> list[tuple[str, float]]:
+    """Give Service 0 these endpoints one after the other, at a fixed rate, whatever the answers take: the
+    resourceVersion that each got, and when its PATCH was sent (unix time)."""
+    sent = []
     began = time.time()
-    for i in range(count):
+    for i, each in enumerate(sets):
         time.sleep(max(0.0, began + i / rate - time.time()))
-        body = {"endpoints": endpoints(0, ENDPOINTS, turn=turn + i + 1)}
         at = time.time()
-        sent[plane.api.patch(f"{SLICES}/s0-0", body)["metadata"]["resourceVersion"]] = at
+        answer = plane.api.patch(f"{SLICES}/s0-0", {"endpoints": each})
+        sent.append((answer["metadata"]["resourceVersion"], at))
     return sent
 
 
 def received(file: Path) -> dict[str, Received]:
-    """By resourceVersion; what came first counts."""
+    """What a client wrote, by state; what came first counts."""
     found: dict[str, Received] = {}
     for line in file.read_text().splitlines():
         at, *rest = line.split()
@@ -100,8 +107,9 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _await_last(part: Part, file: Path, version: str) -> None:
-    part.until(lambda: f" {version}" in file.read_text()[-4096:], f"resourceVersion {version} came", 30)
+def await_last(part: Part, file: Path, state: str) -> None:
+    """Wait until a client has a state."""
+    part.until(lambda: f" {state}" in file.read_text()[-4096:], f"{state} came", 30)
 
 
 def _compare(

@@ -24,12 +24,16 @@ def service(name: str) -> tuple[str, Object]:
     return f"/api/v1/namespaces/{NAMESPACE}/services", body
 
 
+def marker(turn: int) -> str:
+    """The address that the first endpoint has in a turn (from 1 on), and none in another."""
+    return f"10.{100 + turn // 65536}.{turn // 256 % 256}.{turn % 256}"
+
+
 def endpoints(number: int, count: int, *, turn: int = 0) -> list[Object]:
     """Endpoints of Service `number`; the first has another address each turn, so that states can be told apart."""
     return [
         {
-            "addresses": [f"10.{100 + turn // 65536}.{turn // 256 % 256}.{turn % 256}" if turn and not i else
-                          f"10.{number % 90}.{i // 256}.{i % 256}"],
+            "addresses": [marker(turn) if turn and not i else f"10.{number % 90}.{i // 256}.{i % 256}"],
             "conditions": {"ready": True, "serving": True, "terminating": False},
             "nodeName": f"node-{i % 100}",
             "zone": f"zone-{i % 3}",

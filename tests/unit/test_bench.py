@@ -1,5 +1,8 @@
 """The frame of the benchmarks: goals, what is written down, and that one that fails loses nothing of the others."""
 
+import math
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.bench import __main__ as command
+from tests.bench import istiod
 from tests.bench.bench import Bench, Benchmark
 from tests.bench.figures import Figure, at_least_times, at_most, at_most_times, markdown, read, write
+from tests.bench.latency import Received
 
 
 @pytest.mark.parametrize(
@@ -84,3 +89,44 @@ def test_one_that_fails_is_named_and_the_others_figures_stay(tmp_path: Path, mon
     result = runner.invoke(command.main, arguments)
     assert result.exit_code == 130
     assert [each.name for each in read(tmp_path / "bench.json")] == ["before Ctrl-C"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ran"),
+    [
+        ([], ["list"]),
+        (["--only", "list"], ["list"]),
+        (["--only", "istiod"], ["istiod"]),
+        (["--with", "istiod"], ["list", "istiod"]),
+        (["--only", "list", "--with", "istiod"], ["list", "istiod"]),
+    ],
+)
+def test_an_optional_benchmark_runs_when_it_is_named(
+    arguments: list[str], ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("tests.bench.named")
+    module.run = lambda bench: iter([Figure(bench.name, 1.0, "s")])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    given = [Benchmark("list", "named", ""), Benchmark("istiod", "named", "", on_request=True)]
+    monkeypatch.setattr(command, "BENCHMARKS", given)
+    result = CliRunner().invoke(command.main, ["--out", str(tmp_path), *arguments])
+    assert result.exit_code == 0, result.output
+    assert [each.name for each in read(tmp_path / "bench.json")] == ran
+
+
+def test_a_state_that_was_left_out_is_late_until_a_newer_one_came() -> None:
+    sent = [("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)]
+    came = {"c": Received(3.5), "a": Received(1.25)}
+    assert istiod.delays(sent, came) == [250, 1500, 500, math.inf]
+    # What a server sends late can't be late for those before it if a newer one was there.
+    assert istiod.delays(sent[:2], {"a": Received(9.0), "b": Received(2.5)}) == [1500, 500]
+
+
+def test_without_go_istiod_is_not_built_and_it_says_what_is_missing(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    environment = {"PATH": str(tmp_path), "FACETS_CACHE_DIR": str(tmp_path / "cache")}
+    built = subprocess.run([bash, istiod.BUILD], env=environment, capture_output=True, text=True, check=False)
+    assert built.returncode == 1
+    assert "there is no Go" in built.stderr
+    assert "ISTIOD=" in built.stderr
