@@ -59,7 +59,7 @@ bench: setup ## Measure next to the peers, on a real control plane and Kafka: ta
 bench-quick: setup ## The same with less of everything, in under five minutes
 	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
 
-bench-istiod: setup ## Optional: only the latency next to istiod's EDS; builds istiod with Go (5 minutes, the first time 10)
+bench-istiod: setup ## Optional: only EDS latency next to istiod, which is built with Go (4 minutes, the first time some 10)
 	@bash tests/bench/peers/istiod.sh >/dev/null
 	@$(MAKE) --no-print-directory bench ARGS="--only istiod $(ARGS)"
 

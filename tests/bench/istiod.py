@@ -93,7 +93,11 @@ def run(bench: Bench) -> Iterator[Figure]:
             came = [received(each.file) for each in (ours, theirs)]
             mine, other = (delays(sent, each) for each in came)
             drawn[rate] |= {f"Service Facets beside {peer}": mine, peer: other}
-            yield from _compare(peer, rate, sent, came, (mine, other))
+            note = (
+                f"{count} changes of one slice of {ENDPOINTS} endpoints, until an EDS client of `facets serve`, and "
+                f"one of {Path(binary).name}, has the state or a newer one. Both hear of the same changes. {SHARED}"
+            )
+            yield from _compare(peer, rate, sent, came, (mine, other), note)
         theirs.part.end()
         istiod.end()
     for rate, series in drawn.items():
@@ -118,11 +122,8 @@ def _compare(
     sent: Sequence[tuple[str, float]],
     came: Sequence[Mapping[str, Received]],
     late: tuple[list[float], list[float]],
+    note: str,
 ) -> Iterator[Figure]:
-    note = (
-        f"{len(sent)} changes of one slice of {ENDPOINTS} endpoints, until an EDS client of `facets serve` has the "
-        f"state or a newer one, and one of istiod, which hear of the same changes. {SHARED}"
-    )
     for share in (50, 90, 99):
         mine, other = (percentile(each, share / 100) for each in late)
         goal = at_most_times(DEFAULT_GOAL) if peer == "istiod" and share == 50 else None
