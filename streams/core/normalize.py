@@ -7,11 +7,14 @@ terminating is false. What can't be read raises `MalformedObject`, naming the fi
 
 import re
 from collections.abc import Callable, Mapping, Sized
-from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import orjson
+from msgspec import Meta, Struct, ValidationError, convert
+from msgspec.json import encode as _encode
+
+from streams.core.records import Hints, SliceEndpoint, Target
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -19,11 +22,50 @@ HEADLESS_MARK = "None"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _DNS = re.compile(r"[A-Za-z0-9_*]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 _SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 _FAMILIES = ("IPv4", "IPv6", "FQDN")
 _MAX_ENDPOINTS = 20_000
 
 Json = Mapping[str, Any]
+_Text = Annotated[str, Meta(max_length=1024)] | None
+
+
+class _Conditions(Struct, gc=False):
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class _Named(Struct, gc=False):
+    name: str
+
+
+class _Hints(Struct, gc=False, rename="camel"):
+    for_zones: list[_Named] | None = None
+    for_nodes: list[_Named] | None = None
+
+
+class _Reference(Struct, gc=False):
+    kind: _Text = None
+    namespace: _Text = None
+    name: _Text = None
+    uid: _Text = None
+
+
+class _Endpoint(Struct, gc=False, rename="camel"):
+    """An EndpointSlice's endpoint, as far as it is used, with what the API lets be absent."""
+
+    addresses: list[Any]
+    conditions: _Conditions | None = None
+    hints: _Hints | None = None
+    zone: _Text = None
+    node_name: _Text = None
+    target_ref: _Reference | None = None
+
+
+_NO_CONDITIONS = _Conditions()
 
 
 class MalformedObject(ValueError):
@@ -155,28 +197,44 @@ def _service_port(index: int, port: Any) -> dict[str, Any]:
 
 def _slice(item: Json, namespace: str, name: str, cluster_domain: str) -> dict[str, Any]:
     family = _in("addressType", item.get("addressType"), _FAMILIES)
-    endpoints = [
-        _endpoint_bytes(f"endpoints[{i}]", endpoint, family, namespace)
-        for i, endpoint in enumerate(_list(item, "endpoints", "endpoints"))
-    ]
+    served = _list(item, "endpoints", "endpoints")
+    try:
+        endpoints = _endpoints_bytes(served, family, namespace)
+    except (MalformedObject, ValidationError):
+        # Once more, for the place in the error's text.
+        endpoints = [
+            _encode(_slice_endpoint(f"endpoints[{i}]", each, family, namespace)) for i, each in enumerate(served)
+        ]
     ports = [_endpoint_port(f"ports[{i}]", port) for i, port in enumerate(_list(item, "ports", "ports"))]
     _check_size(endpoints)
     endpoints.sort()
     return {"groups": [{"family": family, "ports": ports, "endpoints": list(map(orjson.Fragment, endpoints))}]}
 
 
-def _endpoint_bytes(at: str, endpoint: Any, family: str, namespace: str) -> bytes:
-    """An endpoint as JSON. Those that an event leaves as they were, which are nearly all, are known."""
-    try:
-        return _known_endpoint(orjson.dumps(endpoint), family, namespace)
-    except (MalformedObject, orjson.JSONEncodeError):
-        # Once more, for the place in the error's text.
-        return orjson.dumps(_slice_endpoint(at, endpoint, family, namespace))
-
-
-@lru_cache(maxsize=32768)
-def _known_endpoint(raw: bytes, family: str, namespace: str) -> bytes:
-    return orjson.dumps(_slice_endpoint("", orjson.loads(raw), family, namespace))
+def _endpoints_bytes(endpoints: list[Any], family: str, namespace: str) -> list[bytes]:
+    """The endpoints of a slice as JSON, read and checked all at once: a first list is mostly this."""
+    found = []
+    for each in convert(endpoints, list[_Endpoint]):
+        if not each.addresses:
+            raise MalformedObject("addresses: is empty")
+        conditions, hints, target = each.conditions or _NO_CONDITIONS, each.hints, each.target_ref
+        ready = conditions.ready is not False
+        zones = [zone.name for zone in hints.for_zones or ()] if hints else []
+        nodes = [node.name for node in hints.for_nodes or ()] if hints else []
+        endpoint = SliceEndpoint(
+            _address("addresses[0]", each.addresses[0], family),
+            ready,
+            ready if conditions.serving is None else conditions.serving,
+            bool(conditions.terminating),
+            each.zone or None,
+            each.node_name or None,
+            Hints(zones, nodes) if zones or nodes else None,
+            Target(target.kind or "", target.namespace or namespace, target.name or "", target.uid or "")
+            if target
+            else None,
+        )
+        found.append(_encode(endpoint))
+    return found
 
 
 def _slice_endpoint(at: str, endpoint: Any, family: str, namespace: str) -> dict[str, Any]:
@@ -298,6 +356,8 @@ def _address(at: str, value: Any, family: str) -> str:
 
 
 def _ip(at: str, value: Any, family: str | None = None) -> str:
+    if family != "IPv6" and isinstance(value, str) and _IPV4.fullmatch(value):
+        return value
     try:
         if not isinstance(value, str) or "%" in value:
             raise ValueError
