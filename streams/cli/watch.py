@@ -97,6 +97,7 @@ def watch_command(
     if logging.getLogger("kafka").level > logging.INFO:
         logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
 
+    from streams.edges.processes import collect_seldom  # noqa: PLC0415
     from streams.edges.watcher import WatchOptions, cluster_configs, run_watchers  # noqa: PLC0415
 
     configs = cluster_configs(kubeconfig=kubeconfig, context=context, clusters=clusters, cluster_domain=cluster_domain)
@@ -130,4 +131,5 @@ def watch_command(
         with ListProgress() if sys.stderr.isatty() else contextlib.nullcontext() as progress:
             await run_watchers(configs, bootstrap_servers, stop=stop, options=options, on_progress=progress)
 
+    collect_seldom()
     uvloop.run(watch())

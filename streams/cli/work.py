@@ -37,6 +37,7 @@ def work_command(
     single rows at http://WEB_HOST:WEB_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of them to share the
     partitions; kill any of them at any time: the next one goes on at the last seal.
     """
+    from streams.edges.processes import collect_seldom  # noqa: PLC0415
     from streams.edges.topics import ensure  # noqa: PLC0415
     from streams.topology.materializer import WorkerSettings  # noqa: PLC0415
     from streams.topology.worker import run_worker  # noqa: PLC0415
@@ -62,4 +63,5 @@ def work_command(
         instance=name,
         group=group,
     )
+    collect_seldom()
     raise SystemExit(run_worker(settings))
