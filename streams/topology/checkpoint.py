@@ -52,6 +52,11 @@ class Image:
         self._last: dict[str, tuple[int, int, bytes, bytes | None]] = {}
         self._swept = dict.fromkeys(self.tables, -1)
 
+    @property
+    def size(self) -> int:
+        """How many rows there are in all tables."""
+        return sum(map(len, self.rows.values()))
+
     def take(self, table: str, offset: int, timestamp: int, key: bytes, value: bytes | None, version: int) -> bool:
         """Take the record that is next in a table's log. False if it is of a lower version than the key's newest."""
         self.ends[table] = offset + 1

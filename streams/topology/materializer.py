@@ -37,7 +37,8 @@ FATAL_EXIT = 70
 class WorkerSettings(NamedTuple):
     """`window_seconds` is the resume window; `instance` the static group member (a restarted one is ready at once).
 
-    A partition is checkpointed at most every `checkpoint_seconds`, and only once `checkpoint_records` were written.
+    A partition is checkpointed `checkpoint_seconds` after its assignment or its last checkpoint, and only once
+    `checkpoint_records` were written, and as many as it has rows: each row is saved for at least one that was written.
     """
 
     bootstrap: str
@@ -114,6 +115,8 @@ class Materializer:
                 )  # fmt: skip
                 writes[partition] += fold.expire(first)
         self._images = {partition: each.image for partition, each in recovered.items()}
+        for partition in partitions:
+            self._saved.setdefault(partition, loop.time())
         # Until the first record of this worker is written, it is not said that nothing came in between.
         self._unproven = {(table, partition) for table in TABLES for partition in partitions}
         self.folds = folds
@@ -159,9 +162,8 @@ class Materializer:
             due = [
                 partition
                 for partition, image in self._images.items()
-                if image.taken >= settings.checkpoint_records
-                and loop.time()
-                >= self._saved.get(partition, -settings.checkpoint_seconds) + settings.checkpoint_seconds
+                if image.taken >= max(settings.checkpoint_records, image.size)
+                and loop.time() >= self._saved[partition] + settings.checkpoint_seconds
             ]
             await self._save(due)
             await asyncio.sleep(min(settings.checkpoint_seconds, 5.0))
