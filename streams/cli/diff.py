@@ -56,15 +56,13 @@ def diff_command(
     facets diff cart -n shop --from 1031 --to 1042
     facets diff cart -n shop --from 1h
     """
-    from streams.cli.replay import folding, partitions_of  # noqa: PLC0415
+    from streams.cli.replay import folding  # noqa: PLC0415
     from streams.core.lookback import Difference, Until, differences  # noqa: PLC0415
+    from streams.core.subscription import Filter  # noqa: PLC0415
 
     with folding(bootstrap_servers) as replay:
-        rows = [
-            row
-            for row in replay.rows(Until(), partitions_of(replay, namespace, service))
-            if (row.namespace, row.name) == (namespace, service) and (not clusters or row.cluster in clusters)
-        ]
+        wanted = Filter(frozenset(clusters), frozenset({namespace}), frozenset({service}))
+        rows = list(replay.rows(Until(), wanted))
     if not rows:
         raise FacetsError(
             f'the retained journal has no service "{service}" in namespace "{namespace}"',

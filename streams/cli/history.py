@@ -48,20 +48,16 @@ def history_command(
     facets history cart -n shop --since 15m -o json | jq .cause
     facets history --cluster east --last 50
     """
-    from streams.cli.replay import folding, partitions_of  # noqa: PLC0415
+    from streams.cli.replay import folding  # noqa: PLC0415
     from streams.core.lookback import Until  # noqa: PLC0415
+    from streams.core.subscription import Filter  # noqa: PLC0415
 
     space = namespace or ("default" if service else None)
     held: deque[tuple[str, int, Row]] = deque()
+    wanted = Filter(frozenset(clusters), frozenset({space} if space else ()), frozenset({service} if service else ()))
     with folding(bootstrap_servers) as replay:
-        for row in replay.rows(Until(at=until or ""), partitions_of(replay, space, service)):
-            if (
-                (service and row.name != service)
-                or (space and row.namespace != space)
-                or (clusters and row.cluster not in clusters)
-                or (tables and row.table not in tables)
-                or not row.value
-            ):
+        for row in replay.rows(Until(at=until or ""), wanted):
+            if not row.value or (tables and row.table not in tables):
                 continue
             at = _at(row)
             if since is None or at >= since:

@@ -65,7 +65,7 @@ def replay_command(
     facets replay --verify                            do the tables follow from the journal, byte for byte?
     """
     from streams.core.lookback import Until, place  # noqa: PLC0415
-    from streams.core.subscription import is_deleted  # noqa: PLC0415
+    from streams.core.subscription import Filter, is_deleted  # noqa: PLC0415
 
     until = Until(at or "", dict(seqs), dict(offsets))
     if verify:
@@ -79,18 +79,12 @@ def replay_command(
         unknown = [p for p, _ in offsets if p not in replay.parts]
         if unknown:
             raise click.BadParameter(f"there is no partition {unknown[0]}: there are 0 to {len(replay.parts) - 1}")
-        wanted = None
-        if len(namespaces) == 1 and services and not all_namespaces:
-            wanted = {p for each in services for p in partitions_of(replay, namespaces[0], each) or ()}
-        held = replay.tables(until, wanted)
+        spaces = () if all_namespaces else namespaces
+        held = replay.tables(until, Filter(frozenset(clusters), frozenset(spaces), frozenset(services)))
     rows = [
         row
         for row in sorted(held.values(), key=place)
-        if (not tables or row.table in tables)
-        and (all_namespaces or not namespaces or row.namespace in namespaces)
-        and (not clusters or row.cluster in clusters)
-        and (not services or row.name in services)
-        and not is_deleted(row.value)
+        if (not tables or row.table in tables) and not is_deleted(row.value)
     ]
     _print([(row.table, row.decode()) for row in rows], tables or TABLES, output)
     if not rows:
@@ -159,10 +153,3 @@ def folding(bootstrap: str) -> "Iterator[Replay]":
             yield replay
     finally:
         progress.close()
-
-
-def partitions_of(replay: "Replay", namespace: str | None, service: str | None) -> set[int] | None:
-    """The one partition that a Service is in; all where none is named."""
-    from streams.core.partitioning import partition_of  # noqa: PLC0415
-
-    return {partition_of(namespace, service, len(replay.parts))} if namespace and service else None

@@ -55,7 +55,9 @@ class JournalGap(Exception):
 class PartitionFold(RoutingState):
     """The state of one partition. `step` is the fold; `load`, `recover` and `expire` bring it back after a restart.
 
-    `window_seconds` is the resume window: deleted rows get their tombstone once they are older than it.
+    `window_seconds` is the resume window: deleted rows get their tombstone once they are older than it. `wanted` says
+    of a cluster, namespace and name whether the Service's rows are made; a Service's rows follow from its own events
+    and the commits, so they are the same whatever else is wanted.
     """
 
     def expire(self, first_offset: int) -> list[Write]:
@@ -118,6 +120,11 @@ class PartitionFold(RoutingState):
             later(commit.at, self.window_seconds)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             return self._dead_record(offset, value or b"", str(error))
+        if (wanted := self.wanted) is not None:
+            name = commit.cluster
+            commit.events = [
+                each for each in commit.events if wanted(name, each.service_namespace or each.namespace, each.service)
+            ]
         cluster = self._cluster(commit.cluster)
         writes: list[Write] = []
         if self._accepts(cluster.seal, commit):

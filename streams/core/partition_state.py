@@ -67,10 +67,12 @@ class PartitionState:
         partition: int,
         tables: Iterable[str] = TABLES,
         window_seconds: int = DEFAULT_WINDOW_SECONDS,
+        wanted: Callable[[str, str, str], bool] | None = None,
     ) -> None:
         self.partition = partition
         self.tables = tuple(tables)
         self.window_seconds = window_seconds
+        self.wanted = wanted
         self.next_offset: int | None = None
         self.clusters: dict[str, ClusterState] = {}
         self.sealed: dict[str, int] = dict.fromkeys(self.tables, -1)

@@ -111,6 +111,9 @@ class Filter(NamedTuple):
         )
 
 
+EVERYTHING = Filter()
+
+
 class Batch(NamedTuple):
     """All rows of one journal offset, complete. Without rows it is progress: nothing changed up to the seal."""
 

@@ -1,14 +1,16 @@
 """Replay: folds the retained journal again, as far as is asked, into the rows that followed from it."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from itertools import product
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from streams.core.errors import FacetsError
 from streams.core.fold import PartitionFold
 from streams.core.lookback import Until, same_content
+from streams.core.partitioning import partition_of
 from streams.core.records import JOURNAL, TABLES, topic_of
-from streams.core.subscription import Row
+from streams.core.subscription import EVERYTHING, Filter, Row
 from streams.edges.journal import JournalReader
 from streams.edges.progress import ProgressReport
 from streams.edges.subscriber import Subscriber
@@ -62,14 +64,15 @@ class Replay:
         """Whether the journal still has its beginning."""
         return all(part.begin == 0 for part in self.parts.values())
 
-    def rows(self, until: Until, partitions: Collection[int] | None = None) -> Iterator[Row]:
-        """Rows as they are made, deleted ones with a value; a tombstone's is empty. Raises FacetsError."""
-        chosen = sorted(self.parts if partitions is None else partitions)
+    def rows(self, until: Until, wanted: Filter = EVERYTHING) -> Iterator[Row]:
+        """Rows that are wanted as they are made, deleted ones with a value; a tombstone's is empty. The fewer Services
+        are wanted, the faster: the changes of others are only decoded. Raises FacetsError."""
+        chosen = self._partitions(wanted)
         total = sum(self.parts[p].end - self.parts[p].begin for p in chosen) or 1
         done = 0
         for partition in chosen:
             begin, end = self.parts[partition]
-            fold = PartitionFold(partition, TABLES, self._window)
+            fold = PartitionFold(partition, TABLES, self._window, None if wanted == EVERYTHING else wanted.wants)
             for record in self._reader.records(JOURNAL, partition, begin, end):
                 if until.beyond(partition, record.offset, record.value):
                     break
@@ -83,10 +86,18 @@ class Replay:
             done = sum(self.parts[p].end - self.parts[p].begin for p in chosen if p <= partition)
         self._progress(f"folding {JOURNAL}", 1.0)
 
-    def tables(self, until: Until, partitions: Collection[int] | None = None) -> dict[Place, Row]:
-        """The newest row of each Service in each table, without those of deleted Services' tombstones."""
+    def _partitions(self, wanted: Filter) -> list[int]:
+        """The partitions that the wanted Services are in."""
+        if not (wanted.namespaces and wanted.services):
+            return sorted(self.parts)
+        count = len(self.parts)
+        named = product(wanted.namespaces, wanted.services)
+        return sorted({partition_of(namespace, service, count) for namespace, service in named})
+
+    def tables(self, until: Until, wanted: Filter = EVERYTHING) -> dict[Place, Row]:
+        """The newest row of each wanted Service in each table, without those of deleted Services' tombstones."""
         held: dict[Place, Row] = {}
-        for row in self.rows(until, partitions):
+        for row in self.rows(until, wanted):
             key = (row.table, row.cluster, row.namespace, row.name)
             if row.value:
                 held[key] = row

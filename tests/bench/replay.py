@@ -8,7 +8,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,24 @@ def _replay(bench: Bench) -> Iterator[Figure]:
         "replay through the core", changes / folding, "changes/s", changes / decoding, "only decoding the commits",
         at_least(200_000), note,
     )  # fmt: skip
+    one = fleet.slices[0]["metadata"]
+    wanted = (one["namespace"], one["labels"]["kubernetes.io/service-name"])
+    alone = _Replay(lambda _, namespace, name: (namespace, name) == wanted)
+    alone.seconds(snapshot)
+    yield Figure(
+        "replay through the core, the rows of one Service", changes / alone.seconds(live), "changes/s",
+        changes / decoding, "only decoding the commits", at_least(200_000),
+        f"{note}; what `facets history NAME` folds, over all partitions",
+    )  # fmt: skip
     objects = sum(record.events for record in snapshot)
     yield Figure("replay of a snapshot through the core", objects / listed, "objects/s", note=note)
 
 
 class _Replay:
-    """Folds of all partitions."""
+    """Folds of all partitions, of all Services or of those that are wanted."""
 
-    def __init__(self) -> None:
-        self._folds = {partition: PartitionFold(partition) for partition in range(DEFAULT_PARTITIONS)}
+    def __init__(self, wanted: Callable[[str, str, str], bool] | None = None) -> None:
+        self._folds = {each: PartitionFold(each, wanted=wanted) for each in range(DEFAULT_PARTITIONS)}
         self._offsets = dict.fromkeys(self._folds, 0)
 
     def step(self, record: JournalRecord) -> list[Write]:

@@ -6,10 +6,12 @@ import orjson
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from streams.core.fold import PartitionFold
 from streams.core.normalize import normalize
 from streams.core.records import SEAL_PREFIX, decode_row
 from tests.properties.folding import (
     TABLES,
+    WINDOW,
     Logs,
     accepted,
     compacted,
@@ -257,6 +259,23 @@ def test_a_restart_goes_on_from_compacted_tables_alike(journal: Journal, cut: in
     after: Logs = {table: [*before[table], *log] for table, log in logs_of(writes).items()}
     assert accepted(after) == accepted(calm)
     assert compacted(after) == compacted(calm)
+
+
+@given(journals(), st.sampled_from(SERVICES))
+def test_a_services_rows_are_the_same_where_only_it_is_wanted(journal: Journal, service: str) -> None:
+    """Whatever the journal holds of others, garbage and snapshots among it: its rows and tombstones, and all seals'
+    offsets."""
+    instance = PartitionFold(0, TABLES, WINDOW, lambda _, namespace, name: (namespace, name) == (NAMESPACE, service))
+    stepped = [write for offset, value in enumerate(journal.values) for write in instance.step(offset, value)]
+    end = f"/{NAMESPACE}/{service}".encode()
+    seals, own = [], []
+    for writes in (stepped, fold(journal.values)):
+        tables = [write for write in writes if write.table in TABLES]
+        seals.append([(write.table, write.version) for write in tables if write.key.startswith(SEAL_PREFIX)])
+        own.append([write for write in tables if write.key.endswith(end)])
+    assert own[0] == own[1]
+    assert seals[0] == seals[1]
+    assert all(write.key.endswith(end) or not is_row(write) for write in stepped if write.table in TABLES)
 
 
 @given(journals(garbage=False), journals(length=0, garbage=False, rejects=False), st.integers(0, 12))
