@@ -13,21 +13,26 @@ The rules, in one place:
 
 import re
 from collections.abc import Container, Iterator
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from streams.core import backend as sets
 from streams.core.delta import Delta, any_left, mark_of, mark_of_cause, marked, same
+from streams.core.first_rows import FirstRows, Staged, first_rows
 from streams.core.normalize import MalformedObject
 from streams.core.one_slice import one_slice
 from streams.core.partition_state import HELD_PREFIX, ClusterState, Staging, Write, source_of
-from streams.core.records import FOLD_VERSION, JOURNAL, Cause, Commit, Event, Rejection, Seal
-from streams.core.resources import OPTIONAL, ROUTING_KINDS
+from streams.core.records import FOLD_VERSION, JOURNAL, TABLES, Cause, Commit, Event, Rejection, Seal
+from streams.core.resources import OPTIONAL, RESOURCES, ROUTING_KINDS
 from streams.core.rfc3339 import later
 from streams.core.routing_records import HeldPolicy, HeldRoute
-from streams.core.routing_rows import Name, read_object, routed
+from streams.core.routing_rows import NO_ROUTING, Name, read_object, routed
 from streams.core.routing_state import MARKED_KINDS, RoutingState
 from streams.core.rows import (
+    NO_BACKEND,
+    NO_FRONTEND,
     Context,
     Frontend,
     HeldBackend,
@@ -45,6 +50,7 @@ _encode = msgspec.json.encode
 
 _NAME = "[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _KEY = re.compile(f"[^/]+/{_NAME}/{_NAME}")
+_KINDS = ROUTING_KINDS | {each.kind for each in RESOURCES}
 _NO_NAME = "no Service can have this namespace and name"
 
 
@@ -168,7 +174,7 @@ class PartitionFold(RoutingState):
             for event in commit.events:
                 key = f"{commit.cluster}/{event.service_namespace or event.namespace}/{event.service}"
                 if key in cluster.keys or _KEY.fullmatch(key):
-                    self._stage(cluster.staging, key, event)
+                    self._stage(cluster.staging.setdefault(key, {}), key, event)
                 else:
                     yield self._dead_event(cluster, event, offset, event.message or _NO_NAME)
             if closing:
@@ -209,28 +215,27 @@ class PartitionFold(RoutingState):
             delta.whole = all_rows
             yield from self._rows(context, cluster, key, delta)
 
-    def _take(self, cluster: ClusterState, delta: Delta, key: str, event: Event, offset: int) -> Iterator[Write]:
+    def _take(
+        self, cluster: ClusterState, delta: Delta, key: str, event: Event, offset: int, read: Any = None
+    ) -> Iterator[Write]:
+        """Take an event into the delta; `read` is what its object was read as, if it was already."""
         mark = mark_of(event)
         try:
             if event.op == "reject":
                 raise MalformedObject(event.message)
-            if "/" in event.name:
-                raise MalformedObject(f"no object can be named {event.name}")
             gone = event.op == "delete"
             elsewhere = event.namespace if event.service_namespace else ""
             cause = Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger, elsewhere)
             if event.kind == "EndpointSlice":
                 seen = delta.slices.get(event.name)
                 held = seen[0] if seen else self._backend(key).backend.slices.get(event.name)
-                delta.slices[event.name] = (None if gone else source_of(event, held), cause)
+                delta.slices[event.name] = (read or _read(event, held), cause)
             elif event.kind == "Service":
-                delta.service = (None if gone else read_service(event.object), cause)
+                delta.service = (read or _read(event, None), cause)
             elif event.kind == "Endpoints":
-                delta.legacy = (None if gone else source_of(event, None), cause, b"" if gone else _encode(event))
-            elif event.kind in ROUTING_KINDS:
-                delta.routing[event.kind, event.namespace, event.name] = (None if gone else read_object(event), cause)
+                delta.legacy = (read or _read(event, None), cause, b"" if gone else _encode(event))
             else:
-                raise MalformedObject(f"no facet is made of the kind {event.kind!r}")
+                delta.routing[event.kind, event.namespace, event.name] = (read or _read(event, None), cause)
             delta.marks[mark] = None
         except (msgspec.MsgspecError, ValueError) as error:
             elsewhere = event.namespace if event.service_namespace else ""
@@ -240,16 +245,24 @@ class PartitionFold(RoutingState):
 
     # ---- snapshots -----------------------------------------------------------------------------------
 
-    @staticmethod
-    def _stage(staging: Staging, key: str, event: Event) -> None:
-        objects = staging.setdefault(key, {})
+    def _stage(self, objects: dict[tuple[str, str], Staged], key: str, event: Event) -> None:
+        """Take an event of a snapshot. Its object is read here and now, while the rest is still on its way."""
         name = mark_of(event)
         if event.op == "delete":
             objects.pop(name, None)
         elif event.op == "reject":
-            objects[name] = (objects.get(name, (None, None))[0], event)
+            objects[name] = objects.get(name, Staged(None))._replace(bad=event)
         else:
-            objects[name] = (event, None)
+            read = None
+            held = self._backend(key).backend.slices.get(event.name) if event.kind == "EndpointSlice" else None
+            if held is None or not same(held, event):
+                # What can't be read is read again at the snapshot's end, and said then.
+                with suppress(msgspec.MsgspecError, ValueError):
+                    read = _read(event, held)
+                if isinstance(read, Source) and event.kind == "EndpointSlice":
+                    # The source has all of it; the bytes would keep the whole commit.
+                    event.object = msgspec.Raw()
+            objects[name] = Staged(event, None, read)
 
     def _replace(self, cluster: ClusterState, staging: Staging, offset: int) -> Iterator[Write]:
         """The staged world takes the place of the held one. Objects with the uid and resourceVersion that are held
@@ -259,6 +272,9 @@ class PartitionFold(RoutingState):
         unlisted = {each.kind for each in OPTIONAL if cluster.seal.frontier.get(each.frontier) == ""}
         for key in sorted(cluster.keys.union(staging)):
             objects = staging.get(key, {})
+            if self._holds_nothing(key) and (first := first_rows(context, key, objects)) is not None:
+                yield from self._first(cluster, key, first, offset)
+                continue
             delta = Delta()
             delta.whole = True
             frontend, backend, routing = self._frontend(key), self._backend(key), self._routing(key)
@@ -266,10 +282,10 @@ class PartitionFold(RoutingState):
             delta.marks = {mark_of_cause(each): None for each in rejections if each.kind not in unlisted}
             slices = backend.backend.slices
             legacy = self._legacy.get(key)
-            for (kind, name), (good, bad) in sorted(objects.items(), key=lambda each: each[0]):
+            for (kind, name), (good, bad, read) in sorted(objects.items(), key=lambda each: each[0]):
                 held = slices.get(name) if kind == "EndpointSlice" else None
                 if good is not None and (held is None or not same(held, good)):
-                    yield from self._take(cluster, delta, key, good, offset)
+                    yield from self._take(cluster, delta, key, good, offset, read)
                 if bad is not None:
                     yield from self._take(cluster, delta, key, bad, offset)
             _, namespace, name = key.split("/")
@@ -287,6 +303,29 @@ class PartitionFold(RoutingState):
             if legacy is not None and ("Endpoints", name) not in objects:
                 delta.legacy = (None, Cause("Endpoints", name, legacy[1].uid, legacy[1].resource_version), b"")
             yield from self._rows(context, cluster, key, delta)
+
+    def _holds_nothing(self, key: str) -> bool:
+        return (
+            self.tables == TABLES
+            and self._frontend(key) is NO_FRONTEND
+            and self._backend(key) is NO_BACKEND
+            and self._routing(key) is NO_ROUTING
+            and key not in self._legacy
+        )
+
+    def _first(self, cluster: ClusterState, key: str, first: FirstRows, offset: int) -> Iterator[Write]:
+        cluster.keys.add(key)
+        name = key.encode()
+        self._frontends[key] = first.frontend
+        yield Write("frontend", name, first.frontend_row, offset)
+        self._backends[key] = first.backend
+        yield Write("backend", name, first.backend_row, offset)
+        if first.legacy is not None:
+            source, event = first.legacy
+            self._legacy[key] = (offset, source)
+            yield Write("backend", HELD_PREFIX + name, _encode(event), offset)
+        self._routings[key] = first.routing
+        yield Write("routing", name, first.routing_row, offset)
 
     def _uid(self, key: str) -> str | None:
         """The uid of the Service as held, None where there is none. After a crash between their writes, one table may
@@ -391,3 +430,17 @@ class PartitionFold(RoutingState):
         yield Write("backend", key.encode(), row, ctx.offset)
         if service is None and not new_set.slices and not rejected:
             self._expire_later("backend", key, ctx)
+
+
+def _read(event: Event, held: Source | None) -> Any:
+    """What an event says of its object, None where it is gone; `held` is the slice as held. Raises MalformedObject,
+    msgspec.MsgspecError, ValueError."""
+    if "/" in event.name:
+        raise MalformedObject(f"no object can be named {event.name}")
+    if event.kind not in _KINDS:
+        raise MalformedObject(f"no facet is made of the kind {event.kind!r}")
+    if event.op == "delete":
+        return None
+    if event.kind == "Service":
+        return read_service(event.object)
+    return read_object(event) if event.kind in ROUTING_KINDS else source_of(event, held)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streams.core.first_rows import Staged
 from streams.core.records import FOLD_VERSION, SEAL_PREFIX, TABLES, AsOf, Commit, DeadLetter, Event, Seal
 from streams.core.rfc3339 import later
 from streams.core.routing_rows import NO_ROUTING, HeldRouting, read_routing
@@ -33,8 +34,8 @@ _decode_event = msgspec.json.Decoder(Event).decode
 _encode = msgspec.json.encode
 
 
-Staging = dict[str, dict[tuple[str, str], tuple[Event | None, Event | None]]]
-"""By Service, by (kind, name): the last good state, and the rejection where there is a newer, bad one."""
+Staging = dict[str, dict[tuple[str, str], Staged]]
+"""By Service, by (kind, name)."""
 
 
 class Write(NamedTuple):

@@ -1,4 +1,5 @@
-"""The short way of the commonest change (`one_slice`, and `slices.changed` below it) makes what the long way makes."""
+"""The short ways of the commonest change (`one_slice`, and `slices.changed` below it) and of a first list
+(`first_rows`) make what the long way makes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +10,13 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core.first_rows import first_rows
 from streams.core.normalize import normalize
 from streams.core.one_slice import one_slice
 from streams.core.slices import changed, read_source
 from tests.properties import journals
 from tests.properties.folding import fold
-from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, services
+from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, services
 
 AT = "2026-11-24T12:00:00.000Z"
 
@@ -147,5 +149,54 @@ def test_the_short_way_is_gone_here_and_not_always() -> None:
         fold(values)
 
     with patch("streams.core.fold.one_slice", counted):
+        count()
+    assert min(gone.values()) > 20, gone
+
+
+@st.composite
+def _first_lists(draw: st.DrawFn) -> list[bytes]:
+    """A first list of a few Services with their slices, some with legacy Endpoints, and a change after it."""
+    events = [journals.apply(draw(services(SERVICES[0])))]
+    for service in draw(st.lists(st.sampled_from(SERVICES), min_size=1, unique=True)):
+        if draw(st.integers(0, 5)):
+            events.append(journals.apply(draw(services(service))))
+        for name in SLICES[: draw(st.integers(0, 2))]:
+            item = draw(endpoint_slices(f"{service}-{name}", service, version="7"))
+            if draw(st.booleans()):
+                # Apart from all others, so that there is not always something shadowed.
+                item |= {"addressType": "IPv4", "endpoints": [{"addresses": [f"10.1.0.{len(events)}"]}]}
+            events.append(journals.apply(item))
+        if draw(st.booleans()):
+            events.append(journals.apply(draw(legacy_endpoints(service))))
+    if draw(st.integers(0, 5)) == 0:
+        events.append(events[0] | {"op": "reject", "message": "no", "resourceVersion": "8"})
+    order = draw(st.permutations(events))
+    cut = draw(st.integers(0, len(order)))
+    stages = [("begin", []), ("snapshot", order[:cut]), ("snapshot", order[cut:]), ("end", [])]
+    stages.append(("live", [draw(st.sampled_from(events)) | {"resourceVersion": "9"}]))
+    return [_commit(seq, phase, each) for seq, (phase, each) in enumerate(stages, 1)]
+
+
+@given(st.one_of(_first_lists(), journals.journals().map(lambda each: each.values)))
+def test_the_first_rows_are_those_of_the_long_way(values: list[bytes]) -> None:
+    short = fold(values)
+    with patch("streams.core.fold.first_rows", return_value=None):
+        assert fold(values) == short
+
+
+def test_the_first_rows_are_made_here_and_not_always() -> None:
+    """A comparison of the long way with itself would prove nothing."""
+    gone = {True: 0, False: 0}
+
+    def counted(*asked: Any) -> Any:
+        made = first_rows(*asked)
+        gone[made is not None] += 1
+        return made
+
+    @given(_first_lists())
+    def count(values: list[bytes]) -> None:
+        fold(values)
+
+    with patch("streams.core.fold.first_rows", counted):
         count()
     assert min(gone.values()) > 20, gone

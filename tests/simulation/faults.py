@@ -132,8 +132,8 @@ def _label_moves_without_a_delete() -> AbstractContextManager[Any]:
 def _made_again_passes_for_the_old() -> AbstractContextManager[Any]:
     real = PartitionFold._take
 
-    def take(self: PartitionFold, cluster: Any, delta: Any, key: str, event: Any, offset: int) -> Iterator[Write]:
-        yield from real(self, cluster, delta, key, event, offset)
+    def take(self: PartitionFold, cluster: Any, delta: Any, key: str, event: Any, *rest: Any) -> Iterator[Write]:
+        yield from real(self, cluster, delta, key, event, *rest)
         held = self._backend(key).service
         if event.kind == "Service" and held is not None and delta.service is not None and delta.service[0] is not None:
             content, service = delta.service[0]
@@ -399,8 +399,8 @@ def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
 def _bad_object_counts_as_deleted() -> AbstractContextManager[Any]:
     real = PartitionFold._take
 
-    def take(self: PartitionFold, cluster: Any, delta: Any, key: str, event: Any, offset: int) -> Iterator[Write]:
-        yield from real(self, cluster, delta, key, event, offset)
+    def take(self: PartitionFold, cluster: Any, delta: Any, key: str, event: Any, *rest: Any) -> Iterator[Write]:
+        yield from real(self, cluster, delta, key, event, *rest)
         if event.op == "reject" and event.kind == "EndpointSlice":
             delta.slices[event.name] = (None, delta.bad[-1])
 
