@@ -88,4 +88,4 @@ def _line(table: str, row: dict[str, Any]) -> str:
         for each in row["cause"]
     )
     reason = f"  [{row['reason']}]" if row["reason"] else ""
-    return f"{row_line(table, row)}{reason}  <- {causes or 'the cluster itself'}"
+    return f"{row_line(table, row)}{reason}  <- {causes or 'the cluster itself, or another fold version'}"

@@ -8,6 +8,8 @@ The rules, in one place:
 - A row is written when what it says changes; its version is the commit's offset. A row whose version is not lower
   than the commit's is already written (work resumes after the lowest seal of the tables) and is left alone.
 - Each table's rows hold all that the next event needs, so the tables recover independently.
+- Where another version of the fold wrote the tables, the rows that this one makes otherwise are written at the
+  cluster's next commit. Those of deleted Services, which only wait for their tombstones, are left.
 - Every offset is sealed in every table, whatever became of its record.
 """
 
@@ -25,6 +27,7 @@ from streams.core.normalize import MalformedObject
 from streams.core.one_slice import one_slice
 from streams.core.partition_state import HELD_PREFIX, ClusterState, Staging, Write, source_of
 from streams.core.records import FOLD_VERSION, JOURNAL, TABLES, Cause, Commit, Event, Rejection, Seal
+from streams.core.renewal import row_again
 from streams.core.resources import OPTIONAL, RESOURCES, ROUTING_KINDS
 from streams.core.rfc3339 import later
 from streams.core.routing_records import HeldPolicy, HeldRoute
@@ -41,6 +44,7 @@ from streams.core.rows import (
     frontend_row,
     frontend_state,
     read_service,
+    same_content,
     uid_in,
 )
 from streams.core.slices import Source
@@ -83,9 +87,8 @@ class PartitionFold(RoutingState):
                 continue
             gone.append(cluster)
             cluster.staging = None
-            cluster.seal = msgspec.structs.replace(
-                newest, frontier={}, lost=True, snapshot_begin=None, fold=FOLD_VERSION
-            )
+            fold = cluster.seal.fold if cluster.outdated else newest.fold
+            cluster.seal = msgspec.structs.replace(newest, frontier={}, lost=True, snapshot_begin=None, fold=fold)
             cluster.unmarked = set(self.tables)
             writes += self._legacy_as_shown(name)
         if first_offset <= due:
@@ -139,7 +142,28 @@ class PartitionFold(RoutingState):
             writes = list(self._accept(cluster, commit, offset))
         if cluster.unmarked:
             writes += self._mark_unknown(cluster, offset)
+        if cluster.outdated:
+            writes += self._renew(cluster, offset)
         return writes + self._seal(cluster, offset)
+
+    def _renew(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
+        """After another version of the fold: the rows that this one makes otherwise, with no cause but that."""
+        context, whole = self._context(cluster, offset), Delta()
+        whole.whole = True
+        for table in [each for each in self.tables if each in cluster.outdated and self.sealed[each] < offset]:
+            for key, row in sorted(cluster.outdated.pop(table).items()):
+                yield from self._rows(context, cluster, key, whole, {table})
+                held = self._of_table(table, key)
+                if held.state == "deleted" or held.version is None or held.version >= offset:
+                    continue
+                new = held._replace(version=offset)
+                legacy = self._legacy.get(key)
+                value = row_again(context, key, new, held.version, legacy[1] if legacy else None)
+                if not same_content(row, value):
+                    self._held[table][key] = new
+                    yield Write(table, key.encode(), value, offset)
+        if not cluster.outdated:
+            cluster.seal = msgspec.structs.replace(cluster.seal, fold=FOLD_VERSION)
 
     @staticmethod
     def _accepts(seal: Seal, commit: Commit) -> bool:
@@ -162,7 +186,7 @@ class PartitionFold(RoutingState):
             at=commit.at,
             phase=commit.phase,
             frontier=commit.frontier if current else before.frontier,
-            fold=FOLD_VERSION,
+            fold=before.fold if cluster.outdated else FOLD_VERSION,
             dead_letters=before.dead_letters,
             snapshot_begin=begin,
             stale_since=commit.stale_since if current else before.stale_since,

@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.core.records import TABLES
+from streams.core.rows import STAMPS
 from streams.core.subscription import Row, is_deleted
-
-_STAMPS = frozenset({"version", "previous", "asOf", "cause", "change"})
-"""What says where in its journal a row stands, not what it says of the Service."""
 
 
 class _Stamp(msgspec.Struct):
@@ -107,7 +105,7 @@ def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any
         return [] if old is new else [Difference("-" if new is None else "+", table, old, new)]
     found = [
         Difference("~", name, old.get(name), new.get(name))
-        for name in sorted({*old, *new} - _STAMPS - {"endpoints"})
+        for name in sorted({*old, *new} - STAMPS - {"endpoints"})
         if old.get(name) != new.get(name)
     ]
     if table == "backend":
@@ -118,12 +116,6 @@ def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any
                 sign = "+" if one is None else "-" if other is None else "~"
                 found.append(Difference(sign, key[0], one, other))
     return found
-
-
-def same_content(table: str, one: bytes, other: bytes) -> bool:
-    """Whether two rows say the same of the Service, wherever in its journal each of them stands."""
-    bare = [{k: v for k, v in msgspec.json.decode(each).items() if k not in _STAMPS} for each in (one, other)]
-    return bool(bare[0] == bare[1])
 
 
 def place(row: Row) -> tuple[int, str, str, str]:

@@ -49,15 +49,17 @@ class Write(NamedTuple):
 
 class ClusterState:
     """What the partition knows of a cluster: the last accepted commit's stamps, and the open snapshot. `unmarked` are
-    the tables in which rows of a lost cluster may not be `unknown` yet."""
+    the tables in which rows of a lost cluster may not be `unknown` yet; `outdated` are those whose rows (by key)
+    another version of the fold wrote, and this one has not looked at yet."""
 
-    __slots__ = ("keys", "seal", "staging", "unmarked")
+    __slots__ = ("keys", "outdated", "seal", "staging", "unmarked")
 
     def __init__(self, seal: Seal) -> None:
         self.seal = seal
         self.staging: Staging | None = None
         self.keys: set[str] = set()
         self.unmarked: set[str] = set()
+        self.outdated: dict[str, dict[str, bytes]] = {}
 
 
 class PartitionState:
@@ -126,6 +128,10 @@ class PartitionState:
                     self._newest[seal.cluster] = seal
         for name, seal in self._seals[lowest].items():
             self.clusters[name].seal = seal
+        for table in self.tables:
+            for name, seal in self._seals[table].items():
+                if seal.fold != FOLD_VERSION:
+                    self.clusters[name].outdated[table] = {}
         resume = self.sealed[lowest] + 1
         for name, cluster in self.clusters.items():
             if cluster.seal.lost or self._newest[name].lost:
@@ -154,7 +160,10 @@ class PartitionState:
             if table == "backend" and version > self.sealed[table]:
                 self._unsealed[key] = (version, value)
             name = key.partition("/")[0]
-            self._cluster(name).keys.add(key)
+            cluster = self._cluster(name)
+            cluster.keys.add(key)
+            if table in cluster.outdated:
+                cluster.outdated[table][key] = value
             if value.find(b'"state":"deleted"', 0, 1024) > 0:
                 held, at = _READERS[table](value)
                 if not isinstance(held, HeldBackend) or not (held.backend.slices or held.rejected):

@@ -41,6 +41,10 @@ _backend_in = msgspec.json.Decoder(_BackendHead)
 _groups_in = msgspec.json.Decoder(list[Group])
 
 
+STAMPS = frozenset({"version", "previous", "asOf", "cause", "change"})
+"""What says where in its journal a row stands, not what it says of the Service."""
+
+
 class Context(NamedTuple):
     """What all rows of one commit share. `stale_since` and `lost` say what the cluster's state does to its rows."""
 
@@ -164,6 +168,12 @@ def overlaid(state: str, reason: str, ctx: Context, rejected: tuple[Rejection, .
         text = f"ObjectRejected: {bad.kind} {bad.name} at {bad.resource_version}: {bad.message}"
         return state, f"{reason}; {text}" if reason else text
     return state, reason
+
+
+def same_content(one: bytes, other: bytes) -> bool:
+    """Whether two rows say the same of the Service, wherever in its journal each of them stands."""
+    bare = [{k: v for k, v in msgspec.json.decode(each).items() if k not in STAMPS} for each in (one, other)]
+    return bool(bare[0] == bare[1])
 
 
 def frontend_row(ctx: Context, key: str, new: Frontend, previous: int | None, cause: list[Cause]) -> bytes:

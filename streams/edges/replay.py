@@ -7,9 +7,10 @@ from typing import NamedTuple, Self
 
 from streams.core.errors import FacetsError
 from streams.core.fold import PartitionFold
-from streams.core.lookback import Until, same_content
+from streams.core.lookback import Until
 from streams.core.partitioning import partition_of
 from streams.core.records import JOURNAL, TABLES, topic_of
+from streams.core.rows import same_content
 from streams.core.subscription import EVERYTHING, Filter, Row
 from streams.edges.journal import JournalReader
 from streams.edges.progress import ProgressReport
@@ -108,7 +109,7 @@ class Replay:
 
 class Verdict(NamedTuple):
     """How the replayed rows compare with those in the tables: the same bytes, the same content (where the journal's
-    beginning has expired), or another."""
+    beginning has expired, or another fold version wrote the row anew), or another."""
 
     identical: int
     same: int
@@ -137,7 +138,8 @@ def compare(there: dict[Place, Row], made: dict[Place, Row], *, whole: bool) -> 
             wrong.append(f"{name}: {'is not in the table' if one is None else 'does not follow from the journal'}")
         elif one.value == other.value:
             identical += 1
-        elif not whole and same_content(key[0], one.value, other.value):
+        elif (not whole or b'"cause":[],' in one.value) and same_content(one.value, other.value):
+            # Without a cause where another fold version wrote it anew: the journal alone gives it an older version.
             same += 1
         else:
             wrong.append(f"{name}: version {one.version} in the table, {other.version} from the journal")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from streams.core.lookback import Difference, Until, differences, holders, same_content
+from streams.core.lookback import Difference, Until, differences, holders
+from streams.core.rows import same_content
 from streams.core.subscription import Row
 from tests.unit.xds.world import World, endpoint, service, slice_of
 
@@ -67,5 +68,5 @@ def test_differences_are_by_endpoint_and_field() -> None:
     assert Difference("~", "sessionAffinity", "None", "ClientIP") in changed
     assert differences("backend", None, new["backend"])[0].sign == "+"
     assert differences("backend", None, None) == differences("backend", new["backend"], new["backend"]) == []
-    assert same_content("backend", before["backend"], before["backend"].replace(b'"version":', b'"version":1'))
-    assert not same_content("backend", before["backend"], before["backend"].replace(b"10.1.0.1", b"10.1.0.9"))
+    assert same_content(before["backend"], before["backend"].replace(b'"version":', b'"version":1'))
+    assert not same_content(before["backend"], before["backend"].replace(b"10.1.0.1", b"10.1.0.9"))
