@@ -7,8 +7,9 @@ another one.
 
 import asyncio
 import logging
+import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import grpc
@@ -19,7 +20,7 @@ from streams.core.subscription import Row
 from streams.core.xds.catalog import Catalog, Changes, Client, Key
 from streams.core.xds.delta import DeltaStream
 from streams.core.xds.endpoints import locality_of
-from streams.core.xds.names import KINDS, TYPE_URLS, Kind
+from streams.core.xds.names import TYPE_URLS, Kind
 from streams.core.xds.propagation import NEVER, Ledger, made_at
 from streams.core.xds.protocol import Answer, ProtocolViolation
 from streams.core.xds.sotw import SotwStream
@@ -48,24 +49,43 @@ class XdsSettings(NamedTuple):
     answer_within: float = 60.0
 
 
-class Connection:
-    """One client's stream as the server sees it."""
+class Ended(Exception):
+    """A stream is ended by the server. `reason` is what it is counted by."""
 
-    def __init__(self, number: int, node: Any, variant: str, stream: SotwStream | DeltaStream, peer: str) -> None:
+    def __init__(self, reason: str, code: grpc.StatusCode, text: str, node: str = "") -> None:
+        super().__init__(text)
+        self.reason, self.code, self.node = reason, code, node
+
+
+class Connection:
+    """One client's stream as the server sees it. The RPC's own task reads; another one writes, and is there only while
+    there is something to send. `deadline` ends the reading when the client does not take or answer a response."""
+
+    __slots__ = (
+        "agent", "context", "deadline", "failed", "last_nack", "ledger", "nacks", "node", "number", "peer", "sent_at",
+        "since", "stream", "variant", "wanted", "writer", "writing_since",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, node: Any, variant: str, stream: SotwStream | DeltaStream, context: Any, deadline: Any
+    ) -> None:
         self.number = number
         self.node: str = node.id
         self.variant = variant
         self.stream = stream
-        self.peer = peer
-        self.agent: str = node.user_agent_name
+        self.context = context
+        self.peer: str = context.peer()
+        self.agent: str = sys.intern(node.user_agent_name)
         self.ledger = Ledger(stream)
         self.since = time.time()
         self.nacks = 0
         self.last_nack = ""
-        self.wake = asyncio.Event()
+        self.deadline: asyncio.Timeout = deadline
         self.sent_at: dict[Kind, float] = {}
-        self.ended = False
-        self.violation = ""
+        self.writer: asyncio.Task[None] | None = None
+        self.writing_since: float | None = None
+        self.wanted = False
+        self.failed: Exception | None = None
 
 
 class XdsServer:
@@ -97,16 +117,17 @@ class XdsServer:
         self._publish(changes, before, wake_all=self.catalog.complete != complete)
 
     def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
-        timed = [(key, change.names, made_at(change.trigger), made_at(change.at)) for key, change in changes.items()]
+        timed = [
+            (key, tuple(change.names), made_at(change.trigger), made_at(change.at)) for key, change in changes.items()
+        ]
         for each in self.connections.values():
-            concerned = wake_all
             for key, names, triggered, made in timed:
-                # As kube-proxy holds it: what was triggered before there was anybody to tell is not late.
-                at = triggered if triggered >= each.since else made
-                each.ledger.changed(key, before.get(key, NEVER), at, names)
-                concerned |= each.stream.touch(names)
-            if concerned:
-                each.wake.set()
+                if each.stream.touch(names):
+                    # As kube-proxy holds it: what was triggered before there was anybody to tell is not late.
+                    at = triggered if triggered >= each.since else made
+                    each.ledger.changed(key, before.get(key, NEVER), at, names)
+            if wake_all or each.stream.due:
+                self._wake(each)
         self._move()
 
     async def moved(self) -> None:
@@ -147,89 +168,82 @@ class XdsServer:
             await self._server.stop(_GRACE_SECONDS)
 
     def _handler(self, name: str, stem: str, kind: Kind | None) -> Any:
-        async def stream(requests: AsyncIterator[Any], context: Any) -> None:
-            await self._serve(requests, context, "sotw", kind)
+        # Requests are read by context.read(): the iterator would hold each one until the next one comes.
+        async def stream(_: Any, context: Any) -> None:
+            await self._serve(context, "sotw", kind)
 
-        async def delta(requests: AsyncIterator[Any], context: Any) -> None:
-            await self._serve(requests, context, "delta", kind)
+        async def delta(_: Any, context: Any) -> None:
+            await self._serve(context, "delta", kind)
 
         return grpc.method_handlers_generic_handler(
             name,
             {
                 f"Stream{stem}": grpc.stream_stream_rpc_method_handler(
-                    stream,
-                    discovery_pb2.DiscoveryRequest.FromString,
-                    discovery_pb2.DiscoveryResponse.SerializeToString,
+                    stream, discovery_pb2.DiscoveryRequest.FromString
                 ),
                 f"Delta{stem}": grpc.stream_stream_rpc_method_handler(
-                    delta,
-                    discovery_pb2.DeltaDiscoveryRequest.FromString,
-                    discovery_pb2.DeltaDiscoveryResponse.SerializeToString,
+                    delta, discovery_pb2.DeltaDiscoveryRequest.FromString
                 ),
             },
         )
 
     # ---- one client -----------------------------------------------------------------------------------
 
-    async def _serve(self, requests: AsyncIterator[Any], context: Any, variant: str, kind: Kind | None) -> None:
-        if len(self.connections) >= self.settings.max_clients:
-            ENDED.labels("clients").inc()
-            log.warning("%s: refused, %d clients are connected", context.peer(), len(self.connections))
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.settings.max_clients} clients are connected: --max-clients"
-            )
-        self._numbers += 1
-        number = self._numbers
+    async def _serve(self, context: Any, variant: str, kind: Kind | None) -> None:
         try:
-            async with asyncio.timeout(self.settings.answer_within):
-                first = await anext(aiter(requests), None)
-        except TimeoutError:
-            ENDED.labels("unread").inc()
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no request came")
-        if first is None:
-            return
+            if len(self.connections) >= self.settings.max_clients:
+                text = f"{self.settings.max_clients} clients are connected: --max-clients"
+                raise Ended("clients", grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            await self._read(context, variant, kind)
+        except Ended as ended:
+            ENDED.labels(ended.reason).inc()
+            log.warning("%s: ended (%s)", ended.node or context.peer(), ended)
+            await context.abort(ended.code, str(ended))
+
+    async def _read(self, context: Any, variant: str, kind: Kind | None) -> None:
+        """Take requests until the client has no more. Raises Ended."""
+        each: Connection | None = None
+        node = ""
         try:
-            client = client_of(first.node)
+            async with asyncio.timeout(self.settings.answer_within) as deadline:
+                while (request := await context.read()) is not grpc.aio.EOF:
+                    if each is None:
+                        node = request.node.id[:256]
+                        each = self._connected(request.node, variant, context, deadline)
+                    self._take(each, request, kind)
+                    del request  # It would be held until the next one comes, and the first one has all the names.
+                if each is not None and each.writer is not None:
+                    await each.writer
         except ProtocolViolation as error:
-            await self._violated(context, str(error), first.node.id)
-            return
+            raise Ended("violation", grpc.StatusCode.INVALID_ARGUMENT, str(error), node) from error
+        except TimeoutError as error:
+            if each is not None and each.failed is not None:
+                raise each.failed from error
+            text = "no request came"
+            if each is not None:
+                text = f"no answer to a response within {self.settings.answer_within:g} s: read, and ACK or NACK"
+            raise Ended("unread", grpc.StatusCode.DEADLINE_EXCEEDED, text, node) from error
+        finally:
+            if each is not None:
+                self._gone(each)
+
+    def _connected(self, node: Any, variant: str, context: Any, deadline: asyncio.Timeout) -> Connection:
+        client = client_of(node)
+        self._numbers += 1
         stream = SotwStream(client) if variant == "sotw" else DeltaStream(client)
-        each = Connection(number, first.node, variant, stream, context.peer())
-        self.connections[number] = each
+        each = Connection(self._numbers, node, variant, stream, context, deadline)
+        self.connections[each.number] = each
         CLIENTS.labels(variant).inc()
         log.info("%s: connected (%s, %s)", each.node, variant, each.peer)
-        reader = asyncio.create_task(self._read(each, first, requests, kind))
-        try:
-            reason = await self._write(each, context)
-            if reason == "violation":
-                await self._violated(context, each.violation, each.node)
-            elif reason == "unread":
-                ENDED.labels("unread").inc()
-                text = f"no answer to a response within {self.settings.answer_within:g} s: read, and ACK or NACK"
-                log.warning("%s: ended (%s)", each.node, text)
-                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
-        finally:
-            reader.cancel()
-            del self.connections[number]
-            self._move()
-            CLIENTS.labels(variant).dec()
-            log.info("%s: gone (%s)", each.node, variant)
+        return each
 
-    async def _violated(self, context: Any, text: str, node: str) -> None:
-        ENDED.labels("violation").inc()
-        log.warning("%s: ended (%s)", node[:256] or context.peer(), text)
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
-
-    async def _read(self, each: Connection, first: Any, requests: AsyncIterator[Any], kind: Kind | None) -> None:
-        try:
-            self._take(each, first, kind)
-            async for request in requests:
-                self._take(each, request, kind)
-        except ProtocolViolation as error:
-            each.violation = str(error)
-        finally:
-            each.ended = True
-            each.wake.set()
+    def _gone(self, each: Connection) -> None:
+        if each.writer is not None:
+            each.writer.cancel()
+        del self.connections[each.number]
+        self._move()
+        CLIENTS.labels(each.variant).dec()
+        log.info("%s: gone (%s)", each.node, each.variant)
 
     def _take(self, each: Connection, request: Any, kind: Kind | None) -> None:
         if kind is not None and not request.type_url:
@@ -238,10 +252,11 @@ class XdsServer:
         each.ledger.asked(each.stream.dirty, self.catalog, time.time())
         if answer is not None:
             self._answered(each, answer)
-        each.wake.set()
+        self._wake(each)
 
     def _answered(self, each: Connection, answer: Answer) -> None:
         each.sent_at.pop(answer.kind, None)
+        self._expect(each)
         if answer.error:
             each.nacks += 1
             each.last_nack = f"{answer.kind.upper()}: {answer.error[:1000]}"
@@ -256,33 +271,48 @@ class XdsServer:
             PROPAGATION.observe(max(0.0, took))
         self._move()
 
-    async def _write(self, each: Connection, context: Any) -> str:
-        """Send what is due, as long as the client reads; why it ended."""
+    def _wake(self, each: Connection) -> None:
+        """Send what is due."""
+        each.wanted = True
+        if each.writer is None:
+            each.writer = asyncio.create_task(self._write(each))
+
+    async def _write(self, each: Connection) -> None:
+        """Send what is due, until nothing is wanted any more."""
         loop = asyncio.get_running_loop()
-        while not each.ended:
-            each.wake.clear()
-            backlog, sent = each.stream.backlog, False
-            try:
-                async with asyncio.timeout(self.settings.answer_within):
-                    for response in each.stream.advance(self.catalog):
-                        sent = True
-                        if response.type_url in KINDS:
-                            kind = KINDS[response.type_url]
-                            each.sent_at[kind] = loop.time()
-                            RESPONSES.labels(kind).inc()
-                        await context.write(response)
-            except TimeoutError:
-                return "unread"
-            # While a response is on its way each change wakes the client in vain: that must cost next to nothing.
-            if sent or each.stream.backlog != backlog:
-                self._settle(each, each.ledger.behind)
-            oldest = min(each.sent_at.values(), default=None)
-            try:
-                async with asyncio.timeout_at(None if oldest is None else oldest + self.settings.answer_within):
-                    await each.wake.wait()
-            except TimeoutError:
-                return "unread"
-        return "violation" if each.violation else "gone"
+        try:
+            while each.wanted:
+                each.wanted = False
+                backlog, sent = each.stream.backlog, False
+                for response in each.stream.advance(self.catalog):
+                    sent = True
+                    each.writing_since = loop.time()
+                    if response.kind is not None:
+                        each.sent_at[response.kind] = each.writing_since
+                        RESPONSES.labels(response.kind).inc()
+                    self._expect(each)
+                    await each.context.write(response.body)
+                each.writing_since = None
+                # Who is woken in vain has nothing to settle: that must cost next to nothing.
+                if sent or each.stream.backlog != backlog:
+                    self._expect(each)
+                    self._settle(each, each.ledger.behind)
+        except Exception as error:
+            each.failed = error
+            self._expect(each)
+        finally:
+            each.writer = None
+
+    def _expect(self, each: Connection) -> None:
+        """Set until when the client has time."""
+        since = list(each.sent_at.values())
+        if each.writing_since is not None:
+            since.append(each.writing_since)
+        by = min(since) + self.settings.answer_within if since else None
+        if each.failed is not None:
+            by = 0.0
+        if by != each.deadline.when() and not each.deadline.expired():
+            each.deadline.reschedule(by)
 
 
 def client_of(node: Any) -> Client:

@@ -1,7 +1,7 @@
 """All Services at the newest sealed state, and the xDS resources that follow from them for a client."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -48,22 +48,25 @@ class Client(NamedTuple):
     grpc: bool = False
 
 
-class Resource(NamedTuple):
+class Resource:
     """A resource as sent. `version` is `ROWS.DIGEST`: the highest version of the rows that it is made of (all rows of
     a Service are of one journal partition, whatever their cluster, so their versions compare) and a digest of the
-    content. Every server makes the same version from the same rows. `changed` is when the newest of its rows was
-    made, by the cluster's word."""
+    content. Every server makes the same version from the same rows. `digest` is equal where the content is."""
 
-    name: str
-    version: str
-    rows: int
-    changed: str
-    body: AnyMessage
+    __slots__ = ("_encoded", "body", "digest", "name", "version")
 
-    @property
-    def digest(self) -> str:
-        """Equal where the content is."""
-        return digest_of(self.version)
+    def __init__(self, name: str, rows: int, body: AnyMessage) -> None:
+        self.name = name
+        self.digest = hashlib.sha256(body.value).hexdigest()[:16]
+        self.version = f"{rows}.{self.digest}"
+        self.body = body
+        self._encoded: dict[str, bytes] = {}
+
+    def encoded(self, variant: str, encode: Callable[["Resource"], bytes]) -> bytes:
+        """As responses of a variant have it: made once, however many clients get it."""
+        if variant not in self._encoded:
+            self._encoded[variant] = encode(self)
+        return self._encoded[variant]
 
 
 def digest_of(version: str) -> str:
@@ -83,6 +86,7 @@ class Catalog:
         self._names: dict[str, Key] = {}
         self._of_key: dict[Key, tuple[str, ...]] = {}
         self._made: dict[Key, dict[tuple[Any, ...], Resource | Absence]] = {}
+        self._decided: dict[Key, dict[tuple[str, Traffic], tuple[Service, Decision | None, bool]]] = {}
 
     # ---- the state -------------------------------------------------------------------------------------
 
@@ -112,7 +116,7 @@ class Catalog:
         at = max((seal.at for seal in seals.values()), default="")
         changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | fresh.keys()}
         self._services, self._newest = {}, {}
-        self._names, self._of_key, self._made = {}, {}, {}
+        self._names, self._of_key, self._made, self._decided = {}, {}, {}, {}
         for key, clusters in fresh.items():
             self._services[key] = clusters
             changed[key].names.update(self._rename(key))
@@ -162,6 +166,11 @@ class Catalog:
         are each asked for by name, and Envoy could not use them."""
         return () if kind == "lds" else self._names.keys()
 
+    def own(self, name: str) -> str:
+        """A name as the catalog holds it, where it does: so all clients share the one string."""
+        key = self._names.get(name)
+        return name if key is None else next(each for each in self._of_key[key] if each == name)
+
     def service_of(self, name: str) -> Key | None:
         """The Service that a resource name is of, or would be: SERVICE.NAMESPACE.svc.DOMAIN:PORT."""
         if name in self._names:
@@ -199,17 +208,26 @@ class Catalog:
 
     def _resource(self, kind: Kind, name: str, key: Key, client: Client) -> Resource | Absence:
         dns_name, _, port = name.rpartition(":")
-        whole = Service(*key, tuple(facets for _, facets in sorted(self._services[key].items())))
-        service = whole.of_name(dns_name)
-        decision = decide(service, client.traffic)
+        service, decision, by_place = self._decide(key, dns_name, client.traffic)
         if decision is None:
             return Absence.MISSING
-        place = client.place if kind == "eds" and place_matters(service, decision) else Place()
+        place = client.place if by_place and kind == "eds" else Place()
         variant = (kind, name, client.traffic, client.grpc and kind == "rds", place)
         made = self._made.setdefault(key, {})
         if variant not in made:
             made[variant] = self._make(kind, name, service, int(port), decision, client._replace(place=place))
         return made[variant]
+
+    def _decide(self, key: Key, dns_name: str, traffic: Traffic) -> tuple[Service, Decision | None, bool]:
+        """The Service as it is under this name, how it is reached, and whether it matters from where."""
+        decided = self._decided.setdefault(key, {})
+        if (dns_name, traffic) not in decided:
+            whole = Service(*key, tuple(facets for _, facets in sorted(self._services[key].items())))
+            service = whole.of_name(dns_name)
+            decision = decide(service, traffic)
+            by_place = decision is not None and place_matters(service, decision)
+            decided[dns_name, traffic] = service, decision, by_place
+        return decided[dns_name, traffic]
 
     @staticmethod
     def _make(
@@ -231,17 +249,17 @@ class Catalog:
                 return Absence.UNKNOWN
             message = assignment(name, service, port, decision, client.place)
         content: bytes = message.SerializeToString(deterministic=True)
-        rows, changed = _newest(service, with_backend)
-        digest = hashlib.sha256(content).hexdigest()[:16]
-        return Resource(name, f"{rows}.{digest}", rows, changed, AnyMessage(type_url=TYPE_URLS[kind], value=content))
+        return Resource(name, _newest(service, with_backend), AnyMessage(type_url=TYPE_URLS[kind], value=content))
 
     # ---- names -------------------------------------------------------------------------------------------
 
     def _rename(self, key: Key) -> set[str]:
         """Renew the names of a Service; those that it has now."""
-        for name in self._of_key.pop(key, ()):
+        before = self._of_key.pop(key, ())
+        for name in before:
             self._names.pop(name, None)
         self._made.pop(key, None)
+        self._decided.pop(key, None)
         names = tuple(
             dict.fromkeys(
                 resource_name(each.frontend.dns_name, port.port)
@@ -252,6 +270,7 @@ class Catalog:
             )
         )
         if names:
+            names = before if names == before else names
             self._of_key[key] = names
             self._names.update(dict.fromkeys(names, key))
         return set(names)
@@ -275,12 +294,10 @@ def _complete(seal: Seal | None) -> bool:
     return seal is not None and bool(seal.frontier) and not seal.lost
 
 
-def _newest(service: Service, with_backend: bool) -> tuple[int, str]:
-    rows = [
-        row
+def _newest(service: Service, with_backend: bool) -> int:
+    return max(
+        row.version
         for each in service.clusters
         for row in (each.frontend, each.routing, each.backend if with_backend else None)
         if row is not None
-    ]
-    newest = max(rows, key=lambda row: row.version)
-    return newest.version, newest.as_of.at
+    )

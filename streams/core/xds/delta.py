@@ -5,17 +5,15 @@ from collections.abc import Iterable, Iterator
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from envoy.service.discovery.v3.discovery_pb2 import Resource as ResourceMessage
 
-from streams.core.xds.catalog import Catalog, Client, Resource, digest_of
+from streams.core.xds.catalog import Catalog, Resource, digest_of
 from streams.core.xds.names import FULL_STATE, TYPE_URLS, WILDCARD
-from streams.core.xds.protocol import Answer, Stream, TypeState, check_names
+from streams.core.xds.protocol import Answer, Response, Stream, TypeState, check_names, joined
 
 
 class DeltaStream(Stream):
     """One client's DeltaAggregatedResources."""
 
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._empty: list[DeltaDiscoveryResponse] = []
+    __slots__ = ()
 
     def take(self, request: DeltaDiscoveryRequest, catalog: Catalog) -> Answer | None:
         """Take a request; what it says of the response before, if it says so. Raises ProtocolViolation."""
@@ -24,13 +22,12 @@ class DeltaStream(Stream):
         state = self.state_of(request.type_url)
         if state is None:
             if subscribe or self.first_of_unserved(request.type_url):
-                self._empty.append(
-                    DeltaDiscoveryResponse(
-                        type_url=request.type_url,
-                        nonce=self.next_nonce(),
-                        removed_resources=[name for name in subscribe if name != WILDCARD],
-                    )
+                empty = DeltaDiscoveryResponse(
+                    type_url=request.type_url,
+                    nonce=self.next_nonce(),
+                    removed_resources=[name for name in subscribe if name != WILDCARD],
                 )
+                self._empty += (Response(None, empty.SerializeToString()),)
             return None
         answer = None
         # Only the nonce is bound to a response: names are taken from every request.
@@ -39,12 +36,13 @@ class DeltaStream(Stream):
             answer = state.answered(state.in_flight, error)
         first = not state.started
         if first:
-            state.held = {name: digest_of(version) for name, version in request.initial_resource_versions.items()}
-            state.acked = dict(state.held)
+            state.held = {
+                catalog.own(name): digest_of(version) for name, version in request.initial_resource_versions.items()
+            }
             state.started = True
         if first and not subscribe and state.kind in FULL_STATE:
             self._follow_all(state, catalog)
-        for name in subscribe:
+        for name in map(catalog.own, subscribe):
             if name == WILDCARD and state.kind in FULL_STATE:
                 self._follow_all(state, catalog)
             elif name != WILDCARD:
@@ -78,13 +76,7 @@ class DeltaStream(Stream):
                     state.owed.add(name)
                     state.dirty.add(name)
 
-    def advance(self, catalog: Catalog) -> Iterator[DeltaDiscoveryResponse]:
-        """The responses that are due."""
-        empty, self._empty = self._empty, []
-        yield from empty
-        yield from super().advance(catalog)
-
-    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[DeltaDiscoveryResponse]:
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is not None or not (state.dirty or state.due):
             return
         if state.wildcard and not catalog.settled:
@@ -97,19 +89,21 @@ class DeltaStream(Stream):
             state.due = False
             yield self._respond(state, changed, never)
 
-    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[DeltaDiscoveryResponse]:
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is None and state.removals:
             removed, state.removals = state.removals, set()
             yield self._respond(state, {}, removed)
 
-    def _respond(self, state: TypeState, changed: dict[str, Resource], removed: set[str]) -> DeltaDiscoveryResponse:
+    def _respond(self, state: TypeState, changed: dict[str, Resource], removed: set[str]) -> Response:
         nonce = self.next_nonce()
-        state.owed -= removed
+        state.owed = state.owed - removed
         self.sent(state, nonce, {**changed, **dict.fromkeys(removed)})
         ordered = sorted(changed.values(), key=lambda each: each.name)
-        return DeltaDiscoveryResponse(
-            resources=[ResourceMessage(name=each.name, version=each.version, resource=each.body) for each in ordered],
-            removed_resources=sorted(removed),
-            type_url=TYPE_URLS[state.kind],
-            nonce=nonce,
-        )
+        rest = DeltaDiscoveryResponse(removed_resources=sorted(removed), type_url=TYPE_URLS[state.kind], nonce=nonce)
+        return Response(state.kind, joined(rest, [each.encoded("delta", _encode) for each in ordered]))
+
+
+def _encode(resource: Resource) -> bytes:
+    entry = ResourceMessage(name=resource.name, version=resource.version, resource=resource.body)
+    message: bytes = DeltaDiscoveryResponse(resources=[entry]).SerializeToString()
+    return message

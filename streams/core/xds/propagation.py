@@ -26,10 +26,19 @@ class Behind:
     __slots__ = ("acked", "changes", "names", "since", "through", "unsent", "unsent_since")
 
     def __init__(self, acked: int, since: float) -> None:
-        self.names: set[str] = set()
+        self.names: tuple[str, ...] = ()
         self.acked = self.through = acked
         self.changes = self.unsent = 0
         self.since = self.unsent_since = since
+
+    def add(self, names: Iterable[str]) -> None:
+        """These are the Service's resources too."""
+        if not self.names:
+            self.names = tuple(names)
+            return
+        more = tuple(name for name in names if name not in self.names)
+        if more:
+            self.names += more
 
 
 class Standing(NamedTuple):
@@ -44,18 +53,18 @@ class Standing(NamedTuple):
 class Ledger:
     """What one client has yet to acknowledge."""
 
+    __slots__ = ("_stream", "behind")
+
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self.behind: dict[Key, Behind] = {}
 
     def changed(self, key: Key, before: int, at: float, names: Iterable[str]) -> None:
-        """A Service has a new version, made at `at`; `before` is the one before."""
-        if not self._stream.follows(names):
-            return
+        """A Service that the client follows has a new version, made at `at`; `before` is the one before."""
         entry = self.behind.get(key)
         if entry is None:
             entry = self.behind[key] = Behind(before, at)
-        entry.names.update(names)
+        entry.add(names)
         if not entry.unsent:
             entry.unsent_since = at
         entry.changes += 1
@@ -65,8 +74,15 @@ class Ledger:
         """The client has subscribed to these."""
         for name in names:
             key = catalog.service_of(name)
-            if key is not None:
-                self.behind.setdefault(key, Behind(NEVER, at)).names.add(name)
+            if key is None:
+                continue
+            entry = self.behind.get(key)
+            if entry is None:
+                entry = self.behind[key] = Behind(NEVER, at)
+            if name not in entry.names:
+                # As a rule all of the Service's: the tuple that the catalog holds anyhow.
+                known = catalog.names_of(key)
+                entry.names = known if name in known and not entry.names else (*entry.names, name)
 
     def settle(self, keys: Iterable[Key], catalog: Catalog, now: float) -> list[float]:
         """Look at these after responses were sent or answered; for each Service that is now acknowledged, how long
@@ -86,6 +102,8 @@ class Ledger:
             entry.since = entry.unsent_since
             if not entry.unsent and entry.through >= 0 and not self._stream.unsent(entry.names):
                 del self.behind[key]
+        if not self.behind:
+            self.behind = {}  # A dict never gives back what it grew to.
         return took
 
     def standing(self, key: Key, catalog: Catalog, now: float) -> Standing | None:

@@ -6,7 +6,9 @@ it is then. So a client that is slow gets fewer and newer states, and never hold
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from google.protobuf.message import Message
 
 from streams.core.xds.catalog import Absence, Catalog, Client, Resource
 from streams.core.xds.names import KINDS, TYPE_URLS, UNSERVED, Kind
@@ -34,16 +36,26 @@ class InFlight(NamedTuple):
     sent: dict[str, Resource | None]
 
 
+class Response(NamedTuple):
+    """A response, serialized; `kind` is None for a type that is not served."""
+
+    kind: Kind | None
+    body: bytes
+
+
 class TypeState:
     """One resource type on one stream.
 
-    `held` is by name the digest that the client was sent last (and `acked` what it acknowledged); `dirty` are the
-    names to look at again, `unknown` those of which nothing can be said yet; `removals` are gone and wait for their
-    turn to be taken back. A client is `owed` an answer for names that it asked for, and, where a response is `due`, one
-    even if there is nothing in it."""
+    `held` is by name the digest that the client was sent last, `unacked` the names of which it has not acknowledged
+    what it was sent last; `dirty` are the names to look at again, `unknown` those of which nothing can be said yet;
+    `removals` are gone and wait for their turn to be taken back. A client is `owed` an answer for names that it asked
+    for, and, where a response is `due`, one even if there is nothing in it.
+
+    There is one for each type of each client: names and digests are the catalog's own strings, and a set that has
+    become empty gives back its table, which Python's sets never do."""
 
     __slots__ = (
-        "acked", "dirty", "due", "explicit", "held", "in_flight", "kind", "names", "owed", "removals", "started",
+        "dirty", "due", "explicit", "held", "in_flight", "kind", "names", "owed", "removals", "started", "unacked",
         "unknown", "wildcard",
     )  # fmt: skip
 
@@ -55,7 +67,7 @@ class TypeState:
         self.wildcard = False
         self.names: set[str] = set()
         self.held: dict[str, str] = {}
-        self.acked: dict[str, str] = {}
+        self.unacked: set[str] = set()
         self.dirty: set[str] = set()
         self.unknown: set[str] = set()
         self.owed: set[str] = set()
@@ -74,35 +86,33 @@ class TypeState:
         """The client no longer has these."""
         for name in names:
             self.held.pop(name, None)
-            self.acked.pop(name, None)
-            for each in (self.dirty, self.unknown, self.owed, self.removals):
+            for each in (self.dirty, self.unacked, self.unknown, self.owed, self.removals):
                 each.discard(name)
 
     def answered(self, flight: InFlight, error: str) -> Answer:
         """The response on its way was taken (or refused, if there is an error)."""
-        sent, self.in_flight = flight.sent, None
+        self.in_flight = None
         if not error:
-            for name, resource in sent.items():
-                if resource is None:
-                    self.acked.pop(name, None)
-                elif self.held.get(name) == resource.digest:
-                    self.acked[name] = resource.digest
-        return Answer(self.kind, error, tuple(sent))
+            self.unacked = self.unacked - flight.sent.keys()
+        return Answer(self.kind, error, tuple(flight.sent))
 
 
 class Stream:
     """One client's stream, in either variant. `touch` says what changed, `advance` gives the responses that are due;
     `take` (of the variant) takes a request."""
 
+    __slots__ = ("_complete", "_empty", "_nonce", "_refused", "client", "types")
+
     def __init__(self, client: Client) -> None:
         self.client = client
         self.types: dict[Kind, TypeState] = {}
         self._nonce = 0
-        self._refused: set[str] = set()
+        self._refused: frozenset[str] = frozenset()
+        self._empty: tuple[Response, ...] = ()
         self._complete = -1
 
     def touch(self, names: Iterable[str]) -> bool:
-        """Note names whose resources may have changed; whether any concerns the client."""
+        """Note names whose resources may have changed; whether the client is subscribed to any."""
         concerned = False
         for name in names:
             for state in self.types.values():
@@ -117,14 +127,21 @@ class Stream:
         return any(state.in_flight is not None for state in self.types.values())
 
     @property
+    def due(self) -> bool:
+        """Whether there may be something to send before the client has answered what is on its way."""
+        return any(state.in_flight is None and bool(state.dirty or state.removals) for state in self.types.values())
+
+    @property
     def backlog(self) -> int:
         """How many names are to be looked at, or told to be gone. `advance` that sends nothing and leaves it as it was
         has settled nothing."""
         return sum(len(state.dirty) + len(state.unknown) + len(state.removals) for state in self.types.values())
 
-    def advance(self, catalog: Catalog) -> Iterator[Any]:
+    def advance(self, catalog: Catalog) -> Iterator[Response]:
         """The responses that are due, in the order make before break: CDS, EDS, LDS, RDS, and what is gone in the
         reverse order, only when nothing that could refer to it is still to be sent."""
+        empty, self._empty = self._empty, ()
+        yield from empty
         if catalog.complete != self._complete:
             self._complete = catalog.complete
             for state in self.types.values():
@@ -148,11 +165,7 @@ class Stream:
 
     def unanswered(self, names: Iterable[str]) -> bool:
         """Whether the client has not acknowledged (or has refused) something that it was sent of these names."""
-        return any(
-            state.wants(name) and state.held.get(name) != state.acked.get(name)
-            for name in names
-            for state in self.types.values()
-        )
+        return any(name in state.unacked and state.wants(name) for name in names for state in self.types.values())
 
     @property
     def dirty(self) -> set[str]:
@@ -178,7 +191,7 @@ class Stream:
     def first_of_unserved(self, type_url: str) -> bool:
         """Whether this is the first request for a type that is not served."""
         first = type_url not in self._refused
-        self._refused.add(type_url)
+        self._refused |= {type_url}
         return first
 
     def next_nonce(self) -> str:
@@ -190,23 +203,27 @@ class Stream:
         """Look at the dirty names: what is new to the client. What is gone is noted in `removals`."""
         changed: dict[str, Resource] = {}
         dirty, state.dirty = state.dirty, set()
+        told = set()
         for name in dirty:
             found = catalog.resource(state.kind, name, self.client)
             if isinstance(found, Resource):
                 state.removals.discard(name)
-                state.owed.discard(name)
+                told.add(name)
                 if state.held.get(name) != found.digest:
                     changed[name] = found
             elif found is Absence.UNKNOWN:
                 state.unknown.add(name)
             elif name in state.held or name in state.owed:
                 state.removals.add(name)
+        if state.owed:
+            state.owed = state.owed - told
         return changed
 
     def sent(self, state: TypeState, nonce: str, sent: dict[str, Resource | None]) -> None:
         """Note a response that is on its way. A cluster or listener that changed warms up until it is sent its
         endpoints or routes again, also when those are the same."""
         state.in_flight = InFlight(nonce, sent)
+        state.unacked |= sent.keys()
         below = {"cds": "eds", "lds": "rds"}.get(state.kind)
         lower = self.types.get(below) if below else None  # type: ignore[call-overload]
         for name, resource in sent.items():
@@ -218,11 +235,17 @@ class Stream:
                 lower.dirty.add(name)
             state.held[name] = resource.digest
 
-    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Any]:
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         raise NotImplementedError
 
-    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Any]:
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         raise NotImplementedError
+
+
+def joined(rest: Message, resources: Iterable[bytes]) -> bytes:
+    """A response of these resources, each serialized as a response of its own, and of the rest. Serialized messages one
+    behind the other are one message with the fields of both (protobuf.dev, "Encoding", "Last One Wins")."""
+    return b"".join((rest.SerializeToString(), *resources))
 
 
 def check_names(names: Iterable[str], count: int) -> None:

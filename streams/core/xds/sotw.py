@@ -7,17 +7,18 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, Discovery
 
 from streams.core.xds.catalog import Catalog, Client, Resource
 from streams.core.xds.names import FULL_STATE, TYPE_URLS, WILDCARD, Kind
-from streams.core.xds.protocol import Answer, Stream, TypeState, check_names
+from streams.core.xds.protocol import Answer, Response, Stream, TypeState, check_names, joined
 
 
 class SotwStream(Stream):
     """One client's StreamAggregatedResources."""
 
+    __slots__ = ("_last_nonce", "_world")
+
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._world: dict[Kind, dict[str, Resource]] = {kind: {} for kind in FULL_STATE}
         self._last_nonce: dict[Kind, str] = {}
-        self._empty: list[DiscoveryResponse] = []
 
     def take(self, request: DiscoveryRequest, catalog: Catalog) -> Answer | None:
         """Take a request; what it says of the response before, if it says so. Raises ProtocolViolation."""
@@ -25,9 +26,8 @@ class SotwStream(Stream):
         state = self.state_of(request.type_url)
         if state is None:
             if self.first_of_unserved(request.type_url):
-                self._empty.append(
-                    DiscoveryResponse(version_info="0", type_url=request.type_url, nonce=self.next_nonce())
-                )
+                empty = DiscoveryResponse(version_info="0", type_url=request.type_url, nonce=self.next_nonce())
+                self._empty += (Response(None, empty.SerializeToString()),)
             return None
         answer = None
         if request.response_nonce:
@@ -36,7 +36,7 @@ class SotwStream(Stream):
             if state.in_flight is not None:
                 error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
                 answer = state.answered(state.in_flight, error)
-        self._subscribe(state, list(request.resource_names), catalog)
+        self._subscribe(state, [catalog.own(name) for name in request.resource_names], catalog)
         return answer
 
     def _subscribe(self, state: TypeState, names: list[str], catalog: Catalog) -> None:
@@ -60,13 +60,7 @@ class SotwStream(Stream):
                 world.pop(name, None)
         state.started = True
 
-    def advance(self, catalog: Catalog) -> Iterator[DiscoveryResponse]:
-        """The responses that are due."""
-        empty, self._empty = self._empty, []
-        yield from empty
-        yield from super().advance(catalog)
-
-    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[DiscoveryResponse]:
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is not None or not (state.dirty or state.due):
             return
         if state.kind not in FULL_STATE:
@@ -86,7 +80,7 @@ class SotwStream(Stream):
         self._world[state.kind].update(changed)
         yield self._respond(state, self._world[state.kind])
 
-    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[DiscoveryResponse]:
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is not None or not state.removals:
             return
         world = self._world[state.kind]
@@ -98,15 +92,17 @@ class SotwStream(Stream):
 
     def _respond(
         self, state: TypeState, resources: dict[str, Resource], removed: dict[str, None] | None = None
-    ) -> DiscoveryResponse:
+    ) -> Response:
         nonce = self.next_nonce()
         self._last_nonce[state.kind] = nonce
         self.sent(state, nonce, {**resources, **(removed or {})})
         said = "\n".join(f"{name} {digest}" for name, digest in sorted(state.held.items()))
         ordered = sorted(resources.values(), key=lambda each: each.name)
-        return DiscoveryResponse(
-            version_info=hashlib.sha256(said.encode()).hexdigest()[:16],
-            resources=[each.body for each in ordered],
-            type_url=TYPE_URLS[state.kind],
-            nonce=nonce,
-        )
+        version = hashlib.sha256(said.encode()).hexdigest()[:16]
+        rest = DiscoveryResponse(version_info=version, type_url=TYPE_URLS[state.kind], nonce=nonce)
+        return Response(state.kind, joined(rest, [each.encoded("sotw", _encode) for each in ordered]))
+
+
+def _encode(resource: Resource) -> bytes:
+    message: bytes = DiscoveryResponse(resources=[resource.body]).SerializeToString()
+    return message

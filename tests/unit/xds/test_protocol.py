@@ -14,7 +14,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
 from streams.core.xds.catalog import Client
 from streams.core.xds.delta import DeltaStream
 from streams.core.xds.names import KINDS, TYPE_URLS, Kind
-from streams.core.xds.protocol import Answer, ProtocolViolation
+from streams.core.xds.protocol import Answer, ProtocolViolation, Stream
 from streams.core.xds.sotw import SotwStream
 from tests.routes import by_cookie, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
@@ -65,7 +65,7 @@ class Sotw:
         """All responses that come, in order."""
         self.stream.touch(changed)
         said: list[Said] = []
-        while responses := list(self.stream.advance(self.world.catalog)):
+        while responses := received(DiscoveryResponse, self.stream, self.world):
             for each in responses:
                 kind = KINDS[each.type_url]
                 said.append(Said(kind, [name_of(kind, one) for one in each.resources]))
@@ -111,7 +111,7 @@ class Delta:
     def read(self, changed: Iterable[str] = (), *, ack: bool = True, error: str = "") -> list[Said]:
         self.stream.touch(changed)
         said: list[Said] = []
-        while responses := list(self.stream.advance(self.world.catalog)):
+        while responses := received(DeltaDiscoveryResponse, self.stream, self.world):
             for each in responses:
                 kind = KINDS[each.type_url]
                 said.append(Said(kind, [one.name for one in each.resources], list(each.removed_resources)))
@@ -122,6 +122,11 @@ class Delta:
             for each in responses:
                 self.answer(each, error)
         return said
+
+
+def received(response_type: type[Any], stream: Stream, world: World) -> list[Any]:
+    """The responses that are due, as a client reads them."""
+    return [response_type.FromString(each.body) for each in stream.advance(world.catalog)]
 
 
 def name_of(kind: Kind, body: Any) -> str:
@@ -265,14 +270,19 @@ def test_what_is_asked_for_again_is_sent_again(variant: type[Any]) -> None:
     assert client.ask("eds", CART) == [Said("eds", [CART])]
 
 
-@pytest.mark.parametrize("request_type", [DiscoveryRequest, DeltaDiscoveryRequest])
-def test_unknown_types_end_the_stream_and_those_of_others_are_answered_with_nothing(request_type: type[Any]) -> None:
+@pytest.mark.parametrize(
+    ("request_type", "response_type"),
+    [(DiscoveryRequest, DiscoveryResponse), (DeltaDiscoveryRequest, DeltaDiscoveryResponse)],
+)
+def test_unknown_types_end_the_stream_and_those_of_others_are_answered_with_nothing(
+    request_type: type[Any], response_type: type[Any]
+) -> None:
     stream: Any = SotwStream(Client()) if request_type is DiscoveryRequest else DeltaStream(Client())
     world = cart()
     with pytest.raises(ProtocolViolation, match=r"tea.Pot.*served are.*Cluster"):
         stream.take(request_type(type_url="type.googleapis.com/tea.Pot"), world.catalog)
     stream.take(request_type(type_url=SECRET), world.catalog)
-    (answer,) = stream.advance(world.catalog)
+    (answer,) = received(response_type, stream, world)
     assert (answer.type_url, len(answer.resources)) == (SECRET, 0)
 
 

@@ -9,7 +9,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 
 from streams.core.subscription import Row
-from streams.core.xds.catalog import Absence, Client
+from streams.core.xds.catalog import Absence, Client, Resource
 from streams.core.xds.endpoints import Place
 from streams.core.xds.resources import STATEFUL_SESSION, seconds
 from tests.routes import annotated, route, rule, to_service
@@ -259,7 +259,9 @@ def test_versions_follow_from_the_rows_alone() -> None:
     other = world.replica()
     for kind in ("cds", "eds", "lds", "rds"):
         here, there = (catalog.resource(kind, CART, Client()) for catalog in (world.catalog, other))
-        assert here == there, kind
+        assert isinstance(here, Resource)
+        assert isinstance(there, Resource)
+        assert (here.name, here.version, here.body) == (there.name, there.version, there.body), kind
     before = world.version("cds"), world.version("eds")
     world.put(slice_of(endpoint("10.1.0.3")))
     assert world.version("cds") == before[0]
