@@ -1,13 +1,13 @@
 """The incremental variant: only what changed is sent, and what is gone is said so."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Set
 
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from envoy.service.discovery.v3.discovery_pb2 import Resource as ResourceMessage
 
 from streams.core.xds.catalog import Catalog, Resource, digest_of
 from streams.core.xds.names import FULL_STATE, TYPE_URLS, WILDCARD
-from streams.core.xds.protocol import Answer, Response, Stream, TypeState, check_names, joined
+from streams.core.xds.protocol import NOTHING, Answer, Response, Stream, TypeState, check_names, joined
 
 
 class DeltaStream(Stream):
@@ -40,41 +40,35 @@ class DeltaStream(Stream):
                 catalog.own(name): digest_of(version) for name, version in request.initial_resource_versions.items()
             }
             state.started = True
-        if first and not subscribe and state.kind in FULL_STATE:
-            self._follow_all(state, catalog)
-        for name in map(catalog.own, subscribe):
-            if name == WILDCARD and state.kind in FULL_STATE:
-                self._follow_all(state, catalog)
-            elif name != WILDCARD:
-                if not first:  # Asked for again: the client may have forgotten it.
-                    state.forget([name])
-                state.names.add(name)
-                state.owed.add(name)
-                state.dirty.add(name)
+        if (WILDCARD in subscribe or (first and not subscribe)) and state.kind in FULL_STATE:
+            # What the client has from an earlier stream may be gone by now.
+            state.wildcard = state.due = True
+            state.dirty |= state.subscribed(catalog) | state.held.keys()
+        asked = {catalog.own(name) for name in subscribe if name != WILDCARD}
+        if not first:  # Asked for again: the client may have forgotten it.
+            state.forget(asked)
+        state.names |= asked
+        self._owe(state, asked)
         self._unsubscribe(state, unsubscribe)
         if first and not state.wildcard:
             state.forget(set(state.held) - state.names)
         return answer
 
     @staticmethod
-    def _follow_all(state: TypeState, catalog: Catalog) -> None:
-        state.wildcard = state.due = True
-        # What the client has from an earlier stream may be gone by now.
-        state.dirty |= state.subscribed(catalog) | state.held.keys()
+    def _owe(state: TypeState, names: Set[str]) -> None:
+        state.owed = (state.owed | names) or NOTHING
+        state.dirty |= names
 
-    @staticmethod
-    def _unsubscribe(state: TypeState, names: Iterable[str]) -> None:
-        for name in names:
-            if name == WILDCARD:
-                state.wildcard = state.due = False
-                state.forget((state.held.keys() | state.dirty | state.unknown | state.removals) - state.names)
-            elif name in state.names:
-                state.names.discard(name)
-                state.forget([name])
-                if state.wildcard:
-                    # It may still be among all that there is: the client is told either way.
-                    state.owed.add(name)
-                    state.dirty.add(name)
+    def _unsubscribe(self, state: TypeState, names: Collection[str]) -> None:
+        if WILDCARD in names:
+            state.wildcard = state.due = False
+            state.forget((state.held.keys() | state.dirty | state.unknown | state.removals) - state.names)
+        gone = state.names.intersection(names)
+        state.names -= gone
+        state.forget(gone)
+        if state.wildcard:
+            # They may still be among all that there is: the client is told either way.
+            self._owe(state, gone)
 
     def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is not None or not (state.dirty or state.due):
@@ -84,19 +78,19 @@ class DeltaStream(Stream):
         changed = self.look(state, catalog)
         # Of what the client never had nothing is broken: it can be told at once.
         never = {name for name in state.removals if name not in state.held}
-        state.removals -= never
+        state.removals = (state.removals - never) or NOTHING
         if changed or never or state.due:
             state.due = False
             yield self._respond(state, changed, never)
 
     def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is None and state.removals:
-            removed, state.removals = state.removals, set()
+            removed, state.removals = state.removals, NOTHING
             yield self._respond(state, {}, removed)
 
-    def _respond(self, state: TypeState, changed: dict[str, Resource], removed: set[str]) -> Response:
+    def _respond(self, state: TypeState, changed: dict[str, Resource], removed: Set[str]) -> Response:
         nonce = self.next_nonce()
-        state.owed = state.owed - removed
+        state.owed = (state.owed - removed) or NOTHING
         self.sent(state, nonce, {**changed, **dict.fromkeys(removed)})
         ordered = sorted(changed.values(), key=lambda each: each.name)
         rest = DeltaDiscoveryResponse(removed_resources=sorted(removed), type_url=TYPE_URLS[state.kind], nonce=nonce)

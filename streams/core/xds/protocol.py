@@ -17,6 +17,9 @@ MAX_NAMES = 100_000
 """How many resource names one client may ask for, by type."""
 
 
+NOTHING: frozenset[str] = frozenset()
+
+
 class ProtocolViolation(Exception):
     """A request that no client that keeps to the protocol sends; the stream ends with this text."""
 
@@ -51,8 +54,8 @@ class TypeState:
     `removals` are gone and wait for their turn to be taken back. A client is `owed` an answer for names that it asked
     for, and, where a response is `due`, one even if there is nothing in it.
 
-    There is one for each type of each client: names and digests are the catalog's own strings, and a set that has
-    become empty gives back its table, which Python's sets never do."""
+    There is one for each type of each client: names and digests are the catalog's own strings, and those sets that are
+    empty as a rule are all the same one then."""
 
     __slots__ = (
         "dirty", "due", "explicit", "held", "in_flight", "kind", "names", "owed", "removals", "started", "unacked",
@@ -67,11 +70,11 @@ class TypeState:
         self.wildcard = False
         self.names: set[str] = set()
         self.held: dict[str, str] = {}
-        self.unacked: set[str] = set()
+        self.unacked = NOTHING
         self.dirty: set[str] = set()
-        self.unknown: set[str] = set()
-        self.owed: set[str] = set()
-        self.removals: set[str] = set()
+        self.unknown = NOTHING
+        self.owed = NOTHING
+        self.removals = NOTHING
         self.in_flight: InFlight | None = None
 
     def wants(self, name: str) -> bool:
@@ -84,16 +87,20 @@ class TypeState:
 
     def forget(self, names: Iterable[str]) -> None:
         """The client no longer has these."""
-        for name in names:
+        gone = frozenset(names)
+        for name in gone:
             self.held.pop(name, None)
-            for each in (self.dirty, self.unacked, self.unknown, self.owed, self.removals):
-                each.discard(name)
+        self.dirty -= gone
+        self.unacked = (self.unacked - gone) or NOTHING
+        self.unknown = (self.unknown - gone) or NOTHING
+        self.owed = (self.owed - gone) or NOTHING
+        self.removals = (self.removals - gone) or NOTHING
 
     def answered(self, flight: InFlight, error: str) -> Answer:
         """The response on its way was taken (or refused, if there is an error)."""
         self.in_flight = None
         if not error:
-            self.unacked = self.unacked - flight.sent.keys()
+            self.unacked = self.unacked.difference(flight.sent) or NOTHING
         return Answer(self.kind, error, tuple(flight.sent))
 
 
@@ -107,7 +114,7 @@ class Stream:
         self.client = client
         self.types: dict[Kind, TypeState] = {}
         self._nonce = 0
-        self._refused: frozenset[str] = frozenset()
+        self._refused = NOTHING
         self._empty: tuple[Response, ...] = ()
         self._complete = -1
 
@@ -146,7 +153,7 @@ class Stream:
             self._complete = catalog.complete
             for state in self.types.values():
                 state.dirty |= state.unknown
-                state.unknown = set()
+                state.unknown = NOTHING
         asked = [self.types[kind] for kind in TYPE_URLS if kind in self.types]
         for state in asked:
             yield from self._make(state, catalog)
@@ -203,27 +210,27 @@ class Stream:
         """Look at the dirty names: what is new to the client. What is gone is noted in `removals`."""
         changed: dict[str, Resource] = {}
         dirty, state.dirty = state.dirty, set()
-        told = set()
+        there, gone, unknown = set(), set(), set()
         for name in dirty:
             found = catalog.resource(state.kind, name, self.client)
             if isinstance(found, Resource):
-                state.removals.discard(name)
-                told.add(name)
+                there.add(name)
                 if state.held.get(name) != found.digest:
                     changed[name] = found
             elif found is Absence.UNKNOWN:
-                state.unknown.add(name)
+                unknown.add(name)
             elif name in state.held or name in state.owed:
-                state.removals.add(name)
-        if state.owed:
-            state.owed = state.owed - told
+                gone.add(name)
+        state.removals = (state.removals - there | gone) or NOTHING
+        state.unknown = (state.unknown | unknown) or NOTHING
+        state.owed = (state.owed - there) or NOTHING
         return changed
 
     def sent(self, state: TypeState, nonce: str, sent: dict[str, Resource | None]) -> None:
         """Note a response that is on its way. A cluster or listener that changed warms up until it is sent its
         endpoints or routes again, also when those are the same."""
         state.in_flight = InFlight(nonce, sent)
-        state.unacked |= sent.keys()
+        state.unacked = state.unacked.union(sent) or NOTHING
         below = {"cds": "eds", "lds": "rds"}.get(state.kind)
         lower = self.types.get(below) if below else None  # type: ignore[call-overload]
         for name, resource in sent.items():

@@ -7,7 +7,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, Discovery
 
 from streams.core.xds.catalog import Catalog, Client, Resource
 from streams.core.xds.names import FULL_STATE, TYPE_URLS, WILDCARD, Kind
-from streams.core.xds.protocol import Answer, Response, Stream, TypeState, check_names, joined
+from streams.core.xds.protocol import NOTHING, Answer, Response, Stream, TypeState, check_names, joined
 
 
 class SotwStream(Stream):
@@ -67,7 +67,7 @@ class SotwStream(Stream):
             state.due = False
             changed = self.look(state, catalog)
             # The protocol has no word for it: what is gone is just not sent any more.
-            state.forget(set(state.removals))
+            state.forget(state.removals)
             if changed:
                 yield self._respond(state, changed)
             return
@@ -87,7 +87,7 @@ class SotwStream(Stream):
         for name in state.removals:
             world.pop(name, None)
         removed = dict.fromkeys(state.removals)
-        state.removals = set()
+        state.removals = NOTHING
         yield self._respond(state, world, removed)
 
     def _respond(
