@@ -245,7 +245,7 @@ class XdsServer:
         if kind is not None and not request.type_url:
             request.type_url = TYPE_URLS[kind]
         answer = each.stream.take(request, self.catalog)
-        each.ledger.asked(each.stream.dirty, self.catalog, time.time())
+        each.ledger.asked(each.stream.asked(), self.catalog, time.time())
         if answer is not None:
             self._answered(each, answer)
         self._wake(each)

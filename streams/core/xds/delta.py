@@ -43,7 +43,7 @@ class DeltaStream(Stream):
         if (WILDCARD in subscribe or (first and not subscribe)) and state.kind in FULL_STATE:
             # What the client has from an earlier stream may be gone by now.
             state.wildcard = state.due = True
-            state.dirty |= state.subscribed(catalog) | state.held.keys()
+            self.ask(state, state.subscribed(catalog) | state.held.keys())
         asked = {catalog.own(name) for name in subscribe if name != WILDCARD}
         if not first:  # Asked for again: the client may have forgotten it.
             state.forget(asked)
@@ -54,10 +54,9 @@ class DeltaStream(Stream):
             state.forget(set(state.held) - state.names)
         return answer
 
-    @staticmethod
-    def _owe(state: TypeState, names: Set[str]) -> None:
+    def _owe(self, state: TypeState, names: Set[str]) -> None:
         state.owed = (state.owed | names) or NOTHING
-        state.dirty |= names
+        self.ask(state, names)
 
     def _unsubscribe(self, state: TypeState, names: Collection[str]) -> None:
         if WILDCARD in names:

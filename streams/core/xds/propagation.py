@@ -88,7 +88,7 @@ class Ledger:
         """Look at these after responses were sent or answered; for each Service that is now acknowledged, how long
         it took from when its oldest unacknowledged version was made (not for what a new client gets at first)."""
         took: list[float] = []
-        for key in list(keys):
+        for key in tuple(keys):
             entry = self.behind.get(key)
             if entry is None:
                 continue

@@ -5,7 +5,7 @@ one response is on its way: what changes until the client has acknowledged it (A
 it is then. So a client that is slow gets fewer and newer states, and never holds up anything but itself.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from google.protobuf.message import Message
@@ -108,22 +108,25 @@ class Stream:
     """One client's stream, in either variant. `touch` says what changed, `advance` gives the responses that are due;
     `take` (of the variant) takes a request."""
 
-    __slots__ = ("_complete", "_empty", "_nonce", "_refused", "client", "types")
+    __slots__ = ("_asked", "_complete", "_empty", "_nonce", "_refused", "client", "types")
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.types: dict[Kind, TypeState] = {}
         self._nonce = 0
         self._refused = NOTHING
+        self._asked: Set[str] = NOTHING
         self._empty: tuple[Response, ...] = ()
         self._complete = -1
 
     def touch(self, names: Iterable[str]) -> bool:
         """Note names whose resources may have changed; whether the client is subscribed to any."""
+        # For each client at each change: no calls, no generators.
         concerned = False
-        for name in names:
-            for state in self.types.values():
-                if state.wants(name):
+        for state in self.types.values():
+            every = state.wildcard and state.kind != "lds"
+            for name in names:
+                if every or name in state.names:
                     state.dirty.add(name)
                     concerned = True
         return concerned
@@ -164,20 +167,26 @@ class Stream:
 
     def unsent(self, names: Iterable[str]) -> bool:
         """Whether something is still to be sent, or to become known, of these names."""
-        return any(
-            name in state.dirty or name in state.removals or name in state.unknown
-            for name in names
-            for state in self.types.values()
-        )
+        for state in self.types.values():
+            for name in names:
+                if name in state.dirty or name in state.removals or name in state.unknown:
+                    return True
+        return False
 
     def unanswered(self, names: Iterable[str]) -> bool:
         """Whether the client has not acknowledged (or has refused) something that it was sent of these names."""
-        return any(name in state.unacked and state.wants(name) for name in names for state in self.types.values())
+        for state in self.types.values():
+            for name in names:
+                if name in state.unacked and state.wants(name):
+                    return True
+        return False
 
-    @property
-    def dirty(self) -> set[str]:
-        """The names that are to be looked at."""
-        return set().union(*(state.dirty for state in self.types.values()))
+    def asked(self) -> Set[str]:
+        """The names that the client has asked for since this was called last, and is to be told of."""
+        if not self._asked:
+            return NOTHING
+        asked, self._asked = self._asked, NOTHING
+        return asked & set().union(*(state.dirty for state in self.types.values()))
 
     def follows(self, names: Iterable[str]) -> bool:
         """Whether the client is subscribed to any of these names."""
@@ -200,6 +209,11 @@ class Stream:
         first = type_url not in self._refused
         self._refused |= {type_url}
         return first
+
+    def ask(self, state: TypeState, names: Set[str]) -> None:
+        """The client has asked for these."""
+        state.dirty |= names
+        self._asked |= names
 
     def next_nonce(self) -> str:
         """A nonce that this stream has not used."""

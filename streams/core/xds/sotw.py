@@ -51,7 +51,7 @@ class SotwStream(Stream):
             state.due = True
             # A name that is asked for anew is sent anew: the client may have forgotten it meanwhile.
             state.forget(added)
-            state.dirty |= added
+            self.ask(state, added)
         if not state.wildcard:
             gone = (set(before) | set(state.held)) - state.names
             state.forget(gone)
