@@ -210,6 +210,8 @@ class XdsServer:
                     del request  # It would be held until the next one comes, and the first one has all the names.
                 if each is not None and each.writer is not None:
                     await each.writer
+            if each is not None and each.failed is not None:
+                raise each.failed
         except ProtocolViolation as error:
             raise Ended("violation", grpc.StatusCode.INVALID_ARGUMENT, str(error), node) from error
         except TimeoutError as error:
@@ -228,6 +230,7 @@ class XdsServer:
         self._numbers += 1
         stream = SotwStream(client) if variant == "sotw" else DeltaStream(client)
         each = Connection(self._numbers, node, variant, stream, context, deadline)
+        self._expect(each)
         self.connections[each.number] = each
         CLIENTS.labels(variant).inc()
         log.info("%s: connected (%s, %s)", each.node, variant, each.peer)

@@ -1,7 +1,7 @@
 """All Services at the newest sealed state, and the xDS resources that follow from them for a client."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -51,22 +51,17 @@ class Client(NamedTuple):
 class Resource:
     """A resource as sent. `version` is `ROWS.DIGEST`: the highest version of the rows that it is made of (all rows of
     a Service are of one journal partition, whatever their cluster, so their versions compare) and a digest of the
-    content. Every server makes the same version from the same rows. `digest` is equal where the content is."""
+    content. Every server makes the same version from the same rows. `digest` is equal where the content is. `in_delta`
+    and `in_sotw` are for the variants of the protocol, which serialize a resource once for all clients."""
 
-    __slots__ = ("_encoded", "body", "digest", "name", "version")
+    __slots__ = ("body", "digest", "in_delta", "in_sotw", "name", "version")
 
     def __init__(self, name: str, rows: int, body: AnyMessage) -> None:
         self.name = name
         self.digest = hashlib.sha256(body.value).hexdigest()[:16]
         self.version = f"{rows}.{self.digest}"
         self.body = body
-        self._encoded: dict[str, bytes] = {}
-
-    def encoded(self, variant: str, encode: Callable[["Resource"], bytes]) -> bytes:
-        """As responses of a variant have it: made once, however many clients get it."""
-        if variant not in self._encoded:
-            self._encoded[variant] = encode(self)
-        return self._encoded[variant]
+        self.in_delta = self.in_sotw = b""
 
 
 def digest_of(version: str) -> str:

@@ -93,10 +93,11 @@ class DeltaStream(Stream):
         self.sent(state, nonce, {**changed, **dict.fromkeys(removed)})
         ordered = sorted(changed.values(), key=lambda each: each.name)
         rest = DeltaDiscoveryResponse(removed_resources=sorted(removed), type_url=TYPE_URLS[state.kind], nonce=nonce)
-        return Response(state.kind, joined(rest, [each.encoded("delta", _encode) for each in ordered]))
+        return Response(state.kind, joined(rest, map(_encoded, ordered)))
 
 
-def _encode(resource: Resource) -> bytes:
-    entry = ResourceMessage(name=resource.name, version=resource.version, resource=resource.body)
-    message: bytes = DeltaDiscoveryResponse(resources=[entry]).SerializeToString()
-    return message
+def _encoded(resource: Resource) -> bytes:
+    if not resource.in_delta:
+        entry = ResourceMessage(name=resource.name, version=resource.version, resource=resource.body)
+        resource.in_delta = DeltaDiscoveryResponse(resources=[entry]).SerializeToString()
+    return resource.in_delta

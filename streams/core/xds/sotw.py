@@ -100,9 +100,10 @@ class SotwStream(Stream):
         ordered = sorted(resources.values(), key=lambda each: each.name)
         version = hashlib.sha256(said.encode()).hexdigest()[:16]
         rest = DiscoveryResponse(version_info=version, type_url=TYPE_URLS[state.kind], nonce=nonce)
-        return Response(state.kind, joined(rest, [each.encoded("sotw", _encode) for each in ordered]))
+        return Response(state.kind, joined(rest, map(_encoded, ordered)))
 
 
-def _encode(resource: Resource) -> bytes:
-    message: bytes = DiscoveryResponse(resources=[resource.body]).SerializeToString()
-    return message
+def _encoded(resource: Resource) -> bytes:
+    if not resource.in_sotw:
+        resource.in_sotw = DiscoveryResponse(resources=[resource.body]).SerializeToString()
+    return resource.in_sotw

@@ -156,6 +156,24 @@ async def test_a_client_that_never_answers_is_put_out_and_another_is_not_delayed
         assert {each.node for each in served.server.connections.values()} <= {"n1"}
 
 
+async def test_a_client_that_was_sent_nothing_owes_no_answer() -> None:
+    async with serving(answer_within=0.5) as served, stream(served.server) as idle, stream(served.server) as silent:
+        await idle.write(ask(node=Node(id="idle"), resource_names=[]))
+        await silent.write(ask(node=Node(id="silent")))
+        await silent.read()
+        assert (await ended(silent))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+        await idle.write(ask(node=Node(id="idle")))
+        assert len((await idle.read()).resources) == 1
+
+
+async def test_a_client_that_asks_no_more_is_sent_what_it_asked_for() -> None:
+    async with serving() as served, stream(served.server) as call:
+        await call.write(ask())
+        await call.done_writing()
+        assert len((await call.read()).resources) == 1
+        assert (await ended(call))[0] is grpc.StatusCode.OK
+
+
 async def test_no_more_clients_than_are_allowed() -> None:
     async with serving(max_clients=1) as served, stream(served.server) as first:
         await first.write(ask())
