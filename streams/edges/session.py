@@ -37,7 +37,7 @@ MAX_STATES = 15
 """How many states of an object that bunch up are told one by one: each has a commit. A longer backlog collapses."""
 
 _QUEUE_BATCHES = 64
-_DRAIN_EVENTS = 5000
+_DRAIN_EVENTS = 1000
 
 
 def now() -> str:
