@@ -182,6 +182,10 @@ class Collector:
     def _hold(self, key: Key, new: Said) -> None:
         """The object says this now: what is new of it is a change of each Service that it bears on, or bore on."""
         was, bad = self._objects.get(key), self._rejected.pop(key, None)
+        if was is None and bad is None:
+            self._objects[key] = new
+            self._change(key[0], list(new.events.items()))
+            return
         before = was.events if was else {}
         events = new.events
         if new.bodies is not None and was is not None and was.bodies is not None and was.uid == new.uid:

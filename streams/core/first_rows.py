@@ -11,8 +11,8 @@ import msgspec
 
 from streams.core.backend import Backend, encode_groups
 from streams.core.records import Cause, Event
-from streams.core.routing_records import ServiceObject
-from streams.core.routing_rows import HeldRouting, routed, routing_row, routing_state
+from streams.core.routing_records import RoutedService, ServiceObject
+from streams.core.routing_rows import HeldRouting, routed, routing_content, routing_state
 from streams.core.rows import Context, Frontend, HeldBackend, frontend_row, row_head, service_json
 from streams.core.slices import Source, address_of, pieces
 
@@ -28,8 +28,33 @@ class Staged(NamedTuple):
     read: object = None
 
 
+class StagedService:
+    """A Service in an open snapshot: its objects by (kind, name), and what they come to, if that is known already."""
+
+    __slots__ = ("first", "objects")
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], Staged] = {}
+        self.first: First | None = None
+
+
+class First(NamedTuple):
+    """What is written of a Service that nothing is held of, but for what the snapshot's end says: of each row the state
+    (`version` and the like are not yet known), its cause, and the bytes after its head."""
+
+    content: bytes
+    said: ServiceObject
+    slices: dict[str, Source]
+    legacy: tuple[Source, Event] | None
+    cause: list[Cause]
+    backend_cause: list[Cause]
+    backend_content: bytes
+    routing: RoutedService
+    routing_content: bytes
+
+
 class FirstRows(NamedTuple):
-    """The first rows of a Service, with what is held of them; `legacy` are the legacy Endpoints to be held."""
+    """The first rows of a Service, with what is held of them."""
 
     frontend: Frontend
     frontend_row: bytes
@@ -37,13 +62,10 @@ class FirstRows(NamedTuple):
     backend_row: bytes
     routing: HeldRouting
     routing_row: bytes
-    legacy: tuple[Source, Event] | None
 
 
-def first_rows(ctx: Context, key: str, objects: Mapping[tuple[str, str], Staged]) -> FirstRows | None:
-    """The rows of a Service that nothing is held of, at the snapshot's end; None for the long way."""
-    if ctx.stale_since or ctx.lost:
-        return None
+def prepare(key: str, objects: Mapping[tuple[str, str], Staged]) -> First | None:
+    """What these objects come to, of a Service that nothing is held of; None for the long way."""
     service: tuple[ServiceObject, bytes, Cause] | None = None
     legacy: tuple[Source, Event] | None = None
     slices: dict[str, Source] = {}
@@ -64,35 +86,50 @@ def first_rows(ctx: Context, key: str, objects: Mapping[tuple[str, str], Staged]
     if service is None or not any(source.groups[0].text for source in slices.values()) or _claimed_twice(slices):
         return None
     said, content, why = service
-    backend_causes = [why, *causes]
+    backend_cause = [why, *causes]
     if legacy is not None:
         event = legacy[1]
-        backend_causes.append(Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger))
-    frontend = Frontend(ctx.offset, True, content, "ready", "", ())
-    held = HeldBackend(ctx.offset, (said.uid, said.type), Backend(slices, None, {}), "ready", "", ())
-    choice = routed(said)
-    routing = HeldRouting(ctx.offset, choice, {}, {}, *routing_state(choice, False, ctx, ()), ())
-    added = b",".join(
-        [
-            b'{"slice":%b%b%b]}' % (_encode(label), source.groups[0].layout.lead, source.groups[0].text)
-            for label, source in slices.items()
-            if source.groups[0].text
-        ]
-    )
-    return FirstRows(
-        frontend,
-        frontend_row(ctx, key, frontend, None, [why]),
-        held,
-        b'%b,"service":%b,"groups":[%b],"change":{"added":[%b],"removed":[],"updated":[]}}'
+        backend_cause.append(Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger))
+    added = [
+        b'{"slice":%b%b%b]}' % (_encode(label), source.groups[0].layout.lead, source.groups[0].text)
+        for label, source in slices.items()
+        if source.groups[0].text
+    ]
+    routing = routed(said)
+    return First(
+        content,
+        said,
+        slices,
+        legacy,
+        [why],
+        backend_cause,
+        b',"service":%b,"groups":[%b],"change":{"added":[%b],"removed":[],"updated":[]}}'
         % (
-            row_head(ctx, key, None, held, backend_causes),
             service_json(said.uid, said.type),
-            encode_groups(held.backend, withdrawn=False),
-            added,
+            encode_groups(Backend(slices, None, {}), withdrawn=False),
+            b",".join(added),
         ),
         routing,
-        routing_row(ctx, key, routing, None, [why]),
-        legacy,
+        routing_content(key, HeldRouting(None, routing, {}, {}, "", "", ())),
+    )
+
+
+def first_rows(ctx: Context, key: str, first: First) -> FirstRows | None:
+    """The rows, at the snapshot's end; None for the long way."""
+    if ctx.stale_since or ctx.lost:
+        return None
+    said, cause = first.said, first.cause
+    frontend = Frontend(ctx.offset, True, first.content, "ready", "", ())
+    backend = HeldBackend(ctx.offset, (said.uid, said.type), Backend(first.slices, None, {}), "ready", "", ())
+    state, reason = routing_state(first.routing, False, ctx, ())
+    routing = HeldRouting(ctx.offset, first.routing, {}, {}, state, reason, ())
+    return FirstRows(
+        frontend,
+        frontend_row(ctx, key, frontend, None, cause),
+        backend,
+        row_head(ctx, key, None, backend, first.backend_cause) + first.backend_content,
+        routing,
+        row_head(ctx, key, None, routing, cause) + first.routing_content,
     )
 
 

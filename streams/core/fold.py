@@ -22,7 +22,7 @@ import msgspec
 
 from streams.core import backend as sets
 from streams.core.delta import Delta, any_left, mark_of, mark_of_cause, marked, same
-from streams.core.first_rows import FirstRows, Staged, first_rows
+from streams.core.first_rows import First, FirstRows, Staged, StagedService, first_rows, prepare
 from streams.core.normalize import MalformedObject
 from streams.core.one_slice import one_slice
 from streams.core.partition_state import HELD_PREFIX, ClusterState, Staging, Write, source_of
@@ -55,6 +55,7 @@ _encode = msgspec.json.encode
 _NAME = "[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _KEY = re.compile(f"[^/]+/{_NAME}/{_NAME}")
 _KINDS = ROUTING_KINDS | {each.kind for each in RESOURCES}
+_PREPARED_OBJECTS = 8
 _NO_NAME = "no Service can have this namespace and name"
 
 
@@ -195,15 +196,21 @@ class PartitionFold(RoutingState):
         if opening:
             cluster.staging = {}
         elif cluster.staging is not None:
+            touched: dict[str, StagedService] = {}
             for event in commit.events:
                 key = f"{commit.cluster}/{event.service_namespace or event.namespace}/{event.service}"
                 if key in cluster.keys or _KEY.fullmatch(key):
-                    self._stage(cluster.staging.setdefault(key, {}), key, event)
+                    touched[key] = staged = cluster.staging.setdefault(key, StagedService())
+                    self._stage(staged.objects, key, event)
                 else:
                     yield self._dead_event(cluster, event, offset, event.message or _NO_NAME)
+            for key, staged in touched.items():
+                # Not at each slice of a Service that has very many of them.
+                wanted = len(staged.objects) <= _PREPARED_OBJECTS and self._holds_nothing(key)
+                staged.first = prepare(key, staged.objects) if wanted else None
             if closing:
-                staged, cluster.staging = cluster.staging, None
-                yield from self._replace(cluster, staged, offset)
+                staging, cluster.staging = cluster.staging, None
+                yield from self._replace(cluster, staging, offset)
         elif commit.phase == "live" and not before.lost:
             yield from self._live(cluster, commit, offset, before.stale_since != commit.stale_since)
         yield from self._tombstones(cluster, offset)
@@ -295,10 +302,14 @@ class PartitionFold(RoutingState):
         context = self._context(cluster, offset)
         unlisted = {each.kind for each in OPTIONAL if cluster.seal.frontier.get(each.frontier) == ""}
         for key in sorted(cluster.keys.union(staging)):
-            objects = staging.get(key, {})
-            if self._holds_nothing(key) and (first := first_rows(context, key, objects)) is not None:
-                yield from self._first(cluster, key, first, offset)
-                continue
+            staged = staging.pop(key, None) or StagedService()
+            objects = staged.objects
+            if self._holds_nothing(key):
+                first = staged.first or prepare(key, objects)
+                rows = first_rows(context, key, first) if first is not None else None
+                if first is not None and rows is not None:
+                    yield from self._first(cluster, key, first, rows)
+                    continue
             delta = Delta()
             delta.whole = True
             frontend, backend, routing = self._frontend(key), self._backend(key), self._routing(key)
@@ -337,19 +348,17 @@ class PartitionFold(RoutingState):
             and key not in self._legacy
         )
 
-    def _first(self, cluster: ClusterState, key: str, first: FirstRows, offset: int) -> Iterator[Write]:
+    def _first(self, cluster: ClusterState, key: str, first: First, rows: FirstRows) -> Iterator[Write]:
         cluster.keys.add(key)
-        name = key.encode()
-        self._frontends[key] = first.frontend
-        yield Write("frontend", name, first.frontend_row, offset)
-        self._backends[key] = first.backend
-        yield Write("backend", name, first.backend_row, offset)
+        name, offset = key.encode(), cluster.seal.offset
+        self._frontends[key], self._backends[key], self._routings[key] = rows.frontend, rows.backend, rows.routing
+        yield Write("frontend", name, rows.frontend_row, offset)
+        yield Write("backend", name, rows.backend_row, offset)
         if first.legacy is not None:
             source, event = first.legacy
             self._legacy[key] = (offset, source)
             yield Write("backend", HELD_PREFIX + name, _encode(event), offset)
-        self._routings[key] = first.routing
-        yield Write("routing", name, first.routing_row, offset)
+        yield Write("routing", name, rows.routing_row, offset)
 
     def _uid(self, key: str) -> str | None:
         """The uid of the Service as held, None where there is none. After a crash between their writes, one table may

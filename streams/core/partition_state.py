@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.core.first_rows import Staged
+from streams.core.first_rows import StagedService
 from streams.core.records import FOLD_VERSION, SEAL_PREFIX, TABLES, AsOf, Commit, DeadLetter, Event, Seal
 from streams.core.rfc3339 import later
 from streams.core.routing_rows import NO_ROUTING, HeldRouting, read_routing
@@ -34,8 +34,7 @@ _decode_event = msgspec.json.Decoder(Event).decode
 _encode = msgspec.json.encode
 
 
-Staging = dict[str, dict[tuple[str, str], Staged]]
-"""By Service, by (kind, name)."""
+Staging = dict[str, StagedService]
 
 
 class Write(NamedTuple):

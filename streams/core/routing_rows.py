@@ -93,12 +93,16 @@ def routing_state(
 
 def routing_row(ctx: Context, key: str, new: HeldRouting, previous: int | None, cause: list[Cause]) -> bytes:
     """The wire bytes of a routing row."""
+    return row_head(ctx, key, previous, new, cause) + routing_content(key, new)
+
+
+def routing_content(key: str, new: HeldRouting) -> bytes:
+    """A routing row after its head."""
     _, namespace, name = key.split("/")
     routes = [held for _, held in sorted(new.routes.items())]
     policies = [held for _, held in sorted(new.policies.items())]
     subject = Subject(namespace, name, new.service, routes, policies)
-    return b'%b,"service":%b,"gateway":%b,"mesh":%b,"routes":%b,"policies":%b}' % (
-        row_head(ctx, key, previous, new, cause),
+    return b',"service":%b,"gateway":%b,"mesh":%b,"routes":%b,"policies":%b}' % (
         _encode(new.service),
         _encode(decide(subject, "gateway")),
         _encode(decide(subject, "mesh")),

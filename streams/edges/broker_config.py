@@ -114,7 +114,7 @@ def java_command(
         str(java),
         f"-Xmx{heap_mib}m",
         "-Xms64m",
-        # Compiling once is enough: what is hot in a broker is native, and the second compiler would take a core for minutes.
+        # Compiling once is enough: what is hot in a broker is native, and the second compiler takes seconds of a core.
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseG1GC",
         "-XX:MaxGCPauseMillis=20",

@@ -10,7 +10,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.first_rows import first_rows
+from streams.core.first_rows import prepare
 from streams.core.normalize import normalize
 from streams.core.one_slice import one_slice
 from streams.core.slices import changed, read_source
@@ -189,7 +189,7 @@ def test_the_first_rows_are_made_here_and_not_always() -> None:
     gone = {True: 0, False: 0}
 
     def counted(*asked: Any) -> Any:
-        made = first_rows(*asked)
+        made = prepare(*asked)
         gone[made is not None] += 1
         return made
 
@@ -197,6 +197,6 @@ def test_the_first_rows_are_made_here_and_not_always() -> None:
     def count(values: list[bytes]) -> None:
         fold(values)
 
-    with patch("streams.core.fold.first_rows", counted):
+    with patch("streams.core.fold.prepare", counted):
         count()
     assert min(gone.values()) > 20, gone
