@@ -4,6 +4,7 @@ It makes the bytes that the fold's long way makes (a property test compares the 
 not: then the long way is gone.
 """
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,9 +15,11 @@ from streams.core.records import Cause, Event
 from streams.core.routing_records import RoutedService, ServiceObject
 from streams.core.routing_rows import HeldRouting, routed, routing_content, routing_state
 from streams.core.rows import Context, Frontend, HeldBackend, frontend_row, row_head, service_json
-from streams.core.slices import Source, address_of, pieces
+from streams.core.slices import BORDER, Source
 
 _encode = msgspec.json.encode
+_ADDRESSES = re.compile(re.escape(BORDER) + rb'([^"]*)"').findall
+"""The addresses in a group's text that has no escapes."""
 
 
 class Staged(NamedTuple):
@@ -134,13 +137,15 @@ def first_rows(ctx: Context, key: str, first: First) -> FirstRows | None:
 
 
 def _claimed_twice(slices: Mapping[str, Source]) -> bool:
-    """Whether an endpoint is in two slices, or twice in one."""
+    """Whether an endpoint is in two slices, or twice in one (or might be)."""
     claimed: dict[bytes, set[bytes]] = {}
     for source in slices.values():
         if len(source.groups) != 1:
             return True
         (group,) = source.groups
-        addresses = [address_of(each) for each in pieces(group.text)]
+        if b"\\" in group.text:
+            return True
+        addresses = _ADDRESSES(group.text)
         kind = claimed.setdefault(group.layout.kind, set())
         before = len(kind)
         kind.update(addresses)
