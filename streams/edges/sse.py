@@ -182,6 +182,9 @@ class _Client:
         self._hub = hub
         self._request = request
         self._selection = wanted
+        self._writing_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stalled = False
 
     async def serve(self, reader: Reader | None, reason: str) -> web.StreamResponse:
         """Follow from the reader's place, or from a snapshot for this reason."""
@@ -211,18 +214,45 @@ class _Client:
         except TimeoutError:
             gone = "stalled"
             log.warning("%s: put out, it has read nothing for %g s", self._peer, self._hub.settings.read_within)
-            transport.abort()
         except ConnectionError:
             pass
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             HTTP_ENDED.labels(gone).inc()
         return response
 
     async def _write(self, writer: AbstractStreamWriter, text: bytes) -> None:
-        # Not the connection's buffer but the ring is to hold what the client has not read.
-        async with asyncio.timeout(self._hub.settings.read_within):
+        """Write, and wait until the client has read most of it. Raises TimeoutError if it does not."""
+        loop = asyncio.get_running_loop()
+        self._writing_since = loop.time()
+        if self._timer is None:
+            # One timer for many writes: one for each took a quarter of the time.
+            self._timer = loop.call_later(self._hub.settings.read_within, self._look)
+        try:
+            # Not the connection's buffer but the ring is to hold what the client has not read.
             await writer.write(text)
             await writer.drain()
+        except ConnectionError:
+            if not self._stalled:
+                raise
+        if self._stalled:
+            raise TimeoutError
+        self._writing_since = None
+
+    def _look(self) -> None:
+        """Put the client out if it has not read what was written."""
+        self._timer = None
+        if self._writing_since is None:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._writing_since + self._hub.settings.read_within
+        if loop.time() < due:
+            self._timer = loop.call_at(due, self._look)
+            return
+        self._stalled = True
+        if self._request.transport is not None:
+            self._request.transport.abort()
 
     async def _follow(self, reader: Reader | None, reason: str) -> AsyncGenerator[bytes, None]:
         feed = self._hub.feed
