@@ -3,6 +3,7 @@
 What Faust does here: group membership, assignment, fetching, flow control, tables, routing of look-ups, the web.
 What is done around it, and why (faust-streaming 0.15.3):
 
+- Its table manager starts with a second's sleep.
 - Its recovery reads 4,000 records a second, and what it queued meanwhile is skipped afterwards: tables are read
   back by `recovery.recover` while partitions are assigned, so Faust finds nothing left to recover, and
   the flow is stopped until the rebalance is through.
@@ -22,6 +23,7 @@ from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.sensors.monitor import Monitor
 from faust.stores import memory
+from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
 from yarl import URL
@@ -67,6 +69,15 @@ class FacetTable(faust.Table[bytes, bytes]):
             loop=self.loop,
             options=self.options,
         )
+
+
+class FacetTableManager(TableManager):
+    """Starts at once: Faust waits a second first, for nothing that it names (the agents are there by then)."""
+
+    async def on_start(self) -> None:
+        """As Faust does it, but for the second."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class FacetConsumer(Consumer):
@@ -151,6 +162,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
         key_serializer="raw",
         value_serializer="raw",
         Table=FacetTable,
+        TableManager=FacetTableManager,
         Router=FacetRouter,
         PartitionAssignor=FacetAssignor,
         topic_partitions=settings.partitions,
