@@ -7,8 +7,9 @@ and may have taken tombstones away), the checkpoint is ignored and everything is
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -16,8 +17,7 @@ from zlib import crc32
 import msgspec
 
 from streams.core.records import FOLD_VERSION, SEAL_PREFIX
-
-VERSION_HEADER = "v"
+from streams.topology.bulk_reader import Chunk
 
 _MAGIC = b"facets checkpoint 1\n"
 _DIGEST_BYTES = 32
@@ -65,22 +65,28 @@ class Image:
         return self.learn(table, key, value, version)
 
     def extend(
-        self, table: str, records: Sequence[Any], late: dict[tuple[str, bytes], tuple[bytes | None, int]]
+        self, table: str, records: Chunk, late: dict[tuple[str, bytes], tuple[bytes | None, int]], skip: int = 0
     ) -> None:
-        """Take consumer records, the next of a table's log. `late` comes to hold those (value, version) that hide a row
-        of a higher version: that are the last of their key in the log, but not the newest."""
-        if not records:
+        """Take the records that are next in a table's log, but for the first `skip`. `late` comes to hold those (value,
+        version) that hide a row of a higher version: that are the last of their key in the log, but not the newest."""
+        fresh = len(records) - skip
+        if fresh <= 0:
             return
-        for record in records:
-            key, version = record.key or b"", version_in(record.headers)
-            if not self.learn(table, key, record.value, version):
-                late[table, key] = (record.value, version)
-            elif late:
+        rows, get = self.rows[table], self.rows[table].get
+        for _, key, value, version in islice(records, skip, None):
+            if key.startswith(SEAL_PREFIX):
+                self.learn(table, key, value, version)
+                continue
+            held = get(key)
+            if held is not None and held[0] > version:
+                late[table, key] = (value, version)
+                continue
+            rows[key] = (version, value)
+            if late:
                 late.pop((table, key), None)
-        last = records[-1]
-        self.taken += len(records)
-        self.ends[table] = last.offset + 1
-        self._last[table] = (last.offset, last.timestamp, last.key or b"", last.value)
+        self.taken += fresh
+        self.ends[table] = records.offsets[-1] + 1
+        self._last[table] = (records.offsets[-1], records.timestamps[-1], records.keys[-1], records.values[-1])
 
     def learn(self, table: str, key: bytes, value: bytes | None, version: int) -> bool:
         """Take what a record says, without its place in the log. False as in `take`."""
@@ -224,11 +230,3 @@ def restore(path: Path, partition: int, partitions: int, tables: Iterable[str]) 
 def checksum(key: bytes, value: bytes | None) -> int:
     """CRC-32 of a record's key and value."""
     return crc32(value or b"", crc32(key))
-
-
-def version_in(headers: Iterable[tuple[str, bytes]]) -> int:
-    """The version that a changelog record is stamped with; -1 without a stamp."""
-    for name, value in headers:
-        if name == VERSION_HEADER:
-            return int(value)
-    return -1

@@ -16,7 +16,7 @@ from streams.core.fold import JournalGap, PartitionFold
 from streams.core.partition_state import DEFAULT_WINDOW_SECONDS, Write
 from streams.core.records import JOURNAL, TABLES, topic_of
 from streams.topology.changelog import ChangelogReader, ChangelogWriter
-from streams.topology.checkpoint import Image, UnusableCheckpoint, capture, path_of, restore, save, version_in
+from streams.topology.checkpoint import Image, UnusableCheckpoint, capture, path_of, restore, save
 from streams.topology.recovery import recover
 
 if TYPE_CHECKING:
@@ -282,17 +282,16 @@ class Materializer:
         if fold is None or image is None:
             return
         async for batch in self._reader.read((table,), (partition,), {(table, partition): start}):
-            for record in batch.records:
-                if not start <= record.offset < end:
+            for offset, key, value, version in batch.records or ():
+                if not start <= offset < end:
                     continue
-                key, version = record.key or b"", version_in(record.headers)
                 if version >= (fold.next_offset or 0):
                     if predecessor:
                         continue
                     fatal("%s[%d]: another worker is ahead of this one", topic_of(table), partition)
-                image.learn(table, key, record.value, version)
+                image.learn(table, key, value, version)
                 row = store.data.get(key)
-                if row != record.value and not key.startswith(b"~"):
+                if row != value and not key.startswith(b"~"):
                     newest = stamp(row) if row is not None else (fold.next_offset or 0) - 1
                     await asyncio.gather(*self.writer.send(partition, [Write(table, key, row, newest)]))
 

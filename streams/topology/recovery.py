@@ -3,9 +3,10 @@ of their changelogs; or from the whole changelogs, where nothing is known or the
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from streams.core.records import topic_of
+from streams.topology.bulk_reader import Chunk
 from streams.topology.changelog import ChangelogReader
 from streams.topology.checkpoint import Anchor, Image, checksum
 
@@ -49,13 +50,15 @@ async def _read(reader: ChangelogReader, tables: Sequence[str], images: Mapping[
             continue
         image, late, count = recovered[partition]
         going = follow.get((table, partition))
-        if not records:
+        if records is None:
             wrong = going.wrong_bounds(begin, end) if going else ""
+        elif not records:
+            continue
         else:
             wrong = going.wrong_records(records) if going else ""
-            fresh = records[1:] if going and records[0].offset == going.anchor.offset else records
             if not wrong:
-                image.extend(table, fresh, late)
+                known = going is not None and records.offsets[0] == going.anchor.offset
+                image.extend(table, records, late, skip=1 if known else 0)
                 recovered[partition] = Recovered(image, late, count + len(records))
         if wrong:
             log.warning(
@@ -79,15 +82,15 @@ class _Follow:
             return f"the log has offsets {begin} to {end - 1}, not {self.anchor.offset}"
         return ""
 
-    def wrong_records(self, records: Sequence[Any]) -> str:
-        """Why not, from the next records; empty if they follow."""
-        first, last = records[0], records[-1]
-        if first.offset != self.due or last.offset - first.offset != len(records) - 1:
+    def wrong_records(self, records: Chunk) -> str:
+        """Why not, from the next records (one at least); empty if they follow."""
+        first, last = records.offsets[0], records.offsets[-1]
+        if first != self.due or last - first != len(records) - 1:
             # Of what compaction removes, a tombstone can't be guessed.
             return f"records after offset {self.anchor.offset} are gone"
-        if first.offset == self.anchor.offset:
-            found = Anchor(first.offset, first.timestamp, checksum(first.key or b"", first.value))
+        if first == self.anchor.offset:
+            found = Anchor(first, records.timestamps[0], checksum(records.keys[0], records.values[0]))
             if found != self.anchor:
-                return f"another record is at offset {first.offset}: the topic is not the one that it is of"
-        self.due = last.offset + 1
+                return f"another record is at offset {first}: the topic is not the one that it is of"
+        self.due = last + 1
         return ""

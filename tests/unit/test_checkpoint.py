@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.core.fold import PartitionFold
-from streams.core.records import TABLES
+from streams.core.records import TABLES, topic_of
+from streams.topology.bulk_reader import Chunk
 from streams.topology.changelog import Fetched
 from streams.topology.checkpoint import (
-    VERSION_HEADER,
     Image,
     UnusableCheckpoint,
     capture,
@@ -28,17 +29,27 @@ from tests.integration.journal import Churn
 
 
 class Record(NamedTuple):
-    """As a consumer gives it."""
-
     offset: int
     timestamp: int
     key: bytes
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    version: int
 
 
 def record(offset: int, key: bytes, value: bytes | None, version: int, timestamp: int = 1000) -> Record:
-    return Record(offset, timestamp + offset, key, value, ((VERSION_HEADER, b"%d" % version),))
+    return Record(offset, timestamp + offset, key, value, version)
+
+
+def chunk(table: str, partition: int, records: Sequence[Record]) -> Chunk:
+    """As the reader gives them."""
+    made = Chunk(TopicPartition(topic_of(table), partition), records[-1].offset + 1)
+    for each in records:
+        made.offsets.append(each.offset)
+        made.timestamps.append(each.timestamp)
+        made.keys.append(each.key)
+        made.values.append(each.value)
+        made.versions.append(each.version)
+    return made
 
 
 class Log:
@@ -58,10 +69,10 @@ class Log:
             for partition in partitions:
                 log = self.records[table]
                 end = log[-1].offset + 1 if log else 0
-                yield Fetched(table, partition, self.begin, end, ())
+                yield Fetched(table, partition, self.begin, end, None)
                 wanted = [each for each in log if each.offset >= (start or {}).get((table, partition), 0)]
                 for at in range(0, len(wanted), 3):
-                    yield Fetched(table, partition, self.begin, end, wanted[at : at + 3])
+                    yield Fetched(table, partition, self.begin, end, chunk(table, partition, wanted[at : at + 3]))
 
     async def recover(self, known: Image | None = None) -> Recovered:
         return (await recover(self, TABLES, {0}, {0: known} if known else {}))[0]  # type: ignore[arg-type]
@@ -153,7 +164,7 @@ async def test_any_prefix_with_its_tail_is_the_whole() -> None:
         image = Image(TABLES)
         for table in TABLES:
             for each in log.records[table][:cut]:
-                version = int(each.headers[0][1])
+                version = each.version
                 image.take(table, each.offset, each.timestamp, each.key, each.value, version)
         known = decode(encode(capture(image), 0, 8), 0, 8, TABLES)
         tail = await log.recover(known)
@@ -227,7 +238,7 @@ async def at_ten() -> tuple[Log, Image]:
     for i in range(30):
         log.append("backend", b"east/shop/s%d" % (i % 4), b"row %d" % i, i)
     for each in log.records["backend"][:10]:
-        image.take("backend", each.offset, each.timestamp, each.key, each.value, int(each.headers[0][1]))
+        image.take("backend", each.offset, each.timestamp, each.key, each.value, each.version)
     return log, decode(encode(capture(image), 0, 8), 0, 8, TABLES)
 
 
