@@ -122,21 +122,20 @@ class Batch(NamedTuple):
     rows: tuple[Row, ...]
 
 
-class _Sealed(NamedTuple):
-    """A seal that has come for a table, not decoded: `position` is the offset in the topic after it."""
-
-    offset: int
-    position: int
-    cluster: str
-    value: bytes
+_Sealed = tuple[int, int, bytes, bytes]
+"""A seal that has come for a table, not decoded: the journal offset that it seals, the offset in the topic after it,
+its key and its value. A plain tuple: most of what a bootstrap reads is seals."""
 
 
 class _Partition:
-    __slots__ = ("applied", "more", "pending", "seals")
+    """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, as they came."""
+
+    __slots__ = ("applied", "gathered", "more", "pending", "seals")
 
     def __init__(self, tables: Iterable[str], applied: int) -> None:
         self.applied = applied
         self.more: dict[str, Seal] = {}
+        self.gathered: dict[str, list[tuple[bytes, int, bytes | None]]] = {table: [] for table in tables}
         self.pending: dict[str, list[tuple[str, int, Row | None]]] = {table: [] for table in tables}
         self.seals: dict[str, deque[_Sealed]] = {table: deque() for table in tables}
 
@@ -152,8 +151,9 @@ class Subscription:
         self.wanted = wanted
         self.bootstrapping = cursor is None
         self.seals: dict[tuple[int, str], Seal] = {}
-        self._newest: dict[tuple[int, str], tuple[int, bytes]] = {}
-        self._held: dict[tuple[str, str], tuple[int, Row | None]] = {}
+        self._newest: dict[int, dict[bytes, tuple[int, bytes]]] = {p: {} for p in range(partitions)}
+        self._held: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
+        self._names: dict[bytes, bool] = {}
         self._versions: dict[tuple[str, str], int] = {}
         self._floor = {p: cursor.applied.get(p, -1) if cursor else -1 for p in range(partitions)}
         self._parts = {p: _Partition(self.tables, self._floor[p]) for p in range(partitions)}
@@ -178,15 +178,15 @@ class Subscription:
 
     def _whole(self, part: _Partition) -> bool:
         for queue in part.seals.values():
-            if any(seal.offset != due for due, seal in enumerate(queue, part.applied + 1)):
+            if any(seal[0] != due for due, seal in enumerate(queue, part.applied + 1)):
                 return False
-        for table, pending in part.pending.items():
-            first: dict[str, Row | None] = {}
-            for key, _, row in pending:
-                first.setdefault(key, row)
-            for key, row in first.items():
-                held = self._held.get((table, key), (0, None))[1]
-                if row is not None and _decode_stamp(row.value).previous != (held.version if held else None):
+        for table, gathered in part.gathered.items():
+            first: dict[bytes, bytes | None] = {}
+            for key, _, value in gathered:
+                first.setdefault(key, value)
+            for key, value in first.items():
+                version, held = self._held[table].get(key, (0, None))
+                if value is not None and _decode_stamp(value).previous != (None if held is None else version):
                     return False
         return True
 
@@ -195,97 +195,135 @@ class Subscription:
         for partition, part in self._parts.items():
             self._skip(partition, part)
         self.bootstrapping = False
-        for key, (_, value) in self._newest.items():
-            self.seals[key] = seal = _decode_seal(value)
-            self._at = max(self._at, seal.at)
-        held = [(key, row) for key, (_, row) in sorted(self._held.items()) if row is not None]
-        self._versions = {key: row.version for key, row in held}
-        self._held, self._newest = {}, {}
-        return tuple(row for _, row in held if not is_deleted(row.value))
+        for partition, newest in self._newest.items():
+            for _, value in newest.values():
+                seal = _decode_seal(value)
+                self.seals[partition, seal.cluster] = seal
+                self._at = max(self._at, seal.at)
+        for part in self._parts.values():
+            for table, gathered in part.gathered.items():
+                part.pending[table] = [
+                    (key.decode(), version, None if value is None else _row(table, key, version, value))
+                    for key, version, value in gathered
+                ]
+                gathered.clear()
+        rows = [
+            _row(table, key, version, value)
+            for table, held in sorted(self._held.items())
+            for key, (version, value) in sorted(held.items())
+            if value is not None
+        ]
+        self._versions = {(row.table, f"{row.cluster}/{row.namespace}/{row.name}"): row.version for row in rows}
+        self._held, self._newest, self._names = {}, {}, {}
+        return tuple(row for row in rows if not is_deleted(row.value))
 
     def feed(
         self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
-    ) -> Iterator[Batch]:
+    ) -> Iterable[Batch]:
         """Take one record; `position` is its offset in the facet topic, `version` its stamp (a seal's offset).
         Raises ChangelogGap."""
+        if self.bootstrapping:
+            self.gather(table, partition, ((position, key, value, version),))
+            return ()
+        return self._feed(table, partition, position, key, value, version)
+
+    def _feed(
+        self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
+    ) -> Iterator[Batch]:
         part = self._parts[partition]
         if key.startswith(SEAL_PREFIX):
             if value is None:
                 return
-            seal = _Sealed(version, position + 1, key[len(SEAL_PREFIX) :].decode(), value)
             queue = part.seals[table]
             if value.endswith(_MORE):
-                if self.bootstrapping:
-                    self._note(partition, seal)
-                elif version > part.applied:
-                    part.more[seal.cluster] = _decode_seal(value)
-            elif version > part.applied and (not queue or version > queue[-1].offset):
-                queue.append(seal)
-                if not self.bootstrapping:
-                    yield from self._deliver(partition, part)
-                elif len(queue) >= _SKIP:
-                    self._skip(partition, part)
-            elif self.bootstrapping:
-                self._note(partition, seal)
+                if version > part.applied:
+                    more = _decode_seal(value)
+                    part.more[more.cluster] = more
+            elif version > part.applied and (not queue or version > queue[-1][0]):
+                queue.append((version, position + 1, key, value))
+                yield from self._deliver(partition, part)
             elif version <= part.applied and _decode_seal(value).at > self._at:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
-        elif not key.startswith(b"~"):
-            name = key.decode()
-            cluster, namespace, service = name.split("/")
-            if not self.wanted.wants(cluster, namespace, service):
-                return
-            row = None if value is None else Row(table, cluster, namespace, service, version, value)
-            if version > part.applied:
-                part.pending[table].append((name, version, row))
-            elif self.bootstrapping:
-                self._hold(table, name, version, row)
+        elif not key.startswith(b"~") and self._wants(key) and version > part.applied:
+            row = None if value is None else _row(table, key, version, value)
+            part.pending[table].append((key.decode(), version, row))
+
+    def _wants(self, key: bytes) -> bool:
+        cluster, namespace, service = key.decode().split("/")
+        return self.wanted.wants(cluster, namespace, service)
 
     # ---- bootstrap -----------------------------------------------------------------------------------
+
+    def gather(self, table: str, partition: int, records: Iterable[tuple[int, bytes, bytes | None, int]]) -> None:
+        """Take records (position, key, value and version as in `feed`) while in bootstrap, when most of them are
+        replaced by later ones: each is looked at as little as can be. Raises ValueError for a key of no Service."""
+        part = self._parts[partition]
+        queue, names, gathered = part.seals[table], self._names, part.gathered[table]
+        for position, key, value, version in records:
+            if key.startswith(SEAL_PREFIX):
+                if value is None:
+                    continue
+                if value.endswith(_MORE) or version <= part.applied or (queue and version <= queue[-1][0]):
+                    self._note(partition, version, key, value)
+                    continue
+                queue.append((version, position + 1, key, value))
+                if len(queue) >= _SKIP:
+                    self._skip(partition, part)
+            elif not key.startswith(b"~"):
+                wanted = names.get(key)
+                if wanted is None:
+                    wanted = names[key] = self._wants(key)
+                if not wanted:
+                    continue
+                if version > part.applied:
+                    gathered.append((key, version, value))
+                else:
+                    self._hold(table, key, version, value)
 
     def _skip(self, partition: int, part: _Partition) -> None:
         """Apply all up to the newest offset that every table has sealed. Seals on the way are not looked at: a log
         holds a day of them."""
         if not all(part.seals.values()):
             return
-        target = min(queue[-1].offset for queue in part.seals.values())
+        target = min(queue[-1][0] for queue in part.seals.values())
         for table, queue in part.seals.items():
-            while queue and queue[0].offset <= target:
-                seal = queue.popleft()
-                self._positions[table, partition] = seal.position
-                self._note(partition, seal)
+            while queue and queue[0][0] <= target:
+                offset, position, key, value = queue.popleft()
+                self._positions[table, partition] = position
+                self._note(partition, offset, key, value)
             later = []
-            for each in part.pending[table]:
+            for each in part.gathered[table]:
                 if each[1] > target:
                     later.append(each)
                 else:
                     self._hold(table, *each)
-            part.pending[table] = later
+            part.gathered[table][:] = later
         part.applied = target
 
-    def _note(self, partition: int, seal: _Sealed) -> None:
-        known = self._newest.get((partition, seal.cluster))
-        if known is None or known[0] < seal.offset:
-            self._newest[partition, seal.cluster] = (seal.offset, seal.value)
+    def _note(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
+        newest = self._newest[partition]
+        known = newest.get(key)
+        if known is None or known[0] < offset:
+            newest[key] = (offset, value)
 
-    def _hold(self, table: str, key: str, version: int, row: Row | None) -> None:
-        held = self._held.get((table, key))
+    def _hold(self, table: str, key: bytes, version: int, value: bytes | None) -> None:
+        held = self._held[table].get(key)
         if held is None or held[0] <= version:
-            self._held[table, key] = (version, row)
+            self._held[table][key] = (version, value)
 
     # ---- live ----------------------------------------------------------------------------------------
 
     def _deliver(self, partition: int, part: _Partition) -> Iterator[Batch]:
         while all(part.seals.values()):
-            target = min(queue[-1].offset for queue in part.seals.values())
-            first = max(queue[0].offset for queue in part.seals.values())
+            target = min(queue[-1][0] for queue in part.seals.values())
+            first = max(queue[0][0] for queue in part.seals.values())
             if first > target:
                 return
             for table, queue in part.seals.items():
-                while queue and queue[0].offset <= first:
-                    last = queue.popleft()
-                    self._positions[table, partition] = last.position
-                    if last.offset == first:
-                        seal = _decode_seal(last.value)
+                while queue and queue[0][0] <= first:
+                    offset, self._positions[table, partition], _, value = queue.popleft()
+                    if offset == first:
+                        seal = _decode_seal(value)
             self.seals[partition, seal.cluster] = seal
             self._at = max(self._at, seal.at)
             part.applied = first
@@ -319,6 +357,11 @@ class Subscription:
             )
         self._versions[row.table, key] = row.version
         return True
+
+
+def _row(table: str, key: bytes, version: int, value: bytes) -> Row:
+    cluster, namespace, name = key.decode().split("/")
+    return Row(table, cluster, namespace, name, version, value)
 
 
 def is_deleted(value: bytes) -> bool:

@@ -4,17 +4,25 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from aiokafka import TopicPartition
 
 from streams.core.errors import FacetsError
 from streams.core.records import SEAL_PREFIX, Seal
-
-VERSION_HEADER = "v"
+from streams.topology.bulk_reader import VERSION_HEADER
 
 
 class BadRecord(FacetsError):
     """A facet topic holds what no worker writes."""
 
     exit_code = 65
+
+
+def bad_record(partition: TopicPartition, offset: int, error: Exception) -> BadRecord:
+    """What a reader is told of a record that is no facet record."""
+    return BadRecord(
+        f"{partition.topic}[{partition.partition}] offset {offset} is no facet record: {error}",
+        "only `facets work` may write there: find out who else does, then make the facet topics anew from the journal",
+    )
 
 
 class Compacted(Exception):

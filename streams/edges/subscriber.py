@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -18,8 +19,9 @@ from streams.core.records import SEAL_PREFIX, Seal, topic_of
 from streams.core.rfc3339 import later
 from streams.core.subscription import Batch as SealedBatch
 from streams.core.subscription import ChangelogGap, Cursor, Filter, Row, Subscription, is_deleted, reached
-from streams.edges.facet_records import BadRecord, Compacted, Replaced, check_anchor, seal_of, version_of
+from streams.edges.facet_records import Compacted, Replaced, bad_record, check_anchor, seal_of, version_of
 from streams.edges.topics import BrokerUnreachable, config, partition_counts
+from streams.topology.bulk_reader import BadStamp, BulkReader, Chunk
 
 log = logging.getLogger("facets.subscriber")
 
@@ -89,6 +91,7 @@ class Subscriber:
         self._state: Subscription | None = None
         self._table_of = {topic_of(table): table for table in self.tables}
         self._next: dict[TopicPartition, int] = {}
+        self._ahead: dict[TopicPartition, int] = {}
         self._anchors: dict[TopicPartition, tuple[int, str]] = {}
         self._silent_since: float | None = None
 
@@ -260,17 +263,23 @@ class Subscriber:
 
     async def _bootstrap(self, partitions: Collection[int] | None = None) -> None:
         """Read all there is; `ready` of the subscription is then the snapshot."""
-        consumer = self._reader()
         assigned = [each for each in self._assigned() if partitions is None or each.partition in partitions]
-        begins = await consumer.beginning_offsets(assigned)
-        self._start(assigned, Subscription(self.tables, self.partitions, self._wanted))
-        for each in assigned:
-            consumer.seek(each, begins[each])
-        started = float("-inf")
-        while time.time() - started > _READING_SECONDS:
-            started = time.time()
-            await self._read_to(await consumer.end_offsets(assigned), begins)
-        state, told = self._subscription(), False
+        self._state = state = Subscription(self.tables, self.partitions, self._wanted)
+        self._next, self._anchors = {}, {}
+        async with BulkReader(self._broker) as reader:
+            positions = await reader.begins(assigned)
+            started = float("-inf")
+            while time.time() - started > _READING_SECONDS:
+                started = time.time()
+                async with aclosing(reader.read(positions, await reader.ends(assigned))) as chunks:
+                    try:
+                        async for chunk in chunks:
+                            self._gather(chunk)
+                            positions[chunk.partition] = self._next[chunk.partition] = chunk.next
+                    except BadStamp as error:
+                        raise bad_record(error.partition, error.offset, error) from error
+        self._ahead = positions
+        told = False
         while not state.complete():
             if not told:
                 log.warning("a worker ended between two tables long ago: waiting until `facets work` goes on there")
@@ -278,14 +287,18 @@ class Subscriber:
             async for _ in self._poll():
                 pass
 
-    async def _read_to(self, ends: dict[TopicPartition, int], begins: dict[TopicPartition, int]) -> None:
-        waiting = {each: end for each, end in ends.items() if begins[each] < end}
-        while waiting:
-            async for _ in self._poll():
-                pass
-            for each in list(waiting):
-                if await self._reader().position(each) >= waiting[each]:
-                    del waiting[each]
+    def _gather(self, chunk: Chunk) -> None:
+        each, at = chunk.partition, 0
+
+        def records() -> Iterator[tuple[int, bytes, bytes | None, int]]:
+            nonlocal at
+            for at, key, value, version in chunk:
+                yield at, key, value, version if version >= 0 else version_of((), key, value)
+
+        try:
+            self._subscription().gather(self._table_of[each.topic], each.partition, records())
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+            raise bad_record(each, at, error) from error
 
     async def _level(self, state: Subscription, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         """The rows as they are when every partition has each cluster's changes up to the highest seq now sealed in
@@ -327,6 +340,12 @@ class Subscriber:
 
     async def _poll(self) -> AsyncIterator[SealedBatch]:
         state = self._subscription()
+        if self._ahead:
+            # Not before: a snapshot alone needs none of it, and aiokafka hangs when it is stopped right after.
+            self._reader().assign(list(self._ahead))
+            for each, position in self._ahead.items():
+                self._reader().seek(each, position)
+            self._ahead = {}
         fetched = await self._reader().getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
         if not fetched:
             await self._check_connection()
@@ -349,11 +368,7 @@ class Subscriber:
                     version = version_of(record.headers, key, value)
                     batches = list(state.feed(table, each.partition, record.offset, key, value, version))
                 except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-                    raise BadRecord(
-                        f"{each.topic}[{each.partition}] offset {record.offset} is no facet record: {error}",
-                        "only `facets work` may write there: find out who else does, then make the facet topics anew "
-                        "from the journal",
-                    ) from error
+                    raise bad_record(each, record.offset, error) from error
                 for batch in batches:
                     yield batch
 
@@ -376,7 +391,7 @@ class Subscriber:
 
     def _start(self, assigned: list[TopicPartition], state: Subscription) -> None:
         self._state = state
-        self._next, self._anchors = {}, {}
+        self._next, self._anchors, self._ahead = {}, {}, {}
         self._reader().assign(assigned)
 
     def _seals(self) -> tuple[Seal, ...]:
