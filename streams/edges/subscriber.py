@@ -227,7 +227,8 @@ class Subscriber:
         newest = await self._newest_seal(ends, begins)
         if cursor.at and newest and later(cursor.at, window / 1000) < newest:
             return "expired"
-        self._start(assigned, Subscription(self.tables, self.partitions, self._wanted, cursor))
+        self._state = Subscription(self.tables, self.partitions, self._wanted, cursor)
+        self._next, self._anchors, self._ahead = {}, {}, {}
         for each in assigned:
             position = cursor.positions.get((self._table_of[each.topic], each.partition))
             if position is None:
@@ -240,18 +241,19 @@ class Subscriber:
                 # The seal before the position is read again: it shows that this is the log the cursor is of.
                 position -= 1
                 self._anchors[each] = (cursor.applied.get(each.partition, -1), cursor.at)
-            self._next[each] = position
-            consumer.seek(each, position)
+            self._next[each] = self._ahead[each] = position
         return ""
 
     async def _newest_seal(self, ends: dict[TopicPartition, int], begins: dict[TopicPartition, int]) -> str:
         """The time of the newest seal in the last records of each partition."""
         consumer = self._reader()
+        newest = ""
         waiting = {each for each in ends if begins[each] < ends[each]}
+        if not waiting:
+            return newest
         consumer.assign(list(ends))
         for each, end in ends.items():
             consumer.seek(each, max(begins[each], end - _TAIL))
-        newest = ""
         while waiting:
             for each, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
                 for record in records:
@@ -341,7 +343,7 @@ class Subscriber:
     async def _poll(self) -> AsyncIterator[SealedBatch]:
         state = self._subscription()
         if self._ahead:
-            # Not before: a snapshot alone needs none of it, and aiokafka hangs when it is stopped right after.
+            # Not before: a snapshot alone needs none of it, and aiokafka 0.14 hangs when it is stopped right after.
             self._reader().assign(list(self._ahead))
             for each, position in self._ahead.items():
                 self._reader().seek(each, position)
@@ -388,11 +390,6 @@ class Subscriber:
                 await self._reader().end_offsets([each])
         except TimeoutError:
             raise KafkaConnectionError(f"no answer in {_SILENCE_SECONDS} s") from None
-
-    def _start(self, assigned: list[TopicPartition], state: Subscription) -> None:
-        self._state = state
-        self._next, self._anchors, self._ahead = {}, {}, {}
-        self._reader().assign(assigned)
 
     def _seals(self) -> tuple[Seal, ...]:
         return tuple(seal for _, seal in sorted(self._subscription().seals.items()))

@@ -216,7 +216,7 @@ def _cursor_runs_ahead() -> AbstractContextManager[Any]:
     def cursor(self: Subscription) -> Cursor:
         found: Cursor = real(self)
         read = {
-            p: max([part.applied, *(queue[-1].offset for queue in part.seals.values() if queue)])
+            p: max([part.applied, *(queue[-1][0] for queue in part.seals.values() if queue)])
             for p, part in self._parts.items()
         }
         return found._replace(applied=read)
