@@ -8,16 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
-
-from streams.core.backend import Backend, encode_groups
+from streams.core.backend import Backend, encode_change, encode_groups
 from streams.core.records import Cause, Event
 from streams.core.routing_records import RoutedService, ServiceObject
 from streams.core.routing_rows import HeldRouting, routed, routing_content, routing_state
 from streams.core.rows import Context, Frontend, HeldBackend, frontend_row, row_head, service_json
 from streams.core.slices import BORDER, Source
 
-_encode = msgspec.json.encode
 _ADDRESSES = re.compile(re.escape(BORDER) + rb'([^"]*)"').findall
 """The addresses in a group's text that has no escapes."""
 
@@ -82,6 +79,7 @@ def prepare(key: str, objects: Mapping[tuple[str, str], Staged]) -> First | None
             causes.append(cause)
         elif kind == "Endpoints" and isinstance(read, Source) and legacy is None:
             legacy = read, good
+            causes.append(cause)
         elif kind == "Service" and isinstance(read, tuple) and service is None:
             service = read[1], read[0], cause
         else:
@@ -89,15 +87,8 @@ def prepare(key: str, objects: Mapping[tuple[str, str], Staged]) -> First | None
     if service is None or not any(source.groups[0].text for source in slices.values()) or _claimed_twice(slices):
         return None
     said, content, why = service
-    backend_cause = [why, *causes]
-    if legacy is not None:
-        event = legacy[1]
-        backend_cause.append(Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger))
-    added = [
-        b'{"slice":%b%b%b]}' % (_encode(label), source.groups[0].layout.lead, source.groups[0].text)
-        for label, source in slices.items()
-        if source.groups[0].text
-    ]
+    groups = {label: source.groups[0] for label, source in slices.items()}
+    added = [encode_change(label, group.layout.lead, [group.text]) for label, group in groups.items() if group.text]
     routing = routed(said)
     return First(
         content,
@@ -105,7 +96,7 @@ def prepare(key: str, objects: Mapping[tuple[str, str], Staged]) -> First | None
         slices,
         legacy,
         [why],
-        backend_cause,
+        [why, *causes],
         b',"service":%b,"groups":[%b],"change":{"added":[%b],"removed":[],"updated":[]}}'
         % (
             service_json(said.uid, said.type),

@@ -72,17 +72,10 @@ class Image:
         fresh = len(records) - skip
         if fresh <= 0:
             return
-        rows, get = self.rows[table], self.rows[table].get
         for _, key, value, version in islice(records, skip, None):
-            if key.startswith(SEAL_PREFIX):
-                self.learn(table, key, value, version)
-                continue
-            held = get(key)
-            if held is not None and held[0] > version:
+            if not self.learn(table, key, value, version):
                 late[table, key] = (value, version)
-                continue
-            rows[key] = (version, value)
-            if late:
+            elif late:
                 late.pop((table, key), None)
         self.taken += fresh
         self.ends[table] = records.offsets[-1] + 1
