@@ -1,6 +1,7 @@
 """`facets envoy-bootstrap`: a bootstrap for one's own Envoy or gRPC client."""
 
 import platform
+import re
 from typing import Any
 
 import click
@@ -19,6 +20,18 @@ class Address(click.ParamType):
         if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
             self.fail(f"{value!r} is not HOST:PORT", param, ctx)
         return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class DomainName(click.ParamType):
+    """A DNS name, such as cluster.local."""
+
+    name = "domain"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it is."""
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", str(value)):
+            self.fail(f"{value!r} is not a DNS name such as cluster.local", param, ctx)
+        return str(value)
 
 
 @click.command("envoy-bootstrap")
@@ -44,6 +57,10 @@ class Address(click.ParamType):
 @click.option(
     "--sotw", is_flag=True, help="The state-of-the-world variant of the protocol instead of the incremental one."
 )
+@click.option(
+    "--cluster-domain", type=DomainName(), default="cluster.local", show_default=True,
+    help="DNS domain of Services that a Host header names without one.",
+)  # fmt: skip
 @click.option("--grpc", is_flag=True, help="A bootstrap for gRPC's xDS client instead (GRPC_XDS_BOOTSTRAP).")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="Format.")
 def envoy_bootstrap_command(
@@ -56,16 +73,18 @@ def envoy_bootstrap_command(
     listen: tuple[str, int],
     admin: tuple[str, int] | None,
     sotw: bool,
+    cluster_domain: str,
     grpc: bool,
     output: str,
 ) -> None:
     """Print a bootstrap that points an Envoy at `facets serve`.
 
-    Its listener sends each request to the Service that the Host header names, or all to one Service, with that
-    Service's session persistence.
+    Its listener sends each request to the Service that the Host header names (SERVICE.NAMESPACE[.svc[.DOMAIN]][:PORT],
+    port 80 where it names none), or all to one Service, with that Service's session persistence.
 
     \b
     facets envoy-bootstrap > envoy.yaml; envoy -c envoy.yaml
+    curl -H 'Host: cart.shop' localhost:10000
     curl -H 'Host: cart.shop.svc.cluster.local:80' localhost:10000
     facets envoy-bootstrap cart.shop.svc.cluster.local:80 --zone z1
     facets envoy-bootstrap --grpc -o json > xds.json; GRPC_XDS_BOOTSTRAP=xds.json python client.py
@@ -75,9 +94,23 @@ def envoy_bootstrap_command(
 
     from streams.core.xds.bootstrap import Router, envoy_bootstrap, grpc_bootstrap  # noqa: PLC0415
 
-    router = Router(server, node_id, zone, node, traffic, listen, admin, service or "", not sotw)
+    router = Router(server, node_id, zone, node, traffic, listen, admin, service or "", not sotw, cluster_domain)
     made = grpc_bootstrap(router) if grpc else envoy_bootstrap(router)
     if output == "json":
         click.echo(orjson.dumps(made, option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(yaml.safe_dump(made, sort_keys=False), nl=False)
+        click.echo(yaml.dump(made, Dumper=_dumper(), sort_keys=False), nl=False)
+
+
+def _dumper() -> Any:
+    """As yaml.SafeDumper, with text of several lines as a literal block, so that a person can read it."""
+    import yaml  # noqa: PLC0415
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: Any, value: str) -> Any:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    return Dumper

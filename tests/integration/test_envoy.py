@@ -46,10 +46,12 @@ class Envoy:
 
 
 @contextlib.asynccontextmanager
-async def envoy(mesh: Mesh, tmp_path: Path, *, service: str = "", delta: bool = True) -> AsyncIterator[Envoy]:
+async def envoy(
+    mesh: Mesh, tmp_path: Path, *, server: str = "127.0.0.1", service: str = "", delta: bool = True
+) -> AsyncIterator[Envoy]:
     port, admin = free_port(), free_port()
     router = Router(
-        ("127.0.0.1", mesh.xds_port), "envoy-1", listen=("127.0.0.1", port), admin=("127.0.0.1", admin),
+        (server, mesh.xds_port), "envoy-1", listen=("127.0.0.1", port), admin=("127.0.0.1", admin),
         service=service, delta=delta,
     )  # fmt: skip
     config = tmp_path / "envoy.json"
@@ -140,6 +142,29 @@ async def test_services_come_and_go_and_the_host_names_them(bootstrap_servers: s
         assert (await router.get(tea))[0] == 503
         await mesh.put(endpoint_slice("tea-a", "tea", port, {"127.0.1.2": "draining"}), service="tea")
         assert await router.get(tea) == (200, "127.0.1.2")
+    for each in backends:
+        await each.stop()
+
+
+async def test_a_host_may_leave_out_port_and_domain_and_the_server_may_be_named(
+    bootstrap_servers: str, tmp_path: Path
+) -> None:
+    port = free_port("127.0.1.1")
+    backends = [await Backend.start(f"127.0.1.{i}", port) for i in (1, 2)]
+    slices = [
+        endpoint_slice("cart-a", "cart", port, {"127.0.1.1": "ready"}),
+        endpoint_slice("tea-a", "tea", port, {"127.0.1.2": "ready"}),
+    ]
+    items = service(), service("tea", 8080), *slices
+    # Envoy resolves `localhost` to ::1 before 127.0.0.1, where the server listens.
+    async with running(bootstrap_servers, *items) as mesh, envoy(mesh, tmp_path, server="localhost") as router:
+        for host in ("cart.shop.svc.cluster.local", "cart.shop.svc", "cart.shop", "Cart.Shop.svc.cluster.local."):
+            assert await router.get(host) == (200, "127.0.1.1"), host
+            assert await router.get(f"{host}:80") == (200, "127.0.1.1"), host
+        for host in ("tea.shop.svc.cluster.local:8080", "tea.shop.svc:8080", "tea.shop:8080"):
+            assert await router.get(host) == (200, "127.0.1.2"), host
+        for host in ("tea.shop", "cart", "cart.shop:8080", "cart.shop.svc.other.domain", "[::1]:80", ".", ""):
+            assert (await router.get(host))[0] in {400, 503}, host
     for each in backends:
         await each.stop()
 

@@ -15,11 +15,26 @@ _SESSION = {
     "name": STATEFUL_SESSION,
     "typed_config": {"@type": f"{_FILTERS}.http.stateful_session.v3.StatefulSession"},
 }
+_CLUSTER_HEADER = "x-facets-cluster"
+_NAME_CLUSTER = """\
+-- The Host header as the name of a cluster: SERVICE.NAMESPACE.svc.DOMAIN:PORT.
+-- Kubernetes' shorter names are completed as a Pod's resolver does it, and port 80 is HTTP's own.
+function envoy_on_request(request)
+  local authority = (request:headers():get(":authority") or ""):lower()
+  local host, port = authority:match("^(.*):(%d+)$")
+  host, port = host or authority, port or "80"
+  host = host:gsub("%.$", "")
+  if host:match("^[^.]+%.[^.]+$") then host = host .. ".svc" end
+  if host:match("^[^.]+%.[^.]+%.svc$") then host = host .. ".@DOMAIN@" end
+  request:headers():replace("@HEADER@", host .. ":" .. port)
+end
+"""
 
 
 class Router(NamedTuple):
     """A router: who and where it is, and the xDS server's address. `service` is the resource name of the Service that
-    its listener serves; without one, the Host header of each request names it."""
+    its listener serves; without one, the Host header of each request names it: SERVICE.NAMESPACE[.svc[.DOMAIN]][:PORT],
+    with port 80 and `cluster_domain` where it names none."""
 
     server: tuple[str, int] = ("127.0.0.1", 18000)
     node_id: str = "router"
@@ -30,6 +45,7 @@ class Router(NamedTuple):
     admin: tuple[str, int] | None = None
     service: str = ""
     delta: bool = True
+    cluster_domain: str = "cluster.local"
 
 
 def envoy_bootstrap(router: Router) -> dict[str, Any]:
@@ -88,13 +104,15 @@ def _listener(router: Router) -> dict[str, Any]:
             "config_source": {"ads": {}, "resource_api_version": "V3"},
         }
     else:
+        manager["http_filters"].insert(0, _cluster_naming(router.cluster_domain))
         route = {
             "match": {"prefix": "/"},
             "route": {
-                "cluster_header": ":authority",
+                "cluster_header": _CLUSTER_HEADER,
                 "timeout": "0s",
                 "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
             },
+            "request_headers_to_remove": [_CLUSTER_HEADER],
         }
         manager["route_config"] = {"virtual_hosts": [{"name": "services", "domains": ["*"], "routes": [route]}]}
     return {
@@ -104,11 +122,25 @@ def _listener(router: Router) -> dict[str, Any]:
     }
 
 
+def _cluster_naming(cluster_domain: str) -> dict[str, Any]:
+    script = _NAME_CLUSTER.replace("@DOMAIN@", cluster_domain).replace("@HEADER@", _CLUSTER_HEADER)
+    return {
+        "name": "envoy.filters.http.lua",
+        "typed_config": {
+            "@type": f"{_FILTERS}.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": script},
+        },
+    }
+
+
 def _xds_cluster(router: Router) -> dict[str, Any]:
     host, port = router.server
+    # Of a name's addresses some may not be listened on: `localhost` is ::1 first, and a server's default is 127.0.0.1.
+    # With ALL and LOGICAL_DNS Envoy tries one after the other (RFC 8305).
+    by_name = {"type": "LOGICAL_DNS", "dns_lookup_family": "ALL"}
     return {
         "name": _XDS_CLUSTER,
-        "type": "STATIC" if _is_ip(host) else "STRICT_DNS",
+        **({"type": "STATIC"} if _is_ip(host) else by_name),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",

@@ -125,7 +125,8 @@ def _resolve(made: cluster_pb2.Cluster, service: Service, number: int) -> None:
         each.frontend.external_name for each in service.clusters if each.frontend and each.frontend.external_name
     )
     made.type = cluster_pb2.Cluster.LOGICAL_DNS
-    made.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
+    # One address family of the name may not be reachable from here: Envoy tries both (RFC 8305).
+    made.dns_lookup_family = cluster_pb2.Cluster.ALL
     made.load_assignment.cluster_name = made.name
     address = made.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.socket_address
     address.address = external
