@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-from streams.core.errors import FacetsError
-
 Command = Callable[..., Any]
 
 
@@ -24,7 +22,9 @@ def bootstrap_option(command: Command) -> Command:
     )
     @functools.wraps(command)
     def wrapped(*args: Any, bootstrap_servers: str | None, **kwargs: Any) -> Any:
-        return command(*args, bootstrap_servers=bootstrap_servers or running_here(), **kwargs)
+        from streams.edges.broker_address import default_bootstrap  # noqa: PLC0415
+
+        return command(*args, bootstrap_servers=bootstrap_servers or default_bootstrap(), **kwargs)
 
     return wrapped
 
@@ -59,21 +59,6 @@ def routing_options(command: Command) -> Command:
         return command(*args, routing_defaults=defaults, **kwargs)
 
     return wrapped
-
-
-def running_here() -> str:
-    """The address of this machine's broker. Raises FacetsError."""
-    from streams.edges.embedded_kafka import find_running  # noqa: PLC0415
-    from streams.edges.folders import data_dir  # noqa: PLC0415
-
-    found = find_running(data_dir())
-    if found is None:
-        raise FacetsError(
-            "no broker is named, and none of `facets up` runs on this machine",
-            "start one with `facets up`, or name one with --bootstrap-servers or FACETS_BOOTSTRAP_SERVERS",
-            69,
-        )
-    return found
 
 
 class Duration(click.ParamType):

@@ -9,5 +9,8 @@ class FacetsError(Exception):
     def __init__(self, problem: str, remedy: str = "", exit_code: int | None = None) -> None:
         super().__init__(problem)
         self.remedy = remedy
+        if remedy:
+            # A program that does not catch it shows the remedy below its traceback.
+            self.add_note(f"remedy: {remedy}")
         if exit_code is not None:
             self.exit_code = exit_code

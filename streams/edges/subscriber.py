@@ -19,6 +19,7 @@ from streams.core.records import SEAL_PREFIX, Seal, topic_of
 from streams.core.rfc3339 import later
 from streams.core.subscription import Batch as SealedBatch
 from streams.core.subscription import ChangelogGap, Cursor, Filter, Row, Subscription, is_deleted, reached
+from streams.edges.broker_address import default_bootstrap
 from streams.edges.facet_records import Compacted, Replaced, bad_record, check_anchor, seal_of, version_of
 from streams.edges.topics import BrokerUnreachable, config, partition_counts
 from streams.topology.bulk_reader import BadStamp, BulkReader, Chunk
@@ -59,20 +60,22 @@ class Batch(NamedTuple):
 class Subscriber:
     """Follows facet tables.
 
-        async with Subscriber("localhost:9092", tables=("backend",), namespaces=("shop",)) as subscriber:
+        async with Subscriber(tables=("backend",), namespaces=("shop",)) as subscriber:
             async for item in subscriber:  # one Snapshot, then Batches
                 for row in item.rows:
                     print(row.name, [e["address"] for e in row.decode()["endpoints"]])
                 save(item.cursor)
 
-    `cursor` resumes after the item that it came with: each change since comes once, or a Snapshot says why not.
-    `progress` also yields batches without rows, so that silence is never mistaken for a stall. Raises FacetsError
-    when the broker or the topics are not there at the start; later the connection is taken up again by itself.
+    `bootstrap` is Kafka's address, HOST:PORT[,...]. Without it the one in FACETS_BOOTSTRAP_SERVERS is taken, else the
+    broker that `facets up` runs on this machine. `cursor` resumes after the item that it came with: each change since
+    comes once, or a Snapshot says why not. `progress` also yields batches without rows, so that silence is never
+    mistaken for a stall. Raises FacetsError when the broker or the topics are not there at the start; later the
+    connection is taken up again by itself.
     """
 
     def __init__(
         self,
-        bootstrap: str,
+        bootstrap: str | None = None,
         *,
         tables: Iterable[str] = ("backend",),
         clusters: Iterable[str] = (),
@@ -83,7 +86,7 @@ class Subscriber:
     ) -> None:
         self.tables = tuple(tables)
         self.partitions = 0
-        self._broker = bootstrap
+        self._broker = bootstrap or ""
         self._wanted = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
         self._cursor = Cursor.decode(cursor) if cursor else None
         self._progress = progress
@@ -96,6 +99,8 @@ class Subscriber:
         self._silent_since: float | None = None
 
     async def __aenter__(self) -> Self:
+        if not self._broker:
+            self._broker = await asyncio.to_thread(default_bootstrap)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._broker,
             enable_auto_commit=False,

@@ -1,12 +1,14 @@
 """The subscriber client on a real Kafka: snapshot, sealed batches, resuming, gaps, duplicates."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 
 from streams.core.collector import JournalRecord
+from streams.core.errors import FacetsError
 from streams.core.fold import PartitionFold
 from streams.core.records import TABLES, topic_of
 from streams.core.subscription import Cursor, Row
@@ -64,6 +66,21 @@ def tables(bootstrap_servers: str) -> Any:
 def state_of(rows: tuple[Row, ...], state: dict[tuple[str, str], int]) -> None:
     for row in rows:
         state[row.table, f"{row.cluster}/{row.namespace}/{row.name}"] = row.version
+
+
+async def test_without_an_address_the_named_or_the_local_broker_is_taken(
+    tables: Tables, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FACETS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FACETS_BOOTSTRAP_SERVERS", bootstrap_servers)
+    async with Subscriber() as subscriber:
+        assert (await subscriber.snapshot()).rows
+    monkeypatch.delenv("FACETS_BOOTSTRAP_SERVERS")
+    with pytest.raises(FacetsError) as refused:
+        await Subscriber().__aenter__()
+    assert refused.value.exit_code == 69
+    # Below the traceback of a program that does not catch it.
+    assert any("facets up" in note for note in refused.value.__notes__)
 
 
 async def test_a_snapshot_and_batches_add_up_to_the_tables(bootstrap_servers: str, tables: Tables) -> None:
