@@ -2,15 +2,15 @@
 
 import importlib
 import importlib.util
-import logging
 import os
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from streams.cli.log_options import with_logging_options
 from streams.core.errors import FacetsError
+from streams.edges.log_setup import FORMAT_VARIABLE, configure_logging, report_error, requested_format
 
 _SECTIONS = {
     "Run": ("up", "watch", "work", "serve"),
@@ -41,7 +41,7 @@ class LazyGroup(click.Group):
         if module is None:
             return None
         command: click.Command = getattr(importlib.import_module(module), f"{module.rpartition('.')[2]}_command")
-        return command
+        return with_logging_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -82,29 +82,6 @@ def _module_of(name: str) -> str | None:
     return module if importlib.util.find_spec(module) else None
 
 
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        import orjson  # noqa: PLC0415
-
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"at": at, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
-
-
-def _start_logging(verbose: int, log_format: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    if log_format == "json":
-        handler.setFormatter(_JsonLines())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.INFO, handlers=[handler], force=True)
-    # The clients say each failed attempt anew; what a person needs of it our own loggers say once.
-    for name in ("kafka", "aiokafka", "kubernetes", "aiohttp", "urllib3", "asyncio"):
-        logging.getLogger(name).setLevel((logging.CRITICAL, logging.WARNING, logging.DEBUG)[min(verbose, 2)])
-
-
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -112,11 +89,7 @@ def _start_logging(verbose: int, log_format: str) -> None:
     "without one, the broker that `facets up` runs on this machine.",
 )
 @click.version_option(package_name="service-facets", prog_name="facets")
-@click.option("-v", "--verbose", count=True, help="Say more on stderr: Kafka's warnings (-v), everything (-vv).")
-@click.option(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of lines on stderr."
-)
-def cli(verbose: int, log_format: str) -> None:
+def cli() -> None:
     """The two facets of Kubernetes Services, as data: tables and changelogs that routers follow.
 
     \b
@@ -126,15 +99,25 @@ def cli(verbose: int, log_format: str) -> None:
     kubectl get services,endpointslices -A -o json | facets fold
                                  the same tables from a file, offline
     """
-    _start_logging(verbose, log_format)
+
+
+with_logging_options(cli, root=True)
 
 
 def main() -> None:
     """The console script: runs a command, and turns what is known to go wrong into a line that says what to do."""
+    log_format = requested_format(sys.argv[1:])
+    if log_format == "json":
+        # From the first line on, and in front of the options that say so.
+        os.environ[FORMAT_VARIABLE] = log_format
+    configure_logging(0, log_format)
     try:
         result = cli.main(prog_name="facets", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        if log_format == "json":
+            report_error(error.format_message(), "facets --help")
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -142,9 +125,7 @@ def main() -> None:
         known = explain(error)
         if known is None:
             raise
-        click.echo(f"facets: error: {known}", err=True)
-        if known.remedy:
-            click.echo(f"  remedy: {known.remedy}", err=True)
+        report_error(str(known), known.remedy)
         sys.exit(known.exit_code)
     sys.exit(result if isinstance(result, int) else 0)
 

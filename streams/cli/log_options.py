@@ -1,0 +1,57 @@
+"""`-v` and `--log-format`, which every command takes: `facets -v watch` and `facets watch -v` are the same."""
+
+import os
+from typing import Any
+
+import click
+
+from streams.edges.log_setup import FORMAT_VARIABLE, VERBOSE_VARIABLE, configure_logging
+
+_KEY = "streams.cli.log_options"
+
+
+def with_logging_options(command: click.Command, *, root: bool = False) -> click.Command:
+    """Give a command, and those below it, the options. Only the root takes them from the environment: what is said in
+    front of the command counts more."""
+    if not any(param.name == "log_format" for param in command.params):
+        command.params.extend(_options(root))
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            with_logging_options(subcommand)
+    return command
+
+
+def _options(root: bool) -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["-v", "--verbose"],
+            count=True,
+            envvar=VERBOSE_VARIABLE if root else None,
+            expose_value=False,
+            callback=_take,
+            help="Say more on stderr: Kafka's warnings (-v), everything (-vv).",
+        ),
+        click.Option(
+            ["--log-format"],
+            type=click.Choice(["text", "json"]),
+            envvar=FORMAT_VARIABLE if root else None,
+            expose_value=False,
+            callback=_take,
+            help=f"Of every line on stderr ({FORMAT_VARIABLE}).  [default: text]",
+        ),
+    ]
+
+
+def _take(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """Note the value, and set logging up by all that is known now. Processes that this one starts get the same."""
+    if ctx.resilient_parsing:
+        return
+    known = ctx.meta.setdefault(_KEY, {"verbose": 0, "log_format": "text"})
+    if option.name == "verbose" and value:
+        known["verbose"] += value
+        os.environ[VERBOSE_VARIABLE] = str(known["verbose"])
+    elif option.name == "log_format" and value:
+        known["log_format"] = os.environ[FORMAT_VARIABLE] = value
+    elif ctx.parent is not None:
+        return
+    configure_logging(known["verbose"], known["log_format"])
