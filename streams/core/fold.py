@@ -74,7 +74,8 @@ class PartitionFold(RoutingState):
     def expire(self, first_offset: int) -> list[Write]:
         """The journal begins after the offset to go on from: all rows become `unknown` until a complete snapshot.
 
-        Each cluster gets a seal that says so. The offset counts as sealed with the last of them (`more` in the others),
+        Each cluster gets a seal that says so, and one of which nothing was ever accepted a seal of what was counted of
+        it: every table goes on from the same. The offset counts as sealed with the last of them (`more` in the others),
         so a crash in between has all of it done again, from each cluster's newest seal in any table: to the same bytes.
         A table that has sealed more than is gone says so with the cluster's next commit after that. Where it is only
         the begin of an open snapshot that has expired, nothing but its cluster is lost.
@@ -84,7 +85,10 @@ class PartitionFold(RoutingState):
         writes: list[Write] = []
         for name, cluster in sorted(self.clusters.items()):
             newest = self._newest.get(name, cluster.seal)
-            if not newest.epoch or (first_offset <= due and self._begins.get(name, first_offset) >= first_offset):
+            if first_offset <= due and self._begins.get(name, first_offset) >= first_offset:
+                continue
+            if not newest.epoch:
+                cluster.seal, cluster.counted = newest, newest.offset
                 continue
             gone.append(cluster)
             cluster.staging = None
@@ -98,8 +102,9 @@ class PartitionFold(RoutingState):
         self.next_offset, offset = first_offset, first_offset - 1
         for cluster in gone:
             writes += self._mark_unknown(cluster, offset)
-        for cluster in gone:
-            writes += self._seal(cluster, offset, more=cluster is not gone[-1])
+        clusters = [cluster for _, cluster in sorted(self.clusters.items())]
+        for cluster in clusters:
+            writes += self._seal(cluster, offset, more=cluster is not clusters[-1])
         return writes
 
     def _mark_unknown(self, cluster: ClusterState, offset: int) -> Iterator[Write]:

@@ -47,14 +47,16 @@ class Write(NamedTuple):
 
 
 class ClusterState:
-    """What the partition knows of a cluster: the last accepted commit's stamps, and the open snapshot. `unmarked` are
-    the tables in which rows of a lost cluster may not be `unknown` yet; `outdated` are those whose rows (by key)
-    another version of the fold wrote, and this one has not looked at yet."""
+    """What the partition knows of a cluster: the last accepted commit's stamps, and the open snapshot. `counted` is the
+    offset up to which a restart found dead letters counted; `unmarked` are the tables in which rows of a lost cluster
+    may not be `unknown` yet; `outdated` are those whose rows (by key) another version of the fold wrote, and this one
+    has not looked at yet."""
 
-    __slots__ = ("keys", "outdated", "seal", "staging", "unmarked")
+    __slots__ = ("counted", "keys", "outdated", "seal", "staging", "unmarked")
 
     def __init__(self, seal: Seal) -> None:
         self.seal = seal
+        self.counted = seal.offset
         self.staging: Staging | None = None
         self.keys: set[str] = set()
         self.unmarked: set[str] = set()
@@ -127,14 +129,15 @@ class PartitionState:
                     self._newest[seal.cluster] = seal
         for name, seal in self._seals[lowest].items():
             self.clusters[name].seal = seal
+            self.clusters[name].counted = seal.offset
         for table in self.tables:
             for name, seal in self._seals[table].items():
                 if seal.fold != FOLD_VERSION:
                     self.clusters[name].outdated[table] = {}
         resume = self.sealed[lowest] + 1
         for name, cluster in self.clusters.items():
-            if cluster.seal.lost or self._newest[name].lost:
-                # Also where only the table that is ahead says so: the other had sealed more when the journal expired.
+            if any(name in seals and seals[name].lost for seals in self._seals.values()):
+                # Also where only another table says so: this one had sealed more when the journal expired.
                 if not cluster.seal.lost:
                     cluster.seal = msgspec.structs.replace(cluster.seal, lost=True, frontier={}, snapshot_begin=None)
                 cluster.unmarked = set(self.tables)
@@ -266,8 +269,8 @@ class PartitionState:
         )
 
     def _dead(self, cluster: ClusterState, letter: DeadLetter) -> Write:
-        # An open snapshot is read again after a restart: what was sealed is counted already.
-        if letter.offset > min(self.sealed.values()):
+        # After a restart, an open snapshot is read again, and what another table had sealed when the journal expired.
+        if letter.offset > cluster.counted:
             cluster.seal = msgspec.structs.replace(cluster.seal, dead_letters=cluster.seal.dead_letters + 1)
         key = f"{letter.cluster}/{letter.namespace}/{letter.name}"
         return Write("deadletter", key.encode(), _encode(letter), letter.offset)

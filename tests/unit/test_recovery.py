@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
+import pytest
 
 from streams.core.fold import PartitionFold
 from streams.core.partition_state import Write
@@ -163,10 +164,49 @@ def test_legacy_endpoints_whose_record_a_killed_worker_did_not_write_are_held_as
     assert [each["address"] for group in row["groups"] for each in group["endpoints"]] == ["10.1.0.7"]
 
 
-def test_what_was_never_a_cluster_is_not_lost() -> None:
+def test_what_was_never_a_cluster_is_not_lost_but_what_was_counted_of_it_is_kept() -> None:
     logs = logs_of(written(new_fold(), [b"{", *TWO_CLUSTERS[:3]]))
     fold, _, _ = restarted(logs)
-    assert b"~seal/" not in {write.key for write in fold.expire(20)}
+    seals = [orjson.loads(write.value or b"") for write in fold.expire(20) if write.key == b"~seal/"]
+    assert [(seal.get("lost"), seal["deadLetters"], seal["more"]) for seal in seals] == [(None, 1, True)] * len(logs)
+
+
+@pytest.mark.parametrize("first", [7, 8, 20])
+def test_dead_letters_that_only_one_table_had_sealed_are_counted_alike_after_the_journal_expired(first: int) -> None:
+    """Simulation, seed 9814. A seal's bytes must not depend on which table was behind when a worker was killed."""
+    values = [b"{", *TWO_CLUSTERS[:3], commit("live", 4), b"[", b"{", commit("live", 5)]
+    logs = logs_of(written(new_fold(), values))
+    logs["backend"] = [write for write in logs["backend"] if write.version < 5]
+    fold, resume, _ = restarted(logs)
+    assert resume == 5
+    add(logs, fold.expire(first))
+    rest = [*values[first:], *[b"{"] * 12, commit("live", 6), b"{", commit("begin", 7), b"{"]
+    made = logs_of(written(fold, rest, first))
+    for table in logs:
+        for count in range(len(made[table])):
+            after = {name: [*logs[name], *log] for name, log in made.items()}
+            after[table] = after[table][: len(logs[table]) + count]
+            again, resume, _ = restarted(after)
+            assert resume >= first
+            add(after, written(again, rest[resume - first :], resume))
+            assert after == {name: [*logs[name], *log] for name, log in made.items()}
+
+
+def test_a_loss_that_only_the_table_in_the_middle_has_sealed_is_not_forgotten() -> None:
+    values = [*TWO_CLUSTERS[:3], commit("begin", 4), commit("snapshot", 5, "cart"), commit("end", 6, "cart")]
+    values += [commit("live", 7, "cart"), commit("live", 8, "cart")]
+    sealed = {"frontend": 4, "backend": 5, "routing": 7}
+    whole = logs_of(written(new_fold(), values))
+    logs: Logs = {table: [write for write in whole[table] if write.version <= last] for table, last in sealed.items()}
+    fold, resume, _ = restarted(logs)
+    assert resume == 3
+    assert fold.expire(4) == []
+    later = logs_of(written(fold, values[5:7], 5))
+    logs["frontend"] += later["frontend"]
+    fold, resume, _ = restarted(logs)
+    assert resume == 6
+    add(logs, written(fold, [*values[6:], commit("live", 9, "new")], 6))
+    assert set(states(logs).values()) == {"unknown"}
 
 
 def test_a_service_that_a_snapshot_deletes_goes_from_both_tables_over_a_crash_between_them() -> None:
