@@ -3,7 +3,9 @@
 - The first lists of an epoch are one snapshot: `begin` to every partition, what is listed as it comes, and `end`
   once every resource type has its InitDone.
 - A later relist of one type (410 Gone) is compared with what is held and becomes live changes at its InitDone;
-  until then that type's frontier stands still, and nothing counts as deleted.
+  until then that type's frontier stands still, and nothing counts as deleted. Of a list that was cut off (it may have
+  been that of a lagging server, which is refused) nothing counts as the last good state of an object that can't be
+  read.
 - All changes of one Service that are seen together are in one commit; a commit is split only between Services, and
   not between those that one object's change bears on (a route's, a slice's whose label moved).
 - An optional type is waited for from `follow` to its first InitDone, or to `give_up`; what it can't list is named in
@@ -74,6 +76,8 @@ class Collector:
         self._rejected: dict[Key, Said] = {}
         self._relists: dict[str, set[Key]] = {}
         self._relisted: dict[str, list[_Changes]] = {}
+        self._listed: dict[str, dict[Key, Said | None]] = {}
+        """The types whose list was complete once, with what was held then of the objects that a relist has changed."""
         self._given_up: set[str] = set()
         self._required = frozenset(self._waiting)
         self._bearings = Bearings(cluster_domain, routing_defaults)
@@ -145,9 +149,11 @@ class Collector:
             case Kind.DELETE:
                 meta = event.item["metadata"]
                 key = (kind, meta.get("namespace") or "", meta["name"])
+                self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))
                 if kind in self._relists:
                     self._relists[kind].discard(key)
-                self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))
+                    if kind in self._listed:
+                        self._listed[kind][key] = None
             case Kind.INIT_DONE:
                 seen = self._relists.pop(kind)
                 for changes in self._relisted.pop(kind):
@@ -155,6 +161,7 @@ class Collector:
                 held = dict.fromkeys((*self._objects, *self._rejected))
                 for key in [key for key in held if key[0] == kind and key not in seen]:
                     self._delete(key, event.resource_version, "")
+                self._listed[kind] = {}
                 self._waiting.discard(kind)
                 self._given_up.discard(kind)
                 if event.resource_version:
@@ -182,6 +189,8 @@ class Collector:
     def _hold(self, key: Key, new: Said) -> None:
         """The object says this now: what is new of it is a change of each Service that it bears on, or bore on."""
         was, bad = self._objects.get(key), self._rejected.pop(key, None)
+        if key[0] in self._relists and key[0] in self._listed and (was is None or was.version != new.version):
+            self._listed[key[0]].setdefault(key, was)
         if was is None and bad is None:
             self._objects[key] = new
             self._change(key[0], list(new.events.items()))
@@ -213,6 +222,7 @@ class Collector:
         self.malformed += 1
         self.last_malformed = f"{kind} {namespace}/{name} can't be read: {message}"
         key = (kind, namespace, name)
+        self._take_back(key)
         self._see(key)
         was = self._objects.get(key)
         services: Iterable[ServiceKey] = was.events if was and was.events else services_of(key, item)
@@ -221,6 +231,17 @@ class Collector:
         }
         self._rejected[key] = Said(events, uid, version)
         self._change(kind, list(events.items()))
+
+    def _take_back(self, key: Key) -> None:
+        """What a list that was cut off said of the object does not count: it stands as it was held before."""
+        now, seen = self._objects.get(key), self._relists.get(key[0])
+        if now is None or seen is None or key in seen:
+            return
+        was = self._listed[key[0]].get(key, now) if key[0] in self._listed else None
+        if was is None:
+            self._delete(key, now.version, now.uid)
+        elif was is not now:
+            self._hold(key, was)
 
     def _see(self, key: Key) -> None:
         seen = self._relists.get(key[0])

@@ -85,6 +85,44 @@ def test_a_rejected_object_that_is_gone_at_the_relist_is_deleted() -> None:
     assert [(event.op, event.name) for event in flushed(collector)] == [("delete", "cart")]
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_what_a_refused_list_said_is_no_last_good_state(held: bool) -> None:
+    """Simulation, seeds 10005 and 14171: a streaming list says only at its end that it is a lagging server's."""
+    collector = synced(*([service("cart", 5)] if held else []))
+    say(collector, Kind.INIT)
+    say(collector, Kind.INIT_APPLY, service("cart", 3, port=8080))
+    say(collector, Kind.INIT)
+    say(collector, Kind.INIT_APPLY, service("cart", 12, port=-1))
+    say(collector, Kind.INIT_DONE, version="20")
+    events = [(event.op, event.resource_version) for event in flushed(collector)]
+    assert events == [("apply", "3"), ("apply", "5") if held else ("delete", "3"), ("reject", "12")]
+
+
+def test_nor_is_what_a_first_list_said_that_was_cut_off() -> None:
+    collector = Collector("east", epoch=1, writer="w", seq=0, partitions=1)
+    for resource in RESOURCES:
+        say(collector, Kind.INIT, of=resource.kind)
+    say(collector, Kind.INIT_APPLY, service("cart", 3, port=8080))
+    assert [event.op for event in flushed(collector)] == ["apply"]
+    say(collector, Kind.INIT)
+    say(collector, Kind.INIT_APPLY, service("cart", 12, port=-1))
+    for resource in RESOURCES:
+        say(collector, Kind.INIT_DONE, version="20", of=resource.kind)
+    assert [event.op for event in flushed(collector)] == ["delete", "reject"]
+
+
+def test_what_the_same_list_said_before_is_the_last_good_state() -> None:
+    collector = synced(service("cart", 5))
+    say(collector, Kind.INIT)
+    say(collector, Kind.INIT_APPLY, service("cart", 12, port=8080))
+    say(collector, Kind.INIT_APPLY, service("cart", 14, port=-1))
+    say(collector, Kind.INIT_DONE, version="20")
+    say(collector, Kind.APPLY, service("cart", 21, port=-1), "21")
+    assert [(event.op, event.resource_version) for event in flushed(collector)] == [
+        ("apply", "12"), ("reject", "14"), ("reject", "21"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("item", [None, [], "x", {"metadata": 7}, {"metadata": {"annotations": ["x"]}}])
 def test_a_bookmark_that_makes_no_sense_is_passed_over(item: Any) -> None:
     reflector = Reflector()
