@@ -9,23 +9,29 @@ from typing import Any
 import click
 
 from streams.cli.log_options import with_logging_options
+from streams.cli.standard_streams import OutputFailed, ReaderLeft, discard_output, prepare_standard_streams
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode, exit_code_table
 from streams.edges.log_setup import FORMAT_VARIABLE, configure_logging, report_error, requested_format
 
 _SECTIONS = {
     "Run": ("up", "watch", "work", "serve"),
     "Read": ("get", "follow", "wait", "who", "status"),
     "Look back": ("history", "diff", "replay", "fold"),
-    "Look after": ("doctor", "topics", "schemas", "envoy-bootstrap"),
+    "Administration": ("doctor", "topics", "schemas", "envoy-bootstrap"),
 }
 """The commands in the order that a reader wants them; NAME is `NAME_command` in streams.cli.NAME."""
 
 _KNOWN_ERRORS = {
-    "streams.edges.embedded_kafka.KafkaUnavailable": 69,
-    "streams.edges.java.JavaNotFoundError": 69,
-    "streams.edges.kafka_jars.JarsUnavailableError": 69,
+    "streams.edges.embedded_kafka.KafkaUnavailable": ExitCode.UNAVAILABLE,
+    "streams.edges.java.JavaNotFoundError": ExitCode.UNAVAILABLE,
+    "streams.edges.kafka_jars.JarsUnavailableError": ExitCode.UNAVAILABLE,
 }
 """Errors whose text says what to do, by their name (their modules are only imported by the commands that need them)."""
+
+
+_WHOLE = 1000
+"""As long as a command's summary may be: it is wrapped, not cut."""
 
 
 class LazyGroup(click.Group):
@@ -53,26 +59,26 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by what they are for."""
-        there = self.list_commands(ctx)
-        width = max(map(len, there), default=0)
-        limit = formatter.width - 6 - width
+        available = self.list_commands(ctx)
+        width = max(map(len, available), default=0)
         for title, names in _SECTIONS.items():
-            found = [(name, self.get_command(ctx, name)) for name in names if name in there]
-            rows = [(name.ljust(width), command.get_short_help_str(limit)) for name, command in found if command]
+            commands = [(name, self.get_command(ctx, name)) for name in names if name in available]
+            rows = [(name.ljust(width), command.get_short_help_str(_WHOLE)) for name, command in commands if command]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit codes, then the epilog."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl(exit_code_table())
+        super().format_epilog(ctx, formatter)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does it, but a reader who has gone (`| head`) ends the command without a word."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except BrokenPipeError:
-            # Without this Python would complain once more when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
+        """As click does it, but what can't be written is known before the end."""
+        result = super().invoke(ctx)
+        sys.stdout.flush()
+        return result
 
 
 def _module_of(name: str) -> str | None:
@@ -106,6 +112,7 @@ with_logging_options(cli, root=True)
 
 def main() -> None:
     """The console script: runs a command, and turns what is known to go wrong into a line that says what to do."""
+    prepare_standard_streams()
     log_format = requested_format(sys.argv[1:])
     if log_format == "json":
         # From the first line on, and in front of the options that say so.
@@ -120,12 +127,15 @@ def main() -> None:
             error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
         known = explain(error)
         if known is None:
             raise
-        report_error(str(known), known.remedy)
+        if isinstance(known, OutputFailed | ReaderLeft):
+            discard_output()
+        if not isinstance(known, ReaderLeft):
+            report_error(str(known), known.remedy)
         sys.exit(known.exit_code)
     sys.exit(result if isinstance(result, int) else 0)
 
@@ -141,5 +151,7 @@ def explain(error: BaseException) -> FacetsError | None:
         if name in _KNOWN_ERRORS:
             return FacetsError(str(error), exit_code=_KNOWN_ERRORS[name])
         if name in {"kafka.errors.KafkaError", "aiokafka.errors.KafkaError"}:
-            return FacetsError(f"Kafka: {error or type(error).__name__}", "check the broker with: facets doctor", 69)
+            return FacetsError(
+                f"Kafka: {error or type(error).__name__}", "check the broker with: facets doctor", ExitCode.UNAVAILABLE
+            )
     return None

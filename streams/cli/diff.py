@@ -7,6 +7,7 @@ import orjson
 
 from streams.cli.options import Moment, bootstrap_option
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from streams.core.subscription import Row
@@ -46,7 +47,7 @@ def diff_command(
     output: str,
     bootstrap_servers: str,
 ) -> None:
-    """Show what differs between two states of SERVICE: endpoints that came (+), went (-) or are others (~), and fields.
+    """Show what differs between two states of SERVICE: endpoints added (+), removed (-) or changed (~), and fields.
 
     A state is that of all tables at a version (a journal offset) or at a time, made again from the retained journal.
     Exit code 0 if nothing differs, 1 if something does, as diff has it.
@@ -66,7 +67,7 @@ def diff_command(
     if not rows:
         raise FacetsError(
             f'the retained journal has no service "{service}" in namespace "{namespace}"',
-            "facets get frontend -A lists those that there are now", 66,
+            "facets get frontend -A lists those that there are now", ExitCode.UNKNOWN_NAME,
         )  # fmt: skip
     versions = sorted({row.version for row in rows if row.value})
     newest = new or (versions[-1], "")
@@ -80,10 +81,13 @@ def diff_command(
         items = [{"table": table, "cluster": cluster, **each._asdict()} for table, cluster, each in found]
         click.echo(orjson.dumps({"items": items}, option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(f"{namespace}/{service}: {_point(before)} -> {_point(newest)}")
+        if found:
+            click.echo(f"{namespace}/{service}: {_point(before)} -> {_point(newest)}")
+        else:
+            click.echo(f"{namespace}/{service}: no difference between {_point(before)} and {_point(newest)}")
         for table, cluster, each in found:
             click.echo(f"{each.sign} {cluster}  {table}  {_said(each)}")
-    raise SystemExit(1 if found else 0)
+    raise SystemExit(ExitCode.NEGATIVE if found else ExitCode.OK)
 
 
 def _state(rows: "list[Row]", point: tuple[int, str]) -> "dict[tuple[str, str], Row]":

@@ -1,10 +1,12 @@
-"""`facets doctor`: is all that facets needs as it must be?"""
+"""`facets doctor`: checks that everything facets needs is healthy."""
 
 import itertools
 from pathlib import Path
 
 import click
 import orjson
+
+from streams.core.exit_codes import ExitCode
 
 
 @click.command("doctor")
@@ -50,4 +52,4 @@ def doctor_command(
     if output == "json":
         click.echo(orjson.dumps([check._asdict() for check in done], option=orjson.OPT_INDENT_2))
     if any(check.status == "fail" for check in done):
-        raise SystemExit(1)
+        raise SystemExit(ExitCode.NEGATIVE)

@@ -10,6 +10,7 @@ import orjson
 from streams.cli.options import routing_options
 from streams.core.audit import AuditFold, UnknownInput
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.partition_state import Write
 from streams.core.records import TABLES, decode_row
 
@@ -72,7 +73,7 @@ def fold_command(
         raise FacetsError(
             f"{source.unreadable} part(s) of {source.name} could not be read; the rest is folded",
             "give it what `kubectl get services,endpointslices,endpoints -A -o json` prints, or one JSON a line",
-            65,
+            ExitCode.BAD_DATA,
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streams.cli.cursor_file import CursorFile
 from streams.cli.options import Duration, bootstrap_option
 from streams.cli.output import TableName, filter_options, row_line, run
 
@@ -24,15 +25,15 @@ _CURSOR_SECONDS = 1.0
 @click.argument("tables", nargs=-1, type=TableName())
 @filter_options
 @click.option("--service", "services", multiple=True, help="Only this Service; repeatable.")
-@click.option("--cursor", help="Go on after the item that this cursor came with.")
+@click.option("--cursor", help="Resume after the item that this cursor came with.")
 @click.option(
     "--cursor-file", type=click.Path(dir_okay=False, path_type=Path),
     help="Read the cursor from this file, and write it there after each item.",
 )  # fmt: skip
 @click.option("--progress", is_flag=True, help="Also print seals without rows: nothing happened, up to their frontier.")
 @click.option("-o", "--output", type=click.Choice(["json", "text"]), default="json", show_default=True)
-@click.option("--max", "limit", type=click.IntRange(min=1), help="End after this many items.")
-@click.option("--for", "seconds", type=Duration(), help="End after this time, such as 30s.")
+@click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after this many items.")
+@click.option("--for", "seconds", type=Duration(), help="Stop after this time, such as 30s.")
 @bootstrap_option
 def follow_command(
     tables: tuple[str, ...],
@@ -61,8 +62,9 @@ def follow_command(
     """
     from streams.edges.subscriber import Batch, Subscriber  # noqa: PLC0415
 
-    if cursor is None and cursor_file is not None and cursor_file.exists():
-        cursor = cursor_file.read_text().strip() or None
+    kept = CursorFile(cursor_file) if cursor_file is not None else None
+    if cursor is None and kept is not None:
+        cursor = kept.read()
 
     async def follow() -> None:
         loop = asyncio.get_running_loop()
@@ -76,7 +78,7 @@ def follow_command(
             services=services,
             cursor=cursor,
             # A cursor that stood still while nothing happened would grow too old to go on from.
-            progress=progress or cursor_file is not None,
+            progress=progress or kept is not None,
         ) as subscriber:
             async for item in subscriber:
                 quiet = isinstance(item, Batch) and not item.rows
@@ -85,8 +87,8 @@ def follow_command(
                         sys.stdout.buffer.write(line + b"\n")
                     sys.stdout.buffer.flush()
                     count += 1
-                if cursor_file is not None and (not quiet or loop.time() - saved > _CURSOR_SECONDS):
-                    _replace(cursor_file, item.cursor)
+                if kept is not None and (not quiet or loop.time() - saved > _CURSOR_SECONDS):
+                    kept.write(item.cursor)
                     saved = loop.time()
                 if count == limit:
                     return
@@ -135,9 +137,3 @@ def _text(item: "Snapshot | Batch") -> Iterator[bytes]:
         yield f"{item.seal.at}  {item.seal.cluster}  sealed {item.partition}/{item.seal.offset}".encode()
     for row in item.rows:
         yield row_line(row.table, row.decode()).encode()
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text + "\n")
-    part.replace(path)

@@ -1,12 +1,10 @@
 """`facets get`: rows of a table, as of now."""
 
-import asyncio
-
 import click
 
 from streams.cli.options import Duration, bootstrap_option
-from streams.cli.output import TableName, filter_options, print_rows, run
-from streams.core.errors import FacetsError
+from streams.cli.output import TableName, filter_options, print_rows, run_within
+from streams.core.exit_codes import ExitCode
 
 
 @click.command("get")
@@ -52,21 +50,13 @@ def get_command(
     wanted = () if all_namespaces else namespaces or ("default",)
 
     async def snapshot() -> Snapshot:
-        async with (
-            asyncio.timeout(timeout),
-            Subscriber(
-                bootstrap_servers, tables=(kind,), clusters=clusters, namespaces=wanted, services=names
-            ) as subscriber,
-        ):
+        async with Subscriber(
+            bootstrap_servers, tables=(kind,), clusters=clusters, namespaces=wanted, services=names
+        ) as subscriber:
             return await subscriber.snapshot(cut=cut)
 
-    try:
-        found = run(snapshot()).rows
-    except TimeoutError:
-        remedy = "a cut needs every partition sealed: check watcher and worker with facets doctor" if cut else ""
-        raise FacetsError(
-            f"not read within {timeout:g} s", remedy or "try a longer --timeout, or facets doctor", 75
-        ) from None
+    remedy = "a cut needs every partition sealed: check watcher and worker with facets doctor" if cut else ""
+    found = run_within(timeout, snapshot(), remedy).rows
     rows = sorted((row.decode() for row in found), key=lambda r: (r["namespace"], r["name"], r["cluster"]))
     if rows or output not in {"table", "wide"}:
         print_rows(kind, rows, output)
@@ -74,7 +64,7 @@ def get_command(
     for each in missing:
         click.echo(f'Error: service "{each}" not found{_where(wanted, clusters)}', err=True)
     if missing:
-        raise SystemExit(1)
+        raise SystemExit(ExitCode.NEGATIVE)
     if not rows:
         click.echo(f"No {kind} rows found{_where(wanted, clusters)}.", err=True)
 

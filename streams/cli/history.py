@@ -8,6 +8,7 @@ import orjson
 
 from streams.cli.options import Moment, bootstrap_option
 from streams.cli.output import TableName, row_line
+from streams.core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from streams.core.subscription import Row
@@ -74,7 +75,7 @@ def history_command(
     if not newest:
         name = f'service "{service}" in namespace "{space}"' if service else "any Service"
         click.echo(f"No row of {name} was made in that time, as far as the journal is retained.", err=True)
-        raise SystemExit(1)
+        raise SystemExit(ExitCode.NEGATIVE)
 
 
 def _at(row: "Row") -> str:

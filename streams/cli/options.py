@@ -75,7 +75,7 @@ class Duration(click.ParamType):
         if re.fullmatch(r"\d+(\.\d+)?", text):
             return float(text)
         if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
-            self.fail(f"{value!r} is no duration such as 500ms, 30s or 2m", param, ctx)
+            self.fail(f"{value!r} is not a duration such as 500ms, 30s or 2m", param, ctx)
         parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
         return sum(float(number) * self._units[unit] for number, unit in parts)
 

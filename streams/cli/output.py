@@ -3,13 +3,17 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import orjson
 import yaml
 
+from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES
+
+_T = TypeVar("_T")
 
 _SHORT = {"frontend": "fe", "backend": "be", "routing": "rt"}
 _ALIASES = {alias: table for table in TABLES for alias in (f"{table}s", _SHORT[table])}
@@ -43,6 +47,21 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(main: Coroutine[Any, Any, Any]) -> Any:
     """Run to the end; Ctrl-C ends it at once and cleanly."""
     return asyncio.run(main)
+
+
+def run_within(seconds: float, main: Coroutine[Any, Any, _T], remedy: str = "") -> _T:
+    """Run to the end, for at most so many seconds. Raises FacetsError when they are over."""
+
+    async def bounded() -> _T:
+        async with asyncio.timeout(seconds):
+            return await main
+
+    try:
+        return asyncio.run(bounded())
+    except TimeoutError:
+        raise FacetsError(
+            f"timed out after {seconds:g} s", remedy or "try a longer --timeout, or facets doctor", ExitCode.GAVE_UP
+        ) from None
 
 
 def print_rows(table: str, rows: Sequence[dict[str, Any]], style: str) -> None:

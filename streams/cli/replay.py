@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streams.cli.options import Assigned, Duration, Moment, bootstrap_option
-from streams.cli.output import TableName, filter_options, print_rows, run
-from streams.core.errors import FacetsError
+from streams.cli.output import TableName, filter_options, print_rows, run_within
+from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _SHOWN = 20
 @click.option(
     "--verify",
     is_flag=True,
-    help="Fold what the tables have sealed, and hold every row against them, byte for byte; prints the verdict only.",
+    help="Fold what the tables have sealed, compare every row with them, byte for byte, and print the verdict only.",
 )
 @click.option(
     "-o", "--output", type=click.Choice(["table", "wide", "json", "yaml"]), default="table", show_default=True,
@@ -71,7 +71,7 @@ def replay_command(
     if verify:
         if any(until) or tables or namespaces or clusters or services:
             raise click.UsageError(
-                "--verify is of whole tables, as far as they are sealed: leave the other options out"
+                "--verify compares whole tables, as far as they are sealed: it takes no other option"
             )
         _verify(bootstrap_servers, timeout)
         return
@@ -108,19 +108,10 @@ def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], outp
 
 
 def _verify(bootstrap: str, timeout: float) -> None:
-    import asyncio  # noqa: PLC0415
-
     from streams.core.subscription import is_deleted  # noqa: PLC0415
     from streams.edges.replay import compare, table_rows  # noqa: PLC0415
 
-    async def read() -> Any:
-        async with asyncio.timeout(timeout):
-            return await table_rows(bootstrap)
-
-    try:
-        there, sealed = run(read())
-    except TimeoutError:
-        raise FacetsError(f"not read within {timeout:g} s", "try a longer --timeout, or facets doctor", 75) from None
+    there, sealed = run_within(timeout, table_rows(bootstrap))
     with folding(bootstrap) as replay:
         made = {key: row for key, row in replay.tables(sealed).items() if not is_deleted(row.value)}
         found = compare(there, made, whole=replay.whole)
@@ -134,7 +125,7 @@ def _verify(bootstrap: str, timeout: float) -> None:
     if found.wrong:
         click.echo(f"facets replay: {len(found.wrong)} rows do not follow from the journal", err=True)
         click.echo("  remedy: facets doctor; a table is made anew from the journal by deleting its topic", err=True)
-        raise SystemExit(1)
+        raise SystemExit(ExitCode.NEGATIVE)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import orjson
 
+from streams.core.exit_codes import ExitCode
 from streams.core.openapi import openapi
 from streams.core.schemas import ChannelTopic, documents
 from streams.topology.topics import Topic, topics
@@ -42,7 +43,7 @@ def schemas_command(folder: Path, check: bool) -> None:
         click.echo(f"facets schemas: {folder}/{each}", err=True)
     if wrong:
         click.echo("  remedy: facets schemas", err=True)
-        raise SystemExit(1)
+        raise SystemExit(ExitCode.NEGATIVE)
     click.echo(f"{len(texts)} files in {folder}/ are as the record types have them")
 
 

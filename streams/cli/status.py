@@ -6,6 +6,7 @@ import click
 
 from streams.cli.options import server_option
 from streams.cli.output import print_grid, run
+from streams.core.exit_codes import ExitCode
 
 
 @click.command("status")
@@ -39,7 +40,7 @@ def status_command(service: str | None, namespace: str | None, output: str, serv
         _all(found)
     if service and not found["services"]:
         click.echo(f'Error: service "{service}" not found in namespace "{query["namespace"]}"', err=True)
-        raise SystemExit(1)
+        raise SystemExit(ExitCode.NEGATIVE)
 
 
 def _one(services: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 import click
 
 from streams.cli.options import bootstrap_option
+from streams.core.exit_codes import ExitCode
 
 
 @click.command("topics")
@@ -15,7 +16,7 @@ from streams.cli.options import bootstrap_option
 )
 @bootstrap_option
 def topics_command(action: str, partitions: int | None, replication: int, bootstrap_servers: str) -> None:
-    """Show, create or check the topics. `check` exits with 1 if one is not as it must be.
+    """Show, create or check the topics. `check` exits with 1 if one is missing or misconfigured.
 
     The number of partitions is for good: it decides which partition holds which Service.
     """
@@ -29,4 +30,4 @@ def topics_command(action: str, partitions: int | None, replication: int, bootst
         if finding.remedy:
             click.echo(f"      remedy: {finding.remedy}")
     if action == "check" and not all(finding.ok for finding in findings):
-        raise SystemExit(1)
+        raise SystemExit(ExitCode.NEGATIVE)

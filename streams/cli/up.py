@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--for", "seconds", type=click.FloatRange(min=1), metavar="SECONDS",
-    help="End by itself after this time; exit 0 only if tables were materialized.",
+    help="Stop after this time; exit 0 only if tables were materialized.",
 )  # fmt: skip
 @click.option(
     "--kubeconfig", type=click.Path(dir_okay=False, path_type=Path), help="Kubeconfig file.  [default: as kubectl]"

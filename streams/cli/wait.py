@@ -8,6 +8,7 @@ import click
 
 from streams.cli.options import Duration, bootstrap_option, server_option
 from streams.cli.output import run
+from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES
 from streams.core.resources import OPTIONAL, RESOURCES
 
@@ -79,7 +80,7 @@ def wait_command(
     )
     if not any(at.values()):
         click.echo("  remedy: is the name of the cluster right, and does a watcher of it run? facets doctor", err=True)
-    raise SystemExit(1)
+    raise SystemExit(ExitCode.NEGATIVE)
 
 
 def _wait_acked(
@@ -99,4 +100,4 @@ def _wait_acked(
     waiting = ", ".join(said["clients"]) or f"the server itself (partitions {', '.join(said['partitions'])})"
     click.echo(f"facets wait: not acknowledged in time by: {waiting}", err=True)
     click.echo("  remedy: facets status shows what each router refused or has not read", err=True)
-    raise SystemExit(1)
+    raise SystemExit(ExitCode.NEGATIVE)

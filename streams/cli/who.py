@@ -1,6 +1,5 @@
 """`facets who`: which Services have an address, now or at a time."""
 
-import asyncio
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -8,8 +7,8 @@ import click
 import orjson
 
 from streams.cli.options import Duration, Moment, bootstrap_option
-from streams.cli.output import print_grid, run
-from streams.core.errors import FacetsError
+from streams.cli.output import print_grid, run_within
+from streams.core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +42,7 @@ def who_command(
     try:
         ip_address(ip)
     except ValueError:
-        raise click.BadParameter(f"{ip!r} is no IP address", param_hint="IP") from None
+        raise click.BadParameter(f"{ip!r} is not an IP address", param_hint="IP") from None
     rows: Iterable[Row]
     if at is None:
         rows = _now(bootstrap_servers, clusters, timeout)
@@ -61,21 +60,14 @@ def who_command(
         print_grid([head, *([str(cell) or "-" for cell in each] for each in found)])
     if not found:
         click.echo(f"No Service has {ip}{f' at {at}' if at else ''}.", err=True)
-        raise SystemExit(1)
+        raise SystemExit(ExitCode.NEGATIVE)
 
 
 def _now(bootstrap: str, clusters: tuple[str, ...], seconds: float) -> "tuple[Row, ...]":
     from streams.edges.subscriber import Subscriber  # noqa: PLC0415
 
     async def snapshot() -> "tuple[Row, ...]":
-        async with (
-            asyncio.timeout(seconds),
-            Subscriber(bootstrap, tables=("frontend", "backend"), clusters=clusters) as subscriber,
-        ):
+        async with Subscriber(bootstrap, tables=("frontend", "backend"), clusters=clusters) as subscriber:
             return (await subscriber.snapshot()).rows
 
-    try:
-        found: tuple[Row, ...] = run(snapshot())
-        return found
-    except TimeoutError:
-        raise FacetsError(f"not read within {seconds:g} s", "try a longer --timeout, or facets doctor", 75) from None
+    return run_within(seconds, snapshot())

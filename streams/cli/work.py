@@ -7,6 +7,7 @@ import click
 
 from streams.cli.options import bootstrap_option
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.edges.folders import data_dir as default_data_dir
 
 
@@ -50,7 +51,7 @@ def work_command(
             raise FacetsError(
                 f"the table views can't listen on {web_host}:{web_port}: {error.strerror}",
                 "choose another --web-port",
-                69,
+                ExitCode.UNAVAILABLE,
             ) from error
     partitions = ensure(bootstrap_servers)
     name = instance or f"{socket.gethostname()}-{web_port}"

@@ -1,12 +1,14 @@
 """The error that a person gets to see: what is wrong, with what, and what to do about it."""
 
+from streams.core.exit_codes import ExitCode
+
 
 class FacetsError(Exception):
-    """`remedy` says what to do; `exit_code` is the command's (sysexits where one fits)."""
+    """`remedy` says what to do; `exit_code` is the command's."""
 
-    exit_code = 1
+    exit_code: ExitCode = ExitCode.NEGATIVE
 
-    def __init__(self, problem: str, remedy: str = "", exit_code: int | None = None) -> None:
+    def __init__(self, problem: str, remedy: str = "", exit_code: ExitCode | None = None) -> None:
         super().__init__(problem)
         self.remedy = remedy
         if remedy:

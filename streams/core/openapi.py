@@ -14,7 +14,7 @@ _RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
 
 
 class Error(Record, omit_defaults=True):
-    """What went wrong; `parameter` names the one that can't be."""
+    """What went wrong; `parameter` names the invalid one."""
 
     error: str
     parameter: str = ""
@@ -30,7 +30,7 @@ class Heartbeat(Record):
 
 
 class End(Record):
-    """Data of an event `end`: the server ends the stream. Come back with Last-Event-ID."""
+    """Data of an event `end`: the server closes the stream. Reconnect with Last-Event-ID."""
 
     type: Literal["end"]
     reason: Literal["slow", "shutdown", "unavailable"]
@@ -259,10 +259,10 @@ def _get(summary: str, text: str, parameters: list[dict[str, Any]], answer: dict
             "parameters": parameters,
             "responses": {
                 "200": answer,
-                "400": _json("Error", "A parameter can't be."),
-                "404": _json("Error", "It is not there."),
+                "400": _json("Error", "Invalid parameter."),
+                "404": _json("Error", "Not found."),
                 "503": {
-                    **_json("Error", "Not ready, or full: come again."),
+                    **_json("Error", "Not ready, or at its limit: retry later."),
                     "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
                 },
             },
@@ -270,7 +270,7 @@ def _get(summary: str, text: str, parameters: list[dict[str, Any]], answer: dict
     }
 
 
-def _json(name: str, text: str = "The answer.") -> dict[str, Any]:
+def _json(name: str, text: str = "Success.") -> dict[str, Any]:
     return {"description": text, "content": {"application/json": {"schema": {"$ref": f"{_REF}{name}"}}}}
 
 

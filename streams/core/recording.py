@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.reflector import INITIAL_EVENTS_END
 
 FORMAT = 1
@@ -22,7 +23,7 @@ class DamagedRecording(FacetsError):
     """What should be a recording is not one."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, "record it again, or take the file anew from the release", 65)
+        super().__init__(message, "record it again, or take the file anew from the release", ExitCode.BAD_DATA)
 
 
 class Moment(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.partitioning import partition_of
 from streams.core.records import SEAL_PREFIX, Seal, decode_row
 
@@ -39,7 +40,7 @@ class ChangelogGap(Exception):
 class InvalidCursor(FacetsError, ValueError):
     """A cursor that no subscription made."""
 
-    exit_code = 65
+    exit_code = ExitCode.BAD_DATA
 
 
 class Row(NamedTuple):
@@ -85,8 +86,8 @@ class Cursor(NamedTuple):
             )
         except (ValueError, msgspec.MsgspecError, RecursionError) as error:
             raise InvalidCursor(
-                f"not a cursor of a facets subscription: {error}", "leave the cursor out, to start from a snapshot"
-            ) from None
+                "the cursor is damaged or isn't one", "leave the cursor out, to start from a snapshot"
+            ) from error
 
 
 class _CursorBody(msgspec.Struct):

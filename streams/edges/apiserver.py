@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.reflector import Reflector, ReflectorEvent
 from streams.core.resources import RESOURCES, Resource
 from streams.edges.clusters import Access, BadKubeconfig, ClusterConfig, load_access
@@ -38,7 +39,7 @@ Event = tuple[str, Any]
 class ClusterUnusable(FacetsError):
     """The cluster's permissions or resources do not allow watching."""
 
-    exit_code = 77
+    exit_code = ExitCode.FORBIDDEN
 
 
 class Expired(Exception):

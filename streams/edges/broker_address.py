@@ -3,6 +3,7 @@
 import os
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 
 VARIABLE = "FACETS_BOOTSTRAP_SERVERS"
 
@@ -16,8 +17,8 @@ def default_bootstrap() -> str:
     found = os.environ.get(VARIABLE) or find_running()
     if not found:
         raise FacetsError(
-            "no broker is named, and none of `facets up` runs on this machine",
+            "no Kafka broker: `facets up` isn't running here, and --bootstrap-servers isn't set",
             f"start one with `facets up`, or name one with --bootstrap-servers or {VARIABLE}",
-            69,
+            ExitCode.UNAVAILABLE,
         )
     return found

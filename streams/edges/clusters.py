@@ -14,6 +14,7 @@ from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 
 IN_CLUSTER_NAME = "in-cluster"
 
@@ -26,7 +27,7 @@ _BROKEN = (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeE
 class BadKubeconfig(FacetsError):
     """There is no usable kubeconfig or context."""
 
-    exit_code = 78
+    exit_code = ExitCode.MISCONFIGURED
 
 
 class ClusterConfig(NamedTuple):
@@ -75,17 +76,19 @@ def cluster_configs(
         raise FacetsError(
             "several --cluster options name no context, so they would all be the same cluster",
             "give each its context: --cluster east=CONTEXT --cluster west=CONTEXT",
-            64,
+            ExitCode.USAGE,
         )
     for name, _ in named:
         if not _NAME.fullmatch(name):
             raise FacetsError(
-                f"{name!r} can't be a cluster's name",
+                f"{name!r} isn't a valid cluster name",
                 "name it with --cluster NAME=CONTEXT: letters and digits, with '.', '_' and '-' between them",
-                64,
+                ExitCode.USAGE,
             )
         if [each for each, _ in named].count(name) > 1:
-            raise FacetsError(f"two clusters are named {name}", "give each its own: --cluster NAME=CONTEXT", 64)
+            raise FacetsError(
+                f"two clusters are named {name}", "give each its own: --cluster NAME=CONTEXT", ExitCode.USAGE
+            )
     return [ClusterConfig(name, kubeconfig, chosen, cluster_domain) for name, chosen in named]
 
 

@@ -18,6 +18,7 @@ import orjson
 from aiohttp import web
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.recording import DamagedRecording, Recording, Track, number, parse
 
 BOOKMARK_SECONDS = 1.0
@@ -27,7 +28,7 @@ _REASONS = {400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed", 410: "E
 class NoRecording(FacetsError):
     """The recording to serve is not there."""
 
-    exit_code = 66
+    exit_code = ExitCode.UNKNOWN_NAME
 
 
 class Refused(Exception):

@@ -74,7 +74,7 @@ def broker_checks(bootstrap: str | None) -> Iterator[Check]:
         bootstrap = find_running(data_dir())
         if bootstrap is None:
             yield Check(
-                "Kafka", "fail", f"none is named, and none of `facets up` runs on {data_dir()}",
+                "Kafka", "fail", f"`facets up` isn't running on {data_dir()}, and --bootstrap-servers isn't set",
                 "facets up, or --bootstrap-servers / FACETS_BOOTSTRAP_SERVERS",
             )  # fmt: skip
             return

@@ -7,6 +7,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.records import SEAL_PREFIX, Seal
 from streams.topology.bulk_reader import VERSION_HEADER
 
@@ -14,7 +15,7 @@ from streams.topology.bulk_reader import VERSION_HEADER
 class BadRecord(FacetsError):
     """A facet topic holds what no worker writes."""
 
-    exit_code = 65
+    exit_code = ExitCode.BAD_DATA
 
 
 def bad_record(partition: TopicPartition, offset: int, error: Exception) -> BadRecord:

@@ -12,7 +12,7 @@ from streams.core.changes.events import Selection
 from streams.core.openapi import openapi
 from streams.core.records import TABLES
 from streams.core.subscription import Filter
-from streams.edges.http_query import BadParameter, Busy, checked, known_only, many
+from streams.edges.http_query import NO_SNAPSHOT, BadParameter, Busy, checked, known_only, many
 from streams.edges.sse import ChangesHub
 
 _CHUNK = 64 * 1024
@@ -36,7 +36,7 @@ def add_facet_routes(app: web.Application, hub: ChangesHub) -> None:
         _ready(hub)
         found = hub.feed.row(table, namespace, name)
         if not found:
-            error = {"error": f"no cluster has a {table} of {namespace}/{name}"}
+            error = {"error": f"{table} {namespace}/{name} not found in any cluster"}
             return web.json_response(error, status=404)
         return await _items(request, found)
 
@@ -61,13 +61,13 @@ def add_facet_routes(app: web.Application, hub: ChangesHub) -> None:
 def _table(request: web.Request) -> str:
     table = request.match_info["table"]
     if table not in TABLES:
-        raise BadParameter("table", table, f"one of {', '.join(TABLES)}")
+        raise BadParameter.invalid("table", table, f"one of {', '.join(TABLES)}")
     return table
 
 
 def _ready(hub: ChangesHub) -> None:
     if not hub.ready:
-        raise Busy("there is no snapshot of the tables yet", 1)
+        raise Busy(NO_SNAPSHOT, 1)
 
 
 async def _items(request: web.Request, texts: Iterable[bytes]) -> web.StreamResponse:

@@ -1,5 +1,6 @@
-"""Parameters of HTTP requests: each is checked, and what is wrong is said by name, with what is allowed."""
+"""Query parameters of HTTP requests, validated; an error names the parameter and what is allowed."""
 
+import difflib
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,6 +11,7 @@ from streams.core.changes.events import Selection
 from streams.core.records import TABLES
 from streams.core.subscription import Filter
 
+NO_SNAPSHOT = "starting: the first snapshot of the tables has not been read yet"
 _MAX_VALUES = 100
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _CLUSTER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -22,15 +24,20 @@ _KINDS = {
 
 
 class BadParameter(Exception):
-    """A parameter that can't be, with what is allowed."""
+    """A query parameter that is unknown, missing or invalid."""
 
-    def __init__(self, name: str, said: str, allowed: str) -> None:
-        super().__init__(f"parameter {name} {f'is {said[:80]!r}' if said else 'is missing'}: it must be {allowed}")
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(problem)
         self.name = name
+
+    @classmethod
+    def invalid(cls, name: str, value: str, allowed: str) -> "BadParameter":
+        """A value that is not allowed; `allowed` completes "must be"."""
+        return cls(name, f"parameter {name} must be {allowed} (got {value[:80]!r})")
 
 
 class Busy(Exception):
-    """Nothing can be served now; ask again after `seconds`."""
+    """The request can't be served now; retry after `seconds`."""
 
     def __init__(self, text: str, seconds: int) -> None:
         super().__init__(text)
@@ -49,26 +56,38 @@ async def in_json(
     except Busy as error:
         return web.json_response({"error": str(error)}, status=503, headers={"Retry-After": str(error.seconds)})
     except web.HTTPNotFound:
-        return web.json_response({"error": f"there is no {request.path[:200]}: see /openapi.json"}, status=404)
+        return web.json_response(
+            {"error": f"not found: {request.path[:200]} (/openapi.json lists the paths)"}, status=404
+        )
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        return web.json_response({"error": f"use {allowed}"}, status=405, headers={"Allow": allowed})
+        return web.json_response(
+            {"error": f"method not allowed: use {allowed}"}, status=405, headers={"Allow": allowed}
+        )
 
 
 def known_only(request: web.Request, *names: str) -> None:
-    """Refuse parameters that mean nothing here: a filter with a misspelt name would let everything through."""
+    """Refuse unknown parameters: a filter with a misspelt name would let everything through."""
     for name in request.query:
         if name not in names:
-            raise BadParameter(name[:40], request.query[name], f"left out; there are {', '.join(names) or 'none'}")
+            raise BadParameter(name[:40], _unknown(name[:40], names))
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    if not known:
+        return f"this path takes no query parameters (got {name})"
+    nearest = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
+    return f"unknown parameter {name}: {hint}"
 
 
 def one(request: web.Request, name: str, default: str | None = None) -> str:
     """A parameter that is given once; without a default it must be. Empty is as not given."""
     said = [each for each in request.query.getall(name, []) if each]
     if len(said) > 1:
-        raise BadParameter(name, ", ".join(said), "given once")
+        raise BadParameter(name, f"parameter {name} is given {len(said)} times; give it once")
     if not said and default is None:
-        raise BadParameter(name, "", f"given, and be {_KINDS[name][1]}")
+        raise BadParameter(name, f"parameter {name} is missing: {_KINDS[name][1]}")
     return checked(name, said[0]) if said else default or ""
 
 
@@ -76,7 +95,7 @@ def many(request: web.Request, name: str) -> list[str]:
     """A parameter that may be repeated."""
     said = request.query.getall(name, [])
     if len(said) > _MAX_VALUES:
-        raise BadParameter(name, f"{len(said)} values", f"given at most {_MAX_VALUES} times")
+        raise BadParameter(name, f"parameter {name} is given {len(said)} times; the limit is {_MAX_VALUES}")
     return [checked(name, each) for each in said]
 
 
@@ -88,7 +107,7 @@ def seconds(request: web.Request, name: str, default: float, most: float) -> flo
     except ValueError:
         found = math.nan
     if not 0 <= found <= most:
-        raise BadParameter(name, said, f"a number of seconds from 0 to {most:g}")
+        raise BadParameter.invalid(name, said, f"a number of seconds from 0 to {most:g}")
     return found
 
 
@@ -97,7 +116,7 @@ def selection(request: web.Request, tables: Iterable[str] = TABLES) -> Selection
     named = request.query.getall("table", [])
     for each in named:
         if each not in TABLES:
-            raise BadParameter("table", each, f"one of {', '.join(TABLES)}")
+            raise BadParameter.invalid("table", each, f"one of {', '.join(TABLES)}")
     wanted = Filter(
         frozenset(many(request, "cluster")), frozenset(many(request, "namespace")), frozenset(many(request, "service"))
     )
@@ -108,5 +127,5 @@ def checked(name: str, said: str) -> str:
     """The value, if it can be one of that parameter."""
     pattern, allowed = _KINDS.get(name, (_NAME, "a name"))
     if not pattern.fullmatch(said):
-        raise BadParameter(name, said, allowed)
+        raise BadParameter.invalid(name, said, allowed)
     return said

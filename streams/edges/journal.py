@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 
 from streams.core.collector import Collector, JournalRecord
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.partitioning import partition_of
 from streams.core.records import JOURNAL, SEAL_PREFIX, Seal, topic_of
 from streams.edges.topics import BrokerUnreachable
@@ -41,13 +42,13 @@ T = TypeVar("T")
 class JournalWriteFailed(FacetsError):
     """A commit could not be written: what follows it must not be."""
 
-    exit_code = 74
+    exit_code = ExitCode.IO_ERROR
 
 
 class Superseded(FacetsError):
     """Another watcher has opened a higher epoch of the cluster."""
 
-    exit_code = 75
+    exit_code = ExitCode.GAVE_UP
 
 
 class Standing(NamedTuple):

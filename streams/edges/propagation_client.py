@@ -5,6 +5,7 @@ from typing import Any
 import aiohttp
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 
 _SLACK_SECONDS = 10
 
@@ -18,12 +19,15 @@ async def fetch(server: str, path: str, query: dict[str, str], wait: float = 0.0
             session.get(server.rstrip("/") + path, params=query) as answer,
         ):
             if answer.status != 200:
-                raise FacetsError(f"{answer.url} answers {answer.status}: {(await answer.text())[:500]}", exit_code=69)
+                raise FacetsError(
+                    f"{answer.url} answers {answer.status}: {(await answer.text())[:500]}",
+                    exit_code=ExitCode.UNAVAILABLE,
+                )
             found: dict[str, Any] = await answer.json()
             return found
     except (TimeoutError, aiohttp.ClientError, ValueError) as error:
         raise FacetsError(
             f"no `facets serve` answers at {server} ({error or type(error).__name__})",
             "start one with facets serve, or name it with --server or FACETS_SERVER",
-            69,
+            ExitCode.UNAVAILABLE,
         ) from error

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.fold import PartitionFold
 from streams.core.lookback import Until
 from streams.core.partitioning import partition_of
@@ -45,7 +46,9 @@ class Replay:
         try:
             counts = self._reader.partitions()
             if not counts:
-                raise FacetsError(f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", 69)
+                raise FacetsError(
+                    f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
+                )
             # Deleted rows get their tombstones by the same window as in the worker.
             found = config(self._bootstrap, topic_of(TABLES[0]))
             self._window = int(found.get("min.compaction.lag.ms", "86400000")) // 1000

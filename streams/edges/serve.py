@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES, topic_of
 from streams.edges.facets_http import add_facet_routes
 from streams.edges.http_query import in_json
@@ -109,6 +110,6 @@ async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stac
         raise FacetsError(
             f"can't listen on {settings.http_host}:{settings.http_port}: {error.strerror}",
             "choose another --http-port",
-            69,
+            ExitCode.UNAVAILABLE,
         ) from error
     return int(runner.addresses[0][1])

@@ -2,8 +2,8 @@
 
 All clients share one subscription and one ring (core.changes.feed). A client is a task that writes what is new to it
 when it is woken; the more clients there are, the more each of them is given at once. One that does not read is held
-back by its own connection only, and put out when it has read nothing for a while or has lost its place in the ring; a
-client whose cursor is older than the ring is brought up to it by a subscriber of its own, some at a time.
+back by its own connection only, and disconnected when it has read nothing for a while or has lost its place in the
+ring; a client whose cursor is older than the ring is brought up to it by a subscriber of its own, some at a time.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from streams.core.errors import FacetsError
 from streams.core.records import Seal
 from streams.core.rfc3339 import later
 from streams.core.subscription import Cursor, InvalidCursor, Row
-from streams.edges.http_query import BadParameter, Busy, known_only, selection
+from streams.edges.http_query import NO_SNAPSHOT, BadParameter, Busy, known_only, selection
 from streams.edges.serve_metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
 from streams.edges.subscriber import Snapshot, Subscriber
 
@@ -132,11 +132,13 @@ class ChangesHub:
     @contextlib.contextmanager
     def _admitted(self) -> Iterator[None]:
         """Count a client in. Raises Busy."""
-        if not self.ready or self.closing:
-            raise Busy("there is no snapshot of the tables yet" if not self.closing else "the server ends", 1)
+        if self.closing:
+            raise Busy("the server is shutting down", 1)
+        if not self.ready:
+            raise Busy(NO_SNAPSHOT, 1)
         if self.clients >= self.settings.max_clients:
             HTTP_ENDED.labels("clients").inc()
-            raise Busy(f"{self.settings.max_clients} clients follow: --max-http-clients", 5)
+            raise Busy(f"too many clients: the limit is {self.settings.max_clients} (--max-http-clients)", 5)
         self.clients += 1
         HTTP_CLIENTS.inc()
         try:
@@ -149,7 +151,7 @@ class ChangesHub:
     def _catching(self) -> Iterator[None]:
         """Count one in that is brought up to the ring. Raises Busy."""
         if self._catching_up >= self.settings.max_catching_up:
-            raise Busy("too many clients with old cursors come at once", 2)
+            raise Busy(f"too many clients with old cursors: the limit is {self.settings.max_catching_up}", 2)
         self._catching_up += 1
         HTTP_CAUGHT_UP.inc()
         try:
@@ -213,7 +215,7 @@ class _Client:
                 await writer.write(end(ended.reason, str(ended)))
         except TimeoutError:
             gone = "stalled"
-            log.warning("%s: put out, it has read nothing for %g s", self._peer, self._hub.settings.read_within)
+            log.warning("%s: disconnected: no read for %g s", self._peer, self._hub.settings.read_within)
         except ConnectionError:
             pass
         finally:
@@ -241,7 +243,7 @@ class _Client:
         self._writing_since = None
 
     def _look(self) -> None:
-        """Put the client out if it has not read what was written."""
+        """Disconnect the client if it has not read what was written."""
         self._timer = None
         if self._writing_since is None:
             return
@@ -264,13 +266,13 @@ class _Client:
                     yield text
                     await asyncio.sleep(0)
             if self._hub.closing:
-                raise _Ended("shutdown", "the server ends: come back with Last-Event-ID")
+                raise _Ended("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
             try:
                 text = feed.read(reader, _WRITE)
             except Lost:
                 if reader.generation == feed.generation:
-                    log.warning("%s: put out, it is %d events behind", self._peer, feed.next - reader.place)
-                    raise _Ended("slow", "too many events behind: come back with Last-Event-ID") from None
+                    log.warning("%s: disconnected: %d events behind", self._peer, feed.next - reader.place)
+                    raise _Ended("slow", "too many events behind: reconnect with Last-Event-ID") from None
                 reader, reason = None, feed.reason
                 continue
             if text:
@@ -291,7 +293,7 @@ class _Client:
             ) as subscriber:  # fmt: skip
                 async for item in subscriber:
                     if self._hub.closing:
-                        raise _Ended("shutdown", "the server ends: come back with Last-Event-ID")
+                        raise _Ended("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
                     if isinstance(item, Snapshot) or generation != feed.generation:
                         reason = item.reason if isinstance(item, Snapshot) else feed.reason
                         break
@@ -321,4 +323,6 @@ def _cursor(request: web.Request) -> Cursor | None:
     try:
         return Cursor.decode(text)
     except InvalidCursor:
-        raise BadParameter(name, text, "an id of an event of this stream, or a cursor of `facets follow`") from None
+        raise BadParameter(
+            name, f"{name}: the cursor is damaged or isn't one; leave it out to start from a snapshot"
+        ) from None

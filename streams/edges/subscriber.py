@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeEr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.partitioning import partition_of
 from streams.core.records import SEAL_PREFIX, Seal, topic_of
 from streams.core.rfc3339 import later
@@ -117,14 +118,16 @@ class Subscriber:
             raise FacetsError(
                 f"no Kafka broker answers at {self._broker}",
                 "check --bootstrap-servers / FACETS_BOOTSTRAP_SERVERS, or start one with: facets up",
-                69,
+                ExitCode.UNAVAILABLE,
             ) from error
         self._consumer = consumer
         try:
             there = await asyncio.to_thread(partition_counts, self._broker)
             for topic in self._table_of:
                 if topic not in there:
-                    raise FacetsError(f"topic {topic} does not exist at {self._broker}", "facets topics create", 69)
+                    raise FacetsError(
+                        f"topic {topic} does not exist at {self._broker}", "facets topics create", ExitCode.UNAVAILABLE
+                    )
             self.partitions = there[topic_of(self.tables[0])]
         except BaseException:
             await consumer.stop()

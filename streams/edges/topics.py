@@ -9,6 +9,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.partitioning import DEFAULT_PARTITIONS
 from streams.core.records import JOURNAL
 from streams.topology.topics import Topic, topics
@@ -19,13 +20,13 @@ _TIMEOUT_MS = 10_000
 class BrokerUnreachable(FacetsError):
     """No broker answers at the address."""
 
-    exit_code = 69
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class TopicMismatch(FacetsError):
     """A topic is there, but not as it must be."""
 
-    exit_code = 78
+    exit_code = ExitCode.MISCONFIGURED
 
 
 class Finding(NamedTuple):

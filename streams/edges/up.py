@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES
 from streams.core.subscription import Row
 from streams.edges.demo_server import DemoServer
@@ -215,4 +216,4 @@ def _port(wanted: int) -> int:
             free.bind(("127.0.0.1", number))
             port: int = free.getsockname()[1]
             return port
-    raise FacetsError("no port is free on 127.0.0.1", "end what holds them", 69)
+    raise FacetsError("no port is free on 127.0.0.1", "end what holds them", ExitCode.UNAVAILABLE)

@@ -17,6 +17,7 @@ import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
 from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.subscription import Row
 from streams.core.xds.catalog import Catalog, Changes, Client, Key
 from streams.core.xds.delta import DeltaStream
@@ -160,7 +161,9 @@ class XdsServer:
         try:
             self.port = server.add_insecure_port(at)
         except RuntimeError as error:
-            raise FacetsError(f"the xDS server can't listen on {at}", "choose another --xds-port", 69) from error
+            raise FacetsError(
+                f"the xDS server can't listen on {at}", "choose another --xds-port", ExitCode.UNAVAILABLE
+            ) from error
         await server.start()
         self._server = server
 
@@ -324,5 +327,5 @@ def client_of(node: Any) -> Client:
     fields = node.metadata.fields
     traffic = fields["traffic"].string_value if "traffic" in fields else "mesh"
     if traffic not in {"mesh", "gateway"}:
-        raise ProtocolViolation(f"node.metadata.traffic is {traffic[:40]!r}: it must be mesh or gateway")
+        raise ProtocolViolation(f"node.metadata.traffic is {traffic[:40]!r}: must be mesh or gateway")
     return Client(locality_of(node), traffic, node.user_agent_name.startswith("gRPC"))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from streams.core.resources import OPTIONAL, RESOURCES
 from streams.core.rfc3339 import write
 from streams.core.subscription import reached
 from streams.core.xds.catalog import Key
-from streams.edges.http_query import BadParameter, Busy, known_only, one, seconds
+from streams.edges.http_query import NO_SNAPSHOT, BadParameter, Busy, known_only, one, seconds
 from streams.edges.xds import Connection, XdsServer
 
 _RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
@@ -41,15 +41,15 @@ def add_xds_routes(app: web.Application, server: XdsServer) -> None:
         cluster, version = one(request, "cluster"), one(request, "resourceVersion")
         resource = request.query.get("resource", _ENDPOINT_SLICES)
         if resource not in _RESOURCES:
-            raise BadParameter("resource", resource, f"one of {', '.join(_RESOURCES)}")
+            raise BadParameter.invalid("resource", resource, f"one of {', '.join(_RESOURCES)}")
         name = one(request, "service", "")
         service = (one(request, "namespace", "default"), name) if name else None
         timeout = seconds(request, "timeout", 30, _LONGEST_WAIT)
         if not server.ready.is_set():
-            raise Busy("there is no snapshot of the tables yet", 1)
+            raise Busy(NO_SNAPSHOT, 1)
         nonlocal waiters
         if waiters >= _MOST_WAITERS:
-            raise Busy(f"{_MOST_WAITERS} requests wait already", 5)
+            raise Busy(f"too many waiting requests: the limit is {_MOST_WAITERS}", 5)
         waiting: dict[str, Any] = {"clients": [], "partitions": {}}
         waiters += 1
         try:

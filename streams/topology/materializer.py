@@ -12,6 +12,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from streams.core.exit_codes import ExitCode
 from streams.core.fold import JournalGap, PartitionFold
 from streams.core.partition_state import DEFAULT_WINDOW_SECONDS, Write
 from streams.core.records import JOURNAL, TABLES, topic_of
@@ -30,7 +31,7 @@ MAX_IN_FLIGHT = 512
 MAX_WAITING = 32 * 1024 * 1024
 """Bytes of rows handed to the producer and not yet acknowledged by the broker, above which no commit is folded."""
 
-FATAL_EXIT = 70
+FATAL_EXIT = int(ExitCode.FATAL)
 """Exit code of a worker that stops rather than go on wrong (sysexits: internal software error)."""
 
 

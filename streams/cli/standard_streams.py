@@ -1,0 +1,63 @@
+"""Standard input, output and error of the `facets` command: what becomes of output that can't be written."""
+
+import io
+import os
+import sys
+from typing import Any
+
+from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
+
+_MODES = {0: os.O_RDONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
+"""How to open the null device in place of a stream that is closed. Writing to such a standard output fails, as it would
+have without one: a command that prints its answer must not succeed when nobody gets it."""
+
+
+class OutputFailed(FacetsError):
+    """Standard output can't be written: the disk is full, or it is closed."""
+
+    exit_code = ExitCode.IO_ERROR
+
+
+class ReaderLeft(FacetsError):
+    """Whoever read standard output has gone (`| head`): there is nothing left to do, and nothing to say."""
+
+    exit_code = ExitCode.OK
+
+
+class _Output(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError as error:
+            raise ReaderLeft("the reader of standard output has gone") from error
+        except OSError as error:
+            raise OutputFailed(
+                f"can't write to standard output: {error.strerror}", "free space, or redirect it elsewhere"
+            ) from error
+
+
+def prepare_standard_streams() -> None:
+    """Open what is closed, so that no socket takes its number; have a failed write raise OutputFailed, ReaderLeft."""
+    for number, mode in _MODES.items():
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is taken: this one, as those below it are open.
+            os.open(os.devnull, mode)
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
+    sys.stderr = sys.stderr or io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, "w", closefd=False)))
+    before = sys.stdout
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Output(1, "w", closefd=False)),
+        encoding=before.encoding if before else "utf-8",
+        errors=before.errors if before else "strict",
+        line_buffering=os.isatty(1),
+    )
+
+
+def discard_output() -> None:
+    """Nothing more is written to standard output: what is still buffered would fail again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
