@@ -1,8 +1,6 @@
 """`facets serve`: the facets for routers, over xDS and HTTP."""
 
 import asyncio
-import contextlib
-import signal
 
 import click
 
@@ -58,10 +56,14 @@ def serve_command(
                                                 a snapshot, then each sealed change (server-sent events)
     curl localhost:8080/v1/facets/backend/shop/cart
     curl localhost:8080/openapi.json            all that HTTP answers, described
+
+    A signal stops it within 15 s. Exit codes: 69: no broker or a port that is taken; 124: something was given up to
+    stop in time.
     """
     from streams.edges.serve import ServeSettings, Serving, serve  # noqa: PLC0415
     from streams.edges.sse import SseSettings  # noqa: PLC0415
     from streams.edges.xds import XdsSettings  # noqa: PLC0415
+    from streams.topology.shutdown import leave, set_on_signals  # noqa: PLC0415
 
     settings = ServeSettings(
         bootstrap=bootstrap_servers,
@@ -79,9 +81,8 @@ def serve_command(
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
-        for each in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):
-                asyncio.get_running_loop().add_signal_handler(each, stop.set)
+        set_on_signals(stop)
         await serve(settings, stop, started)
 
     asyncio.run(until_stopped())
+    leave()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
 from pathlib import Path
 
@@ -89,7 +88,7 @@ def watch_command(
 
     One watcher a cluster: a second one without --lease takes the cluster over, and the first ends with exit
     code 75. 77: the account lacks a permission; 78: no usable kubeconfig; 69: no broker; 74: a commit was not
-    acknowledged.
+    acknowledged; 124: something was given up to stop in time.
     """
     import uvloop  # noqa: PLC0415
 
@@ -99,6 +98,7 @@ def watch_command(
 
     from streams.edges.processes import collect_seldom  # noqa: PLC0415
     from streams.edges.watcher import WatchOptions, cluster_configs, run_watchers  # noqa: PLC0415
+    from streams.topology.shutdown import leave, set_on_signals  # noqa: PLC0415
 
     configs = cluster_configs(kubeconfig=kubeconfig, context=context, clusters=clusters, cluster_domain=cluster_domain)
     if metrics_port:
@@ -118,18 +118,10 @@ def watch_command(
         from streams.edges.list_progress import ListProgress  # noqa: PLC0415
 
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            stop.set()
-            # A second Ctrl-C doesn't wait for the broker.
-            for each in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(each)
-
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, end)
+        set_on_signals(stop)
         with ListProgress() if sys.stderr.isatty() else contextlib.nullcontext() as progress:
             await run_watchers(configs, bootstrap_servers, stop=stop, options=options, on_progress=progress)
 
     collect_seldom()
     uvloop.run(watch())
+    leave()

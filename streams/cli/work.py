@@ -37,6 +37,9 @@ def work_command(
     Reads facets.journal, writes facets.frontend and facets.backend with a seal after every commit, and serves
     single rows at http://WEB_HOST:WEB_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of them to share the
     partitions; kill any of them at any time: the next one goes on at the last seal.
+
+    A signal stops it within 15 s. Exit codes: 69: no broker; 70: a fault, start it again; 124: something was given
+    up to stop in time, such as rows that no broker acknowledged (the next worker makes them again).
     """
     from streams.edges.processes import collect_seldom  # noqa: PLC0415
     from streams.edges.topics import ensure  # noqa: PLC0415

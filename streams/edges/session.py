@@ -24,6 +24,7 @@ from streams.edges.lease import Lease
 from streams.edges.listwatch import ListWatch
 from streams.edges.optional import OptionalResources, Served
 from streams.edges.topics import BrokerUnreachable
+from streams.topology.shutdown import give_up, waiting_for
 
 log = logging.getLogger("facets.watch")
 
@@ -32,7 +33,7 @@ PAUSE_SECONDS = 5.0
 GUARD_SECONDS = 3.0
 PROBE_SECONDS = 5.0
 LATE_SECONDS = 5.0
-SHUTDOWN_SECONDS = 10.0
+SHUTDOWN_SECONDS = 5.0
 MAX_STATES = 15
 """How many states of an object that bunch up are told one by one: each has a commit. A longer backlog collapses."""
 
@@ -138,16 +139,13 @@ class Session:
         self._ending = True
         if not self._queue.full():
             self._queue.put_nowait(None)
-        done, _ = await asyncio.wait([pump], timeout=SHUTDOWN_SECONDS)
+        what = f"the journal to acknowledge the last commits of cluster {self._collector.cluster}"
+        with waiting_for(what):
+            done, _ = await asyncio.wait([pump], timeout=SHUTDOWN_SECONDS)
         for task in done:
             await task
         if not done:
-            log.warning(
-                "cluster %s: the journal did not acknowledge the last commits in %.0f s; the next watcher's snapshot "
-                "will hold what was in them",
-                self._collector.cluster,
-                SHUTDOWN_SECONDS,
-            )
+            give_up(f"{what} (the next watcher's snapshot will hold what was in them)", SHUTDOWN_SECONDS)
 
     # ---- in: what ListWatch says -----------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from streams.edges.broker_address import default_bootstrap
 from streams.edges.facet_records import Compacted, Replaced, bad_record, check_anchor, seal_of, version_of
 from streams.edges.topics import BrokerUnreachable, config, partition_counts
 from streams.topology.bulk_reader import BadStamp, BulkReader, Chunk
+from streams.topology.shutdown import closed
 
 log = logging.getLogger("facets.subscriber")
 
@@ -32,6 +33,7 @@ _POLL_MS = 500
 _POLL_RECORDS = 20_000
 _TAIL = 200
 _SILENCE_SECONDS = 5
+_CLOSE_SECONDS = 2.0
 _READING_SECONDS = 600
 """Where reading all there is took longer, what came since is read too: of what compaction took meanwhile, the newer
 rows may lie beyond the end as it was."""
@@ -138,7 +140,7 @@ class Subscriber:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            await closed("the subscriber to disconnect from Kafka", self._consumer.stop(), _CLOSE_SECONDS)
 
     def __aiter__(self) -> AsyncIterator[Snapshot | Batch]:
         return self._follow()

@@ -21,6 +21,7 @@ from streams.edges.listwatch import Backoff
 from streams.edges.optional import Served, discover
 from streams.edges.session import Progress, Session, now
 from streams.edges.topics import config, ensure
+from streams.topology.shutdown import closed
 from streams.topology.topics import JOURNAL_RETENTION_SECONDS
 
 __all__ = ["ClusterConfig", "Progress", "WatchOptions", "cluster_configs", "run_watchers"]
@@ -29,6 +30,9 @@ log = logging.getLogger("facets.watch")
 
 SNAPSHOTS_PER_RETENTION = 5
 """At least four are promised; one more leaves room for one that comes late."""
+
+_CLOSE_SECONDS = 2.0
+"""How long the end of a watcher waits for each of its connections."""
 
 
 class WatchOptions(NamedTuple):
@@ -132,9 +136,11 @@ class _ClusterWatcher:
             server = await stack.enter_async_context(ApiServer(self._cluster))
             totals, served = await self._reach(server)
             publisher = await asyncio.to_thread(Publisher, self._bootstrap, self._cluster.name)
-            stack.push_async_callback(publisher.close)
+            stack.push_async_callback(publisher.close, _CLOSE_SECONDS)
             reader = await asyncio.to_thread(JournalReader, self._bootstrap)
-            stack.push_async_callback(reader.close)
+            stack.push_async_callback(
+                lambda: closed("the journal's reader to disconnect", reader.close(), _CLOSE_SECONDS)
+            )
             lease = None
             if options.lease:
                 lease = Lease(
@@ -145,7 +151,8 @@ class _ClusterWatcher:
                     duration=options.lease_duration,
                     renew=options.lease_renew,
                 )
-                stack.push_async_callback(lease.release)
+                release = lease.release
+                stack.push_async_callback(lambda: closed("the lease to be released", release(), _CLOSE_SECONDS))
             while not stop.is_set():
                 if lease is not None:
                     await lease.acquire()

@@ -30,6 +30,7 @@ from yarl import URL
 
 from streams.core.partitioning import partition_of
 from streams.core.records import JOURNAL, TABLES, topic_of
+from streams.topology.consumer_thread import FacetConsumerThread
 from streams.topology.materializer import Materializer, WorkerSettings
 from streams.topology.topics import MAX_MESSAGE_BYTES
 from streams.topology.views import add_views
@@ -82,6 +83,9 @@ class FacetTableManager(TableManager):
 
 class FacetConsumer(Consumer):
     """Goes on from the tables' own seals, whatever the group has committed."""
+
+    def _new_consumer_thread(self) -> FacetConsumerThread:
+        return FacetConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Changelog partitions stay where they are: they are read elsewhere."""

@@ -18,9 +18,13 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from streams.core.partition_state import Write
 from streams.core.records import DEAD_LETTER, topic_of
 from streams.topology.bulk_reader import VERSION_HEADER, BulkReader, Chunk
+from streams.topology.shutdown import closed
 from streams.topology.topics import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("facets.work")
+
+_FLUSH_SECONDS = 4.0
+_CLOSE_SECONDS = 1.0
 
 
 class Fetched(NamedTuple):
@@ -98,10 +102,10 @@ class ChangelogWriter:
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Flush and disconnect."""
-        await self.flush()
+        """Flush and disconnect, within a bound: what is not acknowledged by then is made again at the restart."""
+        await closed(f"Kafka to acknowledge {self.waiting} bytes of rows", self.flush(), _FLUSH_SECONDS)
         if self._producer is not None:
-            await self._producer.stop()
+            await closed("the producer of rows to disconnect", self._producer.stop(), _CLOSE_SECONDS)
 
     async def flush(self) -> None:
         """Return when all that was handed over is written, or has failed."""

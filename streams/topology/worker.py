@@ -1,11 +1,37 @@
-"""Running the worker process: the Faust app under its own worker, quiet, stopped cleanly by SIGINT or SIGTERM."""
+"""Running the worker process: the Faust app under its own worker, quiet, stopped within a bound by a signal."""
 
 import logging
 import warnings
 from typing import Any
 
+import faust
+
+from streams.topology import shutdown
 from streams.topology.app import create_app
 from streams.topology.materializer import WorkerSettings
+
+
+class FacetWorker(faust.Worker):
+    """Stops by the process's own signals and deadline: Faust waits for as long as the broker is away."""
+
+    def install_signal_handlers(self) -> None:
+        """SIGINT, SIGTERM and SIGHUP stop the app, once."""
+        loop = self.loop
+
+        def stop() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._on_sigterm)
+
+        shutdown.handle_signals(stop)
+
+    def on_worker_shutdown(self) -> None:
+        """The deadline holds for an app that failed, too."""
+        shutdown.begin()
+
+    async def stop(self) -> None:
+        """As Faust does it."""
+        with shutdown.waiting_for("the worker to leave its group and to disconnect from Kafka"):
+            await super().stop()
 
 
 def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:
@@ -17,11 +43,12 @@ def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        worker: Any = app.Worker(loglevel=loglevel, quiet=True, redirect_stdouts=False, override_logging=False)
+        worker: Any = FacetWorker(app, loglevel=loglevel, quiet=True, redirect_stdouts=False, override_logging=False)
         # It would write escape sequences into logs and pipes.
         worker.spinner = None
         try:
             worker.execute_from_commandline()
         except SystemExit as stop:
+            shutdown.leave()
             return int(stop.code or 0)
     return 0
