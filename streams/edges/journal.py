@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from kafka.codec import has_lz4
 from kafka.errors import KafkaError
 
 from streams.core.collector import Collector, JournalRecord
+from streams.core.epochs import TAIL_GROWTH, Stamp, Standing, standing_in
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.partitioning import partition_of
@@ -31,7 +32,6 @@ _SMALL_BYTES = 64 * 1024
 """So much is handed to the producer at once: a hand-over through a thread makes a change later."""
 
 _TAIL = 200
-_TAIL_GROWTH = 8
 _POLL_MS = 500
 _READ_SECONDS = 30
 _BOOTSTRAP_MS = 15_000
@@ -49,14 +49,6 @@ class Superseded(FacetsError):
     """Another watcher has opened a higher epoch of the cluster."""
 
     exit_code = ExitCode.GAVE_UP
-
-
-class Standing(NamedTuple):
-    """What the journal says of a cluster: its highest epoch, the highest seq, and the newest frontier."""
-
-    epoch: int
-    seq: int
-    frontier: dict[str, str]
 
 
 class _Stamp(msgspec.Struct):
@@ -230,23 +222,10 @@ class JournalReader:
         return self._count(JOURNAL)
 
     def standing(self, cluster: str) -> Standing:
-        """What the journal says of the cluster. Reads backwards from each partition's end until it finds a commit of
-        the cluster's (heartbeats put one near the end of every partition). A cluster that the journal no longer
-        names stands as its seals say: an epoch must never be lower than one that a table has taken."""
+        """What the journal says of the cluster (see `standing_in`). A cluster that the journal no longer names stands
+        as its seals say: an epoch must never be lower than one that a table has taken."""
         partitions = self._count(JOURNAL)
-        home_partition = home(cluster, partitions)
-        found = self._newest(home_partition, cluster)
-        if not found:
-            return self._sealed(cluster, home_partition)
-        for partition in range(partitions):
-            if partition != home_partition:
-                found += self._newest(partition, cluster)
-        frontiers = {(stamp.epoch, stamp.seq): stamp.frontier for stamp in found if stamp.frontier}
-        return Standing(
-            max(stamp.epoch for stamp in found),
-            max(stamp.seq for stamp in found),
-            frontiers[max(frontiers)] if frontiers else {},
-        )
+        return standing_in(_ClusterView(self, cluster), home(cluster, partitions), partitions, _TAIL)
 
     def end(self, partition: int, topic: str = JOURNAL) -> int:
         """The offset after a partition's last record."""
@@ -255,9 +234,9 @@ class JournalReader:
             end: int = self._consumer.end_offsets([each])[each]
         return end
 
-    def begin(self, partition: int) -> int:
-        """The offset of a journal partition's first record that is retained."""
-        each = TopicPartition(JOURNAL, partition)
+    def begin(self, partition: int, topic: str = JOURNAL) -> int:
+        """The offset of a partition's first record that is retained."""
+        each = TopicPartition(topic, partition)
         with _reaching(self._bootstrap):
             begin: int = self._consumer.beginning_offsets([each])[each]
         return begin
@@ -265,7 +244,7 @@ class JournalReader:
     def opener(self, cluster: str, partition: int, since: int, epoch: int) -> str:
         """The writer of the first commit of this epoch or a higher one, from an offset on ("": none). That is its
         `begin`, unless the claim took so long that the journal's retention has taken another's."""
-        for _, stamp in self._stamps(partition, since, cluster):
+        for _, stamp in self.stamps(cluster, partition, since):
             if stamp.epoch >= epoch:
                 return stamp.writer
         return ""
@@ -276,39 +255,35 @@ class JournalReader:
         end = self.end(partition)
         own = 0
         highest: _Stamp | None = None
-        for _, stamp in self._stamps(partition, start, cluster, end):
+        for _, stamp in self.stamps(cluster, partition, start, end):
             own += stamp.writer == writer
             if highest is None or stamp.epoch > highest.epoch:
                 highest = stamp
         return end, own, highest
 
-    def _newest(self, partition: int, cluster: str) -> list[_Stamp]:
-        each = TopicPartition(JOURNAL, partition)
-        with _reaching(self._bootstrap):
-            begin = self._consumer.beginning_offsets([each])[each]
-        end = self.end(partition)
-        span = _TAIL
+    def newest_seal(self, cluster: str, partition: int) -> Seal | None:
+        """The cluster's newest seal in a partition of the frontend table, looked for from the log's end backwards."""
+        topic, key, span = topic_of("frontend"), SEAL_PREFIX + cluster.encode(), _TAIL
+        if not self._count(topic):
+            return None
+        begin, end = self.begin(partition, topic), self.end(partition, topic)
         while end > begin:
             start = max(begin, end - span)
-            found = [stamp for _, stamp in self._stamps(partition, start, cluster, end)]
-            if start == begin or any(stamp.frontier for stamp in found):
-                return found
-            span *= _TAIL_GROWTH
-        return []
+            records = self.records(topic, partition, start, end)
+            newest: Seal | None = None
+            for record in records:
+                # One that can't be read is the worker's to mend.
+                with suppress(msgspec.MsgspecError):
+                    if record.key == key and record.value:
+                        seal = _decode_seal(record.value)
+                        newest = seal if newest is None or seal.offset > newest.offset else newest
+            if newest is not None or start == begin:
+                return newest
+            span *= TAIL_GROWTH
+        return None
 
-    def _sealed(self, cluster: str, partition: int) -> Standing:
-        topic = topic_of("frontend")
-        if not self._count(topic):
-            return Standing(0, 0, {})
-        key = SEAL_PREFIX + cluster.encode()
-        newest = Standing(0, 0, {})
-        for record in self.records(topic, partition, 0, self.end(partition, topic)):
-            if record.key == key and record.value:
-                seal = _decode_seal(record.value)
-                newest = max(newest, Standing(seal.epoch, seal.seq, seal.frontier), key=lambda each: each[:2])
-        return newest
-
-    def _stamps(self, partition: int, start: int, cluster: str, end: int | None = None) -> Iterator[tuple[int, _Stamp]]:
+    def stamps(self, cluster: str, partition: int, start: int, end: int | None = None) -> Iterator[tuple[int, _Stamp]]:
+        """The cluster's commits in a journal partition from an offset up to another (its end), with their offsets."""
         for record in self.records(JOURNAL, partition, start, self.end(partition) if end is None else end):
             try:
                 stamp = _decode_stamp(record.value or b"")
@@ -344,6 +319,25 @@ class JournalReader:
     def _count(self, topic: str) -> int:
         with _reaching(self._bootstrap):
             return len(self._consumer.partitions_for_topic(topic) or ())
+
+
+class _ClusterView:
+    """What there is to read of one cluster."""
+
+    def __init__(self, reader: JournalReader, cluster: str) -> None:
+        self._reader = reader
+        self._cluster = cluster
+
+    def newest_seal(self, partition: int) -> Stamp | None:
+        seal = self._reader.newest_seal(self._cluster, partition)
+        return Stamp(seal.offset, seal.epoch, seal.seq, seal.frontier) if seal else None
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        return self._reader.begin(partition), self._reader.end(partition)
+
+    def stamps(self, partition: int, start: int, end: int) -> Iterator[Stamp]:
+        for offset, stamp in self._reader.stamps(self._cluster, partition, start, end):
+            yield Stamp(offset, stamp.epoch, stamp.seq, stamp.frontier)
 
 
 @contextmanager

@@ -115,6 +115,11 @@ async def test_where_a_cluster_stands(journal: str) -> None:
     mine.synced = False
     await publisher.publish(mine.begin(now()))
     assert await discover_epoch(journal, "east") == (4, 42, {"services": "17"})
+    # A replaced watcher that was asleep sends what it had in hand.
+    stale = collector("stale")
+    stale.epoch, stale.seq, stale.synced, stale.frontier = 3, 30, True, {"services": "9"}
+    await publisher.publish([each for _ in range(300) for each in stale.heartbeat(now())])
+    assert (await discover_epoch(journal, "east")).epoch == 4
     await publisher.close()
 
 

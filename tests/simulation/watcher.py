@@ -5,11 +5,12 @@ and one writer to the journal that may be killed or put to sleep between any two
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from streams.core.collector import Collector, JournalRecord
+from streams.core.epochs import Stamp, Standing, standing_in
 from streams.core.partitioning import partition_of
 from streams.core.reflector import LaggingServer, Reflector, ReflectorEvent
 from streams.core.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
@@ -29,14 +30,6 @@ _GARBAGE: tuple[Any, ...] = (None, 7, "text", {}, {"metadata": {}}, {"metadata":
 
 class Superseded(Exception):
     """Another watcher has a higher epoch."""
-
-
-class Standing(NamedTuple):
-    """What the journal says of a cluster."""
-
-    epoch: int
-    seq: int
-    frontier: dict[str, str]
 
 
 class Connection:
@@ -313,7 +306,7 @@ class Watcher:
             yield from self._publish([collector.begin_in(self._home, self.sim.at())])
             yield
             opener = next(
-                (stamp["writer"] for stamp in self._stamps(self._home, since) if stamp["epoch"] >= collector.epoch),
+                (each["writer"] for _, each in self._commits(self._home, since) if each["epoch"] >= collector.epoch),
                 "",
             )
             if opener == self.writer:
@@ -324,45 +317,34 @@ class Watcher:
                 return standing._replace(frontier=before.frontier or standing.frontier)
 
     def _standing(self) -> Standing:
-        found = self._newest(self._home)
-        if not found:
-            return self._sealed()
-        for partition in range(self.sim.partitions):
-            if partition != self._home:
-                found += self._newest(partition)
-        frontiers = {(each["epoch"], each["seq"]): each["frontier"] for each in found if each["frontier"]}
-        return Standing(
-            max(each["epoch"] for each in found),
-            max(each["seq"] for each in found),
-            frontiers[max(frontiers)] if frontiers else {},
-        )
+        return standing_in(self, self._home, self.sim.partitions, _TAIL)
 
-    def _newest(self, partition: int) -> list[Any]:
-        log, span = self.sim.journal[partition], _TAIL
-        while log.end > log.begin:
-            start = max(log.begin, log.end - span)
-            found = self._stamps(partition, start)
-            if start == log.begin or any(each["frontier"] for each in found):
-                return found
-            span *= 8
-        return []
-
-    def _sealed(self) -> Standing:
-        newest = Standing(0, 0, {})
+    def newest_seal(self, partition: int) -> Stamp | None:
+        """The cluster's newest seal in the frontend table."""
         key = b"~seal/" + self.server.cluster.encode()
-        for record in self.sim.tables["frontend", self._home].records:
-            if record.key == key and record.value:
-                seal = orjson.loads(record.value)
-                newest = max(newest, Standing(seal["epoch"], seal["seq"], seal["frontier"]), key=lambda each: each[:2])
-        return newest
+        records = [each for each in self.sim.tables["frontend", partition].records if each.key == key and each.value]
+        if not records:
+            return None
+        seal = orjson.loads(max(records, key=lambda record: record.version).value or b"")
+        return Stamp(seal["offset"], seal["epoch"], seal["seq"], seal["frontier"])
 
-    def _stamps(self, partition: int, start: int) -> list[Any]:
-        stamps = (
-            orjson.loads(each.value or b"{}")
-            for each in self.sim.journal[partition].records[::1]
-            if each.offset >= start and each.key
-        )
-        return [stamp for stamp in stamps if stamp.get("cluster") == self.server.cluster]
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """Where a journal partition begins and ends."""
+        log = self.sim.journal[partition]
+        return log.begin, log.end
+
+    def stamps(self, partition: int, start: int, end: int) -> Iterator[Stamp]:
+        """The cluster's commits."""
+        for offset, commit in self._commits(partition, start):
+            if offset < end:
+                yield Stamp(offset, commit["epoch"], commit["seq"], commit["frontier"])
+
+    def _commits(self, partition: int, start: int) -> Iterator[tuple[int, Any]]:
+        for record in self.sim.journal[partition].records:
+            if record.offset >= start and record.key:
+                commit = orjson.loads(record.value or b"{}")
+                if commit.get("cluster") == self.server.cluster:
+                    yield record.offset, commit
 
     def _check(self) -> None:
         log = self.sim.journal[self._home]
@@ -371,7 +353,7 @@ class Watcher:
         if log.end - since == self._written[self._home] - written:
             self._since = (log.end, self._written[self._home])
             return
-        highest = max((each["epoch"] for each in self._stamps(self._home, since)), default=0)
+        highest = max((each["epoch"] for _, each in self._commits(self._home, since)), default=0)
         self._since = (log.end, self._written[self._home])
         if highest > self.collector.epoch:
             raise Superseded

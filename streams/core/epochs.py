@@ -1,0 +1,76 @@
+"""Where a cluster stands in the journal: what a watcher has to know before it opens an epoch.
+
+The fold takes an epoch from the writer whose `begin` comes first and ignores commits of lower ones, which a replaced
+watcher may write at any time: a process that was suspended wakes up and sends what it had in hand. So the end of the
+journal does not say which epoch is the highest. The cluster's newest seal in its home partition does, with what the
+journal holds there after it.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+TAIL_GROWTH = 8
+
+
+class Standing(NamedTuple):
+    """What the journal says of a cluster: its highest epoch, the highest seq, and the newest frontier."""
+
+    epoch: int
+    seq: int
+    frontier: dict[str, str]
+
+
+class Stamp(NamedTuple):
+    """What a commit of the cluster, or a seal of its, says of it. `offset` is the commit's (in the journal)."""
+
+    offset: int
+    epoch: int
+    seq: int
+    frontier: dict[str, str]
+
+
+class JournalView(Protocol):
+    """What there is to read of one cluster."""
+
+    def newest_seal(self, partition: int) -> Stamp | None:
+        """The cluster's newest seal in a partition; None where there is none."""
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first retained offset of a journal partition, and the one after its last."""
+
+    def stamps(self, partition: int, start: int, end: int) -> Iterable[Stamp]:
+        """The cluster's commits in a journal partition, from an offset up to another, in order."""
+
+
+def standing_in(view: JournalView, home: int, partitions: int, tail: int) -> Standing:
+    """Where the cluster stands. Of its home partition all is read that its newest seal does not cover, of the others
+    the end: `tail` records, and more where they have no frontier in them."""
+    sealed = view.newest_seal(home) or Stamp(-1, 0, 0, {})
+    begin, end = view.bounds(home)
+    stamps = [sealed]
+    epoch, seq = sealed.epoch, sealed.seq
+    for stamp in view.stamps(home, max(begin, sealed.offset + 1) if sealed.offset < end else begin, end):
+        if stamp.epoch >= epoch:
+            epoch = stamp.epoch
+            if stamp.frontier:
+                stamps = [stamp]
+        seq = max(seq, stamp.seq)
+    if not seq:
+        return Standing(0, 0, {})
+    for partition in range(partitions):
+        if partition != home or not any(stamp.frontier for stamp in stamps):
+            stamps += _newest(view, partition, tail)
+    frontiers = {(stamp.epoch, stamp.seq): stamp.frontier for stamp in stamps if stamp.frontier}
+    return Standing(epoch, max(seq, *(stamp.seq for stamp in stamps)), frontiers[max(frontiers)] if frontiers else {})
+
+
+def _newest(view: JournalView, partition: int, tail: int) -> list[Stamp]:
+    """The cluster's last commits in a partition, back to one with a frontier."""
+    begin, end = view.bounds(partition)
+    while end > begin:
+        start = max(begin, end - tail)
+        stamps = list(view.stamps(partition, start, end))
+        if start == begin or any(stamp.frontier for stamp in stamps):
+            return stamps
+        tail *= TAIL_GROWTH
+    return []
