@@ -26,11 +26,15 @@ log = logging.getLogger("facets.apiserver")
 MAX_LINE = 16 * 1024 * 1024
 """The longest watch event, in bytes; etcd's own limit for an object is 1.5 MiB."""
 
-IDLE_SECONDS = 130
-"""How long a watch may be silent: the server's bookmarks come about each minute."""
+IDLE_SECONDS = 60
+"""How long an answer may be without a byte."""
+
+MAX_RETRY_AFTER = 30.0
+"""The longest time, in seconds, that a server may ask to be left alone: by then it may be another one."""
 
 _PROBE_SECONDS = 5
 _READ_SECONDS = 30
+_CONNECT_SECONDS = 10
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 Event = tuple[str, Any]
@@ -58,8 +62,12 @@ class Undecodable(Exception):
     """What the server sent is not what the API promises."""
 
 
+class SilentStream(Exception):
+    """A watch that is open, and on which nothing comes: not even a bookmark."""
+
+
 class ServerBusy(Exception):
-    """429 or 503; `after` is what Retry-After said, in seconds (0 where it said nothing)."""
+    """429 or 503; `after` is what Retry-After says, in seconds, at most MAX_RETRY_AFTER (0 where it says nothing)."""
 
     def __init__(self, text: str, after: float) -> None:
         super().__init__(text)
@@ -87,7 +95,7 @@ class ApiServer:
         self._access = await asyncio.to_thread(load_access, self.cluster)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=IDLE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=IDLE_SECONDS),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "service-facets"},
             read_bufsize=1024 * 1024,
         )
@@ -107,14 +115,23 @@ class ApiServer:
             await self._check(response, resource, "list")
             return _decoded(await response.read())
 
-    async def watch(self, resource: Resource, params: Mapping[str, str]) -> AsyncGenerator[list[Event], None]:
-        """The events of a watch, as they come together: first an empty list, once the stream is open. Raises as
-        `page`, and Unsupported."""
-        async with self._open("GET", resource.path, params) as response:
+    async def watch(
+        self, resource: Resource, params: Mapping[str, str], silence: float = IDLE_SECONDS
+    ) -> AsyncGenerator[list[Event], None]:
+        """The events of a watch, as they come together: first an empty list, once the stream is open. `silence` is for
+        how many seconds nothing may come. Raises as `page`, and Unsupported, SilentStream."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence)
+        async with self._open("GET", resource.path, params, limits=limits) as response:
             await self._check(response, resource, "watch", "sendInitialEvents" in params)
             yield []
             lines = LineSplitter(MAX_LINE)
-            async for chunk in response.content.iter_any():
+            while True:
+                try:
+                    chunk = await response.content.readany()
+                except aiohttp.SocketTimeoutError:
+                    raise SilentStream(f"the watch was silent for {silence:g} s, without a bookmark") from None
+                if not chunk:
+                    return
                 events: list[Event] = []
                 failure: Exception | None = None
                 for line in lines.feed(chunk):
@@ -157,16 +174,16 @@ class ApiServer:
     # ---- other requests --------------------------------------------------------------------------------
 
     async def reachable(self) -> bool:
-        """Whether the server answers at all, now."""
+        """Whether the server answers now, and with no error of its own."""
         try:
-            async with self._open("GET", "/version", {}, seconds=_PROBE_SECONDS):
-                return True
+            async with self._open("GET", "/version", {}, limits=_within(_PROBE_SECONDS)) as response:
+                return response.status < 500
         except TRANSIENT:
             return False
 
     async def read(self, path: str) -> dict[str, Any] | None:
         """What is at a path; None where there is nothing (for us). Raises ServerBusy, Undecodable, TRANSIENT."""
-        async with self._open("GET", path, {}, seconds=_READ_SECONDS) as response:
+        async with self._open("GET", path, {}, limits=_within(_READ_SECONDS)) as response:
             if response.status in {401, 403, 404}:
                 return None
             body = _decoded(await response.read())
@@ -178,26 +195,32 @@ class ApiServer:
     async def send(self, method: str, path: str, body: Any = None, *, seconds: float) -> tuple[int, Any]:
         """A request below the server's root, answered within the time: status and decoded body. Raises TRANSIENT,
         Undecodable."""
-        async with self._open(method, path, {}, body=body, seconds=seconds) as response:
+        async with self._open(method, path, {}, body=body, limits=_within(seconds)) as response:
             return response.status, _decoded(await response.read())
 
     @asynccontextmanager
     async def _open(
-        self, method: str, path: str, params: Mapping[str, str], *, body: Any = None, seconds: float | None = None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        body: Any = None,
+        limits: aiohttp.ClientTimeout | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        response = await self._ask(method, path, params, body, seconds)
+        response = await self._ask(method, path, params, body, limits)
         try:
             if response.status == 401:
                 # The kubeconfig, a client certificate or a plugin's token may have been renewed meanwhile.
                 response.close()
                 await self._renew()
-                response = await self._ask(method, path, params, body, seconds)
+                response = await self._ask(method, path, params, body, limits)
             yield response
         finally:
             response.close()
 
     async def _ask(
-        self, method: str, path: str, params: Mapping[str, str], body: Any, seconds: float | None
+        self, method: str, path: str, params: Mapping[str, str], body: Any, limits: aiohttp.ClientTimeout | None
     ) -> aiohttp.ClientResponse:
         access = self._access
         if self._session is None or access is None:
@@ -216,7 +239,7 @@ class ApiServer:
             server_hostname=access.server_hostname,
             proxy=access.proxy,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=seconds) if seconds else self._session.timeout,
+            timeout=limits or self._session.timeout,
         )
 
     async def _renew(self) -> None:
@@ -309,7 +332,8 @@ def _fail(status: Mapping[str, Any], after: float) -> NoReturn:
         raise ServerBehind(message)
     if code in (429, 503):
         wait = after or details.get("retryAfterSeconds")
-        raise ServerBusy(f"HTTP {code}: {message}", min(float(wait), 300.0) if isinstance(wait, int | float) else 0.0)
+        seconds = min(max(float(wait), 0.0), MAX_RETRY_AFTER) if isinstance(wait, int | float) else 0.0
+        raise ServerBusy(f"HTTP {code}: {message}", seconds)
     raise ServerError(f"HTTP {code}: {message}")
 
 
@@ -319,6 +343,10 @@ def _rule(resource: Resource) -> str:
         f'grant it with a ClusterRole: apiGroups ["{group}"], resources ["{plural}"], verbs ["get", "list", "watch"] '
         "(compose/rbac.yaml has the whole role)"
     )
+
+
+def _within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds)
 
 
 def _socket(address: Any) -> socket.socket:

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from streams.core.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
 from streams.core.resources import Resource
@@ -17,26 +17,44 @@ from streams.edges.apiserver import (
     TRANSIENT,
     ApiServer,
     ClusterUnusable,
+    Event,
     Expired,
     ServerBehind,
     ServerBusy,
+    SilentStream,
     Undecodable,
     Unsupported,
 )
 
 log = logging.getLogger("facets.watch")
 
-WATCH_SECONDS = 290
-_STEADY_SECONDS = 10
+_STEADY_SHARE = 0.8
 _OLD_BOOKMARKS = 3
 _UNDECODABLE = 3
 _WARN_SECONDS = 60
 
 
-class Backoff:
-    """Waiting times with full jitter: between nothing and a bound (in seconds) that doubles up to `most`."""
+class WatchTimes(NamedTuple):
+    """How long requests last, in seconds.
 
-    def __init__(self, first: float = 0.2, most: float = 15.0, chance: Callable[[], float] = random.random) -> None:
+    An API server ends a watch after its `timeoutSeconds`, and sends a bookmark some two seconds before that
+    (kube-apiserver, cacher: "right before the watcher timeout"; measured with 1.36: 1.2 to 2.1 s before, from 3 s on).
+    So a watch for `watch` is never silent for `silence` where all is well, however quiet the cluster is. After any
+    trouble the next watch is for `confirm` only: its bookmark shows, soon, that the server is in step again.
+    """
+
+    listing: int = 290
+    watch: int = 50
+    silence: float = 60.0
+    confirm: int = 5
+    grace: float = 5.0
+
+
+class Backoff:
+    """Waiting times with full jitter: between nothing and a bound (in seconds) that doubles up to `most`. A server that
+    answers again is asked within `most`, however long it was away."""
+
+    def __init__(self, first: float = 0.2, most: float = 8.0, chance: Callable[[], float] = random.random) -> None:
         self._first = first
         self._most = most
         self._chance = chance
@@ -62,6 +80,12 @@ class Sink(Protocol):
     def connected(self, resource: Resource, open_now: bool) -> None:
         """The server has just answered for the resource; whether its stream stays open."""
 
+    def confirmed(self, resource: Resource) -> None:
+        """The stream was just seen to be alive: a list, an event, a bookmark, or its end when its time was over."""
+
+    def unconfirmed(self, resource: Resource) -> None:
+        """Streams are opened, but nothing comes: what is known is as of the last `confirmed`."""
+
     def trouble(self, resource: Resource, reason: str) -> None:
         """The stream ended for this reason (a few words), and is asked for again."""
 
@@ -83,6 +107,14 @@ class EventSink:
         if open_now:
             self._contact(True)
 
+    def confirmed(self, resource: Resource) -> None:
+        """An answer."""
+        self._contact(True)
+
+    def unconfirmed(self, resource: Resource) -> None:
+        """No answer."""
+        self._contact(False)
+
     def trouble(self, resource: Resource, reason: str) -> None:
         """No answer."""
         self._contact(False)
@@ -92,14 +124,23 @@ class ListWatch:
     """Follows one resource type."""
 
     def __init__(
-        self, server: ApiServer, resource: Resource, reflector: Reflector, sink: Sink, backoff: Backoff | None = None
+        self,
+        server: ApiServer,
+        resource: Resource,
+        reflector: Reflector,
+        sink: Sink,
+        backoff: Backoff | None = None,
+        times: WatchTimes | None = None,
     ) -> None:
         self._server = server
         self._resource = resource
         self._reflector = reflector
         self._sink = sink
         self._backoff = backoff or Backoff()
+        self._times = times or WatchTimes()
         self._synced = False
+        self._doubtful = False
+        self._silent = False
         self._old_bookmarks = 0
         self._undecodable = 0
         self._warned = -float(_WARN_SECONDS)
@@ -113,14 +154,16 @@ class ListWatch:
 
     async def _once(self) -> float:
         """One request; how long to wait before the next, in seconds."""
-        reflector = self._reflector
-        request = reflector.request(WATCH_SECONDS)
+        reflector, times = self._reflector, self._times
+        seconds = times.listing if reflector.listing else times.confirm if self._doubtful else times.watch
+        request = reflector.request(seconds)
         least = 0.0
         try:
             if not request.watch:
                 await self._page(request.params)
                 return 0
-            if await self._watch(request.params):
+            short = self._doubtful and not reflector.listing
+            if await self._watch(request.params, seconds, times.confirm + times.grace if short else times.silence):
                 return 0
             reason = "short"
         except Expired as error:
@@ -157,11 +200,20 @@ class ListWatch:
                 raise
             reason = "forbidden"
             self._warn_sometimes(f"{error}; asking again")
+        except SilentStream as error:
+            reason = "silent"
+            self._warn_sometimes(f"{error}; opening it anew")
+            if reflector.listing:
+                reflector.unsupported()
+            elif self._silent:
+                self._sink.unconfirmed(self._resource)
+            self._silent = True
         except TRANSIENT as error:
             reason = "unreachable"
             self._warn_sometimes(f"{type(error).__name__}: {error or 'no answer in time'}; asking again")
             if isinstance(error, TimeoutError) and reflector.listing and request.watch:
                 reflector.unsupported()
+        self._doubtful = True
         if request.watch:
             reflector.interrupted()
         self._sink.trouble(self._resource, reason)
@@ -170,45 +222,60 @@ class ListWatch:
     async def _page(self, params: Mapping[str, str]) -> None:
         page = await self._server.page(self._resource, params)
         self._sink.connected(self._resource, True)
+        self._confirm()
         try:
             await self._deliver(list(self._reflector.page(page)))
         finally:
             self._sink.connected(self._resource, False)
         self._synced = self._synced or not self._reflector.listing
 
-    async def _watch(self, params: Mapping[str, str]) -> bool:
-        """Whether it went well enough to ask again at once."""
+    async def _watch(self, params: Mapping[str, str], seconds: float, silence: float) -> bool:
+        """Whether it went well enough to ask again at once. `seconds` is for how long it was asked for, `silence` how
+        long nothing may come. A stream that lists ends with the list: the watch after it is asked for as every other.
+        """
         reflector = self._reflector
+        listing = reflector.listing
         begin = time.monotonic()
         news = False
         try:
-            async with aclosing(self._server.watch(self._resource, params)) as chunks:
+            async with aclosing(self._server.watch(self._resource, params, silence)) as chunks:
                 async for chunk in chunks:
                     self._sink.connected(self._resource, True)
                     if not chunk:
                         continue
-                    events: list[ReflectorEvent] = []
-                    for kind, item in chunk:
-                        if kind == "BOOKMARK":
-                            self._notice_old_bookmark(item)
-                        try:
-                            events.extend(reflector.event(kind, item))
-                        except UnknownEvent as error:
-                            self._say(logging.WARNING, "%s: passed over", error)
-                            self._sink.trouble(self._resource, "unknown-event")
-                    await self._deliver(events)
+                    self._confirm()
+                    await self._take(chunk)
                     self._undecodable = 0
                     if not reflector.listing:
                         self._synced = news = True
+                        if listing:
+                            return True
                         self._backoff.reset()
         finally:
             self._sink.connected(self._resource, False)
         if reflector.listing:
             raise Unsupported("the list ended without its end being marked")
-        if time.monotonic() - begin > _STEADY_SECONDS:
+        if time.monotonic() - begin > seconds * _STEADY_SHARE:
+            self._confirm()
             self._backoff.reset()
             return True
         return news
+
+    async def _take(self, chunk: list[Event]) -> None:
+        events: list[ReflectorEvent] = []
+        for kind, item in chunk:
+            if kind == "BOOKMARK":
+                self._notice_old_bookmark(item)
+            try:
+                events.extend(self._reflector.event(kind, item))
+            except UnknownEvent as error:
+                self._say(logging.WARNING, "%s: passed over", error)
+                self._sink.trouble(self._resource, "unknown-event")
+        await self._deliver(events)
+
+    def _confirm(self) -> None:
+        self._doubtful = self._silent = False
+        self._sink.confirmed(self._resource)
 
     async def _deliver(self, events: list[ReflectorEvent]) -> None:
         if events:

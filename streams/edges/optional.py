@@ -25,7 +25,7 @@ from streams.edges.apiserver import (
     ServerBusy,
     Undecodable,
 )
-from streams.edges.listwatch import ListWatch, Sink
+from streams.edges.listwatch import ListWatch, Sink, WatchTimes
 
 log = logging.getLogger("facets.watch")
 
@@ -108,6 +108,7 @@ class OptionalResources:
         *,
         at_least: Mapping[str, str],
         synced: Callable[[], bool],
+        times: WatchTimes | None = None,
     ) -> None:
         self._server = server
         self._sink = sink
@@ -115,6 +116,7 @@ class OptionalResources:
         self._found = dict(served)
         self._at_least = at_least
         self._synced = synced
+        self._times = times
         self._missed: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -176,7 +178,7 @@ class OptionalResources:
                 least = self._at_least.get(resource.frontier, "")
                 reflector = Reflector(at_least=least, namespaced=resource.namespaced)
                 try:
-                    await ListWatch(self._server, resource, reflector, waiting).run()
+                    await ListWatch(self._server, resource, reflector, waiting, times=self._times).run()
                 except ClusterUnusable as error:
                     # A type that was removed under our eyes is for the next discovery to find out.
                     level = logging.DEBUG if warned else logging.WARNING
@@ -216,6 +218,14 @@ class _Until:
     def connected(self, resource: Resource, open_now: bool) -> None:
         """Pass it on."""
         self._sink.connected(resource, open_now)
+
+    def confirmed(self, resource: Resource) -> None:
+        """Pass it on."""
+        self._sink.confirmed(resource)
+
+    def unconfirmed(self, resource: Resource) -> None:
+        """Pass it on."""
+        self._sink.unconfirmed(resource)
 
     def trouble(self, resource: Resource, reason: str) -> None:
         """Pass it on."""

@@ -21,7 +21,7 @@ from streams.edges import watch_metrics as metrics
 from streams.edges.apiserver import ApiServer
 from streams.edges.journal import DELIVERY_SECONDS, EpochGuard, Publisher
 from streams.edges.lease import Lease
-from streams.edges.listwatch import ListWatch
+from streams.edges.listwatch import ListWatch, WatchTimes
 from streams.edges.optional import OptionalResources, Served
 from streams.edges.topics import BrokerUnreachable
 from streams.topology.shutdown import give_up, waiting_for
@@ -76,6 +76,7 @@ class Session:
         at_least: Mapping[str, str] | None = None,
         served: Served | None = None,
         stale_after: float = 60.0,
+        times: WatchTimes | None = None,
         snapshot_every: float = 86400.0,
         totals: Mapping[str, int | None] | None = None,
         on_progress: Progress | None = None,
@@ -91,12 +92,13 @@ class Session:
         self._on_progress = on_progress
         at_least = at_least or {}
         self._follows = [
-            ListWatch(server, each, Reflector(at_least=at_least.get(each.frontier, "")), self) for each in RESOURCES
+            ListWatch(server, each, Reflector(at_least=at_least.get(each.frontier, "")), self, times=times)
+            for each in RESOURCES
         ]
         for resource in (served or {}).values():
             collector.follow(resource)
         self._optional = OptionalResources(
-            server, self, self, served or {}, at_least=at_least, synced=lambda: collector.synced
+            server, self, self, served or {}, at_least=at_least, synced=lambda: collector.synced, times=times
         )
         self._queue: asyncio.Queue[_Batch | None] = asyncio.Queue(_QUEUE_BATCHES)
         self._ending = False
@@ -106,7 +108,9 @@ class Session:
         self._snapshot_at = begun + snapshot_every
         self._stale_from = begun
         self._contact = {each.frontier: (begun, datetime.now(UTC)) for each in RESOURCES}
+        self._confirmed = dict(self._contact)
         self._connected: set[str] = set()
+        self._doubtful: set[str] = set()
         self._listing = {each.frontier: 0 for each in RESOURCES}
         self._last_at = ""
         self._early: list[list[JournalRecord]] = []
@@ -161,10 +165,24 @@ class Session:
         if resource.frontier not in self._contact:
             return
         if open_now:
-            self._contact[resource.frontier] = (time.monotonic(), datetime.now(UTC))
             self._connected.add(resource.frontier)
+            if resource.frontier not in self._doubtful:
+                self._contact[resource.frontier] = (time.monotonic(), datetime.now(UTC))
         else:
             self._connected.discard(resource.frontier)
+
+    def confirmed(self, resource: Resource) -> None:
+        """The resource's stream is alive."""
+        if resource.frontier in self._contact:
+            self._doubtful.discard(resource.frontier)
+            answered = (time.monotonic(), datetime.now(UTC))
+            self._contact[resource.frontier] = self._confirmed[resource.frontier] = answered
+
+    def unconfirmed(self, resource: Resource) -> None:
+        """Nothing comes on the resource's streams: that the server answers otherwise counts no longer."""
+        if resource.frontier in self._contact:
+            self._doubtful.add(resource.frontier)
+            self._contact[resource.frontier] = self._confirmed[resource.frontier]
 
     async def follow(self, resource: Resource) -> None:
         """An optional type is listed from now on."""
@@ -370,9 +388,9 @@ class Session:
         while True:
             await asyncio.sleep(min(PROBE_SECONDS, self._stale_after / 4))
             old = time.monotonic() - min(15.0, self._stale_after / 3)
-            quiet = [name for name in self._connected if self._contact[name][0] < old]
+            quiet = [name for name in self._connected - self._doubtful if self._contact[name][0] < old]
             if quiet and await self._server.reachable():
                 answered = (time.monotonic(), datetime.now(UTC))
                 for name in quiet:
-                    if name in self._connected:
+                    if name in self._connected - self._doubtful:
                         self._contact[name] = answered

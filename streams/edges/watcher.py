@@ -17,7 +17,7 @@ from streams.edges.apiserver import TRANSIENT, ApiServer, Expired, ServerBehind,
 from streams.edges.clusters import ClusterConfig, cluster_configs
 from streams.edges.journal import EpochGuard, JournalReader, Publisher, Superseded, claim_epoch
 from streams.edges.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
-from streams.edges.listwatch import Backoff
+from streams.edges.listwatch import Backoff, WatchTimes
 from streams.edges.optional import Served, discover
 from streams.edges.session import Progress, Session, now
 from streams.edges.topics import config, ensure
@@ -47,6 +47,7 @@ class WatchOptions(NamedTuple):
     lease_duration: int = DURATION_SECONDS
     lease_renew: float = RENEW_SECONDS
     routing_defaults: Mapping[str, str] = MappingProxyType({})
+    times: WatchTimes = WatchTimes()
 
 
 async def run_watchers(
@@ -199,6 +200,7 @@ class _ClusterWatcher:
             at_least={} if options.accept_older_list else claim.before.frontier,
             served=served,
             stale_after=options.stale_after,
+            times=options.times,
             snapshot_every=self._snapshot_every,
             totals=totals,
             on_progress=self._on_progress,

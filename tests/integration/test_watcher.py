@@ -3,10 +3,12 @@
 import asyncio
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 from kafka import KafkaProducer
 
 from streams.core.collector import Collector, JournalRecord
@@ -26,10 +28,12 @@ from streams.edges.journal import (
     discover_epoch,
     home,
 )
+from streams.edges.listwatch import WatchTimes
 from streams.edges.session import now
-from streams.edges.watcher import run_watchers
+from streams.edges.watcher import WatchOptions, run_watchers
 from tests.integration.folding import Rows, commits, folded, of_objects
 from tests.integration.journal import PARTITIONS, clean_topics, read_topic
+from tests.unit.test_listwatch import Script, answer, bookmark, page, serving, status, stream
 
 
 @pytest.fixture
@@ -275,3 +279,50 @@ async def test_every_record_is_in_the_schema(journal: str) -> None:
         assert "end" in phases
         assert [commit.seq for commit in written] == sorted({commit.seq for commit in written})
         assert [commit.at for commit in written] == sorted(commit.at for commit in written)
+
+
+class SilentServer(Script):
+    """An API server without objects, which answers everything, and on whose watches nothing comes while `silent`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent = False
+        self.first_silent_watch = ""
+        self.version = 10
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/version":
+            return await answer(200, {"major": "1"})(request)
+        if not any(request.path == each.path for each in RESOURCES):
+            return await answer(404, status(404))(request)
+        if request.query.get("limit"):
+            return await page(version=self.version)(request)
+        if "sendInitialEvents" in request.query:
+            return await stream(bookmark(self.version, end=True), hang=True)(request)
+        if self.silent:
+            self.first_silent_watch = self.first_silent_watch or now()
+            return await stream(hang=True)(request)
+        self.version += 1
+        return await stream(bookmark(self.version), hang=True)(request)
+
+
+async def test_a_cluster_whose_watches_say_nothing_becomes_stale_and_well_again(journal: str, tmp_path: Path) -> None:
+    """Though the API server answers everything else."""
+
+    def newest_commit() -> dict[str, Any]:
+        return max((commit for _, _, commit in commits(journal)), key=lambda each: each["seq"])
+
+    script = SilentServer()
+    options = WatchOptions(stale_after=3, times=WatchTimes(silence=1.0, confirm=1, grace=0.0))
+    async with serving(tmp_path, script) as server, asyncio.timeout(60):
+        stop = asyncio.Event()
+        watching = asyncio.create_task(run_watchers([server.cluster], journal, stop=stop, options=options))
+        await listed(journal, "east")
+        script.silent = True
+        await until(lambda: bool(newest_commit().get("staleSince")))
+        # As of the last sign of life: that watches can be opened, and other questions are answered, is none.
+        assert newest_commit()["staleSince"] <= script.first_silent_watch
+        script.silent = False
+        await until(lambda: not newest_commit().get("staleSince"))
+        stop.set()
+        await watching

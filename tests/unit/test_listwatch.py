@@ -14,7 +14,7 @@ from streams.core.reflector import INITIAL_EVENTS_END, Reflector, ReflectorEvent
 from streams.core.resources import ENDPOINT_SLICES, SERVICES, Resource
 from streams.edges.apiserver import ApiServer, ClusterUnusable, LineSplitter, Undecodable
 from streams.edges.clusters import ClusterConfig
-from streams.edges.listwatch import Backoff, ListWatch
+from streams.edges.listwatch import Backoff, ListWatch, WatchTimes
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -97,6 +97,7 @@ class Taken:
     def __init__(self) -> None:
         self.events: list[ReflectorEvent] = []
         self.reasons: list[str] = []
+        self.alive: list[str] = []
         self.troubled = asyncio.Semaphore(0)
 
     async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
@@ -104,6 +105,12 @@ class Taken:
 
     def connected(self, resource: Resource, open_now: bool) -> None:
         pass
+
+    def confirmed(self, resource: Resource) -> None:
+        self.alive.append("confirmed")
+
+    def unconfirmed(self, resource: Resource) -> None:
+        self.alive.append("unconfirmed")
 
     def trouble(self, resource: Resource, reason: str) -> None:
         self.reasons.append(reason)
@@ -145,13 +152,20 @@ async def serving(tmp_path: Path, script: Script) -> AsyncIterator[ApiServer]:
 
 
 async def run(
-    tmp_path: Path, *answers: Answer, resource: Resource = SERVICES, reflector: Reflector | None = None
+    tmp_path: Path,
+    *answers: Answer,
+    resource: Resource = SERVICES,
+    reflector: Reflector | None = None,
+    backoff: Backoff | None = None,
+    times: WatchTimes | None = None,
 ) -> tuple[Taken, Script]:
     """Follow until the script has no more answers."""
     script, taken = Script(*answers), Taken()
     async with serving(tmp_path, script) as server, asyncio.timeout(30):
         chosen = reflector or Reflector(streaming=False)
-        follow = asyncio.create_task(ListWatch(server, resource, chosen, taken, Backoff(first=0)).run())
+        follow = asyncio.create_task(
+            ListWatch(server, resource, chosen, taken, backoff or Backoff(first=0), times).run()
+        )
         done = asyncio.create_task(script.exhausted.wait())
         await asyncio.wait([follow, done], return_when=asyncio.FIRST_COMPLETED)
         done.cancel()
@@ -177,14 +191,16 @@ async def test_pages_then_a_watch_from_there(tmp_path: Path) -> None:
     assert script.asked[1]["continue"] == "next"
 
 
-async def test_a_streaming_list_goes_on_as_a_watch(tmp_path: Path) -> None:
+async def test_a_streaming_list_ends_with_the_list(tmp_path: Path) -> None:
+    """What comes with its end counts; what comes later comes on the watch."""
     taken, script = await run(
         tmp_path,
-        stream(line("ADDED", item("a", 1)), bookmark(10, end=True), line("ADDED", item("b", 11))),
+        stream(line("ADDED", item("a", 1)), bookmark(10, end=True) + line("ADDED", item("b", 11)), hang=True),
+        stream(line("ADDED", item("c", 12))),
         reflector=Reflector(),
     )
-    assert taken.short == ["Init", "InitApply a", "InitDone", "Apply b"]
-    assert script.short() == [("streaming list", ""), ("watch", "11")]
+    assert taken.short == ["Init", "InitApply a", "InitDone", "Apply b", "Apply c"]
+    assert script.short() == [("streaming list", ""), ("watch", "11"), ("watch", "12")]
 
 
 @pytest.mark.parametrize("code", [400, 422])
@@ -228,15 +244,21 @@ async def test_events_before_an_error_in_the_same_chunk_count(tmp_path: Path) ->
     assert script.short()[2] == ("watch", "11")
 
 
-async def test_retry_after_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited, each time; nothing really waits."""
+    waited: list[float] = []
     real = asyncio.sleep
 
     async def sleep(seconds: float) -> None:
-        waits.append(seconds)
+        waited.append(seconds)
         await real(0)
 
     monkeypatch.setattr("streams.edges.listwatch.asyncio.sleep", sleep)
+    return waited
+
+
+async def test_retry_after_is_waited_for(tmp_path: Path, waits: list[float]) -> None:
     _, script = await run(
         tmp_path,
         answer(429, status(429), Retry_After="7"),
@@ -246,6 +268,60 @@ async def test_retry_after_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mon
     )
     assert [wait for wait in waits if wait > 1] == [7, 3]
     assert script.short()[-1] == ("watch", "10")
+
+
+async def test_retry_after_has_a_bound(tmp_path: Path, waits: list[float]) -> None:
+    await run(
+        tmp_path,
+        answer(429, status(429), Retry_After="100000"),
+        answer(503, status(503), Retry_After="9" * 400),
+        answer(503, status(503, details={"retryAfterSeconds": 1e300})),
+        LISTED,
+        stream(line("ERROR", status(429, details={"retryAfterSeconds": 86400}))),
+        answer(503, status(503, details={"retryAfterSeconds": -5})),
+        stream(bookmark(20)),
+    )
+    assert [wait for wait in waits if wait > 1] == [30, 30, 30, 30]
+
+
+async def test_a_server_that_answers_again_is_asked_soon(tmp_path: Path, waits: list[float]) -> None:
+    """However long it was away, and then again at once."""
+    away = [answer(500, status(500))] * 50
+    backoff = Backoff(chance=lambda: 1.0)
+    taken, _ = await run(tmp_path, *away, LISTED, *away, stream(bookmark(20)), *away[:1], backoff=backoff)
+    assert taken.reasons.count("unreachable") == 101
+    assert max(waits) <= 8
+    # After a watch on which something came, the next trouble costs little.
+    assert [wait for wait in waits if wait][-1] == 0.2
+
+
+async def test_a_silent_watch_is_opened_anew_and_what_stays_silent_is_unconfirmed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = stream(hang=True)
+    times = WatchTimes(silence=0.05, confirm=1, grace=-0.95)
+    taken, script = await run(
+        tmp_path, LISTED, silent, silent, silent, stream(bookmark(20)), silent, stream(bookmark(30)), times=times
+    )
+    assert script.short()[:4] == [("list", ""), *[("watch", "10")] * 3]
+    assert taken.reasons[:4] == ["silent"] * 4
+    # One silence may be the network's; it counts when the next watch, a short one, is silent too.
+    assert taken.alive[:5] == ["confirmed", "unconfirmed", "unconfirmed", "confirmed", "confirmed"]
+    assert [each.get("timeoutSeconds") for each in script.asked][1:7] == ["50", "1", "1", "1", "50", "1"]
+    assert "the watch was silent for 0.05 s" in caplog.text
+
+
+async def test_a_watch_that_ends_when_its_time_is_over_is_alive(tmp_path: Path) -> None:
+    """An API server needs not send bookmarks."""
+    taken, _ = await run(tmp_path, LISTED, stream(), stream(), times=WatchTimes(watch=0, confirm=0))
+    assert taken.alive == ["confirmed"] * 3
+    assert taken.reasons == []
+
+
+async def test_a_watch_that_ends_at_once_shows_nothing(tmp_path: Path) -> None:
+    taken, _ = await run(tmp_path, LISTED, stream(), stream())
+    assert taken.alive == ["confirmed"]
+    assert taken.reasons == ["short", "short"]
 
 
 async def test_a_page_is_asked_for_again_not_the_list(tmp_path: Path) -> None:

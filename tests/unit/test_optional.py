@@ -54,6 +54,12 @@ class Followed:
     def connected(self, resource: Resource, open_now: bool) -> None:
         pass
 
+    def confirmed(self, resource: Resource) -> None:
+        pass
+
+    def unconfirmed(self, resource: Resource) -> None:
+        pass
+
     def trouble(self, resource: Resource, reason: str) -> None:
         pass
 
