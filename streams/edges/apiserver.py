@@ -19,7 +19,8 @@ from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.reflector import Reflector, ReflectorEvent
 from streams.core.resources import RESOURCES, Resource
-from streams.edges.clusters import Access, BadKubeconfig, ClusterConfig, load_access
+from streams.edges.cluster_errors import Obstacle, obstacle
+from streams.edges.clusters import Access, BadKubeconfig, ClusterConfig, config_source, load_access
 
 log = logging.getLogger("facets.apiserver")
 
@@ -107,6 +108,10 @@ class ApiServer:
         if self._session is not None:
             await self._session.close()
 
+    def explain(self, error: Exception) -> Obstacle:
+        """An error of this server's methods, for a person."""
+        return obstacle(error, self.cluster, self._access.host if self._access else "the API server")
+
     # ---- list and watch --------------------------------------------------------------------------------
 
     async def page(self, resource: Resource, params: Mapping[str, str]) -> Mapping[str, Any]:
@@ -182,10 +187,17 @@ class ApiServer:
             return False
 
     async def read(self, path: str) -> dict[str, Any] | None:
-        """What is at a path; None where there is nothing (for us). Raises ServerBusy, Undecodable, TRANSIENT."""
+        """What is at a path; None where there is nothing. Raises ClusterUnusable (401, 403), ServerBusy, Undecodable,
+        TRANSIENT."""
         async with self._open("GET", path, {}, limits=_within(_READ_SECONDS)) as response:
-            if response.status in {401, 403, 404}:
+            if response.status == 404:
                 return None
+            if response.status in {401, 403}:
+                raise ClusterUnusable(
+                    f"cluster {self.cluster.name} ({config_source(self.cluster)}) does not let this account get "
+                    f"{path}: HTTP {response.status}",
+                    self._login if response.status == 401 else "bind the ClusterRole system:discovery to the account",
+                )
             body = _decoded(await response.read())
             if response.status != 200:
                 after = response.headers.get("Retry-After", "")
@@ -247,7 +259,13 @@ class ApiServer:
             try:
                 self._access = await asyncio.to_thread(load_access, self.cluster)
             except BadKubeconfig as error:
-                log.warning("cluster %s: the credentials can't be renewed: %s", self.cluster.name, error)
+                log.warning(
+                    "cluster %s: the credentials can't be renewed: %s (%s)", self.cluster.name, error, error.remedy
+                )
+
+    @property
+    def _login(self) -> str:
+        return f"the credentials of {config_source(self.cluster)} are unknown or have expired: log in again"
 
     async def _check(
         self, response: aiohttp.ClientResponse, resource: Resource, verb: str, streaming_list: bool = False
@@ -266,9 +284,9 @@ class ApiServer:
             raise Unsupported(message)
         if status in {401, 403}:
             raise ClusterUnusable(
-                f"cluster {self.cluster.name} (context {self.cluster.context or 'current'}) does not let this account "
+                f"cluster {self.cluster.name} ({config_source(self.cluster)}) does not let this account "
                 f"{verb} {resource.frontier}: HTTP {status}: {message}",
-                _rule(resource) if status == 403 else "renew the credentials in the kubeconfig (log in again)",
+                _rule(resource) if status == 403 else self._login,
             )
         if status == 404:
             raise ClusterUnusable(

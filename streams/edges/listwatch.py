@@ -199,7 +199,7 @@ class ListWatch:
             if not self._synced:
                 raise
             reason = "forbidden"
-            self._warn_sometimes(f"{error}; asking again")
+            self._warn_sometimes(f"{error}; asking again ({error.remedy})")
         except SilentStream as error:
             reason = "silent"
             self._warn_sometimes(f"{error}; opening it anew")
@@ -210,7 +210,8 @@ class ListWatch:
             self._silent = True
         except TRANSIENT as error:
             reason = "unreachable"
-            self._warn_sometimes(f"{type(error).__name__}: {error or 'no answer in time'}; asking again")
+            problem = self._server.explain(error)
+            self._warn_sometimes(f"{problem.problem}; asking again ({problem.remedy})")
             if isinstance(error, TimeoutError) and reflector.listing and request.watch:
                 reflector.unsupported()
         self._doubtful = True

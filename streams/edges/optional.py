@@ -51,7 +51,8 @@ class Followers(Protocol):
 
 
 async def discover(server: ApiServer) -> Served:
-    """Which of the optional types the cluster serves, in which version. Raises TRANSIENT, ServerBusy, Undecodable."""
+    """Which of the optional types the cluster serves, in which version. Raises ClusterUnusable, TRANSIENT, ServerBusy,
+    Undecodable."""
     found: Served = {}
     groups: dict[str, list[Resource]] = {}
     for resource in OPTIONAL:
@@ -71,11 +72,42 @@ async def discover(server: ApiServer) -> Served:
     return found
 
 
+async def discover_at_start(server: ApiServer) -> Served:
+    """As `discover`, and what is missing is told. Raises TRANSIENT, ServerBusy, Undecodable: what the account may not
+    find out is gone without."""
+    cluster = server.cluster.name
+    try:
+        served = await discover(server)
+    except ClusterUnusable as error:
+        log.warning("%s; going on without the Gateway API and Namespaces, trying again: %s", error, error.remedy)
+        return {}
+    missing = [each for each in OPTIONAL if each.frontier not in served]
+    builtin = [each.frontier for each in missing if not each.group]
+    if builtin:
+        log.warning(
+            "cluster %s: API discovery at /api/v1 does not name %s: going on without; is what answers there a whole "
+            "Kubernetes API server?",
+            cluster,
+            ", ".join(builtin),
+        )
+    installable = [each.frontier for each in missing if each.group]
+    if installable:
+        log.info(
+            "cluster %s: not installed: %s; routing rows do without, and follow what is installed later",
+            cluster,
+            ", ".join(installable),
+        )
+    return served
+
+
 async def _schemas(server: ApiServer, group: str) -> dict[str, str]:
     """Where the schema of each version of a CRD's group is, with its hash. Kubernetes' own come with the server."""
     if not group:
         return {}
-    paths = (await server.read("/openapi/v3") or {}).get("paths")
+    try:
+        paths = (await server.read("/openapi/v3") or {}).get("paths")
+    except ClusterUnusable:
+        return {}
     prefix = f"apis/{group}/"
     return {
         path.removeprefix(prefix): str(each.get("serverRelativeURL"))
@@ -118,6 +150,7 @@ class OptionalResources:
         self._synced = synced
         self._times = times
         self._missed: set[str] = set()
+        self._warned = ""
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -129,14 +162,27 @@ class OptionalResources:
                 await asyncio.sleep(DISCOVERY_SECONDS)
                 try:
                     served = await discover(self._server)
-                except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
-                    log.debug("cluster %s: API discovery: %s", self._server.cluster.name, error)
+                except ClusterUnusable as error:
+                    self._warn(str(error), error.remedy)
                     continue
+                except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
+                    self._warn(*self._server.explain(error)[:2])
+                    continue
+                self._warned = ""
                 await self._compare(served)
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _warn(self, problem: str, remedy: str) -> None:
+        """Say what is in the way of discovery: each trouble once."""
+        level = logging.DEBUG if problem == self._warned else logging.WARNING
+        self._warned = problem
+        log.log(
+            level, "cluster %s: API discovery: %s; what is known stays, trying again: %s",
+            self._server.cluster.name, problem, remedy,
+        )  # fmt: skip
 
     async def _compare(self, served: Served) -> None:
         for name, resource in served.items():

@@ -13,12 +13,20 @@ from typing import NamedTuple
 from streams.core.collector import Collector
 from streams.core.records import JOURNAL
 from streams.core.resources import RESOURCES
-from streams.edges.apiserver import TRANSIENT, ApiServer, Expired, ServerBehind, ServerBusy, Undecodable
+from streams.edges.apiserver import (
+    TRANSIENT,
+    ApiServer,
+    ClusterUnusable,
+    Expired,
+    ServerBehind,
+    ServerBusy,
+    Undecodable,
+)
 from streams.edges.clusters import ClusterConfig, cluster_configs
 from streams.edges.journal import EpochGuard, JournalReader, Publisher, Superseded, claim_epoch
 from streams.edges.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
 from streams.edges.listwatch import Backoff, WatchTimes
-from streams.edges.optional import Served, discover
+from streams.edges.optional import Served, discover_at_start
 from streams.edges.session import Progress, Session, now
 from streams.edges.topics import config, ensure
 from streams.topology.shutdown import closed
@@ -212,19 +220,20 @@ class _ClusterWatcher:
         must not put an end to one that can. How many objects there are, by resource, and what is served of the
         optional ones."""
         backoff = Backoff()
+        warned = ""
         while True:
             try:
                 totals = {each.frontier: await server.preflight(each) for each in RESOURCES}
-                return totals, await discover(server)
+                return totals, await discover_at_start(server)
             except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
                 wait = max(backoff.next(), error.after if isinstance(error, ServerBusy) else 0)
-                log.warning(
-                    "cluster %s can't be reached (%s: %s); trying again in %.1f s",
-                    self._cluster.name,
-                    type(error).__name__,
-                    error or "no answer in time",
-                    wait,
-                )
+                found = server.explain(error)
+                if found.lasting:
+                    raise ClusterUnusable(f"cluster {self._cluster.name}: {found.problem}", found.remedy) from error
+                # Told once; again where it is another trouble.
+                level = logging.DEBUG if found.problem == warned else logging.WARNING
+                warned = found.problem
+                log.log(level, "cluster %s: %s; trying again: %s", self._cluster.name, found.problem, found.remedy)
                 await asyncio.sleep(wait)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from streams.edges.embedded_kafka import EmbeddedKafka
 from tests.controlplane import Api, ControlPlane, Workload
@@ -113,7 +114,7 @@ def test_without_rights_it_says_what_is_missing(watchers: Watchers, plane: Contr
     watchers.start("east", plane.norights)
     assert watchers.end("east") == 77
     said = watchers.log("east")
-    assert "cluster east (context" in said
+    assert f"cluster east (kubeconfig {plane.norights} (current context))" in said
     assert "list services: HTTP 403" in said
     assert 'apiGroups [""], resources ["services"], verbs ["get", "list", "watch"]' in said
     assert commits(watchers.bootstrap) == []
@@ -128,6 +129,22 @@ def test_with_a_token_that_nobody_knows(watchers: Watchers, plane: ControlPlane,
     assert watchers.end("east") == 77
     assert "HTTP 401" in watchers.log("east")
     assert "f" * 32 not in watchers.log("east")
+
+
+def test_an_api_server_that_nothing_vouches_for(watchers: Watchers, plane: ControlPlane, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "untrusting"
+    content = yaml.safe_load(plane.readonly.read_text())
+    for each in content["clusters"]:
+        del each["cluster"]["certificate-authority"]
+    kubeconfig.write_text(yaml.safe_dump(content))
+    watchers.start("east", kubeconfig)
+    assert watchers.end("east") == 77
+    log = watchers.log("east")
+    assert f"the certificate of {plane.url} can't be verified: " in log
+    assert (
+        f"remedy: check certificate-authority-data and tls-server-name of the cluster in kubeconfig {kubeconfig}" in log
+    )
+    assert "Traceback" not in log
 
 
 def test_a_watcher_without_rights_does_not_end_one_that_has_them(watchers: Watchers, plane: ControlPlane) -> None:

@@ -78,11 +78,77 @@ def test_a_broken_kubeconfig_is_named(tmp_path: Path, content: str) -> None:
         load_access(ClusterConfig("east", path, "x"))
 
 
-def test_a_kubeconfig_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadKubeconfig):
-        cluster_configs(kubeconfig=tmp_path / "none")
-    with pytest.raises(BadKubeconfig, match="nowhere"):
-        load_access(ClusterConfig("east", kubeconfig(tmp_path), "nowhere"))
+def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "none"
+    with pytest.raises(BadKubeconfig, match=str(path)):
+        cluster_configs(kubeconfig=path)
+    with pytest.raises(BadKubeconfig, match=str(path)):
+        load_access(ClusterConfig("east", path))
+    monkeypatch.setenv("KUBECONFIG", f"{path}:{path}2")
+    with pytest.raises(BadKubeconfig, match=f"{path}:{path}2"):
+        cluster_configs()
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(BadKubeconfig, match=str(tmp_path / ".kube" / "config")) as raised:
+        cluster_configs()
+    assert "--demo" in raised.value.remedy
+
+
+def test_a_context_that_is_not_there(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path, ("production-east", "production-west", "x"))
+    with pytest.raises(BadKubeconfig, match="no context 'production-eest'") as raised:
+        load_access(ClusterConfig("east", path, "production-eest"))
+    assert str(path) in str(raised.value)
+    assert raised.value.remedy.startswith("it has production-west, production-east and others")
+
+
+def test_a_broken_file_is_not_shown(tmp_path: Path) -> None:
+    """Its lines may hold credentials."""
+    path = tmp_path / "config"
+    path.write_text("users:\n- name: u\n  user: {token: very-secret\n")
+    with pytest.raises(BadKubeconfig) as raised:
+        load_access(ClusterConfig("east", path))
+    assert "line 4" in str(raised.value)
+    assert "very-secret" not in str(raised.value)
+
+
+def with_plugin(tmp_path: Path, **plugin: Any) -> ClusterConfig:
+    path = kubeconfig(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    content["users"] = [{"name": "u", "user": {"exec": {"apiVersion": "client.authentication.k8s.io/v1", **plugin}}}]
+    path.write_text(yaml.safe_dump(content))
+    return ClusterConfig("east", path)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "problem", "remedy"),
+    [
+        ({"command": "no-such-plugin"}, "not installed, or not on PATH", "see that no-such-plugin is installed"),
+        ({"command": "no-such-plugin", "installHint": "brew install\n it"}, "not installed", "brew install it"),
+        ({"command": "sh", "args": ["-c", "echo expired session >&2; exit 3"]}, "returned 3. expired session", "sh"),
+        ({"command": "echo", "args": ["{}"]}, "missing key 'apiVersion'", "echo"),
+        ({"command": "./bin/none"}, "No such file", "./bin/none"),
+    ],
+)
+def test_a_credential_plugin_that_gives_none(
+    tmp_path: Path, plugin: dict[str, Any], problem: str, remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = with_plugin(tmp_path, **plugin)
+    with pytest.raises(BadKubeconfig) as raised:
+        load_access(cluster)
+    assert problem in str(raised.value)
+    assert str(cluster.kubeconfig) in str(raised.value)
+    assert remedy in raised.value.remedy
+    # Not also as a line of another package that names neither cluster nor plugin.
+    assert not caplog.records
+
+
+def test_a_credential_plugin(tmp_path: Path) -> None:
+    credential = (
+        '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "secret"}}'
+    )
+    access = load_access(with_plugin(tmp_path, command="echo", args=[credential]))
+    assert access.authorization() == "Bearer secret"
 
 
 def test_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

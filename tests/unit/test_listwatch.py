@@ -363,7 +363,7 @@ async def test_a_list_that_is_no_list_is_asked_for_again(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(403, ["list services", "context current", "not yours"]), (401, ["HTTP 401"])]
+    ("code", "words"), [(403, ["list services", "kubeconfig /", "(current context)", "not yours"]), (401, ["HTTP 401"])]
 )
 async def test_the_first_list_forbidden_ends_it(tmp_path: Path, code: int, words: list[str]) -> None:
     # A 401 is tried once more with fresh credentials.

@@ -10,7 +10,7 @@ from aiohttp import web
 from streams.core.reflector import Kind, ReflectorEvent
 from streams.core.resources import GATEWAY_API, Resource
 from streams.edges import optional
-from streams.edges.optional import OptionalResources, discover
+from streams.edges.optional import OptionalResources, discover, discover_at_start
 from tests.unit.test_listwatch import Script, bookmark, item, line, serving, stream
 
 ROUTES = f"httproutes.{GATEWAY_API}"
@@ -91,3 +91,65 @@ async def test_a_type_is_listed_anew_when_its_schema_changes(tmp_path: Path, mon
             await asyncio.gather(running, return_exceptions=True)
     assert followed.listed == ["old", "new"]
     assert followed.told == []
+
+
+class Refusing(Served):
+    """Refuses API discovery while `status` says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = 200
+        self.looks = asyncio.Semaphore(0)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        if request.path == f"/apis/{GATEWAY_API}":
+            self.looks.release()
+            if self.status != 200:
+                return web.json_response({}, status=self.status)
+        return await super().serve(request)
+
+
+@pytest.mark.parametrize("refusal", [401, 403, 500])
+async def test_what_is_known_stays_while_discovery_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusal: int
+) -> None:
+    monkeypatch.setattr(optional, "DISCOVERY_SECONDS", 0.01)
+    server_, followed = Refusing(), Followed()
+    async with asyncio.timeout(20), serving(tmp_path, server_) as server:
+        resources = OptionalResources(
+            server, followed, followed, await discover(server), at_least={}, synced=lambda: True
+        )
+        running = asyncio.create_task(resources.run())
+        try:
+            await followed.done.acquire()
+            server_.status = refusal
+            for _ in range(12):
+                await server_.looks.acquire()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    assert followed.told == []
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert f"HTTP {refusal}" in warning
+    assert "what is known stays, trying again: " in warning
+
+
+async def test_what_is_not_there_is_told_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with serving(tmp_path, Served()) as server:
+        assert list(await discover_at_start(server)) == [ROUTES]
+    (warning, note) = [each for each in caplog.records if each.name == "facets.watch"]
+    assert warning.levelname == "WARNING"
+    assert "API discovery at /api/v1 does not name namespaces" in warning.getMessage()
+    assert f"not installed: gateways.{GATEWAY_API}, " in note.getMessage()
+    assert ROUTES not in note.getMessage()
+
+
+async def test_discovery_that_is_refused_at_start_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing = Refusing()
+    refusing.status = 403
+    async with serving(tmp_path, refusing) as server:
+        assert await discover_at_start(server) == {}
+    assert "system:discovery" in caplog.text
