@@ -45,8 +45,8 @@ run: setup ## The demo: broker, watcher, worker and server in one (FOR=30 ends i
 test: setup ## Unit, property, simulation and integration tests
 	$(BIN)/python -m pytest tests/unit tests/properties tests/simulation tests/integration $(ARGS)
 
-simulate: setup ## Seeded runs of the whole system in models, with faults; prints how to replay what fails (SEEDS=0:100000)
-	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),0:20000) $(if $(PLANT),--plant $(PLANT))
+simulate: setup ## Seeded runs of the whole system in models, with faults; interrupted, it goes on where it was (SEEDS=0:100000)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),0:20000) --progress build/simulation $(if $(PLANT),--plant $(PLANT)) $(ARGS)
 
 e2e: setup ## End-to-end tests on a real Kubernetes control plane (KUBEBUILDER_ASSETS, or built with Go)
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.simulation.faults import PLANTED, planted
-from tests.simulation.main import replay
+from tests.simulation.report import replay
 from tests.simulation.run import STEPS, Outcome, simulate
 
 SEEDS = 250
