@@ -12,6 +12,7 @@ from streams.cli.log_options import with_logging_options
 from streams.cli.standard_streams import OutputFailed, ReaderLeft, discard_output, prepare_standard_streams
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode, exit_code_table
+from streams.core.names import suggestion
 from streams.edges.log_setup import FORMAT_VARIABLE, configure_logging, report_error, requested_format
 
 _SECTIONS = {
@@ -52,9 +53,9 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it, but an unknown command's error names those that there are."""
+        """As click does it, but an unknown command's error names the nearest."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            ctx.fail(f"no such command {args[0]!r}; there are: {', '.join(self.list_commands(ctx))}")
+            ctx.fail(f"no such command {args[0]!r}; {suggestion(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from streams.cli.names import ServiceName, ServicePath, clusters_option, namespace_option
 from streams.cli.options import Moment, bootstrap_option
-from streams.core.errors import FacetsError
+from streams.cli.output import run
 from streams.core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Point(click.ParamType):
-    """A version, or a time. Given as (version, "") or (-1, time)."""
+    """A version (1042, or v1042 as `facets history` prints it), or a time. Given as (version, "") or (-1, time)."""
 
     name = "version or time"
 
@@ -22,13 +23,14 @@ class Point(click.ParamType):
         """One of the two."""
         if isinstance(value, tuple):
             return value
-        return (int(value), "") if str(value).isdigit() else (-1, Moment().convert(value, param, ctx))
+        version = str(value).removeprefix("v")
+        return (int(version), "") if version.isdecimal() else (-1, Moment().convert(value, param, ctx))
 
 
 @click.command("diff")
-@click.argument("service")
-@click.option("-n", "--namespace", default="default", show_default=True, help="The Service's namespace.")
-@click.option("--cluster", "clusters", multiple=True, help="Only in this cluster; repeatable.")
+@click.argument("service", type=ServiceName())
+@namespace_option()
+@clusters_option
 @click.option(
     "--from", "old", type=Point(), help="A version (as rows and `facets history` have it), or a time, or how long ago "
     "(15m).  [default: the version before the newest]",
@@ -39,8 +41,8 @@ class Point(click.ParamType):
 )
 @bootstrap_option
 def diff_command(
-    service: str,
-    namespace: str,
+    service: ServicePath,
+    namespace: str | None,
     clusters: tuple[str, ...],
     old: tuple[int, str] | None,
     new: tuple[int, str] | None,
@@ -50,28 +52,37 @@ def diff_command(
     """Show what differs between two states of SERVICE: endpoints added (+), removed (-) or changed (~), and fields.
 
     A state is that of all tables at a version (a journal offset) or at a time, made again from the retained journal.
-    Exit code 0 if nothing differs, 1 if something does, as diff has it.
+    Exit code 0 if nothing differs, 1 if something does, as diff has it, 3 if the journal can't tell.
 
     \b
     facets diff cart -n shop                          the last change
     facets diff cart -n shop --from 1031 --to 1042
     facets diff cart -n shop --from 1h
     """
-    from streams.cli.replay import folding  # noqa: PLC0415
+    from streams.cli.replay import folding, remark  # noqa: PLC0415
+    from streams.core.coverage import NotKnown, known_at  # noqa: PLC0415
     from streams.core.lookback import Difference, Until, differences  # noqa: PLC0415
     from streams.core.subscription import Filter  # noqa: PLC0415
+    from streams.edges.known_names import check_names  # noqa: PLC0415
 
+    space, name, clusters = service.placed(namespace, clusters)
     with folding(bootstrap_servers) as replay:
-        wanted = Filter(frozenset(clusters), frozenset({namespace}), frozenset({service}))
+        wanted = Filter(frozenset(clusters), frozenset({space}), frozenset({name}))
         rows = list(replay.rows(Until(), wanted))
-    if not rows:
-        raise FacetsError(
-            f'the retained journal has no service "{service}" in namespace "{namespace}"',
-            "facets get frontend -A lists those that there are now", ExitCode.UNKNOWN_NAME,
-        )  # fmt: skip
+        run(check_names(bootstrap_servers, rows, clusters=clusters, namespaces=[space], services=[name]))
+        ((partition, coverage),) = replay.coverage.items()
     versions = sorted({row.version for row in rows if row.value})
+    if not versions:
+        raise NotKnown(f"the journal has no row of {space}/{name}", "facets get frontend -A lists those of now")
     newest = new or (versions[-1], "")
     before = old or (versions[-2] if len(versions) > 1 else versions[-1] - 1, "")
+    there = sorted({row.cluster for row in rows})
+    known = set(there)
+    for point in (before, newest):
+        known &= set(known_at(coverage, partition, *point, there))
+    if unknown := [cluster for cluster in there if cluster not in known]:
+        remark([f"cluster {', '.join(unknown)}: not known at both, left out"])
+    rows = [row for row in rows if row.cluster in known]
     then, now = _state(rows, before), _state(rows, newest)
     found: list[tuple[str, str, Difference]] = []
     for table, cluster in sorted({*then, *now}):
@@ -82,9 +93,9 @@ def diff_command(
         click.echo(orjson.dumps({"items": items}, option=orjson.OPT_INDENT_2).decode())
     else:
         if found:
-            click.echo(f"{namespace}/{service}: {_point(before)} -> {_point(newest)}")
+            click.echo(f"{space}/{name}: {_point(before)} -> {_point(newest)}")
         else:
-            click.echo(f"{namespace}/{service}: no difference between {_point(before)} and {_point(newest)}")
+            click.echo(f"{space}/{name}: no difference between {_point(before)} and {_point(newest)}")
         for table, cluster, each in found:
             click.echo(f"{each.sign} {cluster}  {table}  {_said(each)}")
     raise SystemExit(ExitCode.NEGATIVE if found else ExitCode.OK)

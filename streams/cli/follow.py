@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streams.cli.cursor_file import CursorFile
+from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace
 from streams.cli.options import Duration, bootstrap_option
-from streams.cli.output import TableName, filter_options, row_line, run
+from streams.cli.output import row_line, run
+from streams.cli.standard_streams import until_reader_leaves
 
 if TYPE_CHECKING:
     from streams.edges.subscriber import Batch, Snapshot
@@ -24,7 +24,8 @@ _CURSOR_SECONDS = 1.0
 @click.command("follow")
 @click.argument("tables", nargs=-1, type=TableName())
 @filter_options
-@click.option("--service", "services", multiple=True, help="Only this Service; repeatable.")
+@click.option("--service", "services", type=ServiceName(), multiple=True, help="Only this Service; repeatable.")
+@click.option("--allow-unknown", is_flag=True, help="Follow clusters, namespaces and Services that aren't there yet.")
 @click.option("--cursor", help="Resume after the item that this cursor came with.")
 @click.option(
     "--cursor-file", type=click.Path(dir_okay=False, path_type=Path),
@@ -40,7 +41,8 @@ def follow_command(
     namespaces: tuple[str, ...],
     all_namespaces: bool,
     clusters: tuple[str, ...],
-    services: tuple[str, ...],
+    services: tuple[ServicePath, ...],
+    allow_unknown: bool,
     cursor: str | None,
     cursor_file: Path | None,
     progress: bool,
@@ -53,15 +55,18 @@ def follow_command(
 
     Each line has the rows of one journal offset, complete, and a cursor to go on from. Apply a line at once, or not
     at all. A line of type `snapshot` replaces everything; its reason is `start`, or why the changes can't be had one
-    by one: `gap`, `expired` or `lost`. Without -n all namespaces.
+    by one: `gap`, `expired` or `lost`. Without -n all namespaces. Names that nothing is known of are an error, unless
+    --allow-unknown is given.
 
     \b
     facets follow backend -n shop | jq -c '.rows[].change'
     facets follow frontend backend -o text
     facets follow --cursor-file router.cursor        # stop and start it: nothing is missed, nothing comes twice
     """
-    from streams.edges.subscriber import Batch, Subscriber  # noqa: PLC0415
+    from streams.edges.known_names import check_names  # noqa: PLC0415
+    from streams.edges.subscriber import Batch, Snapshot, Subscriber  # noqa: PLC0415
 
+    names, spaces, clusters = one_namespace(services, () if all_namespaces else namespaces, clusters)
     kept = CursorFile(cursor_file) if cursor_file is not None else None
     if cursor is None and kept is not None:
         cursor = kept.read()
@@ -74,13 +79,17 @@ def follow_command(
             bootstrap_servers,
             tables=tables or ("backend",),
             clusters=clusters,
-            namespaces=() if all_namespaces else namespaces,
-            services=services,
+            namespaces=spaces,
+            services=names,
             cursor=cursor,
             # A cursor that stood still while nothing happened would grow too old to go on from.
             progress=progress or kept is not None,
         ) as subscriber:
             async for item in subscriber:
+                if isinstance(item, Snapshot) and item.reason == "start" and not allow_unknown:
+                    await check_names(
+                        bootstrap_servers, item.rows, clusters=clusters, namespaces=spaces, services=names
+                    )
                 quiet = isinstance(item, Batch) and not item.rows
                 if not quiet or progress:
                     for line in _json(item) if output == "json" else _text(item):
@@ -94,27 +103,11 @@ def follow_command(
                     return
 
     async def until() -> None:
-        following = asyncio.ensure_future(follow())
-        with _reader_gone(following), contextlib.suppress(TimeoutError, asyncio.CancelledError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await following
+                await until_reader_leaves(follow())
 
     run(until())
-
-
-@contextlib.contextmanager
-def _reader_gone(task: "asyncio.Future[None]") -> Iterator[None]:
-    """Cancel the task when the reader of our output goes: a follower that has nothing to write would never know."""
-    output = sys.__stdout__.fileno() if sys.__stdout__ is not None else -1
-    pipe = output >= 0 and stat.S_ISFIFO(os.fstat(output).st_mode)
-    loop = asyncio.get_running_loop()
-    if pipe:
-        loop.add_reader(output, task.cancel)
-    try:
-        yield
-    finally:
-        if pipe:
-            loop.remove_reader(output)
 
 
 def _json(item: "Snapshot | Batch") -> Iterator[bytes]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from streams.cli.names import ServiceName, ServicePath, TableName, clusters_option, namespace_option
 from streams.cli.options import Moment, bootstrap_option
-from streams.cli.output import TableName, row_line
+from streams.cli.output import row_line, run
 from streams.core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command("history")
-@click.argument("service", required=False)
-@click.option("-n", "--namespace", help="The Service's namespace.  [default: default; without SERVICE all]")
-@click.option("--cluster", "clusters", multiple=True, help="Only this cluster; repeatable.")
+@click.argument("service", required=False, type=ServiceName())
+@namespace_option("The Service's namespace.  [default: default; without SERVICE all]")
+@clusters_option
 @click.option("--table", "tables", multiple=True, type=TableName(), help="Only this table; repeatable.")
 @click.option("--since", type=Moment(), help="From this time on (RFC 3339, or how long ago: 15m).")
 @click.option("--until", type=Moment(), help="Up to this time.")
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @bootstrap_option
 def history_command(
-    service: str | None,
+    service: ServicePath | None,
     namespace: str | None,
     clusters: tuple[str, ...],
     tables: tuple[str, ...],
@@ -42,22 +43,30 @@ def history_command(
 ) -> None:
     """List what became of SERVICE (or of all Services): each row that was made, what it changed, and what caused it.
 
-    The rows follow from the retained journal; those that compaction has taken out of the tables are among them.
+    The rows follow from the retained journal; those that compaction has taken out of the tables are among them. Exit
+    code 1 if none was made in the time asked for, 3 if that can't be known.
 
     \b
     facets history cart -n shop
     facets history cart -n shop --since 15m -o json | jq .cause
     facets history --cluster east --last 50
     """
-    from streams.cli.replay import folding  # noqa: PLC0415
+    from streams.cli.replay import folding, remark  # noqa: PLC0415
+    from streams.core.coverage import NotKnown, check_covered, check_since  # noqa: PLC0415
     from streams.core.lookback import Until  # noqa: PLC0415
     from streams.core.subscription import Filter  # noqa: PLC0415
+    from streams.edges.known_names import check_names  # noqa: PLC0415
 
-    space = namespace or ("default" if service else None)
+    spaces: tuple[str, ...] = (namespace,) if namespace else ()
+    names: tuple[str, ...] = ()
+    if service is not None:
+        space, name, clusters = service.placed(namespace, clusters)
+        spaces, names = (space,), (name,)
     held: deque[tuple[str, int, Row]] = deque()
-    wanted = Filter(frozenset(clusters), frozenset({space} if space else ()), frozenset({service} if service else ()))
+    seen: dict[tuple[str, str, str], Row] = {}
     with folding(bootstrap_servers) as replay:
-        for row in replay.rows(Until(at=until or ""), wanted):
+        for row in replay.rows(Until(at=until or ""), Filter(frozenset(clusters), frozenset(spaces), frozenset(names))):
+            seen.setdefault((row.cluster, row.namespace, row.name), row)
             if not row.value or (tables and row.table not in tables):
                 continue
             at = _at(row)
@@ -65,17 +74,25 @@ def history_command(
                 held.append((at, row.version, row))
                 if len(held) > 4 * last:
                     held = deque(sorted(held)[-last:])
+        run(check_names(bootstrap_servers, seen.values(), clusters=clusters, namespaces=spaces, services=names))
+        if until is not None:
+            remark(check_covered(replay.coverage, Until(at=until), clusters))
+        begins = check_since(replay.coverage, since) if since is not None else ""
     newest = sorted(held)[-last:]
     for _, _, row in newest:
-        said = row.decode()
+        decoded = row.decode()
         if output == "json":
-            click.echo(orjson.dumps({"table": row.table, **said}))
+            click.echo(orjson.dumps({"table": row.table, **decoded}))
         else:
-            click.echo(_line(row.table, said))
-    if not newest:
-        name = f'service "{service}" in namespace "{space}"' if service else "any Service"
-        click.echo(f"No row of {name} was made in that time, as far as the journal is retained.", err=True)
-        raise SystemExit(ExitCode.NEGATIVE)
+            click.echo(_line(row.table, decoded))
+    if newest:
+        remark([begins] if begins else [])
+        return
+    where = f"service {spaces[0]}/{names[0]}" if names else "any Service"
+    if begins:
+        raise NotKnown(f"no row of {where} was made since then, as far as is known", begins)
+    click.echo(f"No row of {where} was made in that time.", err=True)
+    raise SystemExit(ExitCode.NEGATIVE)
 
 
 def _at(row: "Row") -> str:

@@ -87,13 +87,18 @@ class Moment(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """RFC 3339 in UTC with milliseconds."""
+        from streams.core.coverage import GRACE_SECONDS, NotKnown  # noqa: PLC0415
         from streams.core.rfc3339 import later, read, write  # noqa: PLC0415
 
-        text = str(value)
+        text, now = str(value), write(datetime.now(UTC))
         try:
-            if "T" in text:
-                return write(read(text))
-            return later(datetime.now(UTC).isoformat(), -Duration().convert(text, param, ctx))
+            if "T" not in text:
+                return later(now, -Duration().convert(text, param, ctx))
+            at = write(read(text))
+            # A watcher's clock may be ahead of this one, and what is printed can be pasted back.
+            if at > later(now, GRACE_SECONDS):
+                raise NotKnown(f"{text} is in the future: it is {now}", "give a time that has passed")
+            return at
         except (ValueError, click.BadParameter):
             self.fail(
                 f"{text!r} is neither a time such as 2026-11-24T12:00:00Z nor how long ago, such as 15m", param, ctx

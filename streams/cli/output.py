@@ -1,160 +1,135 @@
-"""What the reading commands share: names of tables, filters, and rows as a person or a program wants them."""
+"""What the reading commands share: running them, and rows as a person or a program wants them."""
 
 import asyncio
+import shutil
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 import orjson
 import yaml
 
+from streams.cli.columns import fit, grid, layout
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
-from streams.core.records import TABLES
+from streams.core.names import suggestion
 
 _T = TypeVar("_T")
 
-_SHORT = {"frontend": "fe", "backend": "be", "routing": "rt"}
-_ALIASES = {alias: table for table in TABLES for alias in (f"{table}s", _SHORT[table])}
+STYLES = ("table", "wide", "name", "json", "yaml")
+no_headers_option = click.option("--no-headers", is_flag=True, help="Leave the headings of tables out.")
 
 
-class TableName(click.ParamType):
-    """A table's name: singular, plural or short."""
-
-    name = "table"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The singular name."""
-        found = _ALIASES.get(str(value).lower(), str(value).lower())
-        if found not in TABLES:
-            there = ", ".join(f"{table} ({_SHORT[table]})" for table in TABLES)
-            self.fail(f"there is no table {value!r}; there are {there}", param, ctx)
-        return found
-
-
-def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`-n`, `-A` and `--cluster`."""
-    for option in (
-        click.option("--cluster", "clusters", multiple=True, help="Only this cluster; repeatable."),
-        click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces."),
-        click.option("-n", "--namespace", "namespaces", multiple=True, help="Only this namespace; repeatable."),
-    ):
-        command = option(command)
-    return command
-
-
-def run(main: Coroutine[Any, Any, Any]) -> Any:
+def run(main: Coroutine[Any, Any, _T]) -> _T:
     """Run to the end; Ctrl-C ends it at once and cleanly."""
     return asyncio.run(main)
 
 
 def run_within(seconds: float, main: Coroutine[Any, Any, _T], remedy: str = "") -> _T:
     """Run to the end, for at most so many seconds. Raises FacetsError when they are over."""
+    return asyncio.run(within(seconds, main, remedy))
 
-    async def bounded() -> _T:
-        async with asyncio.timeout(seconds):
-            return await main
 
+async def within(seconds: float, step: Awaitable[_T], remedy: str = "") -> _T:
+    """A step's result, if it takes at most so many seconds. Raises FacetsError if not."""
     try:
-        return asyncio.run(bounded())
+        async with asyncio.timeout(seconds):
+            return await step
     except TimeoutError:
         raise FacetsError(
             f"timed out after {seconds:g} s", remedy or "try a longer --timeout, or facets doctor", ExitCode.GAVE_UP
         ) from None
 
 
-def print_rows(table: str, rows: Sequence[dict[str, Any]], style: str) -> None:
-    """Rows as a table, wide table, JSON or YAML."""
-    if style == "json":
-        sys.stdout.buffer.write(orjson.dumps({"items": list(rows)}, option=orjson.OPT_INDENT_2) + b"\n")
-        sys.stdout.buffer.flush()
-        return
-    if style == "yaml":
-        click.echo(yaml.safe_dump({"items": list(rows)}, sort_keys=False), nl=False)
-        return
-    head, line = _FORMATS[table]
-    print_grid([head(style == "wide"), *(line(row, style == "wide") for row in rows)])
+class RowPrinter:
+    """Prints a table's rows in one style: at once, or (`streaming`) as they come, in columns that stay where they
+    are."""
+
+    def __init__(
+        self, table: str, style: str, *, headers: bool = True, namespaced: bool = True, streaming: bool = False
+    ) -> None:
+        self._table = table
+        self._style = style
+        self._headers = headers
+        self._streaming = streaming
+        self._layout = layout(table, wide=style == "wide", namespaced=namespaced)
+        self._widths: list[int] = []
+
+    def print(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows as the commands have them; in JSON and YAML `{"items": [...]}`, or one by one where they stream."""
+        if self._style == "name":
+            for row in rows:
+                click.echo(f"{row.get('table', self._table)}/{row['cluster']}/{row['namespace']}/{row['name']}")
+        elif self._style == "json":
+            whole = [orjson.dumps({"items": list(rows)}, option=orjson.OPT_INDENT_2)]
+            for line in map(orjson.dumps, rows) if self._streaming else whole:
+                sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.flush()
+        elif self._style == "yaml":
+            documents = rows if self._streaming else [{"items": list(rows)}]
+            text = yaml.safe_dump_all(documents, sort_keys=False, explicit_start=self._streaming)
+            click.echo(text, nl=False)
+        else:
+            self._print_table(rows)
+
+    def _print_table(self, rows: Sequence[dict[str, Any]]) -> None:
+        now = datetime.now(UTC)
+        lines = [self._layout.line(row, now) for row in rows]
+        cells = [self._layout.head, *(line.cells for line in lines)]
+        self._widths = [
+            max([*self._widths[i : i + 1], *(len(line[i]) for line in cells)]) for i in range(len(cells[0]))
+        ]
+        room = sys.maxsize
+        if self._style == "table":
+            room = shutil.get_terminal_size((80, 24)).columns - sum(self._widths) - 2 * len(self._widths)
+        lists = [self._layout.last, *(fit(line.items, room) for line in lines)]
+        text = grid([[*line, last] for line, last in zip(cells, lists, strict=True)], self._widths)
+        for line in text if self._headers else text[1:]:
+            click.echo(line)
+        if self._streaming:
+            self._headers = False
 
 
-def print_grid(lines: Sequence[Sequence[str]]) -> None:
-    """Lines of cells, in columns; the first line is the head."""
-    widths = [max(len(each[i]) for each in lines) for i in range(len(lines[0]))]
-    for each in lines:
-        click.echo("   ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip())
+def print_grid(lines: Sequence[Sequence[str]], *, headers: bool = True) -> None:
+    """Lines of cells, in columns; the first line has the headings."""
+    text = grid(lines)
+    for line in text if headers else text[1:]:
+        click.echo(line)
+
+
+def sort_rows(rows: Sequence[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+    """Rows by a field of theirs, such as version, asOf.at or .name; a list counts by its length, and rows without a
+    value come first. Raises click.BadParameter for a field that no row has."""
+    names = [name for name in field.strip("{}").split(".") if name]
+
+    def value(row: Any) -> Any:
+        for name in names:
+            row = row.get(name) if isinstance(row, dict) else None
+        return len(row) if isinstance(row, list | dict) else row
+
+    keys = [value(row) for row in rows]
+    if not names or (rows and all(key is None for key in keys)):
+        fields = sorted({name for row in rows for name in row})
+        raise click.BadParameter(f"no row has a field {field!r}; {suggestion(field, fields)}", param_hint="--sort-by")
+    texts = not all(isinstance(key, int | float) for key in keys if key is not None)
+    order = [(key is not None, str(key) if texts else key or 0) for key in keys]
+    return [rows[i] for i in sorted(range(len(rows)), key=order.__getitem__)]
 
 
 def row_line(table: str, row: dict[str, Any]) -> str:
     """A row as one line of a log that a person reads along."""
     head = f"{row['asOf']['at']}  {row['cluster']}  {row['namespace']}/{row['name']}  v{row['version']}  {table}"
     if table == "frontend":
-        return f"{head} {row['state']}  {_frontend_line(row, wide=False)[4]}"
+        address = ",".join(row["clusterIPs"]) or ("None" if row["headless"] else row["externalName"] or "")
+        return f"{head} {row['state']}  {address}"
     if table == "routing":
-        said = "  ".join(f"{way} {row[way]['decision']} ({row[way]['reason']})" for way in ("gateway", "mesh"))
-        return f"{head} {row['state']}  {said}"
+        ways = "  ".join(f"{way} {row[way]['decision']} ({row[way]['reason']})" for way in ("gateway", "mesh"))
+        return f"{head} {row['state']}  {ways}"
     change = {name: len(row["change"][name]) for name in ("added", "removed", "updated")}
     ready = sum(1 for endpoint in row["endpoints"] if endpoint["ready"])
     return (
         f"{head} {row['state']}  +{change['added']} -{change['removed']} ~{change['updated']}"
         f"  {ready}/{len(row['endpoints'])} ready"
     )
-
-
-def _frontend_head(wide: bool) -> list[str]:
-    return ["CLUSTER", "NAMESPACE", "NAME", "TYPE", "CLUSTER-IP", "PORTS", "STATE"] + (
-        ["DNS-NAME", "SELECTOR", "VERSION"] * wide
-    )
-
-
-def _frontend_line(row: dict[str, Any], wide: bool) -> list[str]:
-    address = ",".join(row["clusterIPs"]) or ("None" if row["headless"] else row["externalName"] or "")
-    ports = ",".join(f"{port['port']}/{port['protocol']}" for port in row["ports"]) or "<none>"
-    short = [row["cluster"], row["namespace"], row["name"], row["type"], address, ports, row["state"]]
-    selector = ",".join(f"{key}={value}" for key, value in sorted((row["selector"] or {}).items())) or "<none>"
-    return short + ([row["dnsName"], selector, str(row["version"])] if wide else [])
-
-
-def _backend_head(wide: bool) -> list[str]:
-    return ["CLUSTER", "NAMESPACE", "NAME", "READY", "ENDPOINTS", "STATE", "VERSION"] + (["ZONES", "REASON"] * wide)
-
-
-def _backend_line(row: dict[str, Any], wide: bool) -> list[str]:
-    endpoints = row["endpoints"]
-    ready = sum(1 for endpoint in endpoints if endpoint["ready"])
-    shown = endpoints if wide else endpoints[:3]
-    text = ",".join(_address(endpoint) for endpoint in shown) or "<none>"
-    if len(shown) < len(endpoints):
-        text += f" + {len(endpoints) - len(shown)} more"
-    short = [row["cluster"], row["namespace"], row["name"], f"{ready}/{len(endpoints)}", text, row["state"]]
-    short.append(str(row["version"]))
-    zones = sorted({endpoint["zone"] for endpoint in endpoints if endpoint["zone"]})
-    return short + ([",".join(zones) or "<none>", row["reason"] or "-"] if wide else [])
-
-
-def _routing_head(wide: bool) -> list[str]:
-    names = ["CLUSTER", "NAMESPACE", "NAME", "GATEWAY", "REASON", "MESH", "REASON", "STICKY", "ROUTES", "STATE"]
-    return names + (["BECAUSE", "VERSION"] * wide)
-
-
-def _routing_line(row: dict[str, Any], wide: bool) -> list[str]:
-    gateway, mesh = row["gateway"], row["mesh"]
-    short = [row["cluster"], row["namespace"], row["name"]]
-    short += [gateway["decision"], gateway["reason"], mesh["decision"], mesh["reason"]]
-    asked = [way["sessionPersistence"]["type"] for way in (gateway, mesh) if way["sessionPersistence"]]
-    affine = row["service"] is not None and row["service"]["sessionAffinity"] == "ClientIP"
-    sticky = list(dict.fromkeys([*asked, *(["ClientIP"] * affine)]))
-    short += [",".join(sticky) or "-", str(len(row["routes"])), row["state"]]
-    because = [f"{each['kind']}/{each['name']}" for way in (gateway, mesh) for each in way["because"]]
-    return short + ([",".join(dict.fromkeys(because)) or "-", str(row["version"])] if wide else [])
-
-
-def _address(endpoint: dict[str, Any]) -> str:
-    address = f"[{endpoint['address']}]" if endpoint["family"] == "IPv6" else endpoint["address"]
-    return f"{address}:{endpoint['ports'][0]['port']}" if endpoint["ports"] else str(address)
-
-
-_FORMATS: dict[str, tuple[Callable[[bool], list[str]], Callable[[dict[str, Any], bool], list[str]]]] = {
-    "frontend": (_frontend_head, _frontend_line),
-    "backend": (_backend_head, _backend_line),
-    "routing": (_routing_head, _routing_line),
-}

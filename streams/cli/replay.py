@@ -1,13 +1,14 @@
 """`facets replay`: the tables as they were, from the retained journal alone."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace
 from streams.cli.options import Assigned, Duration, Moment, bootstrap_option
-from streams.cli.output import TableName, filter_options, print_rows, run_within
+from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, run_within
 from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES
 
@@ -20,7 +21,7 @@ _SHOWN = 20
 @click.command("replay")
 @click.argument("tables", nargs=-1, type=TableName())
 @filter_options
-@click.option("--service", "services", multiple=True, help="Only this Service; repeatable.")
+@click.option("--service", "services", type=ServiceName(), multiple=True, help="Only this Service; repeatable.")
 @click.option("--at", type=Moment(), help="Up to a time (RFC 3339, or how long ago: 15m).")
 @click.option(
     "--seq", "seqs", type=Assigned(), multiple=True, metavar="CLUSTER=SEQ",
@@ -36,9 +37,9 @@ _SHOWN = 20
     help="Fold what the tables have sealed, compare every row with them, byte for byte, and print the verdict only.",
 )
 @click.option(
-    "-o", "--output", type=click.Choice(["table", "wide", "json", "yaml"]), default="table", show_default=True,
-    help="How to print them.",
-)  # fmt: skip
+    "-o", "--output", type=click.Choice(STYLES), default="table", show_default=True, help="How to print them."
+)
+@no_headers_option
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to wait for the tables.")
 @bootstrap_option
 def replay_command(
@@ -46,26 +47,30 @@ def replay_command(
     namespaces: tuple[str, ...],
     all_namespaces: bool,
     clusters: tuple[str, ...],
-    services: tuple[str, ...],
+    services: tuple[ServicePath, ...],
     at: str | None,
     seqs: tuple[tuple[str, int], ...],
     offsets: tuple[tuple[int, int], ...],
     verify: bool,
     output: str,
+    no_headers: bool,
     timeout: float,
     bootstrap_servers: str,
 ) -> None:
     """Fold the retained journal again, to its end or up to a point, and print the TABLES (default: all) as they were.
 
     The tables follow from the journal alone, so this is what they held. Nothing is written. Without -n all namespaces.
+    Exit code 3 if the journal can't tell: it begins later, or ends before.
 
     \b
     facets replay backend --at 15m -n shop
     facets replay --seq east=5120 -o json
     facets replay --verify                            do the tables follow from the journal, byte for byte?
     """
+    from streams.core.coverage import check_covered, check_offset  # noqa: PLC0415
     from streams.core.lookback import Until, place  # noqa: PLC0415
     from streams.core.subscription import Filter, is_deleted  # noqa: PLC0415
+    from streams.edges.known_names import check_names  # noqa: PLC0415
 
     until = Until(at or "", dict(seqs), dict(offsets))
     if verify:
@@ -75,26 +80,28 @@ def replay_command(
             )
         _verify(bootstrap_servers, timeout)
         return
+    names, spaces, clusters = one_namespace(services, () if all_namespaces else namespaces, clusters)
     with folding(bootstrap_servers) as replay:
-        unknown = [p for p, _ in offsets if p not in replay.parts]
-        if unknown:
-            raise click.BadParameter(f"there is no partition {unknown[0]}: there are 0 to {len(replay.parts) - 1}")
-        spaces = () if all_namespaces else namespaces
-        held = replay.tables(until, Filter(frozenset(clusters), frozenset(spaces), frozenset(services)))
+        for partition, offset in offsets:
+            if partition not in replay.parts:
+                raise click.BadParameter(f"partition {partition} not found: there are 0 to {len(replay.parts) - 1}")
+            check_offset(partition, offset, *replay.parts[partition])
+        held = replay.tables(until, Filter(frozenset(clusters), frozenset(spaces), frozenset(names)))
+        run(check_names(bootstrap_servers, held.values(), clusters=clusters, namespaces=spaces, services=names))
+        remark(check_covered(replay.coverage, until, clusters))
     rows = [
         row
         for row in sorted(held.values(), key=place)
         if (not tables or row.table in tables) and not is_deleted(row.value)
     ]
-    _print([(row.table, row.decode()) for row in rows], tables or TABLES, output)
+    _print([(row.table, row.decode()) for row in rows], tables or TABLES, output, headers=not no_headers)
     if not rows:
         click.echo("No rows.", err=True)
 
 
-def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], output: str) -> None:
-    if output in {"json", "yaml"}:
-        named = [{"table": table, **row} for table, row in rows]
-        print_rows(tables[0], named, output)
+def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], output: str, *, headers: bool) -> None:
+    if output not in {"table", "wide"}:
+        RowPrinter(tables[0], output).print([{"table": table, **row} for table, row in rows])
         return
     first = True
     for table in tables:
@@ -103,7 +110,7 @@ def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], outp
             continue
         if len(tables) > 1:
             click.echo(f"{'' if first else chr(10)}{table}:")
-        print_rows(table, found, output)
+        RowPrinter(table, output, headers=headers).print(found)
         first = False
 
 
@@ -126,6 +133,12 @@ def _verify(bootstrap: str, timeout: float) -> None:
         click.echo(f"facets replay: {len(found.wrong)} rows do not follow from the journal", err=True)
         click.echo("  remedy: facets doctor; a table is made anew from the journal by deleting its topic", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
+
+
+def remark(texts: Iterable[str]) -> None:
+    """Say on stderr what limits an answer."""
+    for text in texts:
+        click.echo(f"facets: {text}", err=True)
 
 
 @contextlib.contextmanager

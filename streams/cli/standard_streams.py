@@ -1,8 +1,11 @@
 """Standard input, output and error of the `facets` command: what becomes of output that can't be written."""
 
+import asyncio
 import io
 import os
+import stat
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 from streams.core.errors import FacetsError
@@ -54,6 +57,28 @@ def prepare_standard_streams() -> None:
         errors=before.errors if before else "strict",
         line_buffering=os.isatty(1),
     )
+
+
+async def until_reader_leaves(main: Coroutine[Any, Any, None]) -> None:
+    """Run until whoever reads our output by a pipe has gone: who has nothing to write would never know."""
+    task = asyncio.ensure_future(main)
+    output = sys.__stdout__.fileno() if sys.__stdout__ is not None else -1
+    pipe = output >= 0 and stat.S_ISFIFO(os.fstat(output).st_mode)
+    loop = asyncio.get_running_loop()
+    left = asyncio.Event()
+    if pipe:
+        loop.add_reader(output, left.set)
+    watch = asyncio.ensure_future(left.wait())
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        if pipe:
+            loop.remove_reader(output)
+        watch.cancel()
+        task.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
 
 
 def discard_output() -> None:

@@ -4,19 +4,29 @@ from typing import Any
 
 import click
 
+from streams.cli.names import ServiceName, ServicePath, namespace_option
 from streams.cli.options import server_option
-from streams.cli.output import print_grid, run
-from streams.core.exit_codes import ExitCode
+from streams.cli.output import no_headers_option, print_grid, run
+from streams.core.names import KnownNames, UnknownName, unknown_name, unknown_names
 
 
 @click.command("status")
-@click.argument("service", required=False)
-@click.option("-n", "--namespace", help="The Service's namespace.  [default: default; without SERVICE all]")
+@click.argument("service", required=False, type=ServiceName())
+@namespace_option("The Service's namespace.  [default: default; without SERVICE all]")
+@click.option("--router", "routers", multiple=True, help="Only this router, by its node id; repeatable.")
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print it."
 )
 @server_option
-def status_command(service: str | None, namespace: str | None, output: str, server: str) -> None:
+@no_headers_option
+def status_command(
+    service: ServicePath | None,
+    namespace: str | None,
+    routers: tuple[str, ...],
+    output: str,
+    server: str,
+    no_headers: bool,
+) -> None:
     """Show the routers that are connected to `facets serve`, and what they have acknowledged.
 
     For SERVICE each router that follows it: the version sent and the version acknowledged, how many versions it is
@@ -30,33 +40,50 @@ def status_command(service: str | None, namespace: str | None, output: str, serv
 
     from streams.edges.propagation_client import fetch  # noqa: PLC0415
 
-    query = {"service": service, "namespace": namespace or "default"} if service else {"namespace": namespace or ""}
+    query = {"namespace": namespace or ""}
+    space, name = "", ""
+    if service is not None:
+        space, name, _ = service.placed(namespace, ())
+        query = {"service": name, "namespace": space}
     found: dict[str, Any] = run(fetch(server, "/v1/propagation", query))
+    if name and not found["services"]:
+        everything = run(fetch(server, "/v1/propagation", {}))["services"]
+        known = KnownNames(frozenset(), frozenset(("", each["namespace"], each["name"]) for each in everything))
+        raise unknown_names(known, (), [space], [name]) or UnknownName(f'service "{name}" not found')
+    _choose(found, routers)
     if output == "json":
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
-    elif service:
-        _one(found["services"])
+    elif name:
+        _one(found["services"], headers=not no_headers)
     else:
-        _all(found)
-    if service and not found["services"]:
-        click.echo(f'Error: service "{service}" not found in namespace "{query["namespace"]}"', err=True)
-        raise SystemExit(ExitCode.NEGATIVE)
+        _all(found, headers=not no_headers)
 
 
-def _one(services: list[dict[str, Any]]) -> None:
+def _choose(found: dict[str, Any], routers: tuple[str, ...]) -> None:
+    """Leave the named routers only. Raises UnknownName."""
+    connected = {each["node"] for each in found["clients"]}
+    for router in routers:
+        if router not in connected:
+            raise unknown_name("router", router, connected, " among those connected")
+    if routers:
+        for each in (found, *found["services"]):
+            each["clients"] = [client for client in each["clients"] if client["node"] in routers]
+
+
+def _one(services: list[dict[str, Any]], *, headers: bool) -> None:
     for each in services:
-        click.echo(f"{each['namespace']}/{each['name']} is at version {each['version']} ({each['at'] or 'gone'})")
+        click.echo(f"{each['namespace']}/{each['name']} is at version {each['version']} ({each['at'] or 'deleted'})")
         lines = [
             [at["node"], _version(at["sent"]), _version(at["acked"]), str(at["behind"]), str(at["behindMilliseconds"])]
             for at in each["clients"]
         ]
         if lines:
-            print_grid([["CLIENT", "SENT", "ACKED", "BEHIND", "MS"], *lines])
+            print_grid([["CLIENT", "SENT", "ACKED", "BEHIND", "MS"], *lines], headers=headers)
         else:
             click.echo("No router follows it.", err=True)
 
 
-def _all(found: dict[str, Any]) -> None:
+def _all(found: dict[str, Any], *, headers: bool) -> None:
     if not found["clients"]:
         click.echo("No router is connected.", err=True)
     else:
@@ -71,7 +98,8 @@ def _all(found: dict[str, Any]) -> None:
                     ]
                     for each in found["clients"]
                 ),
-            ]
+            ],
+            headers=headers,
         )
     if found["services"]:
         click.echo("")
@@ -87,7 +115,8 @@ def _all(found: dict[str, Any]) -> None:
                     ]
                     for each in found["services"]
                 ),
-            ]
+            ],
+            headers=headers,
         )
 
 

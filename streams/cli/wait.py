@@ -1,39 +1,41 @@
 """`facets wait`: until a cluster's changes up to a resourceVersion are in the tables."""
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import click
 
+from streams.cli.names import ClusterName, ResourceName, ServiceName, ServicePath, namespace_option
 from streams.cli.options import Duration, bootstrap_option, server_option
 from streams.cli.output import run
+from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES
-from streams.core.resources import OPTIONAL, RESOURCES
 
-_RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
+_NAMES_SECONDS = 15.0
 
 
 @click.command("wait")
-@click.argument("service", required=False)
-@click.option("-n", "--namespace", default="default", show_default=True, help="The Service's namespace.")
-@click.option("--cluster", required=True, help="The cluster whose write it was.")
+@click.argument("service", required=False, type=ServiceName())
+@namespace_option()
+@click.option("--cluster", type=ClusterName(), help="The cluster whose write it was.  [required]")
 @click.option(
     "--resource-version", required=True, metavar="VERSION", help="metadata.resourceVersion of the object written."
 )
 @click.option(
-    "--resource", type=click.Choice(_RESOURCES), default="endpointslices.discovery.k8s.io", show_default=True,
-    help="What kind of object it was; versions compare within one kind only.",
+    "--resource", type=ResourceName(), default="endpointslices", show_default=True,
+    help="What kind of object it was, as kubectl names it; versions compare within one kind only.",
 )  # fmt: skip
-@click.option("--acked", is_flag=True, help="Until every connected router has acknowledged it, too.")
+@click.option("--acked", is_flag=True, help="Wait for every connected router to acknowledge it, too.")
 @server_option
 @click.option("--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait.")
 @bootstrap_option
 def wait_command(
-    service: str | None,
-    namespace: str,
-    cluster: str,
+    service: ServicePath | None,
+    namespace: str | None,
+    cluster: str | None,
     resource_version: str,
     resource: str,
     acked: bool,
@@ -43,16 +45,23 @@ def wait_command(
 ) -> None:
     """Wait until everything up to a resourceVersion is sealed: for SERVICE, or for all Services of the cluster.
 
-    Exit code 0 when it is, 1 when the time is over (and it says how far each partition is). With --acked the routers
-    are those that are connected to `facets serve` at --server and follow the Service.
+    Exit code 0 when it is, 75 when the time is over (and it says how far each partition is), 66 when nothing is known
+    of such a Service or cluster. With --acked the routers are those that are connected to `facets serve` at --server
+    and follow the Service; 4 when there are none.
 
     \b
-    facets wait cart -n shop --cluster east --resource services --resource-version 8812
+    facets wait cart -n shop --cluster east --resource svc --resource-version 8812
     facets wait cart -n shop --cluster east --resource-version 8815 --acked
     """
     from streams.edges.subscriber import Subscriber  # noqa: PLC0415
 
-    if not resource_version.isdigit():
+    name, space = "", ""
+    if service is not None:
+        space, name, clusters = service.placed(namespace, (cluster,) if cluster else ())
+        cluster = next(iter(clusters), None)
+    if not cluster:
+        raise click.UsageError("missing option '--cluster': the cluster whose write it was")
+    if not resource_version.isdecimal():
         raise click.BadParameter(f"{resource_version!r} is not a decimal number", param_hint="--resource-version")
 
     at: dict[int, str] = {}
@@ -62,29 +71,36 @@ def wait_command(
         try:
             async with asyncio.timeout(timeout), Subscriber(bootstrap_servers, tables=TABLES) as subscriber:
                 await subscriber.wait(
-                    resource_version, cluster=cluster, resource=resource, namespace=namespace, service=service or "",
+                    resource_version, cluster=cluster, resource=resource, namespace=space, service=name,
                     progress=at.update,
                 )  # fmt: skip
         except TimeoutError:
             return False
         return True
 
-    if run(wait()):
-        if acked:
-            _wait_acked(server, service, namespace, cluster, resource, resource_version, started + timeout)
-        return
-    click.echo(
-        f"facets wait: {cluster} {resource} is not at {resource_version} after {timeout:g} s; by partition: "
-        + (", ".join(f"{p}: {version or 'nothing yet'}" for p, version in at.items()) or "nothing read yet"),
-        err=True,
-    )
-    if not any(at.values()):
-        click.echo("  remedy: is the name of the cluster right, and does a watcher of it run? facets doctor", err=True)
-    raise SystemExit(ExitCode.NEGATIVE)
+    if not run(wait()):
+        _explain_timeout(bootstrap_servers, name, space, cluster)
+        by_partition = ", ".join(f"{p}: {version or 'nothing yet'}" for p, version in at.items()) or "nothing read yet"
+        raise FacetsError(
+            f"timed out after {timeout:g} s: {cluster} {resource} is not at {resource_version}; "
+            f"by partition: {by_partition}",
+            "facets doctor shows whether the cluster's watcher and a worker run", ExitCode.GAVE_UP,
+        )  # fmt: skip
+    if acked:
+        _wait_acked(server, name, space, cluster, resource, resource_version, started + timeout)
+
+
+def _explain_timeout(bootstrap: str, service: str, namespace: str, cluster: str) -> None:
+    """Raise UnknownName if it was a misspelt name that was waited for."""
+    from streams.edges.known_names import check_names  # noqa: PLC0415
+
+    services = {"namespaces": [namespace], "services": [service]} if service else {}
+    with contextlib.suppress(TimeoutError):
+        run(asyncio.wait_for(check_names(bootstrap, (), clusters=[cluster], **services), _NAMES_SECONDS))
 
 
 def _wait_acked(
-    server: str, service: str | None, namespace: str, cluster: str, resource: str, version: str, deadline: float
+    server: str, service: str, namespace: str, cluster: str, resource: str, version: str, deadline: float
 ) -> None:
     from streams.edges.propagation_client import fetch  # noqa: PLC0415
 
@@ -92,12 +108,15 @@ def _wait_acked(
     query = {"cluster": cluster, "resource": resource, "resourceVersion": version, "timeout": f"{left:.3f}"}
     if service:
         query |= {"service": service, "namespace": namespace}
-    said: dict[str, Any] = run(fetch(server, "/v1/acked", query, left))
-    if said["acked"]:
-        if not said["clients"]:
-            click.echo("facets wait: no router is connected", err=True)
-        return
-    waiting = ", ".join(said["clients"]) or f"the server itself (partitions {', '.join(said['partitions'])})"
-    click.echo(f"facets wait: not acknowledged in time by: {waiting}", err=True)
-    click.echo("  remedy: facets status shows what each router refused or has not read", err=True)
-    raise SystemExit(ExitCode.NEGATIVE)
+    answer: dict[str, Any] = run(fetch(server, "/v1/acked", query, left))
+    if not answer["acked"]:
+        waiting = ", ".join(answer["clients"]) or f"the server itself (partitions {', '.join(answer['partitions'])})"
+        raise FacetsError(
+            f"timed out: sealed, but not acknowledged by: {waiting}",
+            "facets status shows what each router refused or has not read", ExitCode.GAVE_UP,
+        )  # fmt: skip
+    if not answer["clients"]:
+        raise FacetsError(
+            f"sealed; no router {f'that follows {namespace}/{service} ' if service else ''}is connected",
+            f"facets status --server {server} lists the routers that are", ExitCode.NO_ROUTER,
+        )  # fmt: skip

@@ -1,6 +1,6 @@
 """Looking back: how far of a journal to fold, who has an address, and what differs between two rows."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
@@ -18,6 +18,14 @@ class _Stamp(msgspec.Struct):
 
 
 _decode_stamp = msgspec.json.Decoder(_Stamp).decode
+
+
+def time_of(value: bytes | None) -> str:
+    """The time of a journal record's commit; "" where it can't be read."""
+    try:
+        return _decode_stamp(value or b"").at
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 class Until(NamedTuple):
@@ -54,8 +62,9 @@ class Holder(NamedTuple):
     version: int
 
 
-def holders(address: str, rows: Iterable[Row]) -> Iterator[Holder]:
-    """The Services among the rows that have an address. Raises ValueError for what is no IP address."""
+def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> Iterator[Holder]:
+    """The Services among the rows that have an address; with ports those that have one of them there. Raises
+    ValueError for what is no IP address."""
     wanted = ip_address(address)
     plain = str(wanted).encode()
     for row in rows:
@@ -66,12 +75,12 @@ def holders(address: str, rows: Iterable[Row]) -> Iterator[Holder]:
             continue
         said = row.decode()
         if row.table == "frontend":
-            if any(_is(wanted, each) for each in said["clusterIPs"]):
-                ports = ",".join(f"{port['port']}/{port['protocol']}" for port in said["ports"])
-                yield Holder(row.cluster, row.namespace, row.name, "cluster IP", ports, said["state"], "", row.version)
+            if any(_is(wanted, each) for each in said["clusterIPs"]) and _has_port(said["ports"], ports):
+                shown = ",".join(f"{port['port']}/{port['protocol']}" for port in said["ports"])
+                yield Holder(row.cluster, row.namespace, row.name, "cluster IP", shown, said["state"], "", row.version)
             continue
         for each in said["endpoints"]:
-            if _is(wanted, each["address"]):
+            if _is(wanted, each["address"]) and _has_port(each["ports"], ports):
                 target = each["target"]
                 yield Holder(
                     row.cluster, row.namespace, row.name, "endpoint",
@@ -130,6 +139,11 @@ def _by_identity(endpoints: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str]
         ports = sorted(str(port["port"]) for port in each["ports"])
         found[f"{host}:{','.join(ports)}", str(each["ports"])] = each
     return found
+
+
+def _has_port(ports: Iterable[Mapping[str, Any]], wanted: Collection[int]) -> bool:
+    """Whether a port is among those wanted; one that is null is not restricted."""
+    return not wanted or any(each["port"] is None or each["port"] in wanted for each in ports)
 
 
 def _is(wanted: Any, address: str) -> bool:

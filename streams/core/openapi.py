@@ -94,8 +94,8 @@ class Propagation(Record):
 
 
 class Acked(Record, omit_defaults=True):
-    """Whether every client has acknowledged it; if not, the clients (and partitions of the server's own) that are
-    waited for."""
+    """Whether every client has acknowledged it, with the clients that follow the Service (without one, all); if not,
+    the clients (and partitions of the server's own) that are waited for."""
 
     acked: bool
     clients: list[str]

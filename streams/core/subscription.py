@@ -218,6 +218,10 @@ class Subscription:
         self._held, self._newest, self._names = {}, {}, {}
         return tuple(row for row in rows if not is_deleted(row.value))
 
+    def has_row(self, cluster: str, namespace: str, name: str) -> bool:
+        """Whether a row of the Service is held, be it `deleted`. Only of a Service that is wanted, after `ready`."""
+        return any((table, f"{cluster}/{namespace}/{name}") in self._versions for table in self.tables)
+
     def feed(
         self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
     ) -> Iterable[Batch]:

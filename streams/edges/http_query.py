@@ -1,6 +1,5 @@
 """Query parameters of HTTP requests, validated; an error names the parameter and what is allowed."""
 
-import difflib
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -8,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 
 from streams.core.changes.events import Selection
+from streams.core.names import suggestion
 from streams.core.records import TABLES
 from streams.core.subscription import Filter
 
@@ -76,9 +76,7 @@ def known_only(request: web.Request, *names: str) -> None:
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     if not known:
         return f"this path takes no query parameters (got {name})"
-    nearest = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
-    return f"unknown parameter {name}: {hint}"
+    return f"unknown parameter {name}: {suggestion(name, known)}"
 
 
 def one(request: web.Request, name: str, default: str | None = None) -> str:

@@ -5,10 +5,11 @@ from itertools import product
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from streams.core.coverage import Coverage, CoverageRecorder
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.fold import PartitionFold
-from streams.core.lookback import Until
+from streams.core.lookback import Until, time_of
 from streams.core.partitioning import partition_of
 from streams.core.records import JOURNAL, TABLES, topic_of
 from streams.core.rows import same_content
@@ -41,6 +42,8 @@ class Replay:
         self._progress = progress
         self._window = 0
         self.parts: dict[int, Part] = {}
+        self.coverage: dict[int, Coverage] = {}
+        """Of each partition that `rows` has folded, what it can tell."""
 
     def __enter__(self) -> Self:
         try:
@@ -72,21 +75,27 @@ class Replay:
         """Rows that are wanted as they are made, deleted ones with a value; a tombstone's is empty. The fewer Services
         are wanted, the faster: the changes of others are only decoded. Raises FacetsError."""
         chosen = self._partitions(wanted)
+        self.coverage = {}
         total = sum(self.parts[p].end - self.parts[p].begin for p in chosen) or 1
         done = 0
         for partition in chosen:
             begin, end = self.parts[partition]
             fold = PartitionFold(partition, TABLES, self._window, None if wanted == EVERYTHING else wanted.wants)
+            recorder, begin_at, stopped = CoverageRecorder(), "", False
             for record in self._reader.records(JOURNAL, partition, begin, end):
+                begin_at = begin_at or time_of(record.value)
                 if until.beyond(partition, record.offset, record.value):
+                    stopped = True
                     break
                 for write in fold.step(record.offset, record.value):
                     if write.table in TABLES and not write.key.startswith(b"~"):
                         cluster, namespace, name = write.key.decode().split("/")
                         yield Row(write.table, cluster, namespace, name, write.version, write.value or b"")
+                recorder.note(record.offset, fold.clusters)
                 done += 1
                 if done % 500 == 0:
                     self._progress(f"folding {JOURNAL}", done / total)
+            self.coverage[partition] = Coverage(begin, begin_at, end, recorder.clusters(fold.clusters), stopped)
             done = sum(self.parts[p].end - self.parts[p].begin for p in chosen if p <= partition)
         self._progress(f"folding {JOURNAL}", 1.0)
 

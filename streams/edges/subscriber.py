@@ -174,9 +174,12 @@ class Subscriber:
     ) -> dict[int, str]:
         """Return when everything of the cluster's `resource` up to this resourceVersion is sealed: in the Service's
         partition, or in all where none is named. The answer, and what `progress` is told meanwhile, is where each
-        partition stands. For use without iterating; bound it with asyncio.timeout."""
+        partition stands. For use without iterating; bound it with asyncio.timeout. Raises UnknownName if by then no
+        such Service is in the tables, and none was lately: a misspelt one would else be waited for in vain or with
+        success, as its partition happens to stand."""
         wanted = {partition_of(namespace, service, self.partitions)} if service else set(range(self.partitions))
-        rows, self._wanted = self._wanted, _NOTHING
+        named = Filter(frozenset({cluster}), frozenset({namespace}), frozenset({service}))
+        rows, self._wanted = self._wanted, named if service else _NOTHING
         try:
             await self._bootstrap(wanted)
         finally:
@@ -188,9 +191,18 @@ class Subscriber:
             if progress is not None:
                 progress(at)
             if all(reached(state.seals, p, cluster, resource, resource_version) for p in wanted):
+                if service and not state.has_row(cluster, namespace, service):
+                    await self._check_names(cluster, namespace, service)
                 return at
             async for _ in self._poll():
                 pass
+
+    async def _check_names(self, *names: str) -> None:
+        # Imported here: it reads the names by a subscriber of its own.
+        from streams.edges.known_names import check_names  # noqa: PLC0415
+
+        cluster, namespace, service = names
+        await check_names(self._broker, (), clusters=[cluster], namespaces=[namespace], services=[service])
 
     def frontiers(self, cluster: str, resource: str) -> dict[int, str]:
         """How far each partition has sealed this resource type of the cluster."""

@@ -59,7 +59,7 @@ def add_xds_routes(app: web.Application, server: XdsServer) -> None:
             return web.json_response({"acked": False, **waiting})
         finally:
             waiters -= 1
-        return web.json_response({"acked": True, "clients": [each.node for each in server.connections.values()]})
+        return web.json_response({"acked": True, "clients": followers(server, service)})
 
     app.router.add_get("/v1/propagation", propagation)
     app.router.add_get("/v1/acked", wait)
@@ -130,6 +130,12 @@ async def acked(
         if not waiting["clients"]:
             return
         await server.moved()
+
+
+def followers(server: XdsServer, service: Key | None) -> list[str]:
+    """The nodes of the clients that follow the Service; without one, and of one that is deleted, all."""
+    names = server.catalog.names_of(service) if service else ()
+    return [each.node for each in server.connections.values() if not names or each.stream.follows(names)]
 
 
 def _keys(server: XdsServer) -> set[Key]:

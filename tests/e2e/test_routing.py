@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from streams.core.exit_codes import ExitCode
 from streams.edges.topics import ensure
 from tests.controlplane import ControlPlane
 from tests.controlplane.api import ApiError
@@ -82,8 +83,13 @@ class Cluster:
         command = [sys.executable, "-m", "streams.cli", "get", "routing", "-n", namespace, "-o", "json"]
         command += ["--cluster", cluster]
         found = subprocess.run(
-            [*command, "--bootstrap-servers", self.running.bootstrap], capture_output=True, timeout=DEADLINE, check=True
+            [*command, "--bootstrap-servers", self.running.bootstrap],
+            capture_output=True,
+            timeout=DEADLINE,
+            check=False,
         )
+        # A namespace that has just been made is not known at once.
+        assert found.returncode in {ExitCode.OK, ExitCode.UNKNOWN_NAME}, found.stderr.decode()
         return {row["name"]: row for row in json.loads(found.stdout)["items"]}
 
     def until(self, expected: dict[str, Any], namespace: str = SHOP) -> dict[str, Any]:

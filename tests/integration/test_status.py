@@ -38,7 +38,9 @@ async def test_status_and_wait_follow_what_a_router_acknowledges(bootstrap_serve
             *("--bootstrap-servers", bootstrap_servers),
         )
         version = str(mesh.tables.version)
-        assert await facets(*wait, "--resource-version", version) == (0, "", "facets wait: no router is connected\n")
+        code, out, error = await facets(*wait, "--resource-version", version)
+        assert (code, out) == (4, "")
+        assert error.startswith("facets: error: sealed; no router that follows shop/cart is connected\n")
 
         router = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
         await router.write(
@@ -46,7 +48,7 @@ async def test_status_and_wait_follow_what_a_router_acknowledges(bootstrap_serve
         )
         response: Any = await router.read()
         code, _, said = await facets(*wait, "--resource-version", version, "--timeout", "3s")
-        assert (code, "not acknowledged in time by: r1" in said) == (1, True)
+        assert (code, "sealed, but not acknowledged by: r1" in said) == (75, True)
         await router.write(discovery_pb2.DeltaDiscoveryRequest(type_url=EDS, response_nonce=response.nonce))
         assert (await facets(*wait, "--resource-version", version))[0] == 0
 
@@ -57,7 +59,11 @@ async def test_status_and_wait_follow_what_a_router_acknowledges(bootstrap_serve
         code, out, _ = await facets("status", "--server", server, "-o", "json")
         assert [each["node"] for each in json.loads(out)["clients"]] == ["r1"]
         assert (await facets("status", "--server", server))[0] == 0
-        assert (await facets("status", "nobody", "--server", server))[0] == 1
+        code, _, said = await facets("status", "shop/crat", "--server", server)
+        assert (code, 'service "crat" not found' in said, 'did you mean "cart"?' in said) == (66, True, True)
+        code, _, said = await facets("status", "--router", "r11", "--server", server)
+        assert (code, 'router "r11" not found' in said, 'did you mean "r1"?' in said) == (66, True, True)
+        assert (await facets("status", "shop/cart", "--router", "r1", "--no-headers", "--server", server))[0] == 0
         router.cancel()
 
 

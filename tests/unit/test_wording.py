@@ -48,7 +48,7 @@ def _timeout(request: web.Request) -> float:
     ("query", "check", "text"),
     [
         ("cluster=east", http_query.known_only, "this path takes no query parameters (got cluster)"),
-        ("clutser=a", _known, "unknown parameter clutser: did you mean cluster?"),
+        ("clutser=a", _known, 'unknown parameter clutser: did you mean "cluster"?'),
         ("xyz=a", _known, "unknown parameter xyz: there are cluster, table"),
         ("cluster=a&cluster=b", _cluster, "parameter cluster is given 2 times; give it once"),
         ("", _cluster, "parameter cluster is missing: a cluster's name (letters, digits, - _ and .)"),

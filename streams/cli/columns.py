@@ -1,0 +1,156 @@
+"""The columns of each table as `get` and `replay` print them; the last one is a list, cut to what fits."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from streams.core.rfc3339 import read
+
+Row = dict[str, Any]
+
+_GAP = "  "
+
+
+class Line(NamedTuple):
+    """A row's cells, and the items of its last column."""
+
+    cells: list[str]
+    items: list[str]
+
+
+class Layout(NamedTuple):
+    """The headings of the cells and of the list; `line` makes a row's, as of a time."""
+
+    head: list[str]
+    last: str
+    line: Callable[[Row, datetime], Line]
+
+
+def layout(table: str, *, wide: bool, namespaced: bool) -> Layout:
+    """The columns of a table: the narrow ones fit into 80 characters unless names are long. `namespaced` is whether
+    there is a NAMESPACE column."""
+    head, last, line = (_WIDE if wide else _NARROW)[table]
+    place = ["CLUSTER", "NAMESPACE", "NAME"] if namespaced else ["CLUSTER", "NAME"]
+
+    def placed(row: Row, now: datetime) -> Line:
+        cells, items = line(row, now)
+        names = [row["cluster"], row["namespace"], row["name"]] if namespaced else [row["cluster"], row["name"]]
+        return Line([*names, *cells], items)
+
+    return Layout([*place, *head], last, placed)
+
+
+def grid(lines: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[str]:
+    """Lines of cells in columns, each at least as wide as `widths` says; the last one is not padded."""
+    columns = len(lines[0]) if lines else 0
+    least = [*widths, *[0] * columns]
+    widest = [max(least[i], *(len(line[i]) for line in lines)) for i in range(columns)]
+    return [_GAP.join(cell.ljust(width) for cell, width in zip(line, widest, strict=True)).rstrip() for line in lines]
+
+
+def fit(items: Sequence[str], room: int) -> str:
+    """As many of the items as there is room for, and how many more there are (as kubectl has it). A single one is never
+    cut; of several at least their number is said."""
+    if not items:
+        return "<none>"
+    count = len(items)
+    forms = [",".join(items)]
+    forms += [f"{','.join(items[:shown])} +{count - shown} more" for shown in range(count - 1, 0, -1)]
+    forms += [f"{items[0]} +{count - 1}", f"+{count} more"] if count > 1 else []
+    return next((form for form in forms if len(form) <= room), forms[-1])
+
+
+def age(at: str, now: datetime) -> str:
+    """How long ago a time was, as kubectl prints it (k8s.io/apimachinery HumanDuration): two units while the second
+    one says much, else one."""
+    seconds = max(0, int((now - read(at)).total_seconds()))
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if seconds < 120:
+        return f"{seconds}s"
+    if minutes < 10:
+        return _two(minutes, "m", seconds % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return _two(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if days < 8:
+        return _two(days, "d", hours % 24, "h")
+    if days < 2 * 365:
+        return f"{days}d"
+    return _two(days // 365, "y", days % 365, "d") if days < 8 * 365 else f"{days // 365}y"
+
+
+def address(endpoint: Row) -> str:
+    """An endpoint's address and first port; `facets who` takes it as it is."""
+    host = f"[{endpoint['address']}]" if endpoint["family"] == "IPv6" else endpoint["address"]
+    return f"{host}:{endpoint['ports'][0]['port']}" if endpoint["ports"] else str(endpoint["address"])
+
+
+def _two(first: int, unit: str, second: int, smaller: str) -> str:
+    return f"{first}{unit}{second}{smaller}" if second else f"{first}{unit}"
+
+
+def _frontend(row: Row, now: datetime) -> Line:
+    cluster_ip = next(iter(row["clusterIPs"]), "None" if row["headless"] else row["externalName"] or "<none>")
+    ports = [f"{port['port']}/{port['protocol']}" for port in row["ports"]]
+    return Line([row["type"], cluster_ip, row["state"], age(row["asOf"]["at"], now)], ports)
+
+
+def _frontend_wide(row: Row, now: datetime) -> Line:
+    cells, ports = _frontend(row, now)
+    cells[1] = ",".join(row["clusterIPs"]) or cells[1]
+    selector = [f"{key}={value}" for key, value in sorted((row["selector"] or {}).items())]
+    return Line([*cells, str(row["version"]), ",".join(ports) or "<none>", row["dnsName"] or "<none>"], selector)
+
+
+def _backend(row: Row, now: datetime) -> Line:
+    endpoints = row["endpoints"]
+    ready = sum(1 for endpoint in endpoints if endpoint["ready"])
+    cells = [f"{ready}/{len(endpoints)}", row["state"], age(row["asOf"]["at"], now)]
+    return Line(cells, [address(endpoint) for endpoint in endpoints])
+
+
+def _backend_wide(row: Row, now: datetime) -> Line:
+    cells, addresses = _backend(row, now)
+    zones = sorted({endpoint["zone"] for endpoint in row["endpoints"] if endpoint["zone"]})
+    return Line([*cells, str(row["version"]), row["reason"] or "<none>", ",".join(zones) or "<none>"], addresses)
+
+
+def _routing(row: Row, _: datetime) -> Line:
+    gateway, mesh = row["gateway"], row["mesh"]
+    reasons = list(dict.fromkeys([gateway["reason"], mesh["reason"]]))
+    return Line([gateway["decision"], mesh["decision"], row["state"]], reasons)
+
+
+def _routing_wide(row: Row, now: datetime) -> Line:
+    gateway, mesh = row["gateway"], row["mesh"]
+    asked = [way["sessionPersistence"]["type"] for way in (gateway, mesh) if way["sessionPersistence"]]
+    affine = row["service"] is not None and row["service"]["sessionAffinity"] == "ClientIP"
+    sticky = ",".join(dict.fromkeys([*asked, *(["ClientIP"] * affine)])) or "<none>"
+    because = list(
+        dict.fromkeys(f"{each['kind']}/{each['name']}" for way in (gateway, mesh) for each in way["because"])
+    )
+    cells = [gateway["decision"], gateway["reason"], mesh["decision"], mesh["reason"], row["state"]]
+    made = age(row["asOf"]["at"], now)
+    return Line([*cells, made, str(row["version"]), sticky, str(len(row["routes"]))], list(dict.fromkeys(because)))
+
+
+_Columns = dict[str, tuple[list[str], str, Callable[[Row, datetime], Line]]]
+
+_NARROW: _Columns = {
+    "frontend": (["TYPE", "CLUSTER-IP", "STATE", "AGE"], "PORTS", _frontend),
+    "backend": (["READY", "STATE", "AGE"], "ENDPOINTS", _backend),
+    "routing": (["GATEWAY", "MESH", "STATE"], "REASON", _routing),
+}
+_WIDE: _Columns = {
+    "frontend": (
+        ["TYPE", "CLUSTER-IP", "STATE", "AGE", "VERSION", "PORTS", "DNS-NAME"], "SELECTOR", _frontend_wide
+    ),
+    "backend": (["READY", "STATE", "AGE", "VERSION", "REASON", "ZONES"], "ENDPOINTS", _backend_wide),
+    "routing": (
+        ["GATEWAY", "REASON", "MESH", "REASON", "STATE", "AGE", "VERSION", "STICKY", "ROUTES"], "BECAUSE",
+        _routing_wide,
+    ),
+}  # fmt: skip

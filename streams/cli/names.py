@@ -1,0 +1,245 @@
+"""Parameters that are names: of tables, resource types, clusters, namespaces and Services. A shell completes them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple
+
+import click
+from click.shell_completion import CompletionItem
+
+from streams.core.names import KnownNames, suggestion
+from streams.core.records import TABLES
+from streams.core.resources import OPTIONAL, RESOURCES, Resource
+
+SHORT_TABLES = {"frontend": "fe", "backend": "be", "routing": "rt"}
+_TABLE_ALIASES = {alias: table for table in TABLES for alias in (table, f"{table}s", SHORT_TABLES[table])}
+
+_SHORT_RESOURCES = {
+    "services": ("svc",),
+    "endpoints": ("ep",),
+    "endpointslices": ("eps", "slice", "slices"),
+    "namespaces": ("ns",),
+    "gateways": ("gtw",),
+    "referencegrants": ("refgrant",),
+}
+"""kubectl's short names; EndpointSlices have none there."""
+
+
+_COMPLETION_SECONDS = 5.0
+"""Longer nobody waits for a completion."""
+
+
+class TableName(click.ParamType):
+    """A table's name: singular, plural or short. Given as the singular."""
+
+    name = "table"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The singular name."""
+        table = _TABLE_ALIASES.get(str(value).lower())
+        if table is None:
+            available = ", ".join(f"{each} ({SHORT_TABLES[each]})" for each in TABLES)
+            near = suggestion(str(value), _TABLE_ALIASES) if str(value) else ""
+            hint = near if near.startswith("did") else f"there are {available}"
+            self.fail(f"table {str(value)!r} not found; {hint}", param, ctx)
+        return table
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The tables."""
+        return matching(TABLES, incomplete)
+
+
+class ResourceName(click.ParamType):
+    """A resource type, as kubectl takes it: kind, singular, plural, short or with its group (svc, Service, services,
+    httproutes.gateway.networking.k8s.io). Given as frontiers name it."""
+
+    name = "resource"
+
+    def __init__(self) -> None:
+        self.aliases = {alias: each.frontier for each in (*RESOURCES, *OPTIONAL) for alias in _aliases(each)}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name in frontiers."""
+        found = self.aliases.get(str(value).lower())
+        if found is None:
+            self.fail(f"resource {str(value)!r} not found; {suggestion(str(value), self.aliases)}", param, ctx)
+        return found
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The plurals."""
+        return matching((each.frontier.partition(".")[0] for each in (*RESOURCES, *OPTIONAL)), incomplete)
+
+
+class ServicePath(NamedTuple):
+    """A Service as commands print it: [[CLUSTER/]NAMESPACE/]NAME; what is left out is empty."""
+
+    cluster: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> "ServicePath":
+        """Raises ValueError for what is no path of one to three names."""
+        names = text.split("/")
+        if not all(names) or len(names) > 3:
+            raise ValueError(f"{text!r} is not [[CLUSTER/]NAMESPACE/]SERVICE")
+        return cls(*[""] * (3 - len(names)), *names)
+
+    def check(self, namespaces: Collection[str], clusters: Collection[str]) -> None:
+        """Raise click.UsageError if the path is not in these namespaces and clusters; none means all."""
+        if self.namespace and namespaces and self.namespace not in namespaces:
+            raise click.UsageError(f"-n {', '.join(namespaces)} excludes {self.namespace}/{self.name}")
+        if self.cluster and clusters and self.cluster not in clusters:
+            raise click.UsageError(f"--cluster {', '.join(clusters)} excludes {'/'.join(self)}")
+
+    def placed(self, namespace: str | None, clusters: Collection[str]) -> tuple[str, str, tuple[str, ...]]:
+        """Namespace, name and clusters, with what -n and --cluster say. Raises click.UsageError if they disagree."""
+        self.check((namespace,) if namespace else (), clusters)
+        return self.namespace or namespace or "default", self.name, (self.cluster,) if self.cluster else tuple(clusters)
+
+
+def one_namespace(
+    services: Collection[ServicePath], namespaces: Collection[str], clusters: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Names, namespaces and clusters of repeated --service options, with what -n and --cluster say. Raises
+    click.UsageError where that would be more than is asked for: paths of several namespaces or clusters."""
+    for path in services:
+        path.check(namespaces, clusters)
+    spaces, names = {path.namespace for path in services}, {path.cluster for path in services}
+    if len(spaces) > 1 or len(names) > 1:
+        raise click.UsageError("--service takes paths of one namespace and cluster only: use -n and --cluster")
+    return (
+        tuple(path.name for path in services),
+        tuple(spaces) if spaces - {""} else tuple(namespaces),
+        tuple(names) if names - {""} else tuple(clusters),
+    )
+
+
+class ServiceName(click.ParamType):
+    """A Service's name, or its path as commands print it. Given as a ServicePath."""
+
+    name = "service"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ServicePath:
+        """The path."""
+        if isinstance(value, ServicePath):
+            return value
+        try:
+            return ServicePath.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names in the namespace of -n (or `default`), and NAMESPACE/NAME of all others."""
+        chosen = ctx.params.get("namespaces") or [ctx.params.get("namespace") or "default"]
+        names = {
+            name if namespace in chosen and "/" not in incomplete else f"{namespace}/{name}"
+            for _, namespace, name in known_names(ctx).services
+        }
+        return matching(sorted(names), incomplete)
+
+
+class TablePath(click.ParamType):
+    """TABLE, or TABLE/SERVICE; `bare` a SERVICE, with or without its table in front. Given as the table ("" without
+    one) and the Service's path (None without one)."""
+
+    name = "table"
+
+    def __init__(self, *, bare: bool = False) -> None:
+        self._bare = bare
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ServicePath | None]:
+        """The table and the path."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value)
+        first, slash, rest = text.partition("/")
+        if self._bare and not (slash and first.lower() in _TABLE_ALIASES):
+            return "", ServiceName().convert(text, param, ctx)
+        table = TableName().convert(first, param, ctx)
+        return table, ServiceName().convert(rest, param, ctx) if slash else None
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Tables first, then Services."""
+        if self._bare:
+            return ServiceName().shell_complete(ctx, param, incomplete)
+        return TableName().shell_complete(ctx, param, incomplete)
+
+
+class ClusterName(click.ParamType):
+    """The name of a cluster that is in the tables."""
+
+    name = "cluster"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The clusters."""
+        return matching(sorted(known_names(ctx).clusters), incomplete)
+
+
+class NamespaceName(click.ParamType):
+    """The name of a namespace that has Services in the tables."""
+
+    name = "namespace"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The namespaces."""
+        return matching(sorted({namespace for _, namespace, _ in known_names(ctx).services}), incomplete)
+
+
+Command = Callable[..., Any]
+
+
+def clusters_option(command: Command) -> Command:
+    """`--cluster`, repeatable, given to the command as `clusters`."""
+    return click.option(
+        "--cluster", "clusters", type=ClusterName(), multiple=True, help="Only this cluster; repeatable."
+    )(command)
+
+
+def namespace_option(text: str = "The Service's namespace.  [default: default]") -> Callable[[Command], Command]:
+    """`-n`, given to the command as `namespace`; None without it."""
+    return click.option("-n", "--namespace", type=NamespaceName(), help=text)
+
+
+def filter_options(command: Command) -> Command:
+    """`-n`, `-A` and `--cluster`."""
+    for option in (
+        clusters_option,
+        click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces."),
+        click.option(
+            "-n", "--namespace", "namespaces", type=NamespaceName(), multiple=True,
+            help="Only this namespace; repeatable.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def known_names(ctx: click.Context) -> KnownNames:
+    """What the tables know, for a shell that completes: nothing where they can't be read at once."""
+    from streams.edges.broker_address import default_bootstrap  # noqa: PLC0415
+    from streams.edges.known_names import read_names  # noqa: PLC0415
+
+    logging.disable(logging.CRITICAL)
+    try:
+        bootstrap = ctx.params.get("bootstrap_servers") or default_bootstrap()
+        return asyncio.run(asyncio.wait_for(read_names(bootstrap), _COMPLETION_SECONDS))
+    except Exception:
+        return KnownNames(frozenset(), frozenset())
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """The names that begin with what is typed."""
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _aliases(resource: Resource) -> set[str]:
+    plural = resource.frontier.partition(".")[0]
+    kind = resource.kind.lower()
+    names = {plural, kind, *_SHORT_RESOURCES.get(plural, ())}
+    return names | {resource.frontier} | ({f"{kind}.{resource.group}"} if resource.group else set())

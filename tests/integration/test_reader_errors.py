@@ -1,0 +1,90 @@
+"""What the reading commands say of what they can't know: unknown names, and points that the journal does not cover."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from streams.core.coverage import NotKnown
+from streams.core.names import UnknownName
+from streams.edges.embedded_kafka import EmbeddedKafka
+from tests.integration.test_lookback import TIMES, Past, facets
+
+EATS = 'cluster "eats" not found', 'did you mean "east"?'
+BEFORE, AFTER, FUTURE = "2026-11-24T11:59:59.000Z", "2026-11-24T12:05:00.000Z", "2126-11-24T12:00:00.000Z"
+
+
+@pytest.fixture(scope="module")
+def shared(kafka: EmbeddedKafka) -> Iterator[Past]:
+    """Only read here."""
+    made = Past(kafka.bootstrap_servers)
+    for i in range(4):
+        made.move(f"10.9.0.{i}", TIMES[i])
+    yield made
+    made.tables.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("who", "10.9.0.1", "--at", BEFORE), f"{BEFORE} is before the journal's beginning"),
+        (("who", "10.9.0.1", "--at", AFTER), f"{AFTER} is after the journal's end"),
+        (("who", "10.9.0.1", "--at", FUTURE), f"{FUTURE} is in the future"),
+        (("replay", "--at", BEFORE), f"{BEFORE} is before the journal's beginning"),
+        (("replay", "--at", BEFORE, "--cluster", "east"), f"nothing is known of cluster east at {BEFORE}"),
+        (("replay", "--at", AFTER), f"{AFTER} is after the journal's end"),
+        (("replay", "--at", FUTURE), f"{FUTURE} is in the future"),
+        (("replay", "--offset", "0=9999"), "offset 9999 is past the journal's end"),
+        (("replay", "--offset", "0=0"), "nothing is known there"),
+        (("replay", "--seq", "east=9999"), "seq 9999 is past the journal's end: the newest commit of east is"),
+        (("replay", "--seq", "east=1"), "nothing is known there"),
+        (("diff", "shop/s1", "--from", BEFORE), f"{BEFORE} is before what the journal knows"),
+        (("diff", "shop/s1", "--from", TIMES[0], "--to", AFTER), f"{AFTER} is after the journal's end"),
+        (("diff", "shop/s1", "--from", "99999999"), "version 99999999 is past the journal's end"),
+        (("diff", "shop/s1", "--to", "v99999999"), "version 99999999 is past the journal's end"),
+        (("diff", "shop/s2"), "before what the journal knows"),
+        (("history", "shop/s1", "--until", BEFORE), f"{BEFORE} is before the journal's beginning"),
+        (("history", "shop/s1", "--since", AFTER), f"{AFTER} is after the journal's end"),
+        (("history", "shop/s1", "--since", BEFORE, "--table", "routing", "--last", "1"), ""),
+    ],
+)  # fmt: skip
+def test_what_the_journal_can_not_tell_is_no_answer(shared: Past, arguments: tuple[str, ...], problem: str) -> None:
+    result = facets(shared, *arguments)
+    error = result.exception
+    if not problem:
+        assert (result.exit_code, "what was before is not known" in result.stderr) == (0, True)
+        return
+    assert isinstance(error, NotKnown)
+    assert problem in str(error)
+    assert (error.exit_code, result.stdout) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        (("get", "backend", "-n", "shop", "--cluster", "eats"), *EATS),
+        (("get", "backend", "-n", "shpo"), 'namespace "shpo" not found', 'did you mean "shop"?'),
+        (("get", "be", "s11x", "-n", "shop"), 'service "s11x" not found in namespace "shop"', 'did you mean "s11"'),
+        (("get", "be", "s1"), 'service "s1" not found in namespace "default"', 'it is in namespace "shop"'),
+        (("follow", "--cluster", "eats", "--max", "1"), *EATS),
+        (("follow", "--service", "shop/nope"), 'service "nope" not found in namespace "shop"', "there are s0, "),
+        (("wait", "east/shop/s111", "--resource-version", "1"), 'service "s111" not found', 'did you mean "s11"'),
+        (("wait", "--cluster", "eats", "--resource-version", "1", "--timeout", "1ms"), *EATS),
+        (("who", "10.9.0.3", "--cluster", "eats"), *EATS),
+        (("who", "10.9.0.1", "--at", TIMES[1], "--cluster", "eats"), *EATS),
+        (("history", "s1x", "-n", "shop"), 'service "s1x" not found', 'did you mean "s1"'),
+        (("history", "--cluster", "eats"), *EATS),
+        (("diff", "nobody"), 'service "nobody" not found in namespace "default"', ""),
+        (("diff", "shop/s1", "--cluster", "eats"), *EATS),
+        (("replay", "--namespace", "shpo"), 'namespace "shpo" not found', 'did you mean "shop"?'),
+        (("replay", "--seq", "foo=1"), 'cluster "foo" not found in the journal', "there are east"),
+        (("replay", "--service", "s1x"), 'service "s1x" not found', 'did you mean "s1"'),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_an_error_with_the_nearest_ones(
+    shared: Past, arguments: tuple[str, ...], problem: str, remedy: str
+) -> None:
+    error = facets(shared, *arguments).exception
+    assert isinstance(error, UnknownName), error
+    assert problem in str(error)
+    assert remedy in error.remedy
+    assert error.exit_code == 66
