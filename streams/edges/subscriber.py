@@ -287,6 +287,21 @@ class Subscriber:
 
     async def _bootstrap(self, partitions: Collection[int] | None = None) -> None:
         """Read all there is; `ready` of the subscription is then the snapshot."""
+        while True:
+            begun = time.time()
+            await self._read_all(partitions)
+            elapsed = time.time() - begun
+            if elapsed <= _READING_SECONDS or elapsed <= await self._deletions_kept():
+                return
+            # Say, this machine slept: what was read first may be deleted, and compaction has removed what said so.
+            log.warning("reading the tables took %.0f s, longer than deletions are kept: reading them again", elapsed)
+
+    async def _deletions_kept(self) -> float:
+        """For how many seconds at least a tombstone can be read."""
+        settings = await asyncio.to_thread(config, self._broker, topic_of(self.tables[0]))
+        return int(settings["delete.retention.ms"]) / 1000
+
+    async def _read_all(self, partitions: Collection[int] | None) -> None:
         assigned = [each for each in self._assigned() if partitions is None or each.partition in partitions]
         self._state = state = Subscription(self.tables, self.partitions, self._wanted)
         self._next, self._anchors = {}, {}

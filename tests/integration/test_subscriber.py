@@ -1,9 +1,11 @@
 """The subscriber client on a real Kafka: snapshot, sealed batches, resuming, gaps, duplicates."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from kafka import KafkaProducer
 
@@ -94,6 +96,28 @@ async def test_a_snapshot_and_batches_add_up_to_the_tables(bootstrap_servers: st
                     tables.write(tables.churn.change())
             if state == tables.rows():
                 break
+
+
+async def test_a_snapshot_that_took_longer_to_read_than_deletions_are_kept_is_read_again(
+    bootstrap_servers: str, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulation, seed 20768: the machine sleeps after a row was read; meanwhile the row's tombstone goes."""
+    asleep, real_time, real_gather = [0.0], time.time, Subscriber._gather
+
+    def gather(self: Subscriber, chunk: Any) -> None:
+        real_gather(self, chunk)
+        if not asleep[0]:
+            asleep[0] = 2 * 86400
+            ghost = orjson.dumps({"version": 0, "previous": None, "state": "ready"})
+            self._subscription().gather("frontend", 0, [(0, b"east/shop/ghost", ghost, 0)])
+
+    monkeypatch.setattr(Subscriber, "_gather", gather)
+    monkeypatch.setattr("streams.edges.subscriber.time.time", lambda: real_time() + asleep[0])
+    async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, tables=TABLES) as subscriber:
+        state: dict[tuple[str, str], int] = {}
+        state_of((await subscriber.snapshot()).rows, state)
+    assert asleep[0]
+    assert state == tables.rows()
 
 
 async def test_a_cursor_resumes_with_each_change_once(bootstrap_servers: str, tables: Tables) -> None:

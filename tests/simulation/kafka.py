@@ -23,6 +23,7 @@ class Log:
         self.begin = 0
         self.end = 0
         self._watch = watch
+        self._kept_until: dict[int, int] = {}
 
     def append(self, key: bytes, value: bytes | None, version: int, ms: int) -> int:
         """The record's offset."""
@@ -38,16 +39,18 @@ class Log:
         return self.records[at] if at < len(self.records) else None
 
     def compact(self, ms: int, lag_ms: int, keep: int) -> None:
-        """Of the records older than the lag (but for the last `keep`, the active segment) the newest of each key stays;
-        a tombstone goes once it is older than the lag by as much again."""
+        """Of the records older than the lag (but for the last `keep`, the active segment) the newest of each key stays.
+        A tombstone goes once it has been the newest for as long as the lag again (`delete.retention.ms`) since it was
+        first compacted (KIP-534)."""
         last = len(self.records) - keep
         clean = [each for index, each in enumerate(self.records) if index < last and each.ms <= ms - lag_ms]
         newest = {each.key: each.offset for each in clean}
-        gone = {
-            each.offset
-            for each in clean
-            if newest[each.key] != each.offset or (each.value is None and each.ms <= ms - 2 * lag_ms)
-        }
+        gone = {each.offset for each in clean if newest[each.key] != each.offset}
+        for each in clean:
+            if each.value is None and each.offset not in gone:
+                kept_until = self._kept_until.setdefault(each.offset, ms + lag_ms)
+                if ms > kept_until:
+                    gone.add(each.offset)
         if gone:
             self.records = [each for each in self.records if each.offset not in gone]
 

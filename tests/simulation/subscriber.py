@@ -150,6 +150,10 @@ class Subscriber:
             self._ends = {each: self.sim.tables[each].end for each in self._topics()}
             read = False
         if state.bootstrapping and read and state.complete():
+            if self.sim.ms - self.since > self.sim.window_ms:
+                # It took longer than tombstones are kept: what was read first may be deleted, and nothing says so.
+                self._bootstrap(self.reason, self.why)
+                return
             self._told.snapshot(self, self.reason, state.ready())
 
     def _feed(self, state: Subscription, each: tuple[str, int], record: Record) -> None:
