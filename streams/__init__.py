@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streams.edges.subscriber import Batch, Snapshot, Subscriber
+    from streams.edges.subscriber import Batch, ClusterStatus, Snapshot, Subscriber
 
-__all__ = ["Batch", "Snapshot", "Subscriber"]
+__all__ = ["Batch", "ClusterStatus", "Snapshot", "Subscriber"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import orjson
 
+from streams.cli.options import silence_option
 from streams.core.exit_codes import ExitCode
 
 
@@ -22,8 +23,14 @@ from streams.core.exit_codes import ExitCode
 @click.option("--context", help="Context of the kubeconfig.  [default: its current one]")
 @click.option("--cluster", "clusters", multiple=True, metavar="NAME[=CONTEXT]", help="A cluster to check; repeatable.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@silence_option
 def doctor_command(
-    bootstrap_servers: str | None, kubeconfig: Path | None, context: str | None, clusters: tuple[str, ...], output: str
+    bootstrap_servers: str | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    clusters: tuple[str, ...],
+    output: str,
+    silent_after: float,
 ) -> None:
     """Check Java, Kafka, the topics, watcher and worker, and what the kubeconfig allows. Changes nothing.
 
@@ -38,7 +45,7 @@ def doctor_command(
     asked = kubeconfig is not None or context is not None or bool(clusters)
     checks = itertools.chain(
         [] if bootstrap_servers else local_checks(),
-        broker_checks(bootstrap_servers),
+        broker_checks(bootstrap_servers, silent_after),
         cluster_checks(kubeconfig, context, clusters, asked=asked),
     )
     done = []

@@ -11,12 +11,12 @@ import click
 
 from streams.cli.cursor_file import CursorFile
 from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace
-from streams.cli.options import Duration, bootstrap_option
+from streams.cli.options import Duration, bootstrap_option, silence_option
 from streams.cli.output import row_line, run
 from streams.cli.standard_streams import until_reader_leaves
 
 if TYPE_CHECKING:
-    from streams.edges.subscriber import Batch, Snapshot
+    from streams.edges.subscriber import Batch, ClusterStatus, Snapshot
 
 _CURSOR_SECONDS = 1.0
 
@@ -35,6 +35,7 @@ _CURSOR_SECONDS = 1.0
 @click.option("-o", "--output", type=click.Choice(["json", "text"]), default="json", show_default=True)
 @click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after this many items.")
 @click.option("--for", "seconds", type=Duration(), help="Stop after this time, such as 30s.")
+@silence_option
 @bootstrap_option
 def follow_command(
     tables: tuple[str, ...],
@@ -49,14 +50,16 @@ def follow_command(
     output: str,
     limit: int | None,
     seconds: float | None,
+    silent_after: float,
     bootstrap_servers: str,
 ) -> None:
     """Follow TABLES (default: backend): first a snapshot, then one sealed batch at a time, one JSON a line.
 
     Each line has the rows of one journal offset, complete, and a cursor to go on from. Apply a line at once, or not
     at all. A line of type `snapshot` replaces everything; its reason is `start`, or why the changes can't be had one
-    by one: `gap`, `expired` or `lost`. Without -n all namespaces. Names that nothing is known of are an error, unless
-    --allow-unknown is given.
+    by one: `gap`, `expired` or `lost`. One of type `cluster` says that a cluster has fallen silent (`stale` says why:
+    its rows are what was last known) or is heard of again (`stale` is empty). Without -n all namespaces. Names that
+    nothing is known of are an error, unless --allow-unknown is given.
 
     \b
     facets follow backend -n shop | jq -c '.rows[].change'
@@ -84,6 +87,7 @@ def follow_command(
             cursor=cursor,
             # A cursor that stood still while nothing happened would grow too old to go on from.
             progress=progress or kept is not None,
+            silent_after=silent_after,
         ) as subscriber:
             async for item in subscriber:
                 if isinstance(item, Snapshot) and item.reason == "start" and not allow_unknown:
@@ -110,22 +114,27 @@ def follow_command(
     run(until())
 
 
-def _json(item: "Snapshot | Batch") -> Iterator[bytes]:
+def _json(item: "Snapshot | Batch | ClusterStatus") -> Iterator[bytes]:
     from streams.core.changes.events import batch_head, print_row, with_rows  # noqa: PLC0415
-    from streams.edges.subscriber import Snapshot  # noqa: PLC0415
+    from streams.edges.subscriber import ClusterStatus, Snapshot  # noqa: PLC0415
 
     if isinstance(item, Snapshot):
         head: dict[str, Any] = {"type": "snapshot", "reason": item.reason}
+    elif isinstance(item, ClusterStatus):
+        head = {"type": "cluster", "cluster": item.cluster, "stale": item.stale, "since": item.since}
+        head["partitions"] = item.partitions
     else:
         head = batch_head(item.partition, item.seal, quiet=not item.rows)
     yield with_rows({**head, "cursor": item.cursor}, map(print_row, item.rows))
 
 
-def _text(item: "Snapshot | Batch") -> Iterator[bytes]:
-    from streams.edges.subscriber import Snapshot  # noqa: PLC0415
+def _text(item: "Snapshot | Batch | ClusterStatus") -> Iterator[bytes]:
+    from streams.edges.subscriber import ClusterStatus, Snapshot  # noqa: PLC0415
 
     if isinstance(item, Snapshot):
         yield f"--- snapshot ({item.reason}): {len(item.rows)} rows".encode()
+    elif isinstance(item, ClusterStatus):
+        yield f"--- cluster {item.cluster}: {f'stale: {item.stale}' if item.stale else 'heard of again'}".encode()
     elif not item.rows:
         yield f"{item.seal.at}  {item.seal.cluster}  sealed {item.partition}/{item.seal.offset}".encode()
     for row in item.rows:

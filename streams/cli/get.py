@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from streams.cli.names import ServicePath, TablePath, filter_options
-from streams.cli.options import Duration, bootstrap_option
+from streams.cli.options import Duration, bootstrap_option, silence_option
 from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, sort_rows, within
 from streams.cli.standard_streams import until_reader_leaves
 
 if TYPE_CHECKING:
     from streams.core.subscription import Filter, Row
-    from streams.edges.subscriber import Batch, Snapshot
+    from streams.edges.subscriber import Batch, ClusterStatus, Snapshot
 
 
 class Wanted(NamedTuple):
@@ -67,6 +67,7 @@ class Wanted(NamedTuple):
     help="All Services of a cluster as they were at one moment: waits until every partition has sealed as much.",
 )  # fmt: skip
 @click.option("--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait for it all.")
+@silence_option
 @bootstrap_option
 def get_command(
     table: tuple[str, ServicePath | None],
@@ -80,6 +81,7 @@ def get_command(
     sort_by: str | None,
     cut: bool,
     timeout: float,
+    silent_after: float,
     bootstrap_servers: str,
 ) -> None:
     """Print the rows of a TABLE: frontend (fe), backend (be) or routing (rt).
@@ -120,6 +122,7 @@ def get_command(
             clusters=selection.clusters,
             namespaces=selection.namespaces,
             services=selection.services,
+            silent_after=silent_after,
         ) as subscriber:
             items = aiter(subscriber)
             found = await within(timeout, anext(items) if watch else subscriber.snapshot(cut=cut), remedy)
@@ -133,8 +136,17 @@ def get_command(
     run(get())
 
 
-async def _follow(items: "AsyncIterator[Snapshot | Batch]", wanted: Wanted, printer: RowPrinter) -> None:
+async def _follow(
+    items: "AsyncIterator[Snapshot | Batch | ClusterStatus]", wanted: Wanted, printer: RowPrinter
+) -> None:
+    from streams.edges.subscriber import ClusterStatus  # noqa: PLC0415
+
     async for item in items:
+        if isinstance(item, ClusterStatus):
+            click.echo(
+                f"cluster {item.cluster}: {f'stale: {item.stale}' if item.stale else 'heard of again'}", err=True
+            )
+            continue
         rows = [row.decode() for row in item.rows if wanted.takes(row)]
         if rows:
             printer.print(rows)

@@ -29,6 +29,18 @@ def bootstrap_option(command: Command) -> Command:
     return wrapped
 
 
+def silence_option(command: Command) -> Command:
+    """`--silent-after`: for how long a cluster may be silent before its rows are shown as stale, in seconds."""
+    return click.option(
+        "--silent-after",
+        type=Duration(),
+        envvar="FACETS_SILENT_AFTER",
+        default="10s",
+        show_default=True,
+        help="Show a cluster as stale that has had no commit for so long (FACETS_SILENT_AFTER).",
+    )(command)
+
+
 def server_option(command: Command) -> Command:
     """`--server`: the HTTP address of a running `facets serve`."""
     return click.option(

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from streams.cli.options import Duration, bootstrap_option
+from streams.cli.options import Duration, bootstrap_option, silence_option
 
 
 @click.command("serve")
@@ -31,6 +31,7 @@ from streams.cli.options import Duration, bootstrap_option
     "--answer-within", type=Duration(), default="60s", show_default=True,
     help="A client that does not acknowledge a response within this time is disconnected.",
 )  # fmt: skip
+@silence_option
 def serve_command(
     bootstrap_servers: str,
     clusters: tuple[str, ...],
@@ -41,6 +42,7 @@ def serve_command(
     max_clients: int,
     max_http_clients: int,
     answer_within: float,
+    silent_after: float,
 ) -> None:
     """Serve the facets to routers: xDS (ADS) for Envoy and gRPC, and HTTP.
 
@@ -72,6 +74,7 @@ def serve_command(
         http_port=http_port,
         clusters=clusters,
         sse=SseSettings(max_clients=max_http_clients),
+        silent_after=silent_after,
     )
 
     def started(at: Serving) -> None:

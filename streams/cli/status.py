@@ -30,7 +30,8 @@ def status_command(
     """Show the routers that are connected to `facets serve`, and what they have acknowledged.
 
     For SERVICE each router that follows it: the version sent and the version acknowledged, how many versions it is
-    behind, and for how many milliseconds. Without SERVICE all routers, and all Services.
+    behind, and for how many milliseconds. Without SERVICE all clusters (with the age of what is furthest behind), all
+    routers, and all Services.
 
     \b
     facets status
@@ -83,7 +84,23 @@ def _one(services: list[dict[str, Any]], *, headers: bool) -> None:
             click.echo("No router follows it.", err=True)
 
 
+def _clusters(frontiers: list[dict[str, Any]], *, headers: bool) -> None:
+    by_cluster: dict[str, list[dict[str, Any]]] = {}
+    for each in frontiers:
+        if each["cluster"]:
+            by_cluster.setdefault(each["cluster"], []).append(each)
+    lines = []
+    for cluster, own in by_cluster.items():
+        ages = [each["ageSeconds"] for each in own if each["ageSeconds"] is not None]
+        stale = next((each["stale"] for each in own if each["stale"]), "")
+        lines.append([cluster, f"{max(ages):.1f} s ago" if ages else "-", "stale" if stale else "ok", stale or "-"])
+    if lines:
+        print_grid([["CLUSTER", "LAST COMMIT", "STATE", "REASON"], *lines], headers=headers)
+        click.echo("")
+
+
 def _all(found: dict[str, Any], *, headers: bool) -> None:
+    _clusters(found["frontiers"], headers=headers)
     if not found["clients"]:
         click.echo("No router is connected.", err=True)
     else:

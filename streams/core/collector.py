@@ -59,8 +59,10 @@ class Collector:
         resources: Iterable[Resource] = RESOURCES,
         cluster_domain: str = "cluster.local",
         routing_defaults: Mapping[str, str] | None = None,
+        source: str = "",
     ) -> None:
         self.cluster = cluster
+        self.source = source
         self.epoch = epoch
         self.writer = writer
         self.seq = seq
@@ -275,6 +277,10 @@ class Collector:
         """The epoch's snapshot begin, to every partition."""
         return self._to_all("begin", at)
 
+    def close(self, at: str) -> list[JournalRecord]:
+        """The end of the cluster, in every partition: nothing of it is there any more."""
+        return self._to_all("close", at)
+
     def begin_in(self, partition: int, at: str) -> JournalRecord:
         """Snapshot begin in one partition: the claim of the epoch. `begin` repeats it everywhere."""
         self.seq += 1
@@ -348,6 +354,8 @@ class Collector:
         }
         if self.stale_since:
             head["staleSince"] = self.stale_since
+        if self.source:
+            head["source"] = self.source
         value = orjson.dumps(head)
         if listed:
             value = b'%b,"events":[%b]}' % (value[:-1], b",".join(listed))

@@ -13,20 +13,24 @@ TAIL_GROWTH = 8
 
 
 class Standing(NamedTuple):
-    """What the journal says of a cluster: its highest epoch, the highest seq, and the newest frontier."""
+    """What the journal says of a cluster: its highest epoch, the highest seq, and the newest frontier; `closed` where
+    that epoch ended the cluster."""
 
     epoch: int
     seq: int
     frontier: dict[str, str]
+    closed: bool = False
 
 
 class Stamp(NamedTuple):
-    """What a commit of the cluster, or a seal of its, says of it. `offset` is the commit's (in the journal)."""
+    """What a commit of the cluster, or a seal of its, says of it. `offset` is the commit's (in the journal); `closed`
+    says that it ended the cluster."""
 
     offset: int
     epoch: int
     seq: int
     frontier: dict[str, str]
+    closed: bool = False
 
 
 class JournalView(Protocol):
@@ -44,23 +48,28 @@ class JournalView(Protocol):
 
 def standing_in(view: JournalView, home: int, partitions: int, tail: int) -> Standing:
     """Where the cluster stands. Of its home partition all is read that its newest seal does not cover, of the others
-    the end: `tail` records, and more where they have no frontier in them."""
+    the end: `tail` records, and more where they have no frontier in them. What was before the cluster's end is no
+    frontier: a cluster that is made anew under the same name begins anew."""
     sealed = view.newest_seal(home) or Stamp(-1, 0, 0, {})
     begin, end = view.bounds(home)
     stamps = [sealed]
-    epoch, seq = sealed.epoch, sealed.seq
+    epoch, seq, closed = sealed.epoch, sealed.seq, sealed.epoch if sealed.closed else 0
     for stamp in view.stamps(home, max(begin, sealed.offset + 1) if sealed.offset < end else begin, end):
         if stamp.epoch >= epoch:
             epoch = stamp.epoch
+            if stamp.closed:
+                closed = epoch
             if stamp.frontier:
                 stamps = [stamp]
         seq = max(seq, stamp.seq)
-    if not seq:
-        return Standing(0, 0, {})
+    if not seq or epoch == closed:
+        return Standing(epoch, seq, {}, bool(seq))
     for partition in range(partitions):
         if partition != home or not any(stamp.frontier for stamp in stamps):
             stamps += _newest(view, partition, tail)
-    frontiers = {(stamp.epoch, stamp.seq): stamp.frontier for stamp in stamps if stamp.frontier}
+    frontiers = {
+        (stamp.epoch, stamp.seq): stamp.frontier for stamp in stamps if stamp.frontier and stamp.epoch > closed
+    }
     return Standing(epoch, max(seq, *(stamp.seq for stamp in stamps)), frontiers[max(frontiers)] if frontiers else {})
 
 

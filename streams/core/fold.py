@@ -7,6 +7,8 @@ The rules, in one place:
   not name is deleted there and then.
 - A row is written when what it says changes; its version is the commit's offset. A row whose version is not lower
   than the commit's is already written (work resumes after the lowest seal of the tables) and is left alone.
+- `close` ends a cluster: nothing of it is held, and its rows are deleted. Nothing more of it is accepted until a
+  higher epoch opens; its tombstones come with the commits of other clusters.
 - Each table's rows hold all that the next event needs, so the tables recover independently.
 - Where another version of the fold wrote the tables, the rows that this one makes otherwise are written at the
   cluster's next commit. Those of deleted Services, which only wait for their tombstones, are left.
@@ -29,7 +31,7 @@ from streams.core.partition_state import HELD_PREFIX, ClusterState, Staging, Wri
 from streams.core.records import FOLD_VERSION, JOURNAL, TABLES, Cause, Commit, Event, Rejection, Seal
 from streams.core.renewal import row_again
 from streams.core.resources import OPTIONAL, RESOURCES, ROUTING_KINDS
-from streams.core.rfc3339 import later
+from streams.core.rfc3339 import later, of_milliseconds
 from streams.core.routing_records import HeldPolicy, HeldRoute
 from streams.core.routing_rows import NO_ROUTING, Name, read_object, routed
 from streams.core.routing_state import MARKED_KINDS, RoutingState
@@ -77,7 +79,8 @@ class PartitionFold(RoutingState):
         Each cluster gets a seal that says so, and one of which nothing was ever accepted a seal of what was counted of
         it: every table goes on from the same. The offset counts as sealed with the last of them (`more` in the others),
         so a crash in between has all of it done again, from each cluster's newest seal in any table: to the same bytes.
-        A table that has sealed more than is gone says so with the cluster's next commit after that. Where it is only
+        A table that has sealed more than is gone says so with the cluster's next commit after that. A cluster that had
+        been closed is closed in every table. Where it is only
         the begin of an open snapshot that has expired, nothing but its cluster is lost.
         """
         due = min(self.sealed.values()) + 1
@@ -93,6 +96,9 @@ class PartitionFold(RoutingState):
             gone.append(cluster)
             cluster.staging = None
             fold = cluster.seal.fold if cluster.outdated else newest.fold
+            if newest.closed:
+                cluster.seal = msgspec.structs.replace(newest, fold=fold)
+                continue
             cluster.seal = msgspec.structs.replace(newest, frontier={}, lost=True, snapshot_begin=None, fold=fold)
             cluster.unmarked = set(self.tables)
             writes += self._legacy_as_shown(name)
@@ -101,7 +107,9 @@ class PartitionFold(RoutingState):
             return writes
         self.next_offset, offset = first_offset, first_offset - 1
         for cluster in gone:
-            writes += self._mark_unknown(cluster, offset)
+            # Of a cluster that has ended no snapshot follows: a table that doesn't know it yet ends it here.
+            ended = cluster.seal.closed
+            writes += self._replace(cluster, {}, offset) if ended else self._mark_unknown(cluster, offset)
         clusters = [cluster for _, cluster in sorted(self.clusters.items())]
         for cluster in clusters:
             writes += self._seal(cluster, offset, more=cluster is not clusters[-1])
@@ -123,8 +131,9 @@ class PartitionFold(RoutingState):
 
     # ---- the step ------------------------------------------------------------------------------------
 
-    def step(self, offset: int, value: bytes | None) -> list[Write]:
-        """Fold one journal record. Raises JournalGap if the offset is not the next one."""
+    def step(self, offset: int, value: bytes | None, appended: int = 0) -> list[Write]:
+        """Fold one journal record; `appended` is its Kafka timestamp in milliseconds (0: it has none). Raises
+        JournalGap if the offset is not the next one."""
         if self.next_offset is None:
             self.next_offset = offset
         if offset != self.next_offset:
@@ -145,7 +154,7 @@ class PartitionFold(RoutingState):
         if self._accepts(cluster.seal, commit):
             if commit.phase == "live" and cluster.staging is not None:
                 return self._dead_record(offset, value or b"", "a live commit inside a snapshot", commit)
-            writes = list(self._accept(cluster, commit, offset))
+            writes = list(self._accept(cluster, commit, offset, of_milliseconds(appended)))
         if cluster.unmarked:
             writes += self._mark_unknown(cluster, offset)
         if cluster.outdated:
@@ -175,12 +184,13 @@ class PartitionFold(RoutingState):
     def _accepts(seal: Seal, commit: Commit) -> bool:
         if commit.phase == "begin" and commit.epoch > seal.epoch:
             return True
-        return commit.epoch == seal.epoch and commit.writer == seal.writer and commit.seq > seal.seq
+        return not seal.closed and commit.epoch == seal.epoch and commit.writer == seal.writer and commit.seq > seal.seq
 
-    def _accept(self, cluster: ClusterState, commit: Commit, offset: int) -> Iterator[Write]:
+    def _accept(self, cluster: ClusterState, commit: Commit, offset: int, appended: str) -> Iterator[Write]:
         before = cluster.seal
         opening = commit.phase == "begin"
-        closing = commit.phase == "end" and cluster.staging is not None
+        closed = commit.phase == "close"
+        closing = closed or (commit.phase == "end" and cluster.staging is not None)
         current = closing or (commit.phase == "live" and not before.lost)
         begin = offset if opening else None if closing or cluster.staging is None else before.snapshot_begin
         cluster.seal = Seal(
@@ -197,9 +207,15 @@ class PartitionFold(RoutingState):
             snapshot_begin=begin,
             stale_since=commit.stale_since if current else before.stale_since,
             lost=before.lost and not closing,
+            source=commit.source,
+            closed=closed,
+            appended=appended,
         )
         if opening:
             cluster.staging = {}
+        elif closed:
+            cluster.staging = None
+            yield from self._replace(cluster, {}, offset)
         elif cluster.staging is not None:
             touched: dict[str, StagedService] = {}
             for event in commit.events:
@@ -218,7 +234,13 @@ class PartitionFold(RoutingState):
                 yield from self._replace(cluster, staging, offset)
         elif commit.phase == "live" and not before.lost:
             yield from self._live(cluster, commit, offset, before.stale_since != commit.stale_since)
-        yield from self._tombstones(cluster, offset)
+        if closed:
+            self._closed.add(commit.cluster)
+        elif opening:
+            self._closed.discard(commit.cluster)
+        yield from self._tombstones(cluster, offset, commit.at)
+        for name in sorted(self._closed - {commit.cluster}):
+            yield from self._tombstones(self.clusters[name], offset, commit.at)
 
     # ---- live commits --------------------------------------------------------------------------------
 

@@ -20,13 +20,24 @@ class Error(Record, omit_defaults=True):
     parameter: str = ""
 
 
+class Stale(Record):
+    """Why a cluster's rows are stale though they don't say so: nothing has come of it since then. `partitions` are
+    those that it is about; a Service is in partition `crc32("namespace/service")` modulo their number."""
+
+    reason: str
+    since: str
+    partitions: list[int]
+
+
 class Heartbeat(Record):
     """Data of an event `heartbeat`. `frontiers` are by cluster and resource type: everything up to this
-    resourceVersion has been sent. A cluster whose snapshot is not complete has none."""
+    resourceVersion has been sent. A cluster whose snapshot is not complete has none. `stale` names the clusters that
+    have fallen silent; their rows are what was last known."""
 
     type: Literal["heartbeat"]
     at: str
     frontiers: dict[str, dict[str, str]]
+    stale: dict[str, Stale]
 
 
 class End(Record):
@@ -76,13 +87,16 @@ class PropagatedService(Record):
 
 
 class Frontier(Record):
-    """How far a partition is with a cluster."""
+    """How far a partition is with a cluster: `ageSeconds` is how old the cluster's newest commit is by Kafka's clock
+    (null: not known), `stale` says why the cluster is taken for silent (empty: it is not)."""
 
     partition: int
     cluster: str
     offset: int
     at: str
     frontier: dict[str, str]
+    age_seconds: float | None
+    stale: str
 
 
 class Propagation(Record):

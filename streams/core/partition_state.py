@@ -97,6 +97,7 @@ class PartitionState:
         self._versions: dict[tuple[str, bytes], tuple[int, bytes | None]] = {}
         self._repair: set[tuple[str, bytes]] = set()
         self._deleted: dict[str, list[tuple[str, str, str, int]]] = {}
+        self._closed: set[str] = set()
 
     # ---- recovery ------------------------------------------------------------------------------------
 
@@ -175,6 +176,7 @@ class PartitionState:
         self._versions.clear()
         self._repair.clear()
         self._seals = {table: {} for table in self.tables}
+        self._closed = {name for name, cluster in self.clusters.items() if cluster.seal.closed}
         self.next_offset = resume
         return resume, writes
 
@@ -202,9 +204,11 @@ class PartitionState:
             (later(cluster.seal.at, self.window_seconds), table, key, ctx.offset),
         )
 
-    def _tombstones(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
+    def _tombstones(self, cluster: ClusterState, offset: int, at: str) -> Iterator[Write]:
+        """Tombstones for what of the cluster has been deleted for longer than the window, by the time of a commit: its
+        own, or of whichever cluster once it is closed."""
         expiries = self._deleted.get(cluster.seal.cluster, [])
-        while expiries and expiries[0][0] <= cluster.seal.at:
+        while expiries and expiries[0][0] <= at:
             _, table, key, version = expiries.pop(0)
             if self._of_table(table, key).version != version:
                 continue

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Raised by every release whose fold makes other bytes from the same journal."""
 
 JOURNAL = "facets.journal"
@@ -18,7 +18,7 @@ TABLES = ("frontend", "backend", "routing")
 SEAL_PREFIX = b"~seal/"
 
 Family = Literal["IPv4", "IPv6", "FQDN"]
-Phase = Literal["begin", "snapshot", "end", "live"]
+Phase = Literal["begin", "snapshot", "end", "live", "close"]
 State = Literal["ready", "empty", "unknown", "stale", "deleted"]
 ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]
 
@@ -144,7 +144,9 @@ class Event(Record, omit_defaults=True):
 
 
 class Commit(Record, omit_defaults=True):
-    """The journal's record: the changes of one cluster for one partition that were seen together."""
+    """The journal's record: the changes of one cluster for one partition that were seen together. `source` says where
+    the cluster is from: empty for an API server, `demo` for a recording. Phase `close` ends the cluster: nothing of it
+    is there any more, until a higher epoch opens."""
 
     cluster: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")]
     epoch: Annotated[int, msgspec.Meta(ge=1)]
@@ -154,6 +156,7 @@ class Commit(Record, omit_defaults=True):
     phase: Phase
     frontier: dict[str, str]
     stale_since: str = ""
+    source: str = ""
     events: list[Event] = []
 
 
@@ -271,8 +274,10 @@ class Seal(Record, omit_defaults=True):
     """Rows up to `offset` (of the journal) are complete. One record a commit in every facet partition, keyed
     `~seal/CLUSTER`. `frontier` is empty while the cluster's snapshot is not complete; `deadLetters` counts
     what this partition has dead-lettered for the cluster; `snapshotBegin` is the offset of the open snapshot; `lost`
-    says that the journal expired before it was read, and that no complete snapshot has come since. With `more`, which
-    is only where the journal expired, another cluster's seal of the same offset follows, and the last one counts."""
+    says that the journal expired before it was read, and that no complete snapshot has come since. `appended` is when
+    Kafka took the cluster's last accepted commit (by the broker's clock; empty where the record has no time): `at` is
+    the watcher's own word. `closed` says that the cluster has ended; `source` is as in a commit. With `more`, which is
+    only where the journal expired, another cluster's seal of the same offset follows, and the last one counts."""
 
     cluster: str
     offset: int
@@ -287,6 +292,9 @@ class Seal(Record, omit_defaults=True):
     snapshot_begin: int | None = None
     stale_since: str = ""
     lost: bool = False
+    source: str = ""
+    closed: bool = False
+    appended: str = ""
     more: bool = False
 
 

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def later(at: str, seconds: float) -> str:
     """The time `seconds` after `at`. Raises ValueError for what is no RFC 3339 time."""
@@ -25,3 +27,13 @@ def read(at: str) -> datetime:
 def write(at: datetime) -> str:
     """As in 2026-11-23T22:39:32.104Z."""
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def of_milliseconds(milliseconds: int) -> str:
+    """A Kafka timestamp (milliseconds since the epoch); "" for what is none (-1) or beyond the calendar."""
+    if milliseconds <= 0:
+        return ""
+    try:
+        return write(_EPOCH + timedelta(milliseconds=milliseconds))
+    except OverflowError:
+        return ""

@@ -14,6 +14,7 @@ import msgspec
 
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
+from streams.core.freshness import overlay
 from streams.core.partitioning import partition_of
 from streams.core.records import SEAL_PREFIX, Seal, decode_row
 
@@ -44,7 +45,8 @@ class InvalidCursor(FacetsError, ValueError):
 
 
 class Row(NamedTuple):
-    """A facet row as delivered; `value` is its wire form."""
+    """A facet row as delivered; `value` is its wire form. `silence` is the reader's judgement that its cluster is not
+    heard of any more (core.freshness), which is no part of it."""
 
     table: str
     cluster: str
@@ -52,10 +54,11 @@ class Row(NamedTuple):
     name: str
     version: int
     value: bytes
+    silence: str = ""
 
     def decode(self) -> dict[str, Any]:
-        """The row as the commands print it."""
-        return decode_row(self.table, self.value)
+        """The row as the commands print it: `stale` while its cluster is silent."""
+        return overlay(decode_row(self.table, self.value), self.silence)
 
 
 class Cursor(NamedTuple):

@@ -36,12 +36,13 @@ class BadKubeconfig(FacetsError):
 
 
 class ClusterConfig(NamedTuple):
-    """A cluster to watch: the name that its rows carry and where its API server is."""
+    """A cluster to watch: the name that its rows carry and where its API server is. `source` is as in its commits."""
 
     name: str
     kubeconfig: Path | None = None
     context: str | None = None
     cluster_domain: str = "cluster.local"
+    source: str = ""
 
 
 class Access(NamedTuple):

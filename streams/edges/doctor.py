@@ -5,51 +5,27 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import msgspec
-from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from streams.core.errors import FacetsError
-from streams.core.records import JOURNAL, SEAL_PREFIX, TABLES, Seal, topic_of
+from streams.core.freshness import SILENT_AFTER_SECONDS
+from streams.core.records import JOURNAL, TABLES, topic_of
 from streams.core.resources import OPTIONAL, RESOURCES
 from streams.edges.clusters import ClusterConfig, cluster_configs, load_access
 from streams.edges.embedded_kafka import find_running
 from streams.edges.folders import cache_dir, data_dir
 from streams.edges.java import JavaNotFoundError, find_java
 from streams.edges.kafka_jars import damage, jars_dir, pinned_jars
+from streams.edges.pipeline_checks import Check, pipeline_checks, read_pipeline, span
 from streams.edges.topics import config, describe, partition_counts
 
-Status = Literal["ok", "warn", "fail"]
-
 _SKEW_SECONDS = 2.0
-_SILENCE_SECONDS = 10.0
-_LAG_COMMITS = 100
-_TAIL = 500
-_READ_SECONDS = 20.0
 _KUBE_SECONDS = 10
-
-
-class Check(NamedTuple):
-    """One thing that was looked at."""
-
-    name: str
-    status: Status
-    detail: str
-    remedy: str = ""
-
-
-class Newest(NamedTuple):
-    """The end of a partition's journal, and what the tables have sealed of it."""
-
-    end: int
-    written: float
-    sealed: int
-    seals: dict[str, Seal]
 
 
 def local_checks() -> Iterator[Check]:
@@ -68,7 +44,7 @@ def local_checks() -> Iterator[Check]:
         yield Check("Kafka's jars", "warn", f"{folder}: {text}", "facets up fetches them (once, 43 MB)")
 
 
-def broker_checks(bootstrap: str | None) -> Iterator[Check]:
+def broker_checks(bootstrap: str | None, silent_after: float = SILENT_AFTER_SECONDS) -> Iterator[Check]:
     """The broker, its topics, and how far watcher and worker are."""
     if bootstrap is None:
         bootstrap = find_running(data_dir())
@@ -90,7 +66,7 @@ def broker_checks(bootstrap: str | None) -> Iterator[Check]:
     if any(topic not in counts for topic in (JOURNAL, *map(topic_of, TABLES))):
         return
     yield _horizon(config(bootstrap, JOURNAL), config(bootstrap, topic_of(TABLES[0])))
-    yield from _progress(_newest(bootstrap, counts[JOURNAL]), time.time())
+    yield from pipeline_checks(read_pipeline(bootstrap, counts[JOURNAL], silent_after), time.time())
 
 
 def cluster_checks(
@@ -108,98 +84,11 @@ def cluster_checks(
 
 def _horizon(journal: dict[str, str], table: dict[str, str]) -> Check:
     retention, window = int(journal["retention.ms"]), int(table["min.compaction.lag.ms"])
-    text = f"journal kept for {_span(retention)}, cursors hold for {_span(window)}"
+    text = f"journal kept for {span(retention)}, cursors hold for {span(window)}"
     if 0 <= retention < window:
         remedy = f"give {JOURNAL} a retention.ms of at least {window}: facets topics check"
         return Check("horizons", "fail", f"{text}: a worker can't make again what a cursor may still ask for", remedy)
     return Check("horizons", "ok", text)
-
-
-def _progress(newest: dict[int, Newest], now: float) -> Iterator[Check]:
-    written = max(each.written for each in newest.values())
-    if not any(each.end for each in newest.values()):
-        yield Check("watcher", "warn", "the journal is empty", "facets watch (or facets up)")
-        return
-    if written - now > _SKEW_SECONDS:
-        yield Check(
-            "clocks", "fail", f"the journal's newest record is {written - now:.1f} s in the future of this machine",
-            "synchronize the clocks of watchers, brokers and this machine (NTP)",
-        )  # fmt: skip
-    silent = now - written
-    if silent > _SILENCE_SECONDS:
-        yield Check("watcher", "warn", f"no commit for {_span(silent * 1000)}", "facets watch (or facets up)")
-    else:
-        yield Check("watcher", "ok", f"last commit {max(silent, 0):.1f} s ago")
-    behind = {p: each.end - 1 - each.sealed for p, each in newest.items() if each.end - 1 > each.sealed}
-    worst = max(behind, key=lambda p: behind[p], default=0)
-    if not behind or behind[worst] <= _LAG_COMMITS:
-        yield Check("worker", "ok", f"{sum(behind.values())} commits behind the journal in {len(newest)} partitions")
-    else:
-        yield Check(
-            "worker", "fail", f"{JOURNAL}[{worst}] is sealed up to {newest[worst].sealed} of {newest[worst].end - 1}",
-            "facets work; if it runs, see its log and `facets topics check`",
-        )  # fmt: skip
-    yield from _seals([seal for each in newest.values() for seal in each.seals.values()])
-
-
-def _seals(seals: list[Seal]) -> Iterator[Check]:
-    for cluster in sorted({seal.cluster for seal in seals if seal.cluster}):
-        own = [seal for seal in seals if seal.cluster == cluster]
-        if any(seal.lost for seal in own):
-            yield Check(
-                f"cluster {cluster}", "warn", "its journal expired before it was folded: rows are `unknown`",
-                "they are known again after the watcher's next complete snapshot: restart facets watch",
-            )  # fmt: skip
-        elif since := max((seal.stale_since for seal in own), default=""):
-            yield Check(f"cluster {cluster}", "warn", f"not reached since {since}", "check its API server")
-        elif any(not seal.frontier for seal in own):
-            yield Check(f"cluster {cluster}", "warn", "its snapshot is not complete", "wait, or see the watcher's log")
-        else:
-            yield Check(f"cluster {cluster}", "ok", f"up to date as of {max(seal.at for seal in own)}")
-    dead = sum(seal.dead_letters for seal in seals)
-    if dead:
-        remedy = "read facets.deadletter: each says what is wrong with which object"
-        yield Check("dead letters", "warn", f"{dead} objects or records could not be used", remedy)
-
-
-def _newest(bootstrap: str, partitions: int) -> dict[int, Newest]:
-    consumer: Any = KafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest", group_id=None
-    )
-    try:
-        journal = _tails(consumer, JOURNAL, partitions, 1)
-        sealed: dict[int, list[int]] = {p: [] for p in range(partitions)}
-        seals: dict[int, dict[str, Seal]] = {p: {} for p in range(partitions)}
-        for table in TABLES:
-            for partition, (_, records) in _tails(consumer, topic_of(table), partitions, _TAIL).items():
-                found = [
-                    msgspec.json.decode(record.value, type=Seal)
-                    for record in records
-                    if record.key.startswith(SEAL_PREFIX) and record.value
-                ]
-                sealed[partition].append(max((seal.offset for seal in found), default=-1))
-                seals[partition] |= {seal.cluster: seal for seal in found}
-        return {
-            p: Newest(end, max((record.timestamp / 1000 for record in records), default=0), min(sealed[p]), seals[p])
-            for p, (end, records) in journal.items()
-        }
-    finally:
-        consumer.close()
-
-
-def _tails(consumer: Any, topic: str, partitions: int, count: int) -> dict[int, tuple[int, list[Any]]]:
-    """The last `count` records of each partition, and where it ends."""
-    assigned = [TopicPartition(topic, p) for p in range(partitions)]
-    consumer.assign(assigned)
-    begins, ends = consumer.beginning_offsets(assigned), consumer.end_offsets(assigned)
-    for each in assigned:
-        consumer.seek(each, max(begins[each], ends[each] - count))
-    found: dict[int, list[Any]] = {p: [] for p in range(partitions)}
-    limit = time.monotonic() + _READ_SECONDS
-    while time.monotonic() < limit and any(consumer.position(each) < ends[each] for each in assigned):
-        for each, records in consumer.poll(timeout_ms=500).items():
-            found[each.partition] += [record for record in records if record.offset < ends[each]]
-    return {each.partition: (ends[each], found[each.partition]) for each in assigned}
 
 
 def _cluster(cluster: ClusterConfig) -> Iterator[Check]:
@@ -256,12 +145,3 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Check]:
     if abs(skew) > _SKEW_SECONDS + 1:
         yield Check(name, "warn", f"its clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} this one",
                     "synchronize the clocks (NTP): the times in rows are of the watcher's machine")  # fmt: skip
-
-
-def _span(milliseconds: float) -> str:
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
-        if milliseconds >= size:
-            return (
-                f"{milliseconds / size:g} {unit}" if milliseconds % size == 0 else f"{milliseconds / size:.1f} {unit}"
-            )
-    return "ever" if milliseconds < 0 else f"{milliseconds / 1000:.1f} s"

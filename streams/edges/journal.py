@@ -57,6 +57,7 @@ class _Stamp(msgspec.Struct):
     writer: str
     seq: int
     frontier: dict[str, str] = {}
+    phase: str = ""
 
 
 _decode_stamp = msgspec.json.Decoder(_Stamp).decode
@@ -69,11 +70,13 @@ _decode_seal = msgspec.json.Decoder(Seal).decode
 class Publisher:
     """Appends commits through one idempotent producer; every one is acknowledged by all in-sync replicas.
 
-    `written` counts the acknowledged records by partition.
+    `written` counts the acknowledged records by partition; `skew_seconds` is how far this machine's clock was ahead
+    of the broker's when it took the last record (0.0 where the topic does not have the broker's times).
     """
 
     def __init__(self, bootstrap: str, cluster: str) -> None:
         self.written: dict[int, int] = {}
+        self.skew_seconds = 0.0
         self._key = cluster.encode()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-publish")
         with _reaching(bootstrap):
@@ -116,12 +119,14 @@ class Publisher:
                 )
 
         acks = _Acks(len(records), loop, settle)
+        handed_over = time.time()
         if self.written and sum(len(record.value) for record in records) <= _SMALL_BYTES:
             self._send(records, acks)
         else:
             # Sending may wait for metadata the first time, and compressing takes its time.
             loop.run_in_executor(self._thread, self._send, records, acks)
         offsets = await acknowledged
+        self.skew_seconds = _skew(handed_over, acks.appended, time.time())
         for record in records:
             self.written[record.partition] = self.written.get(record.partition, 0) + 1
         return offsets
@@ -154,6 +159,7 @@ class _Acks:
         self, count: int, loop: asyncio.AbstractEventLoop, settle: Callable[[object, list[int]], None]
     ) -> None:
         self._lock = threading.Lock()
+        self.appended = 0.0
         self._left = count
         self._offsets = [-1] * count
         self._loop = loop
@@ -162,6 +168,7 @@ class _Acks:
     def good(self, index: int, metadata: Any) -> None:
         with self._lock:
             self._offsets[index] = metadata.offset
+            self.appended = metadata.timestamp / 1000
             self._left -= 1
             done = self._left == 0
         if done:
@@ -175,6 +182,11 @@ class _Acks:
             self._loop.call_soon_threadsafe(self._settle, error, self._offsets)
         except RuntimeError:
             return  # the loop has ended: nobody waits any more
+
+
+def _skew(before: float, appended: float, after: float) -> float:
+    """How far a clock that showed `before` and `after` is ahead of one that showed `appended` in between."""
+    return before - appended if appended < before else min(0.0, after - appended)
 
 
 # ---- reading -----------------------------------------------------------------------------------------
@@ -261,6 +273,17 @@ class JournalReader:
                 highest = stamp
         return end, own, highest
 
+    def last_commit(self, cluster: str, partition: int) -> float:
+        """When Kafka took the cluster's newest commit in a journal partition (seconds since the epoch); 0.0 where none
+        of it is among the last that are looked at."""
+        end = self.end(partition)
+        newest = 0.0
+        for record in self.records(JOURNAL, partition, max(self.begin(partition), end - _TAIL), end):
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                if _decode_stamp(record.value or b"").cluster == cluster:
+                    newest = max(newest, record.timestamp / 1000)
+        return newest
+
     def newest_seal(self, cluster: str, partition: int) -> Seal | None:
         """The cluster's newest seal in a partition of the frontend table, looked for from the log's end backwards."""
         topic, key, span = topic_of("frontend"), SEAL_PREFIX + cluster.encode(), _TAIL
@@ -330,14 +353,14 @@ class _ClusterView:
 
     def newest_seal(self, partition: int) -> Stamp | None:
         seal = self._reader.newest_seal(self._cluster, partition)
-        return Stamp(seal.offset, seal.epoch, seal.seq, seal.frontier) if seal else None
+        return Stamp(seal.offset, seal.epoch, seal.seq, seal.frontier, seal.closed) if seal else None
 
     def bounds(self, partition: int) -> tuple[int, int]:
         return self._reader.begin(partition), self._reader.end(partition)
 
     def stamps(self, partition: int, start: int, end: int) -> Iterator[Stamp]:
         for offset, stamp in self._reader.stamps(self._cluster, partition, start, end):
-            yield Stamp(offset, stamp.epoch, stamp.seq, stamp.frontier)
+            yield Stamp(offset, stamp.epoch, stamp.seq, stamp.frontier, stamp.phase == "close")
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class Replay:
                 if until.beyond(partition, record.offset, record.value):
                     stopped = True
                     break
-                for write in fold.step(record.offset, record.value):
+                for write in fold.step(record.offset, record.value, record.timestamp):
                     if write.table in TABLES and not write.key.startswith(b"~"):
                         cluster, namespace, name = write.key.decode().split("/")
                         yield Row(write.table, cluster, namespace, name, write.version, write.value or b"")

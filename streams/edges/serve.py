@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,11 +10,12 @@ from aiohttp import web
 
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
+from streams.core.freshness import SILENT_AFTER_SECONDS
 from streams.core.records import TABLES, topic_of
 from streams.edges.facets_http import add_facet_routes
 from streams.edges.http_query import in_json
 from streams.edges.sse import ChangesHub, SseSettings
-from streams.edges.subscriber import Snapshot, Subscriber
+from streams.edges.subscriber import ClusterStatus, Snapshot, Subscriber
 from streams.edges.topics import config
 from streams.edges.xds import XdsServer, XdsSettings
 from streams.edges.xds_http import add_xds_routes
@@ -25,7 +27,8 @@ _END_SECONDS = 5.0
 
 
 class ServeSettings(NamedTuple):
-    """What is served, from where, and on which addresses. No clusters means all."""
+    """What is served, from where, and on which addresses. No clusters means all. A cluster without a commit for
+    `silent_after` seconds (by `clock`) is stale."""
 
     bootstrap: str
     xds: XdsSettings
@@ -34,6 +37,8 @@ class ServeSettings(NamedTuple):
     clusters: tuple[str, ...] = ()
     tables: tuple[str, ...] = TABLES
     sse: SseSettings = SseSettings()
+    silent_after: float = SILENT_AFTER_SECONDS
+    clock: Callable[[], float] = time.time
 
 
 class Serving(NamedTuple):
@@ -49,7 +54,12 @@ async def serve(
     """Serve until `stop` is set. Raises FacetsError. Routers are let in when a first snapshot is there: before, they
     would be told nothing. HTTP clients are told until then to come back (503, /readyz)."""
     async with Subscriber(
-        settings.bootstrap, tables=settings.tables, clusters=settings.clusters, progress=True
+        settings.bootstrap,
+        tables=settings.tables,
+        clusters=settings.clusters,
+        progress=True,
+        silent_after=settings.silent_after,
+        clock=settings.clock,
     ) as subscriber:
         found = await asyncio.to_thread(config, settings.bootstrap, topic_of(settings.tables[0]))
         window = int(found["min.compaction.lag.ms"]) / 1000
@@ -86,8 +96,13 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub) -> No
     async for item in subscriber:
         if isinstance(item, Snapshot):
             seals = subscriber.sealed()
+            xds.silence(subscriber.silent())
+            hub.silence(subscriber.silent())
             xds.replace(item.rows, seals)
             hub.replace(item.reason, item.rows, seals, item.cursor)
+        elif isinstance(item, ClusterStatus):
+            xds.silence(subscriber.silent())
+            hub.silence(subscriber.silent())
         else:
             xds.apply(item.rows, item.seal, item.partition)
             hub.apply(item.partition, item.seal, item.rows, item.cursor)
@@ -95,7 +110,7 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub) -> No
 
 async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stack: contextlib.AsyncExitStack) -> int:
     app = web.Application(middlewares=[in_json])
-    add_xds_routes(app, xds)
+    add_xds_routes(app, xds, settings.clock)
     add_facet_routes(app, hub)
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=_END_SECONDS, max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES

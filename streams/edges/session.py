@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from streams.core.collector import Collector, JournalRecord
+from streams.core.freshness import SKEW_SECONDS
 from streams.core.records import DEAD_LETTER
 from streams.core.reflector import Kind, Reflector, ReflectorEvent
 from streams.core.resources import RESOURCES, Resource
@@ -113,6 +114,7 @@ class Session:
         self._doubtful: set[str] = set()
         self._listing = {each.frontier: 0 for each in RESOURCES}
         self._last_at = ""
+        self._clock_is_wrong = False
         self._early: list[list[JournalRecord]] = []
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -340,8 +342,20 @@ class Session:
             self._said[record.partition] = done
         metrics.COMMITS.labels(collector.cluster, "live" if collector.synced else "snapshot").inc(len(records))
         metrics.OBJECTS.labels(collector.cluster).set(collector.objects)
+        self._check_clock()
         if received is not None:
             metrics.LAG.labels(collector.cluster).observe(done - received)
+
+    def _check_clock(self) -> None:
+        """Say so, once, when this machine's clock and the broker's are apart: the times in all rows are this one's."""
+        skew = self._publisher.skew_seconds
+        metrics.CLOCK_SKEW.labels(self._collector.cluster).set(skew)
+        wrong = abs(skew) > SKEW_SECONDS
+        if wrong and not self._clock_is_wrong:
+            way = "ahead of" if skew > 0 else "behind"
+            log.warning("cluster %s: this machine's clock is %.1f s %s Kafka's: synchronize both (NTP)",
+                        self._collector.cluster, abs(skew), way)  # fmt: skip
+        self._clock_is_wrong = wrong
 
     def _say_late(self) -> None:
         log.warning(

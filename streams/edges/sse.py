@@ -18,12 +18,13 @@ from aiohttp.abc import AbstractStreamWriter
 from streams.core.changes.events import Selection, batch_head, end, event, print_row, with_rows
 from streams.core.changes.feed import Feed, Lost, Reader
 from streams.core.errors import FacetsError
+from streams.core.freshness import Place, Silence
 from streams.core.records import Seal
 from streams.core.rfc3339 import later
 from streams.core.subscription import Cursor, InvalidCursor, Row
 from streams.edges.http_query import NO_SNAPSHOT, BadParameter, Busy, known_only, selection
 from streams.edges.serve_metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
-from streams.edges.subscriber import Snapshot, Subscriber
+from streams.edges.subscriber import ClusterStatus, Snapshot, Subscriber
 
 log = logging.getLogger("facets.http")
 
@@ -93,6 +94,13 @@ class ChangesHub:
         """Take a sealed batch."""
         self.feed.apply(partition, seal, rows, cursor)
         if rows:
+            self._changed()
+
+    def silence(self, silent: Mapping[Place, Silence]) -> None:
+        """Take which clusters are silent, and where; clients are told at once."""
+        self.feed.silent = silent
+        if self.ready:
+            self.feed.beat()
             self._changed()
 
     async def close(self) -> None:
@@ -262,7 +270,7 @@ class _Client:
             if reader is None:
                 shot, generation = feed.shot(), feed.generation
                 reader = Reader(self._selection, generation, shot.place)
-                for text in shot.events(reason, self._selection, _WRITE):
+                for text in shot.events(reason, self._selection, _WRITE, feed.shown):
                     yield text
                     await asyncio.sleep(0)
             if self._hub.closing:
@@ -290,10 +298,13 @@ class _Client:
             async with Subscriber(
                 self._hub.bootstrap, tables=sorted(self._selection.tables), clusters=wanted.clusters,
                 namespaces=wanted.namespaces, services=wanted.services, cursor=cursor.encode(), progress=True,
+                silent_after=None,
             ) as subscriber:  # fmt: skip
                 async for item in subscriber:
                     if self._hub.closing:
                         raise _Ended("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
+                    if isinstance(item, ClusterStatus):
+                        continue
                     if isinstance(item, Snapshot) or generation != feed.generation:
                         reason = item.reason if isinstance(item, Snapshot) else feed.reason
                         break

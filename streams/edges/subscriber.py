@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
+from streams.core.freshness import SILENT_AFTER_SECONDS, Place, Silence, worst
 from streams.core.partitioning import partition_of
 from streams.core.records import SEAL_PREFIX, Seal, topic_of
 from streams.core.rfc3339 import later
@@ -22,6 +23,7 @@ from streams.core.subscription import Batch as SealedBatch
 from streams.core.subscription import ChangelogGap, Cursor, Filter, Row, Subscription, is_deleted, reached
 from streams.edges.broker_address import default_bootstrap
 from streams.edges.facet_records import Compacted, Replaced, bad_record, check_anchor, seal_of, version_of
+from streams.edges.silence import SilenceMonitor
 from streams.edges.topics import BrokerUnreachable, config, partition_counts
 from streams.topology.bulk_reader import BadStamp, BulkReader, Chunk
 from streams.topology.shutdown import closed
@@ -60,6 +62,18 @@ class Batch(NamedTuple):
     cursor: str
 
 
+class ClusterStatus(NamedTuple):
+    """A cluster has fallen silent, or is heard of again. `stale` is what its rows in the `partitions` are shown with:
+    why, and since when; without partitions they are as they are written. Nothing of this is in the tables."""
+
+    cluster: str
+    stale: str
+    since: str
+    partitions: tuple[int, ...]
+    cursor: str
+    rows: tuple[Row, ...] = ()
+
+
 class Subscriber:
     """Follows facet tables.
 
@@ -72,8 +86,10 @@ class Subscriber:
     `bootstrap` is Kafka's address, HOST:PORT[,...]. Without it the one in FACETS_BOOTSTRAP_SERVERS is taken, else the
     broker that `facets up` runs on this machine. `cursor` resumes after the item that it came with: each change since
     comes once, or a Snapshot says why not. `progress` also yields batches without rows, so that silence is never
-    mistaken for a stall. Raises FacetsError when the broker or the topics are not there at the start; later the
-    connection is taken up again by itself.
+    mistaken for a stall. A cluster without a commit for `silent_after` seconds (by `clock`, in seconds since the epoch;
+    None: never) is stale: its rows decode as that, and a ClusterStatus comes when it falls silent and when it is heard
+    of again. Raises FacetsError when the broker or the topics are not there at the start; later the connection is taken
+    up again by itself.
     """
 
     def __init__(
@@ -86,6 +102,8 @@ class Subscriber:
         services: Iterable[str] = (),
         cursor: str | None = None,
         progress: bool = False,
+        silent_after: float | None = SILENT_AFTER_SECONDS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.tables = tuple(tables)
         self.partitions = 0
@@ -100,6 +118,11 @@ class Subscriber:
         self._ahead: dict[TopicPartition, int] = {}
         self._anchors: dict[TopicPartition, tuple[int, str]] = {}
         self._silent_since: float | None = None
+        self._silent_after = silent_after
+        self._clock = clock
+        self._monitor = SilenceMonitor("", 0, None, clock)
+        self._learning: asyncio.Task[None] | None = None
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         if not self._broker:
@@ -131,6 +154,7 @@ class Subscriber:
                         f"topic {topic} does not exist at {self._broker}", "facets topics create", ExitCode.UNAVAILABLE
                     )
             self.partitions = there[topic_of(self.tables[0])]
+            self._monitor = SilenceMonitor(self._broker or "", self.partitions, self._silent_after, self._clock)
         except BaseException:
             await consumer.stop()
             raise
@@ -139,10 +163,15 @@ class Subscriber:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing = True
+        if self._learning is not None:
+            # Not cancelled at once: aiokafka leaves a connection open that is cancelled while it is made.
+            await asyncio.wait({self._learning}, timeout=_CLOSE_SECONDS)
+            self._learning.cancel()
         if self._consumer is not None:
             await closed("the subscriber to disconnect from Kafka", self._consumer.stop(), _CLOSE_SECONDS)
 
-    def __aiter__(self) -> AsyncIterator[Snapshot | Batch]:
+    def __aiter__(self) -> AsyncIterator[Snapshot | Batch | ClusterStatus]:
         return self._follow()
 
     async def snapshot(self, *, cut: bool = False) -> Snapshot:
@@ -159,6 +188,8 @@ class Subscriber:
         rows = state.ready()
         if cut:
             rows = await self._level(state, rows)
+        await self._monitor.look(state.seals, at_once=True)
+        rows = self._judged(rows)
         seals = tuple(seal for _, seal in sorted(state.seals.items()))
         return Snapshot("start", rows, seals, "" if cut else state.cursor.encode())
 
@@ -194,6 +225,7 @@ class Subscriber:
                 if service and not state.has_row(cluster, namespace, service):
                     await self._check_names(cluster, namespace, service)
                 return at
+            await self._monitor.look(state.seals)
             async for _ in self._poll():
                 pass
 
@@ -213,11 +245,24 @@ class Subscriber:
         """The newest seal of each cluster, by partition and cluster."""
         return dict(self._subscription().seals)
 
-    async def _follow(self) -> AsyncIterator[Snapshot | Batch]:
+    def silent(self) -> dict[Place, Silence]:
+        """The clusters that were silent when it was last looked, by partition and cluster."""
+        return dict(self._monitor.silent)
+
+    async def clusters(self) -> dict[Place, Seal]:
+        """The newest seal of each cluster in each partition, as of now, with `silent` judged anew; no rows are read.
+        For use without iterating."""
+        seals = await self._log_seals()
+        await self._monitor.look(seals, at_once=True)
+        return seals
+
+    async def _follow(self) -> AsyncIterator[Snapshot | Batch | ClusterStatus]:
         reason = "start"
         if self._cursor is not None:
             cursor, self._cursor = self._cursor, None
             reason = await self._again(self._resume, cursor)
+        if not reason and self._silent_after is not None:
+            self._learning = asyncio.create_task(self._learn())
         while True:
             if reason:
                 log.log(
@@ -225,12 +270,22 @@ class Subscriber:
                 )
                 await self._again(self._bootstrap)
                 rows = self._subscription().ready()
-                yield Snapshot(reason, rows, self._seals(), self._subscription().cursor.encode())
+                before = {cluster for _, cluster in self._monitor.silent}
+                self._monitor.forget()
+                await self._monitor.look(self._subscription().seals, at_once=True)
+                yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor.encode())
+                for status in self._statuses(before):
+                    yield status
             try:
                 while True:
                     async for batch in self._poll():
                         if batch.rows or self._progress:
-                            yield Batch(batch.partition, batch.seal, batch.rows, self._subscription().cursor.encode())
+                            rows = self._judged(batch.rows)
+                            yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor.encode())
+                    before = {cluster for _, cluster in self._monitor.silent}
+                    if await self._monitor.look(self._subscription().seals):
+                        for status in self._statuses(before):
+                            yield status
             except ChangelogGap as gap:
                 log.warning("%s", gap)
                 reason = "gap"
@@ -427,6 +482,57 @@ class Subscriber:
                 await self._reader().end_offsets([each])
         except TimeoutError:
             raise KafkaConnectionError(f"no answer in {_SILENCE_SECONDS} s") from None
+
+    # ---- silence -------------------------------------------------------------------------------------
+
+    def _judged(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """The rows with what is to be shown of them."""
+        if not self._monitor.silent:
+            return rows
+        return tuple(
+            row._replace(
+                silence=self._monitor.reason(partition_of(row.namespace, row.name, self.partitions), row.cluster)
+            )
+            for row in rows
+        )
+
+    def _statuses(self, before: Collection[str]) -> Iterator[ClusterStatus]:
+        """What there is to say of each cluster that is silent, or was `before`."""
+        by_cluster: dict[str, dict[int, Silence]] = {cluster: {} for cluster in sorted(before)}
+        for (partition, cluster), silence in sorted(self._monitor.silent.items()):
+            by_cluster.setdefault(cluster, {})[partition] = silence
+        cursor = self._subscription().cursor.encode()
+        for cluster, found in by_cluster.items():
+            if not self._wanted.clusters or cluster in self._wanted.clusters:
+                longest = worst(found.values()) if found else Silence("", "")
+                yield ClusterStatus(cluster, longest.reason, longest.since, tuple(found), cursor)
+
+    async def _learn(self) -> None:
+        """After a resumption only clusters that say something are known: find the seals of the others in the log."""
+        try:
+            self._monitor.learn(await self._log_seals())
+        except (KafkaError, FacetsError, OSError) as error:
+            log.warning("clusters that have fallen silent are not known until they are heard of: %s", error)
+
+    async def _log_seals(self) -> dict[Place, Seal]:
+        """The newest seal of each cluster in each partition of the first table."""
+        newest: dict[tuple[int, bytes], tuple[int, bytes]] = {}
+        wanted = [TopicPartition(topic_of(self.tables[0]), partition) for partition in range(self.partitions)]
+        async with (
+            BulkReader(self._broker) as reader,
+            aclosing(reader.read(await reader.begins(wanted), await reader.ends(wanted))) as chunks,
+        ):
+            async for chunk in chunks:
+                if self._closing:
+                    break
+                for _, key, value, version in chunk:
+                    if key.startswith(SEAL_PREFIX) and value is not None:
+                        place = (chunk.partition.partition, key)
+                        # A replaced worker's late seal does not count.
+                        if version >= newest.get(place, (-1, b""))[0]:
+                            newest[place] = (version, value)
+        found = [(place[0], msgspec.json.decode(value, type=Seal)) for place, (_, value) in newest.items()]
+        return {(partition, seal.cluster): seal for partition, seal in found}
 
     def _seals(self) -> tuple[Seal, ...]:
         return tuple(seal for _, seal in sorted(self._subscription().seals.items()))

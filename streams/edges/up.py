@@ -19,7 +19,7 @@ from streams.core.records import TABLES
 from streams.core.subscription import Row
 from streams.edges.demo_server import DemoServer
 from streams.edges.embedded_kafka import EmbeddedKafka
-from streams.edges.subscriber import Snapshot, Subscriber
+from streams.edges.subscriber import Batch, Snapshot, Subscriber
 from streams.edges.topics import ensure
 from streams.edges.watcher import WatchOptions, cluster_configs, run_watchers
 
@@ -205,7 +205,7 @@ async def _count(bootstrap: str, tally: Tally) -> None:
     async with Subscriber(bootstrap, tables=TABLES, progress=True) as subscriber:
         async for item in subscriber:
             tally.take(item.rows, live=not isinstance(item, Snapshot))
-            if not isinstance(item, Snapshot) and item.seal.frontier:
+            if isinstance(item, Batch) and item.seal.frontier:
                 tally.sealed()
 
 

@@ -18,4 +18,5 @@ LAG = Histogram(
 )
 OBJECTS = Gauge("facets_watch_objects", "Objects held.", ["cluster"])
 EPOCH = Gauge("facets_watch_epoch", "The epoch that this watcher has opened; 0 while it stands by.", ["cluster"])
+CLOCK_SKEW = Gauge("facets_watch_clock_skew_seconds", "How far this clock is ahead of Kafka's.", ["cluster"])
 CONTACT = Gauge("facets_watch_contact_timestamp_seconds", "When every resource was last in touch.", ["cluster"])

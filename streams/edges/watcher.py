@@ -196,6 +196,7 @@ class _ClusterWatcher:
             partitions=self._partitions,
             cluster_domain=self._cluster.cluster_domain,
             routing_defaults=options.routing_defaults,
+            source=self._cluster.source,
         )
         claim = await claim_epoch(publisher, reader, collector, now)
         self._epoch = collector.epoch

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
+from streams.core.freshness import Place, Silence
 from streams.core.subscription import Row
 from streams.core.xds.catalog import Catalog, Changes, Client, Key
 from streams.core.xds.delta import DeltaStream
@@ -99,6 +100,7 @@ class XdsServer:
         self.catalog = Catalog(partitions)
         self.connections: dict[int, Connection] = {}
         self.port = 0
+        self.silent: Mapping[Place, Silence] = {}
         self.ready = asyncio.Event()
         self._moved = asyncio.Event()
         self._numbers = 0
@@ -117,6 +119,11 @@ class XdsServer:
         before = {key: self.catalog.newest(key)[0] for key in {(row.namespace, row.name) for row in rows}}
         changes = self.catalog.apply(rows, seal, partition)
         self._publish(changes, before, wake_all=self.catalog.complete != complete)
+
+    def silence(self, silent: Mapping[Place, Silence]) -> None:
+        """Take which clusters are silent, and where. Clients keep what they have: an endpoint set that may be out of
+        date serves better than none."""
+        self.silent = silent
 
     def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
         timed = [

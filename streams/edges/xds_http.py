@@ -2,17 +2,20 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from streams.core.freshness import age_seconds, of_clusters
 from streams.core.resources import OPTIONAL, RESOURCES
 from streams.core.rfc3339 import write
 from streams.core.subscription import reached
 from streams.core.xds.catalog import Key
 from streams.edges.http_query import NO_SNAPSHOT, BadParameter, Busy, known_only, one, seconds
+from streams.edges.serve_metrics import show_freshness
 from streams.edges.xds import Connection, XdsServer
 
 _RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
@@ -21,7 +24,7 @@ _LONGEST_WAIT = 3600.0
 _MOST_WAITERS = 100
 
 
-def add_xds_routes(app: web.Application, server: XdsServer) -> None:
+def add_xds_routes(app: web.Application, server: XdsServer, clock: Callable[[], float] = time.time) -> None:
     """Add `GET /v1/propagation[?namespace=NAMESPACE&service=NAME]`, `GET /v1/acked?cluster=CLUSTER&
     resourceVersion=VERSION[&resource=RESOURCE][&namespace=NAMESPACE&service=NAME][&timeout=SECONDS]` and
     `GET /metrics`."""
@@ -31,9 +34,10 @@ def add_xds_routes(app: web.Application, server: XdsServer) -> None:
     async def propagation(request: web.Request) -> web.Response:
         known_only(request, "namespace", "service")
         namespace, name = one(request, "namespace", ""), one(request, "service", "")
-        return web.json_response(report(server, namespace, name, time.time()))
+        return web.json_response(report(server, namespace, name, clock()))
 
     async def metrics(request: web.Request) -> web.Response:
+        show_freshness(of_clusters(server.catalog.seals, clock(), server.silent))
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def wait(request: web.Request) -> web.Response:
@@ -83,8 +87,11 @@ def report(server: XdsServer, namespace: str, name: str, now: float) -> dict[str
                 "offset": seal.offset,
                 "at": seal.at,
                 "frontier": seal.frontier,
+                "ageSeconds": age_seconds(seal, now),
+                "stale": silence.reason if (silence := server.silent.get((partition, cluster))) else "",
             }
             for (partition, cluster), seal in sorted(catalog.seals.items())
+            if not seal.closed
         ],
         "clients": [
             {

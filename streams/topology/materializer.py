@@ -203,7 +203,9 @@ class Materializer:
                 if fold is None or fold.next_offset is None or message.offset < fold.next_offset:
                     self._enqueue(event, [])
                     continue
-                sent = self._write(message.partition, fold.step(message.offset, message.value))
+                # Faust has seconds, where Kafka has milliseconds.
+                appended = round((message.timestamp or 0) * 1000)
+                sent = self._write(message.partition, fold.step(message.offset, message.value, appended))
                 self._enqueue(event, sent)
                 # The writer's turn: the stream gives none while it has events.
                 await asyncio.sleep(0)

@@ -1,9 +1,12 @@
 """Point look-ups on the worker's web port: any worker answers for any row, by routing to the one that holds it."""
 
+import time
 from typing import Any
 
 import msgspec
 
+from streams.core.freshness import overlay, silences
+from streams.core.partitioning import partition_of
 from streams.core.records import TABLES, decode_row
 
 
@@ -21,6 +24,7 @@ def add_views(app: Any) -> None:
                         "epoch": cluster.seal.epoch,
                         "seq": cluster.seal.seq,
                         "at": cluster.seal.at,
+                        "appended": cluster.seal.appended,
                         "frontier": cluster.seal.frontier,
                         "deadLetters": cluster.seal.dead_letters,
                     }
@@ -34,6 +38,18 @@ def add_views(app: Any) -> None:
     app.page("/v1/status", name="status")(status)
 
 
+def _silence(app: Any, key: str) -> str:
+    """Why the cluster of a row is taken for silent; "" while it is heard of."""
+    cluster, namespace, name = key.split("/")
+    partition = partition_of(namespace, name, app.settings.partitions)
+    fold = app.materializer.folds.get(partition)
+    if fold is None or cluster not in fold.clusters:
+        return ""
+    place = (partition, cluster)
+    found = silences({place: fold.clusters[cluster].seal}, time.time()).get(place)
+    return found.reason if found else ""
+
+
 def _add_row_view(app: Any, name: str) -> None:
     table = app.tables[name]
 
@@ -41,7 +57,8 @@ def _add_row_view(app: Any, name: str) -> None:
         value = table.data.data.get(key.encode())
         if value is None:
             return web.json({"error": f"no {name} row {key}", "remedy": "facets get lists what there is"}, status=404)
-        return web.bytes(msgspec.json.encode(decode_row(name, value)), content_type="application/json")
+        row = overlay(decode_row(name, value), _silence(app, key))
+        return web.bytes(msgspec.json.encode(row), content_type="application/json")
 
     routed = app.table_route(table=table, match_info="key")(row)
     app.page(f"/v1/{name}/{{key:[^/]+/[^/]+/[^/]+}}", name=f"{name}-row")(routed)

@@ -21,7 +21,8 @@ from tests.chaos.report import Report
 
 
 class LogRecord(NamedTuple):
-    """A record as it lies in its topic. `at` is when its producer sent it, in seconds."""
+    """A record as it lies in its topic. `at` is its Kafka timestamp, in seconds: of the journal when the broker
+    took it, of others when their producer sent it."""
 
     offset: int
     at: float
@@ -178,7 +179,7 @@ def check_fold(
     rows: dict[str, dict[tuple[str, int], bytes | None]] = {table: {} for table in TABLES}
     seals: dict[str, dict[int, bytes]] = {table: {} for table in TABLES}
     for record in journal:
-        for write in fold.step(record.offset, record.value):
+        for write in fold.step(record.offset, record.value, round(record.at * 1000)):
             if write.table == "deadletter":
                 report.violation("a dead letter", f"journal[{partition}] offset {record.offset}: {write.value!r:.500}")
             elif write.key.startswith(SEAL_PREFIX):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Self
 
@@ -27,15 +28,18 @@ CART = "cart.shop.svc.cluster.local:80"
 
 
 class Tables:
-    """The facet topics of a made-up cluster `east`: what the fold makes of its objects, written to a real Kafka."""
+    """The facet topics of a made-up cluster `east`: what the fold makes of its objects, written to a real Kafka. Its
+    commits are of `AT`, and were taken by Kafka when `clock` says so (in seconds; without it they have no time)."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock
         clean_topics(bootstrap)
         self._producer = KafkaProducer(bootstrap_servers=bootstrap)
         self._collector = Collector("east", epoch=1, writer="mesh", seq=0, partitions=PARTITIONS, resources=_ALL)
         self._folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
         self._offsets = [0] * PARTITIONS
         self.version = 100
+        self.last: list[JournalRecord] = []
 
     def start(self, *items: dict[str, Any]) -> None:
         """The snapshot."""
@@ -56,6 +60,10 @@ class Tables:
         self._write(self._collector.flush(AT))
         return self.version
 
+    def beat(self, partitions: Iterable[int] | None = None) -> None:
+        """An empty commit, in these partitions or in all."""
+        self._write(self._collector.heartbeat(AT, partitions))
+
     def close(self) -> None:
         self._producer.close()
 
@@ -64,10 +72,12 @@ class Tables:
         return {**item, "metadata": {**item["metadata"], "resourceVersion": str(self.version)}}
 
     def _write(self, records: Iterable[JournalRecord]) -> None:
-        for record in records:
+        self.last = list(records)
+        appended = round(self._clock() * 1000) if self._clock else 0
+        for record in self.last:
             offset = self._offsets[record.partition]
             self._offsets[record.partition] += 1
-            for write in self._folds[record.partition].step(offset, record.value):
+            for write in self._folds[record.partition].step(offset, record.value, appended):
                 self._producer.send(
                     topic_of(write.table),
                     write.value,
@@ -135,6 +145,14 @@ class Mesh:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
+    async def text(self, path: str) -> str:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.http_port}{path}") as answer,
+        ):
+            assert answer.status == 200
+            return await answer.text()
+
     async def put(self, *items: dict[str, Any], service: str = "cart") -> None:
         """Apply objects, and wait until every router has acknowledged them."""
         version = await asyncio.to_thread(self.tables.put, *items)
@@ -150,13 +168,18 @@ def resource_of(item: dict[str, Any]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running(bootstrap: str, *items: dict[str, Any], **sse: Any) -> AsyncIterator[Mesh]:
-    """The tables with these objects, and a server of them; `sse` are settings of /v1/changes."""
-    tables = await asyncio.to_thread(Tables, bootstrap)
+async def running(
+    bootstrap: str, *items: dict[str, Any], clock: Callable[[], float] | None = None, **sse: Any
+) -> AsyncIterator[Mesh]:
+    """The tables with these objects, and a server of them, both by `clock` if there is one; `sse` are settings of
+    /v1/changes."""
+    tables = await asyncio.to_thread(Tables, bootstrap, clock)
     stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
     try:
         await asyncio.to_thread(tables.start, *items)
-        settings = ServeSettings(bootstrap, XdsSettings(port=0), http_port=0, sse=SseSettings(**sse))
+        settings = ServeSettings(
+            bootstrap, XdsSettings(port=0), http_port=0, sse=SseSettings(**sse), clock=clock or time.time
+        )
         server = asyncio.create_task(serve(settings, stop, started.set_result))
         try:
             async with asyncio.timeout(DEADLINE):

@@ -87,7 +87,7 @@ def assert_log_is_the_fold(bootstrap: str) -> None:
     expected: dict[tuple[str, bytes], list[bytes | None]] = {}
     seals: dict[tuple[str, int], list[bytes]] = {}
     for record in read_topic(bootstrap, JOURNAL):
-        for write in folds[record.partition].step(record.offset, record.value):
+        for write in folds[record.partition].step(record.offset, record.value, record.timestamp):
             if write.key.startswith(b"~seal/"):
                 seals.setdefault((write.table, record.partition), []).append(write.value or b"")
             elif write.table in TABLES:

@@ -22,6 +22,11 @@ def ms_of(at: str) -> int:
     return round((datetime.fromisoformat(at) - _START) / timedelta(milliseconds=1))
 
 
+def stamp_of(ms: int) -> int:
+    """A time of the simulation as Kafka stamps records with it: milliseconds since the epoch."""
+    return round(_START.timestamp() * 1000) + ms
+
+
 class Violation(AssertionError):
     """A guarantee is broken."""
 
@@ -31,6 +36,7 @@ class Base:
     `slow_kind` is a resource type whose lists take long. `faults` counts what happened."""
 
     def __init__(self, seed: int, watch: Callable[[str, int, Record], None]) -> None:
+        self.seed = seed
         self.rng = rng = Random(seed)
         self.ms = 0
         self.partitions = rng.choice((1, 2, 3))

@@ -1,10 +1,11 @@
 """What goes wrong in a run: each seed draws which kinds of faults it has and how often they come."""
 
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING
 
 from tests.simulation.base import TABLES
-from tests.simulation.watcher import Watcher
+from tests.simulation.watcher import Forgetter, Watcher
 from tests.simulation.worker import Worker
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Chaos:
         }
         chosen = [name for name in kinds if rng.random() < 0.6]
         self._kinds = [(name, *kinds[name]) for name in chosen]
+        # Drawn apart, so that the other runs stay what they were.
+        if Random(f"{sim.seed}: forgotten").random() < 0.15:
+            self._kinds.append(("cluster to be forgotten", 3, self._forget))
         self.asleep: list[Watcher] = []
         self.stale: list[Worker] = []
         self.away: dict[int, int] = {}
@@ -125,6 +129,14 @@ class Chaos:
         if len(self.sim.watchers) > 4:
             return False
         self.sim.watchers.append(self.sim.new_watcher(self.rng.choice(list(self.sim.servers))))
+        return True
+
+    def _forget(self) -> bool:
+        """Its watchers mostly end before; the next one opens it anew."""
+        cluster = self.rng.choice(list(self.sim.servers))
+        if self.rng.random() < 0.8:
+            self.sim.watchers = [each for each in self.sim.watchers if each.server.cluster != cluster]
+        self.sim.watchers.append(self.sim.new_watcher(cluster, Forgetter))
         return True
 
     # ---- workers -------------------------------------------------------------------------------------

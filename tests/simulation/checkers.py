@@ -9,7 +9,7 @@ import orjson
 
 from streams.core.fold import PartitionFold
 from tests.simulation import naive
-from tests.simulation.base import TABLES, Base, Violation, ms_of
+from tests.simulation.base import TABLES, Base, Violation, ms_of, stamp_of
 from tests.simulation.kafka import Record
 from tests.simulation.world import NAMESPACE, ApiServer
 
@@ -29,6 +29,7 @@ class Standing(NamedTuple):
     frontier: dict[str, str] = {}  # noqa: RUF012 (a NamedTuple's default, never changed)
     stale: str = ""
     lost: bool = False
+    closed: bool = False
     may_change: bool = False
     """Whether the commit at this offset may make rows."""
 
@@ -77,7 +78,7 @@ class Checkers:
     def seen(self, topic: str, partition: int, record: Record) -> None:
         """A record was appended."""
         if topic == "journal":
-            self._journal(partition, record.offset, record.value or b"")
+            self._journal(partition, record)
             return
         self._archive[topic, partition].append(record)
         if record.key.startswith(SEAL):
@@ -87,9 +88,9 @@ class Checkers:
 
     # ---- the journal ---------------------------------------------------------------------------------
 
-    def _journal(self, partition: int, offset: int, value: bytes) -> None:
-        self._stand(partition, offset, value)
-        self._fold(partition, offset, value)
+    def _journal(self, partition: int, record: Record) -> None:
+        self._stand(partition, record.offset, record.value or b"")
+        self._fold(partition, record)
 
     def _stand(self, partition: int, offset: int, value: bytes) -> None:
         try:
@@ -101,11 +102,16 @@ class Checkers:
         now = self.standing[partition].get(name, Standing(name))
         takes_over = phase == "begin" and commit["epoch"] > now.epoch
         goes_on = (commit["epoch"], commit["writer"]) == (now.epoch, now.writer) and commit["seq"] > now.seq
+        goes_on = goes_on and not now.closed
         now = now._replace(may_change=False, opens=False)
         if takes_over or goes_on:
             now = now._replace(epoch=commit["epoch"], writer=commit["writer"], seq=commit["seq"], at=commit["at"])
             closing = phase == "end" and now.open
-            if closing or (phase == "live" and not now.lost):
+            now = now._replace(closed=phase == "close")
+            if now.closed:
+                # It ends here: what it has next may be older than what it had.
+                now = now._replace(frontier={}, stale="", lost=False, open=False, may_change=True)
+            elif closing or (phase == "live" and not now.lost):
                 frontier = commit["frontier"]
                 for resource, revision in now.frontier.items():
                     if int(frontier[resource]) < int(revision):
@@ -119,9 +125,10 @@ class Checkers:
         now = now._replace(may_change=now.may_change or now.lost)
         self.standing[partition][name] = self.standings[partition][offset] = now
 
-    def _fold(self, partition: int, offset: int, value: bytes) -> None:
+    def _fold(self, partition: int, record: Record) -> None:
+        offset = record.offset
         made: dict[tuple[str, bytes], bytes | None] = {}
-        for write in self._folds[partition].step(offset, value):
+        for write in self._folds[partition].step(offset, record.value or b"", stamp_of(record.ms)):
             if write.table in TABLES:
                 made[write.table, write.key] = write.value
                 row = not write.key.startswith(b"~") and write.value is not None
@@ -170,11 +177,12 @@ class Checkers:
                         if (table, SEAL + name.encode()) not in made:
                             self.fail(f"{table}[{partition}]: the journal expired, but no seal says so for {name}")
         for name in gone:
-            self.standing[partition][name] = standing[name]._replace(frontier={}, lost=True, open=False)
+            lost = not standing[name].closed
+            self.standing[partition][name] = standing[name]._replace(frontier={}, lost=lost, open=False)
         before = {offset: self.truth[partition][offset] for offset in range(again, highest + 1)}
         for record in self.sim.journal[partition].records:
             if record.offset >= again:
-                self._journal(partition, record.offset, record.value or b"")
+                self._journal(partition, record)
         for offset, old in before.items():
             # What a table has sealed stays as it is.
             now = self.truth[partition][offset]
@@ -289,6 +297,8 @@ class Checkers:
             self.fail(f"{where}: says {seal['cluster']} {seal['epoch']}/{seal['seq']}, the journal {standing}")
         if seal["frontier"] != standing.frontier or seal.get("lost", False) != standing.lost:
             self.fail(f"{where}: frontier {seal['frontier']}, but the journal's is {standing.frontier}")
+        if seal.get("closed", False) != standing.closed:
+            self.fail(f"{where}: says closed {seal.get('closed', False)}, the journal {standing.closed}")
         self._compare(table, partition, standing, offset, where)
 
     def _compare(self, table: str, partition: int, standing: Standing, seal: int, where: str) -> None:
@@ -297,22 +307,44 @@ class Checkers:
         if standing.cluster not in self.servers or (
             not fresh
             and last is not None
-            and (last.frontier, last.stale, last.lost) == (standing.frontier, standing.stale, standing.lost)
+            and (last.frontier, last.stale, last.lost, last.closed)
+            == (standing.frontier, standing.stale, standing.lost, standing.closed)
         ):
             return
         self._last[table, partition, standing.cluster] = standing
         fresh.clear()
+        if standing.closed:
+            self._compare_closed(table, partition, standing.cluster, where)
+            return
         if not standing.frontier:
             for name in self.keys[partition]:
                 row = self._newest(table, f"{standing.cluster}/{NAMESPACE}/{name}")
                 # Written before the journal expired, it can't be written again: the next commit says it.
                 late = standing.lost and row is not None and row["version"] == seal
-                if row is not None and not late and not (standing.lost and row["state"] in {"unknown", "deleted"}):
+                made_by = self.standings[partition].get(row["version"]) if row is not None else None
+                ended = made_by is not None and made_by.closed and row["state"] == "deleted"
+                if (
+                    row is not None
+                    and not late
+                    and not ended
+                    and not (standing.lost and row["state"] in {"unknown", "deleted"})
+                ):
                     self.fail(f"{where}: {name} is {row['state']} without a complete snapshot")
             return
         at = naive.revisions(standing.frontier)
         for name in self.keys[partition]:
             self._compare_one(table, standing, name, at, where)
+
+    def _compare_closed(self, table: str, partition: int, cluster: str, where: str) -> None:
+        """Nothing is left of a cluster that has ended, and nothing of it counts for the next of that name."""
+        for name in self.keys[partition]:
+            key = f"{cluster}/{NAMESPACE}/{name}"
+            row = self._newest(table, key)
+            if row is not None and row["state"] != "deleted":
+                self.fail(f"{where}: {name} is {row['state']} though its cluster has ended")
+            self.checks += 1
+            self._checked.pop((table, key), None)
+            self._owed.pop((table, key), None)
 
     def _newest(self, table: str, key: str) -> Any:
         rows = self.rows.get((table, key))

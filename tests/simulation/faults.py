@@ -148,8 +148,8 @@ def _made_again_passes_for_the_old() -> AbstractContextManager[Any]:
 def _sealed_before_its_rows() -> AbstractContextManager[Any]:
     real = PartitionFold.step
 
-    def step(self: PartitionFold, offset: int, value: bytes | None) -> list[Write]:
-        return sorted(real(self, offset, value), key=lambda write: not write.key.startswith(SEAL_PREFIX))
+    def step(self: PartitionFold, offset: int, value: bytes | None, appended: int = 0) -> list[Write]:
+        return sorted(real(self, offset, value, appended), key=lambda write: not write.key.startswith(SEAL_PREFIX))
 
     return patch.object(PartitionFold, "step", step)
 
@@ -203,8 +203,8 @@ def _tombstone_at_once() -> AbstractContextManager[Any]:
 def _seal_skipped() -> AbstractContextManager[Any]:
     real = PartitionFold.step
 
-    def step(self: PartitionFold, offset: int, value: bytes | None) -> list[Write]:
-        writes = real(self, offset, value)
+    def step(self: PartitionFold, offset: int, value: bytes | None, appended: int = 0) -> list[Write]:
+        writes = real(self, offset, value, appended)
         return writes if any(not write.key.startswith(SEAL_PREFIX) for write in writes) else []
 
     return patch.object(PartitionFold, "step", step)
@@ -414,6 +414,28 @@ def _lagging_list_taken() -> AbstractContextManager[Any]:
 @_fault(6, "what a refused list said of an object stays as its last good state", since=10003)
 def _refused_list_counts() -> AbstractContextManager[Any]:
     return patch.object(Collector, "_take_back", lambda self, key: None)
+
+
+@_fault(6, "a cluster that has ended keeps its rows")
+def _closed_cluster_keeps_its_rows() -> AbstractContextManager[Any]:
+    real = PartitionFold._replace
+
+    def replace(self: PartitionFold, cluster: Any, staging: Any, offset: int) -> Iterator[Write]:
+        return iter(()) if cluster.seal.closed else real(self, cluster, staging, offset)
+
+    return patch.object(PartitionFold, "_replace", replace)
+
+
+@_fault(6, "what a watcher of an ended cluster writes late is taken")
+def _late_commit_of_a_closed_cluster_taken() -> AbstractContextManager[Any]:
+    def accepts(seal: Seal, commit: Commit) -> bool:
+        return (
+            seal.closed
+            or commit.epoch > seal.epoch
+            or (commit.epoch == seal.epoch and commit.writer == seal.writer and commit.seq > seal.seq)
+        )
+
+    return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
 
 
 # ---- 7: one bad object stops nobody --------------------------------------------------------------------

@@ -65,10 +65,10 @@ class Simulation(Base):
     def _appended(self, topic: str, partition: int, record: Record) -> None:
         self.checkers.seen(topic, partition, record)
 
-    def new_watcher(self, cluster: str) -> Watcher:
+    def new_watcher(self, cluster: str, kind: type[Watcher] = Watcher) -> Watcher:
         """A watcher's process starts."""
         self._names += 1
-        return Watcher(self, self.servers[cluster], f"watcher-{self._names}")
+        return kind(self, self.servers[cluster], f"watcher-{self._names}")
 
     def journal_expired(self, partition: int, first: int) -> None:
         """A worker found that what it has to read next is gone."""

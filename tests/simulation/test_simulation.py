@@ -26,6 +26,7 @@ DRAWN = (
     "bad journal record",
     "bad object",
     "changelogs compacted",
+    "cluster forgotten",
     "cluster unreachable",
     "commit duplicated",
     "crash between two writes",

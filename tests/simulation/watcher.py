@@ -326,7 +326,7 @@ class Watcher:
         if not records:
             return None
         seal = orjson.loads(max(records, key=lambda record: record.version).value or b"")
-        return Stamp(seal["offset"], seal["epoch"], seal["seq"], seal["frontier"])
+        return Stamp(seal["offset"], seal["epoch"], seal["seq"], seal["frontier"], seal.get("closed", False))
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """Where a journal partition begins and ends."""
@@ -337,7 +337,7 @@ class Watcher:
         """The cluster's commits."""
         for offset, commit in self._commits(partition, start):
             if offset < end:
-                yield Stamp(offset, commit["epoch"], commit["seq"], commit["frontier"])
+                yield Stamp(offset, commit["epoch"], commit["seq"], commit["frontier"], commit.get("phase") == "close")
 
     def _commits(self, partition: int, start: int) -> Iterator[tuple[int, Any]]:
         for record in self.sim.journal[partition].records:
@@ -357,3 +357,14 @@ class Watcher:
         self._since = (log.end, self._written[self._home])
         if highest > self.collector.epoch:
             raise Superseded
+
+
+class Forgetter(Watcher):
+    """`facets clusters forget`: claims an epoch as a watcher does, and closes the cluster in it."""
+
+    def _main(self) -> Iterator[None]:
+        yield from self._claim()
+        yield from self._publish(self.collector.close(self.sim.at()))
+        self.sim.note("cluster forgotten")
+        self.done = True
+        yield

@@ -11,7 +11,7 @@ import orjson
 
 from streams.core.fold import JournalGap, PartitionFold
 from streams.core.partition_state import Write
-from tests.simulation.base import TABLES, Base
+from tests.simulation.base import TABLES, Base, stamp_of
 from tests.simulation.kafka import Record
 
 _MAX_IN_FLIGHT = 12
@@ -83,7 +83,7 @@ class Worker:
             yield
 
     def _fold(self, record: Record) -> list[Write]:
-        return self.fold.step(record.offset, record.value)
+        return self.fold.step(record.offset, record.value, stamp_of(record.ms))
 
     def _assign(self) -> Iterator[None]:
         newest: dict[tuple[str, bytes], int] = {}

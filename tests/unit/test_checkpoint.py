@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.core.fold import PartitionFold
-from streams.core.records import TABLES, topic_of
+from streams.core.records import FOLD_VERSION, TABLES, topic_of
 from streams.topology.bulk_reader import Chunk
 from streams.topology.changelog import Fetched
 from streams.topology.checkpoint import (
@@ -137,7 +137,7 @@ def test_another_partition_number_or_table_is_refused(partition: int, partitions
 def test_another_fold_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = encode(capture(Image(TABLES)), 0, 8)
     monkeypatch.setattr("streams.topology.checkpoint.FOLD_VERSION", 999)
-    with pytest.raises(UnusableCheckpoint, match="fold 1"):
+    with pytest.raises(UnusableCheckpoint, match=f"fold {FOLD_VERSION}"):
         decode(whole, 0, 8, TABLES)
 
 

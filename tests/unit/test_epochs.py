@@ -69,6 +69,22 @@ def test_what_the_seal_covers_is_not_read() -> None:
     assert view.read == 4
 
 
+CLOSE = Stamp(4, 4, 70, {}, True)
+
+
+@pytest.mark.parametrize("seal", [None, Stamp(2, 3, 62, {"services": "40"}), CLOSE._replace(offset=5)])
+def test_what_was_before_a_clusters_end_binds_nobody(seal: Stamp | None) -> None:
+    view = View([(3, 60, "40"), (3, 61, "40"), (3, 62, "40"), (4, 69, ""), (4, 70, "")], [(3, 62, "40")], seal=seal)
+    view.commits[0][4] = CLOSE
+    view.commits[0] += [Stamp(5, 3, 63, {"services": "41"})]
+    assert standing_in(view, 0, 2, TAIL) == Standing(4, 70, {}, True)
+    # Opened anew, and not listed yet: no list is too old.
+    view.commits[0] += [Stamp(6, 5, 71, {})]
+    assert standing_in(view, 0, 2, TAIL) == Standing(5, 71, {})
+    view.commits[0] += [Stamp(7, 5, 72, {"services": "3"})]
+    assert standing_in(view, 0, 2, TAIL) == Standing(5, 72, {"services": "3"})
+
+
 def test_the_seals_of_another_journal_hide_nothing() -> None:
     view = View([(3, 60, "40")], seal=Stamp(900, 2, 10, {"services": "7"}))
     assert standing_in(view, 0, 1, TAIL) == Standing(3, 60, {"services": "40"})

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streams.core.freshness import Place, Silence, worst
 from streams.core.records import Seal
 from streams.core.subscription import Filter, Row
 
@@ -41,6 +42,11 @@ class Printed:
         return self._text
 
 
+def text_of(each: Printed) -> bytes:
+    """A row as it is written."""
+    return each.text
+
+
 def print_row(row: Row) -> bytes:
     """A row as JSON, with its table's name first."""
     return _encode({"table": row.table, **row.decode()})
@@ -73,9 +79,17 @@ def event(name: str, data: bytes, cursor: str = "") -> bytes:
     return b"%bdata: %b\n\n" % (head, data)
 
 
-def heartbeat(at: str, frontiers: Mapping[str, Mapping[str, str]], cursor: str) -> bytes:
-    """How far all is: everything of a cluster up to its frontier has been sent."""
-    return event("heartbeat", _encode({"type": "heartbeat", "at": at, "frontiers": frontiers}), cursor)
+def heartbeat(
+    at: str, frontiers: Mapping[str, Mapping[str, str]], silent: Mapping[Place, Silence], cursor: str
+) -> bytes:
+    """How far all is: everything of a cluster up to its frontier has been sent. `stale` names the clusters that are
+    silent, with the partitions in which they are."""
+    stale: dict[str, dict[str, Any]] = {}
+    for cluster in sorted({cluster for _, cluster in silent}):
+        own = {partition: silence for (partition, name), silence in sorted(silent.items()) if name == cluster}
+        longest = worst(own.values())
+        stale[cluster] = {"reason": longest.reason, "since": longest.since, "partitions": list(own)}
+    return event("heartbeat", _encode({"type": "heartbeat", "at": at, "frontiers": frontiers, "stale": stale}), cursor)
 
 
 def end(reason: str, text: str) -> bytes:

@@ -5,7 +5,7 @@ by its cursor. Each batch is encoded once, and once more for each subset of its 
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from streams.core.changes.events import (
@@ -17,8 +17,11 @@ from streams.core.changes.events import (
     heartbeat,
     snapshot_end,
     snapshot_part,
+    text_of,
     with_rows,
 )
+from streams.core.freshness import Place, Silence, overlay_json
+from streams.core.partitioning import partition_of
 from streams.core.records import Seal
 from streams.core.subscription import Cursor, Row, is_deleted
 
@@ -84,8 +87,11 @@ class Shot(NamedTuple):
     cursor: str
     rows: tuple[Printed, ...]
 
-    def events(self, reason: str, selection: Selection, size: int) -> Iterator[bytes]:
-        """The snapshot for one client, in events of about `size` bytes; always at least one."""
+    def events(
+        self, reason: str, selection: Selection, size: int, shown: Callable[[Printed], bytes] = text_of
+    ) -> Iterator[bytes]:
+        """The snapshot for one client, in events of about `size` bytes; always at least one. `shown` is a row's text
+        as it is to be shown now."""
         first, length = True, 0
         texts: list[bytes] = []
         for each in self.rows:
@@ -94,7 +100,7 @@ class Shot(NamedTuple):
             if length >= size:
                 yield snapshot_part(reason, texts, first=first)
                 first, texts, length = False, [], 0
-            texts.append(each.text)
+            texts.append(shown(each))
             length += len(each.text)
         yield snapshot_end(reason, texts, self.cursor, first=first)
 
@@ -123,6 +129,7 @@ class Feed:
         self.generation = 0
         self.reason = "start"
         self.seals: dict[tuple[int, str], Seal] = {}
+        self.silent: Mapping[Place, Silence] = {}
         self._rows: dict[Key, Printed] = {}
         self._ring: deque[_Entry] = deque()
         self._limits = ring_events, ring_bytes
@@ -143,7 +150,7 @@ class Feed:
         self.generation += 1
         self.reason = reason
         self.seals = dict(seals)
-        self._rows = {_key(row): Printed(row) for row in rows}
+        self._rows = {_key(row): Printed(_bare(row)) for row in rows}
         self._first = self.next
         self._ring.clear()
         self._bytes = 0
@@ -159,7 +166,7 @@ class Feed:
         self._applied[partition] = seal.offset
         if not rows:
             return
-        printed = tuple(map(Printed, rows))
+        printed = tuple(Printed(_bare(row)) for row in rows)
         for each in printed:
             if is_deleted(each.row.value):
                 self._rows.pop(_key(each.row), None)
@@ -170,7 +177,7 @@ class Feed:
 
     def beat(self) -> None:
         """A heartbeat for all."""
-        text = heartbeat(self.at, frontiers(self.seals, self.partitions), self._cursor)
+        text = heartbeat(self.at, frontiers(self.seals, self.partitions), self.silent, self._cursor)
         self._append(_Entry.beat(text, self.at, self._cursor))
 
     def _append(self, entry: _Entry) -> None:
@@ -273,15 +280,28 @@ class Feed:
         reader.had = _both(had, at)
         return text.replace(b"id: " + entry.cursor.encode(), b"id: " + reader.had.encode().encode(), 1)
 
+    def shown(self, each: Printed) -> bytes:
+        """A row as JSON, as it is now: `stale` while its cluster is silent."""
+        if not self.silent:
+            return each.text
+        row = each.row
+        silence = self.silent.get((partition_of(row.namespace, row.name, self.partitions), row.cluster))
+        return each.text if silence is None else overlay_json(each.text, silence.reason)
+
     def rows(self, selection: Selection) -> Iterator[bytes]:
         """The rows that are selected, each as JSON."""
-        return (each.text for _, each in sorted(self._rows.items()) if selection.takes(each.row))
+        return (self.shown(each) for _, each in sorted(self._rows.items()) if selection.takes(each.row))
 
     def row(self, table: str, namespace: str, name: str) -> list[bytes]:
         """A Service's rows in each cluster that has it."""
         clusters = sorted({cluster for _, cluster in self.seals})
         found = (self._rows.get((table, cluster, namespace, name)) for cluster in clusters)
-        return [each.text for each in found if each is not None]
+        return [self.shown(each) for each in found if each is not None]
+
+
+def _bare(row: Row) -> Row:
+    """The row as it is written: what a reader says of it is said when it is shown."""
+    return row._replace(silence="") if row.silence else row
 
 
 def _key(row: Row) -> Key:

@@ -99,14 +99,14 @@ class Catalog:
             held[row.cluster] = held[row.cluster].with_row(row)
         for (key, cluster), named in tables.items():
             # Of a Service that is gone there may still be a routing row, for a route that names it.
-            if _complete(seals.get((self.partition(key), cluster))):
+            if _known(seals.get((self.partition(key), cluster))):
                 fresh[key][cluster] = fresh[key][cluster].only(named)
                 if fresh[key][cluster].gone:
                     del fresh[key][cluster]
         fresh = {key: clusters for key, clusters in fresh.items() if clusters}
         for key, clusters in self._services.items():
             for cluster, facets in clusters.items():
-                if cluster not in fresh.get(key, {}) and not _complete(seals.get((self.partition(key), cluster))):
+                if cluster not in fresh.get(key, {}) and not _known(seals.get((self.partition(key), cluster))):
                     fresh.setdefault(key, {})[cluster] = facets
         at = max((seal.at for seal in seals.values()), default="")
         changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | fresh.keys()}
@@ -277,11 +277,16 @@ class Catalog:
             return True
         clusters = {cluster for _, cluster in self.seals}
         partition = self.partition(key)
-        return bool(clusters) and all(_complete(self.seals.get((partition, cluster))) for cluster in clusters)
+        return bool(clusters) and all(_known(self.seals.get((partition, cluster))) for cluster in clusters)
 
     def partition(self, key: Key) -> int:
         """The partition that holds a Service."""
         return partition_of(*key, self.partitions)
+
+
+def _known(seal: Seal | None) -> bool:
+    """Whether it is known what of a cluster is in a partition: all of its snapshot, or nothing since it has ended."""
+    return seal is not None and (seal.closed or _complete(seal))
 
 
 def _complete(seal: Seal | None) -> bool:
