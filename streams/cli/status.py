@@ -41,7 +41,7 @@ def status_command(
 
     from streams.edges.propagation_client import fetch  # noqa: PLC0415
 
-    query = {"namespace": namespace or ""}
+    query = {"namespace": namespace} if namespace else {}
     space, name = "", ""
     if service is not None:
         space, name, _ = service.placed(namespace, ())

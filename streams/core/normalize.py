@@ -14,13 +14,14 @@ import orjson
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.json import encode as _encode
 
+from streams.core.name_syntax import KUBERNETES_NAME
 from streams.core.records import Hints, SliceEndpoint, Target
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
 HEADLESS_MARK = "None"
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_NAME = KUBERNETES_NAME.expression
 _DNS = re.compile(r"[A-Za-z0-9_*]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")

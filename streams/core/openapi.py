@@ -5,11 +5,22 @@ from typing import Any, Literal
 import msgspec
 
 from streams.core import records
+from streams.core.name_syntax import CLUSTER_NAME, KUBERNETES_NAME, RESOURCE_VERSION, NameSyntax
 from streams.core.records import TABLES, Record
 from streams.core.resources import OPTIONAL, RESOURCES
 from streams.core.schemas import ROW_TYPES, tidy
 
 _REF = "#/components/schemas/"
+MAX_VALUES = 100
+"""How often a repeatable parameter may be given."""
+
+MAX_CURSOR = 32_000
+"""The longest cursor, in characters: enough for three tables of 256 partitions."""
+
+CURSOR_FORMAT = "facets-cursor"
+"""Cursors are opaque: only one that was given out is one."""
+
+DEFAULT_RESOURCE = "endpointslices.discovery.k8s.io"
 _RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
 
 
@@ -162,6 +173,9 @@ def openapi(version: str) -> dict[str, Any]:
     ]
     kinds = [*views, *items, batch, snapshot, Heartbeat, End, Error, Propagation, Acked, Health, Ready]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=f"{_REF}{{name}}")
+    schemas["StreamEvent"] = _stream_event(
+        BatchEvent="batch", SnapshotEvent="snapshot", Heartbeat="heartbeat", End="end"
+    )
     found: dict[str, Any] = tidy(
         {
             "openapi": "3.1.0",
@@ -208,66 +222,98 @@ def _view(table: str) -> Any:
     )  # fmt: skip
 
 
+def _stream_event(**data: str) -> dict[str, Any]:
+    """An event of a stream of server-sent events, as OpenAPI 3.2 describes them: an object of its fields."""
+    return {
+        "description": "An event of /v1/changes; `data` is JSON, of the type that `event` names.",
+        "type": "object",
+        "properties": {
+            "event": {"enum": list(data.values())},
+            "id": {"type": "string", "description": "A cursor. A part of a snapshot has none, and an `end`."},
+            "data": {"type": "string"},
+        },
+        "required": ["event", "data"],
+        "oneOf": [
+            {
+                "properties": {
+                    "event": {"const": event},
+                    "data": {"contentMediaType": "application/json", "contentSchema": {"$ref": f"{_REF}{name}"}},
+                }
+            }
+            for name, event in data.items()
+        ],
+    }
+
+
 def _paths() -> dict[str, Any]:
-    filters = [_many("cluster"), _many("namespace"), _many("service")]
-    tables = {"enum": list(TABLES)}
+    filters = [_many("cluster", CLUSTER_NAME), _many("namespace", KUBERNETES_NAME), _many("service", KUBERNETES_NAME)]
+    cursor = {"type": "string", "maxLength": MAX_CURSOR, "format": CURSOR_FORMAT}
     found: dict[str, Any] = {
         "/v1/changes": _get(
+            "followChanges",
             "A snapshot, then each sealed batch as it comes.",
             "Events are `snapshot` (SnapshotEvent), `batch` (BatchEvent), `heartbeat` (Heartbeat) and `end` (End). "
             "Their ids are cursors, as those of `facets follow` are: with Last-Event-ID each change since comes once, "
             "or a snapshot says why not.",
             [
-                _many("table", tables), *filters,
-                {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "As Last-Event-ID."},
-                {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"},
+                _repeatable("table", {"type": "string", "enum": list(TABLES)}), *filters,
+                {"name": "cursor", "in": "query", "schema": cursor, "description": "As Last-Event-ID."},
+                {"name": "Last-Event-ID", "in": "header", "schema": cursor,
                  "description": "Go on after the event with this id."},
             ],
-            {"description": "The stream.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            _answer("The stream.", "text/event-stream", {"$ref": f"{_REF}StreamEvent"}),
         ),
         **{
             f"/v1/facets/{table}": _get(
-                f"All {table} rows.", "", filters, _json(f"{table.capitalize()}Items")
+                f"list{table.capitalize()}", f"All {table} rows.", "", filters, _json(f"{table.capitalize()}Items")
             )
             for table in TABLES
         },
         **{
             f"/v1/facets/{table}/{{namespace}}/{{service}}": _get(
-                f"A Service's {table} in each cluster that has it.", "", [_in_path("namespace"), _in_path("service")],
+                f"get{table.capitalize()}", f"A Service's {table} in each cluster that has it.", "",
+                [_in_path("namespace", KUBERNETES_NAME), _in_path("service", KUBERNETES_NAME)],
                 _json(f"{table.capitalize()}Items"),
             )
             for table in TABLES
         },
         "/v1/propagation": _get(
-            "Which router has what.", "", [_one("namespace"), _one("service")], _json("Propagation")
+            "getPropagation", "Which router has what.", "",
+            [_one("namespace", KUBERNETES_NAME), _one("service", KUBERNETES_NAME)], _json("Propagation"),
         ),
         "/v1/acked": _get(
-            "Wait until every router has acknowledged a write.", "",
+            "waitAcked", "Wait until every router has acknowledged a write.", "",
             [
-                _one("cluster", required=True), _one("resourceVersion", {"pattern": "^[0-9]+$"}, required=True),
-                _one("resource", {"enum": _RESOURCES}), _one("namespace"), _one("service"),
+                _one("cluster", CLUSTER_NAME, required=True),
+                _one("resourceVersion", RESOURCE_VERSION, required=True),
+                {"name": "resource", "in": "query", "description": "The type of the object written.",
+                 "schema": {"type": "string", "enum": _RESOURCES, "default": DEFAULT_RESOURCE}},
+                _one("namespace", KUBERNETES_NAME), _one("service", KUBERNETES_NAME),
                 {"name": "timeout", "in": "query", "description": "Seconds.",
                  "schema": {"type": "number", "minimum": 0, "maximum": 3600, "default": 30}},
             ],
             _json("Acked"),
         ),
-        "/healthz": _get("Whether the process runs.", "", [], _json("Health")),
-        "/readyz": _get("Whether there is a snapshot of the tables to serve.", "", [], _json("Ready")),
+        "/healthz": _get("getHealth", "Whether the process runs.", "", [], _json("Health")),
+        "/readyz": _get("getReadiness", "Whether there is a snapshot of the tables to serve.", "", [], _json("Ready")),
         "/metrics": _get(
-            "Metrics for Prometheus.", "", [],
-            {"description": "Its text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            "getMetrics", "Metrics for Prometheus.", "", [],
+            _answer("Its text format.", "text/plain", {"type": "string"}),
         ),
         "/openapi.json": _get(
-            "This description.", "", [],
-            {"description": "OpenAPI.", "content": {"application/json": {"schema": {"type": "object"}}}},
+            "getDescription", "This description.", "", [],
+            _answer("OpenAPI.", "application/json", {"type": "object"}),
         ),
     }  # fmt: skip
     return found
 
 
-def _get(summary: str, text: str, parameters: list[dict[str, Any]], answer: dict[str, Any]) -> dict[str, Any]:
+def _get(
+    operation: str, summary: str, text: str, parameters: list[dict[str, Any]], answer: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "get": {
+            "operationId": operation,
             "summary": summary,
             **({"description": text} if text else {}),
             "parameters": parameters,
@@ -285,22 +331,33 @@ def _get(summary: str, text: str, parameters: list[dict[str, Any]], answer: dict
 
 
 def _json(name: str, text: str = "Success.") -> dict[str, Any]:
-    return {"description": text, "content": {"application/json": {"schema": {"$ref": f"{_REF}{name}"}}}}
+    return _answer(text, "application/json", {"$ref": f"{_REF}{name}"})
 
 
-def _one(name: str, schema: dict[str, Any] | None = None, *, required: bool = False) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": required, "schema": {"type": "string", **(schema or {})}}
+def _answer(text: str, content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": text, "content": {content_type: {"schema": schema}}}
 
 
-def _many(name: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-    items = {"type": "string", **(schema or {})}
+def _one(name: str, syntax: NameSyntax, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "schema": _name(syntax)}
+
+
+def _many(name: str, syntax: NameSyntax) -> dict[str, Any]:
+    return _repeatable(name, _name(syntax))
+
+
+def _repeatable(name: str, items: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "in": "query",
         "description": "Repeatable; without one all.",
-        "schema": {"type": "array", "items": items, "maxItems": 100},
+        "schema": {"type": "array", "items": items, "maxItems": MAX_VALUES},
     }
 
 
-def _in_path(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+def _in_path(name: str, syntax: NameSyntax) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": _name(syntax)}
+
+
+def _name(syntax: NameSyntax) -> dict[str, Any]:
+    return {"type": "string", "pattern": syntax.pattern, "minLength": 1, "maxLength": syntax.max_length}

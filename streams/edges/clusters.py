@@ -20,10 +20,10 @@ from kubernetes.config.config_exception import ConfigException
 
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
+from streams.core.name_syntax import CLUSTER_NAME
 
 IN_CLUSTER_NAME = "in-cluster"
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 # The package ships no types.
 _kube: Any = config
 _BROKEN = (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError)
@@ -85,7 +85,7 @@ def cluster_configs(
             ExitCode.USAGE,
         )
     for name, _ in named:
-        if not _NAME.fullmatch(name):
+        if not CLUSTER_NAME.matches(name):
             raise FacetsError(
                 f"{name!r} isn't a valid cluster name",
                 "name it with --cluster NAME=CONTEXT: letters and digits, with '.', '_' and '-' between them",
@@ -100,7 +100,7 @@ def cluster_configs(
 
 def slug(context: str) -> str:
     """A cluster's name from a context's: what a name can't have becomes a dash."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", context).strip("-._")[:253].rstrip("-._")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", context).strip("-._")[: CLUSTER_NAME.max_length].rstrip("-._")
 
 
 def config_source(cluster: ClusterConfig) -> str:

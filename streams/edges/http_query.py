@@ -1,25 +1,23 @@
 """Query parameters of HTTP requests, validated; an error names the parameter and what is allowed."""
 
 import math
-import re
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
 from streams.core.changes.events import Selection
+from streams.core.name_syntax import CLUSTER_NAME, KUBERNETES_NAME, RESOURCE_VERSION
 from streams.core.names import suggestion
+from streams.core.openapi import MAX_VALUES
 from streams.core.records import TABLES
 from streams.core.subscription import Filter
 
 NO_SNAPSHOT = "starting: the first snapshot of the tables has not been read yet"
-_MAX_VALUES = 100
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-_CLUSTER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _KINDS = {
-    "namespace": (_NAME, "a Kubernetes name (lower case letters, digits, - and .)"),
-    "service": (_NAME, "a Kubernetes name (lower case letters, digits, - and .)"),
-    "cluster": (_CLUSTER, "a cluster's name (letters, digits, - _ and .)"),
-    "resourceVersion": (re.compile("[0-9]{1,20}"), "a decimal number"),
+    "namespace": KUBERNETES_NAME,
+    "service": KUBERNETES_NAME,
+    "cluster": CLUSTER_NAME,
+    "resourceVersion": RESOURCE_VERSION,
 }
 
 
@@ -80,21 +78,25 @@ def _unknown(name: str, known: tuple[str, ...]) -> str:
 
 
 def one(request: web.Request, name: str, default: str | None = None) -> str:
-    """A parameter that is given once; without a default it must be. Empty is as not given."""
-    said = [each for each in request.query.getall(name, []) if each]
+    """A parameter that is given once; without a default it must be."""
+    said = request.query.getall(name, [])
     if len(said) > 1:
         raise BadParameter(name, f"parameter {name} is given {len(said)} times; give it once")
     if not said and default is None:
-        raise BadParameter(name, f"parameter {name} is missing: {_KINDS[name][1]}")
+        raise BadParameter(name, f"parameter {name} is missing: {_KINDS[name].description}")
     return checked(name, said[0]) if said else default or ""
 
 
 def many(request: web.Request, name: str) -> list[str]:
     """A parameter that may be repeated."""
-    said = request.query.getall(name, [])
-    if len(said) > _MAX_VALUES:
-        raise BadParameter(name, f"parameter {name} is given {len(said)} times; the limit is {_MAX_VALUES}")
-    return [checked(name, each) for each in said]
+    return [checked(name, each) for each in _values(request, name)]
+
+
+def _values(request: web.Request, name: str) -> list[str]:
+    found = request.query.getall(name, [])
+    if len(found) > MAX_VALUES:
+        raise BadParameter(name, f"parameter {name} is given {len(found)} times; the limit is {MAX_VALUES}")
+    return found
 
 
 def seconds(request: web.Request, name: str, default: float, most: float) -> float:
@@ -111,7 +113,7 @@ def seconds(request: web.Request, name: str, default: float, most: float) -> flo
 
 def selection(request: web.Request, tables: Iterable[str] = TABLES) -> Selection:
     """`table`, `cluster`, `namespace` and `service`, each repeatable; without one all."""
-    named = request.query.getall("table", [])
+    named = _values(request, "table")
     for each in named:
         if each not in TABLES:
             raise BadParameter.invalid("table", each, f"one of {', '.join(TABLES)}")
@@ -123,7 +125,7 @@ def selection(request: web.Request, tables: Iterable[str] = TABLES) -> Selection
 
 def checked(name: str, said: str) -> str:
     """The value, if it can be one of that parameter."""
-    pattern, allowed = _KINDS.get(name, (_NAME, "a name"))
-    if not pattern.fullmatch(said):
-        raise BadParameter.invalid(name, said, allowed)
+    syntax = _KINDS[name]
+    if not syntax.matches(said):
+        raise BadParameter.invalid(name, said, syntax.description)
     return said

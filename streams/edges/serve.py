@@ -21,7 +21,10 @@ from streams.edges.xds import XdsServer, XdsSettings
 from streams.edges.xds_http import add_xds_routes
 
 _HEADER_BYTES = 32 * 1024
-"""A cursor of many partitions comes in a header (Last-Event-ID), or in the request's first line."""
+"""The longest header: a cursor of many partitions (Last-Event-ID)."""
+
+_LINE_BYTES = 128 * 1024
+"""The longest first line of a request: every repeatable parameter as often and as long as it may be, and a cursor."""
 
 _END_SECONDS = 5.0
 
@@ -112,8 +115,14 @@ async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stac
     app = web.Application(middlewares=[in_json])
     add_xds_routes(app, xds, settings.clock)
     add_facet_routes(app, hub)
+    # A request ends with its client: otherwise those who have gone would hold the places of those who wait.
     runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=_END_SECONDS, max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=_END_SECONDS,
+        max_line_size=_LINE_BYTES,
+        max_field_size=_HEADER_BYTES,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

@@ -19,6 +19,7 @@ from streams.core.changes.events import Selection, batch_head, end, event, print
 from streams.core.changes.feed import Feed, Lost, Reader
 from streams.core.errors import FacetsError
 from streams.core.freshness import Place, Silence
+from streams.core.openapi import MAX_CURSOR
 from streams.core.records import Seal
 from streams.core.rfc3339 import later
 from streams.core.subscription import Cursor, InvalidCursor, Row
@@ -327,10 +328,17 @@ class _Client:
 
 
 def _cursor(request: web.Request) -> Cursor | None:
-    name = "Last-Event-ID" if "Last-Event-ID" in request.headers else "cursor"
-    text = request.headers.get("Last-Event-ID") or request.query.get("cursor")
+    """The cursor of Last-Event-ID, or else of the query. Raises BadParameter, also for the one that is not taken."""
+    header = _read_cursor("Last-Event-ID", request.headers.get("Last-Event-ID", ""))
+    query = _read_cursor("cursor", request.query.get("cursor", ""))
+    return header or query
+
+
+def _read_cursor(name: str, text: str) -> Cursor | None:
     if not text:
         return None
+    if len(text) > MAX_CURSOR:
+        raise BadParameter(name, f"{name}: a cursor has at most {MAX_CURSOR} characters (got {len(text)})")
     try:
         return Cursor.decode(text)
     except InvalidCursor:

@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.core.freshness import age_seconds, of_clusters
+from streams.core.openapi import DEFAULT_RESOURCE
 from streams.core.resources import OPTIONAL, RESOURCES
 from streams.core.rfc3339 import write
 from streams.core.subscription import reached
@@ -19,7 +20,6 @@ from streams.edges.serve_metrics import show_freshness
 from streams.edges.xds import Connection, XdsServer
 
 _RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
-_ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
 _LONGEST_WAIT = 3600.0
 _MOST_WAITERS = 100
 
@@ -43,7 +43,7 @@ def add_xds_routes(app: web.Application, server: XdsServer, clock: Callable[[], 
     async def wait(request: web.Request) -> web.Response:
         known_only(request, "cluster", "resourceVersion", "resource", "namespace", "service", "timeout")
         cluster, version = one(request, "cluster"), one(request, "resourceVersion")
-        resource = request.query.get("resource", _ENDPOINT_SLICES)
+        resource = request.query.get("resource", DEFAULT_RESOURCE)
         if resource not in _RESOURCES:
             raise BadParameter.invalid("resource", resource, f"one of {', '.join(_RESOURCES)}")
         name = one(request, "service", "")

@@ -14,6 +14,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
         yield broker
 
 
+@pytest.fixture(scope="session")
+def bootstrap_of_the_run(kafka: EmbeddedKafka) -> str:
+    """The same, for fixtures that last longer than a test."""
+    return kafka.bootstrap_servers
+
+
 @pytest.fixture
 def bootstrap_servers(kafka: EmbeddedKafka) -> str:
     """The address of the run's broker. Tests share it: name topics and groups after the test."""
