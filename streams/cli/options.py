@@ -41,6 +41,15 @@ def silence_option(command: Command) -> Command:
     )(command)
 
 
+def create_topics_option(command: Command) -> Command:
+    """`--create-topics`, for processes that otherwise want to find the topics."""
+    return click.option(
+        "--create-topics",
+        is_flag=True,
+        help="Create the topics that are missing, as `facets topics create` does without options.",
+    )(command)
+
+
 def server_option(command: Command) -> Command:
     """`--server`: the HTTP address of a running `facets serve`."""
     return click.option(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from streams.cli.options import bootstrap_option, routing_options
+from streams.cli.options import bootstrap_option, create_topics_option, routing_options
 
 
 @click.command("watch")
@@ -53,6 +53,7 @@ from streams.cli.options import bootstrap_option, routing_options
     metavar="SECONDS",
     help="How long a lease is good for after the holder's last sign of life.",
 )
+@create_topics_option
 @routing_options
 @click.option(
     "--metrics-port",
@@ -71,6 +72,7 @@ def watch_command(
     lease: bool,
     lease_namespace: str,
     lease_duration: int,
+    create_topics: bool,
     metrics_port: int,
     routing_defaults: dict[str, str],
 ) -> None:
@@ -87,8 +89,8 @@ def watch_command(
     facets watch --cluster east=prod-eu-1 --lease     start it twice: the second stands by
 
     One watcher a cluster: a second one without --lease takes the cluster over, and the first ends with exit
-    code 75. 77: the account lacks a permission; 78: no usable kubeconfig; 69: no broker; 74: a commit was not
-    acknowledged; 124: something was given up to stop in time.
+    code 75. 77: the account lacks a permission; 78: no usable kubeconfig, or topics are missing (facets topics
+    create); 69: no broker; 74: a commit was not acknowledged; 124: something was given up to stop in time.
     """
     import uvloop  # noqa: PLC0415
 
@@ -112,6 +114,7 @@ def watch_command(
         lease_namespace=lease_namespace,
         lease_duration=lease_duration,
         routing_defaults=routing_defaults,
+        create_topics=create_topics,
     )
 
     async def watch() -> None:

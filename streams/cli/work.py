@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from streams.cli.options import bootstrap_option
+from streams.cli.options import bootstrap_option, create_topics_option
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.edges.folders import data_dir as default_data_dir
@@ -29,8 +29,15 @@ from streams.edges.folders import data_dir as default_data_dir
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), envvar="FACETS_DATA_DIR", help="Folder for the worker's files."
 )
+@create_topics_option
 def work_command(
-    bootstrap_servers: str, web_port: int, web_host: str, instance: str | None, group: str, data_dir: Path | None
+    bootstrap_servers: str,
+    web_port: int,
+    web_host: str,
+    instance: str | None,
+    group: str,
+    data_dir: Path | None,
+    create_topics: bool,
 ) -> None:
     """Fold the journal into the facet tables.
 
@@ -38,11 +45,12 @@ def work_command(
     single rows at http://WEB_HOST:WEB_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of them to share the
     partitions; kill any of them at any time: the next one goes on at the last seal.
 
-    A signal stops it within 15 s. Exit codes: 69: no broker; 70: a fault, start it again; 124: something was given
+    A signal stops it within 15 s. Exit codes: 69: no broker; 78: topics are missing
+    (facets topics create); 70: a fault, start it again; 124: something was given
     up to stop in time, such as rows that no broker acknowledged (the next worker makes them again).
     """
     from streams.edges.processes import collect_seldom  # noqa: PLC0415
-    from streams.edges.topics import ensure  # noqa: PLC0415
+    from streams.edges.topics import ensure, require  # noqa: PLC0415
     from streams.topology.materializer import WorkerSettings  # noqa: PLC0415
     from streams.topology.worker import run_worker  # noqa: PLC0415
 
@@ -56,7 +64,7 @@ def work_command(
                 "choose another --web-port",
                 ExitCode.UNAVAILABLE,
             ) from error
-    partitions = ensure(bootstrap_servers)
+    partitions = (ensure if create_topics else require)(bootstrap_servers)
     name = instance or f"{socket.gethostname()}-{web_port}"
     settings = WorkerSettings(
         bootstrap=bootstrap_servers,

@@ -12,6 +12,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from streams.core.durations import span
 from streams.core.errors import FacetsError
 from streams.core.freshness import SILENT_AFTER_SECONDS
 from streams.core.records import JOURNAL, TABLES, topic_of
@@ -21,7 +22,7 @@ from streams.edges.embedded_kafka import find_running
 from streams.edges.folders import cache_dir, data_dir
 from streams.edges.java import JavaNotFoundError, find_java
 from streams.edges.kafka_jars import damage, jars_dir, pinned_jars
-from streams.edges.pipeline_checks import Check, pipeline_checks, read_pipeline, span
+from streams.edges.pipeline_checks import Check, pipeline_checks, read_pipeline
 from streams.edges.topics import config, describe, partition_counts
 
 _SKEW_SECONDS = 2.0
@@ -86,7 +87,7 @@ def _horizon(journal: dict[str, str], table: dict[str, str]) -> Check:
     retention, window = int(journal["retention.ms"]), int(table["min.compaction.lag.ms"])
     text = f"journal kept for {span(retention)}, cursors hold for {span(window)}"
     if 0 <= retention < window:
-        remedy = f"give {JOURNAL} a retention.ms of at least {window}: facets topics check"
+        remedy = f"facets topics create --retention {span(max(window, 7 * 86_400_000)).replace(' ', '')}"
         return Check("horizons", "fail", f"{text}: a worker can't make again what a cursor may still ask for", remedy)
     return Check("horizons", "ok", text)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
+from streams.core.durations import span
 from streams.core.freshness import Place, Silence, of_clusters, worst
 from streams.core.records import DEAD_LETTER, JOURNAL, SEAL_PREFIX, TABLES, Seal, topic_of
 from streams.core.rfc3339 import of_milliseconds, read
@@ -181,13 +182,3 @@ def _tails(consumer: Any, topic: str, partitions: int, count: int) -> dict[int, 
         for each, records in consumer.poll(timeout_ms=500).items():
             tails[each.partition] += [record for record in records if record.offset < ends[each]]
     return {each.partition: (ends[each], tails[each.partition]) for each in assigned}
-
-
-def span(milliseconds: float) -> str:
-    """A time such as 7 d, 1.5 h or 0.8 s; -1 is for ever."""
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
-        if milliseconds >= size:
-            return (
-                f"{milliseconds / size:g} {unit}" if milliseconds % size == 0 else f"{milliseconds / size:.1f} {unit}"
-            )
-    return "ever" if milliseconds < 0 else f"{milliseconds / 1000:.1f} s"

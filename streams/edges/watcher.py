@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from streams.core.collector import Collector
+from streams.core.exit_codes import ExitCode
 from streams.core.records import JOURNAL
 from streams.core.resources import RESOURCES
 from streams.edges.apiserver import (
@@ -28,7 +29,7 @@ from streams.edges.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLos
 from streams.edges.listwatch import Backoff, WatchTimes
 from streams.edges.optional import Served, discover_at_start
 from streams.edges.session import Progress, Session, now
-from streams.edges.topics import config, ensure
+from streams.edges.topics import config, ensure, require
 from streams.topology.shutdown import closed
 from streams.topology.topics import JOURNAL_RETENTION_SECONDS
 
@@ -56,6 +57,7 @@ class WatchOptions(NamedTuple):
     lease_renew: float = RENEW_SECONDS
     routing_defaults: Mapping[str, str] = MappingProxyType({})
     times: WatchTimes = WatchTimes()
+    create_topics: bool = False
 
 
 async def run_watchers(
@@ -73,7 +75,7 @@ async def run_watchers(
     Raises FacetsError.
     """
     chosen = options or WatchOptions(accept_older_list=accept_older_list)
-    partitions = await asyncio.to_thread(ensure, bootstrap)
+    partitions = await asyncio.to_thread(ensure if chosen.create_topics else require, bootstrap)
     retention = _seconds((await asyncio.to_thread(config, bootstrap, JOURNAL)).get("retention.ms", ""))
     watchers = [
         _ClusterWatcher(each, bootstrap, partitions, retention / SNAPSHOTS_PER_RETENTION, chosen, on_progress)
@@ -230,7 +232,9 @@ class _ClusterWatcher:
                 wait = max(backoff.next(), error.after if isinstance(error, ServerBusy) else 0)
                 found = server.explain(error)
                 if found.lasting:
-                    raise ClusterUnusable(f"cluster {self._cluster.name}: {found.problem}", found.remedy) from error
+                    raise ClusterUnusable(
+                        f"cluster {self._cluster.name}: {found.problem}", found.remedy, ExitCode.MISCONFIGURED
+                    ) from error
                 # Told once; again where it is another trouble.
                 level = logging.DEBUG if found.problem == warned else logging.WARNING
                 warned = found.problem

@@ -13,12 +13,21 @@ JOURNAL_RETENTION_SECONDS = 7 * 86400
 """The audit horizon."""
 
 
+RETENTION = "retention.ms"
+
+
 class Topic(NamedTuple):
-    """`configs` are Kafka's topic configurations; times in them are in milliseconds."""
+    """`configs` are Kafka's topic configurations; times in them are in milliseconds. All of them are as they must be,
+    but for `retention.ms`, which is an operator's choice: a topic that is there has it in its own configuration."""
 
     name: str
     partitions: int
     configs: dict[str, str]
+
+    @property
+    def required(self) -> dict[str, str]:
+        """The configurations that are no choice."""
+        return {name: value for name, value in self.configs.items() if name != RETENTION}
 
 
 def topics(
@@ -29,7 +38,7 @@ def topics(
     """All topics. Facet rows are kept whole for the resume window and compacted after it."""
     keep = {
         "cleanup.policy": "delete",
-        "retention.ms": str(retention_seconds * 1000),
+        RETENTION: str(retention_seconds * 1000),
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
     }
     compact = {

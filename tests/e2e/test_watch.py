@@ -138,7 +138,7 @@ def test_an_api_server_that_nothing_vouches_for(watchers: Watchers, plane: Contr
         del each["cluster"]["certificate-authority"]
     kubeconfig.write_text(yaml.safe_dump(content))
     watchers.start("east", kubeconfig)
-    assert watchers.end("east") == 77
+    assert watchers.end("east") == 78
     log = watchers.log("east")
     assert f"the certificate of {plane.url} can't be verified: " in log
     assert (

@@ -21,6 +21,12 @@ PARTITIONS = 4
 
 def clean_topics(bootstrap: str, partitions: int = PARTITIONS) -> None:
     """Delete the project's topics and make them anew."""
+    delete_topics(bootstrap)
+    ensure(bootstrap, partitions=partitions)
+
+
+def delete_topics(bootstrap: str) -> None:
+    """Delete the project's topics."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         ours = {JOURNAL, DEAD_LETTER, *map(topic_of, TABLES)}
@@ -31,7 +37,6 @@ def clean_topics(bootstrap: str, partitions: int = PARTITIONS) -> None:
             pass
     finally:
         admin.close()
-    ensure(bootstrap, partitions=partitions)
 
 
 def publish(bootstrap: str, records: list[JournalRecord]) -> None:
