@@ -35,6 +35,8 @@ class Log:
 
     def read(self, position: int) -> Record | None:
         """The first record at or after an offset."""
+        if position >= self.end:
+            return None
         at = bisect_left(self.records, position, key=lambda each: each.offset)
         return self.records[at] if at < len(self.records) else None
 

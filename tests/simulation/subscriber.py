@@ -3,7 +3,6 @@
 It follows streams.edges.subscriber; `told` gets every snapshot and every batch.
 """
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import orjson
@@ -51,6 +50,7 @@ class Subscriber:
         self.reason, self.why, self.since = "start", "", 0
         self._begun = 0
         self._told = told
+        self._topic_partitions = [(table, p) for table in tables for p in range(sim.partitions)]
         self._next: dict[tuple[str, int], int] = {}
         self._anchors: dict[tuple[str, int], tuple[int, str]] = {}
         self._ends: dict[tuple[str, int], int] = {}
@@ -71,7 +71,7 @@ class Subscriber:
         return (
             self.state is not None
             and not self.state.bootstrapping
-            and all(self._next[each] >= self.sim.tables[each].end for each in self._topics())
+            and all(self._next[each] >= self.sim.tables[each].end for each in self._topic_partitions)
         )
 
     def step(self) -> None:
@@ -88,9 +88,6 @@ class Subscriber:
         except Lost as error:
             self._bootstrap(str(error), "")
 
-    def _topics(self) -> Iterator[tuple[str, int]]:
-        return ((table, p) for table in self.tables for p in range(self.sim.partitions))
-
     def _start(self) -> None:
         if not self.cursor:
             self._bootstrap("start", "")
@@ -102,7 +99,7 @@ class Subscriber:
             raise Lost("expired")
         self._next, self._anchors, self._ends = {}, {}, {}
         self.state = Subscription(self.tables, self.sim.partitions, self.wanted, cursor)
-        for each in self._topics():
+        for each in self._topic_partitions:
             log = self.sim.tables[each]
             position = cursor.positions.get(each)
             if position is None:
@@ -119,7 +116,7 @@ class Subscriber:
     def _newest_seal(self) -> str:
         seals = (
             orjson.loads(record.value)["at"]
-            for each in self._topics()
+            for each in self._topic_partitions
             for record in self.sim.tables[each].records[-_TAIL:]
             if record.key.startswith(b"~seal/") and record.value
         )
@@ -130,26 +127,28 @@ class Subscriber:
         self.state = Subscription(self.tables, self.sim.partitions, self.wanted)
         self._anchors = {}
         self._begun = self.sim.ms
-        self._next = dict.fromkeys(self._topics(), 0)
-        self._ends = {each: self.sim.tables[each].end for each in self._topics()}
+        self._next = dict.fromkeys(self._topic_partitions, 0)
+        self._ends = {each: self.sim.tables[each].end for each in self._topic_partitions}
 
     def _read(self) -> None:
         state = self.state
         if state is None:
             return
-        each = self.rng.choice(list(self._topics()))
+        each = self.rng.choice(self._topic_partitions)
         record = self.sim.tables[each].read(self._next[each])
         if record is not None:
             self._feed(state, each, record)
         else:
             self._next[each] = max(self._next[each], self.sim.tables[each].end)
+        if not state.bootstrapping:
+            return
         read = all(self._next[each] >= end for each, end in self._ends.items())
-        if state.bootstrapping and read and self.sim.ms - self._begun > self.sim.window_ms // 2:
+        if read and self.sim.ms - self._begun > self.sim.window_ms // 2:
             # What was compacted meanwhile may have been replaced by what came after this end.
             self._begun = self.sim.ms
-            self._ends = {each: self.sim.tables[each].end for each in self._topics()}
+            self._ends = {each: self.sim.tables[each].end for each in self._topic_partitions}
             read = False
-        if state.bootstrapping and read and state.complete():
+        if read and state.complete():
             if self.sim.ms - self.since > self.sim.window_ms:
                 # It took longer than tombstones are kept: what was read first may be deleted, and nothing says so.
                 self._bootstrap(self.reason, self.why)
