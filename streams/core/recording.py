@@ -16,6 +16,7 @@ from streams.core.exit_codes import ExitCode
 from streams.core.reflector import INITIAL_EVENTS_END
 
 FORMAT = 1
+Key = tuple[str, str]
 _TYPES = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}
 
 
@@ -45,7 +46,7 @@ class Track:
         self.api_version = str(listed["apiVersion"])
         self.first = self.last = number(listed["metadata"]["resourceVersion"])
         self.moments: list[Moment] = []
-        self._items = {_key(item): item for item in listed.get("items") or ()}
+        self._items = {key_of(item): item for item in listed.get("items") or ()}
 
     def add(self, ms: float, kind: str, item: Mapping[str, Any]) -> None:
         """The next event. One at or below the version reached is left out: a recorder that connected again has seen
@@ -55,9 +56,17 @@ class Track:
             raise ValueError(f"a {kind!r} event at {ms} ms")
         if version > self.last or (version == self.last and kind == "BOOKMARK"):
             if kind != "BOOKMARK":
-                _key(item)
+                key_of(item)
             self.last = version
             self.moments.append(Moment(ms, version, kind, item))
+
+    def replaced(self, first: int, items: Iterable[Mapping[str, Any]], moments: list[Moment]) -> "Track":
+        """The same path with another history."""
+        track = Track(self.path, self.kind, {"apiVersion": self.api_version, "metadata": {"resourceVersion": first}})
+        track._items = {key_of(item): item for item in items}
+        track.moments = moments
+        track.last = moments[-1].version if moments else first
+        return track
 
     def version(self, ms: float) -> int:
         """The version reached at a time."""
@@ -73,9 +82,9 @@ class Track:
         items = dict(self._items)
         for moment in self.moments[: self.since(version)]:
             if moment.kind == "DELETED":
-                items.pop(_key(moment.item), None)
+                items.pop(key_of(moment.item), None)
             elif moment.kind != "BOOKMARK":
-                items[_key(moment.item)] = moment.item
+                items[key_of(moment.item)] = moment.item
         return [items[key] for key in sorted(items)]
 
     def typed(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +103,7 @@ class Recording:
     """One cluster's tracks. `duration_ms` is when it ends; nothing happens after it."""
 
     def __init__(self, header: Mapping[str, Any], tracks: Mapping[str, Track]) -> None:
+        self.header = header
         self.cluster = str(header["cluster"])
         self.kubernetes = str(header["kubernetes"])
         self.tracks = tracks
@@ -160,6 +170,7 @@ def number(version: Any) -> int:
     return int(text)
 
 
-def _key(item: Mapping[str, Any]) -> tuple[str, str]:
+def key_of(item: Mapping[str, Any]) -> Key:
+    """What an object is called: namespace ("" where it has none) and name."""
     meta = item["metadata"]
     return str(meta.get("namespace") or ""), str(meta["name"])

@@ -10,7 +10,8 @@ import lzma
 import math
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,14 @@ from aiohttp import web
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.recording import DamagedRecording, Recording, Track, number, parse
+from streams.core.recording_loop import RecordingLoop
 
 BOOKMARK_SECONDS = 1.0
+"""Between two bookmarks of a watch of which nothing more is to come."""
+
+IDLE_BOOKMARK_SECONDS = 10.0
+"""Without an event, until a watch gets a bookmark."""
+
 _REASONS = {400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed", 410: "Expired", 422: "Invalid", 504: "Timeout"}
 
 
@@ -89,12 +96,20 @@ class DemoServer:
     first list or watch of any cluster, so a watcher that takes long to start misses nothing; it is one time for all.
 
     `duration` is in seconds of this server's time. `finished` is set when the recordings have ended; connections stay
-    open after that, with a bookmark every second. Raises NoRecording, DamagedRecording.
+    open after that, with a bookmark every second. With `forever` they never end: see `streams.core.recording_loop`.
+    `clock` is in seconds. Raises NoRecording, DamagedRecording.
     """
 
-    def __init__(self, recordings: Sequence[Path] | None = None, *, speed: float = 1.0) -> None:
-        if not speed > 0:
-            raise ValueError(f"speed is {speed}, and must be above 0")
+    def __init__(
+        self,
+        recordings: Sequence[Path] | None = None,
+        *,
+        speed: float = 1.0,
+        forever: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not speed > 0 or (forever and math.isinf(speed)):
+            raise ValueError(f"speed is {speed}, and must be above 0 and, for ever, below infinity")
         paths = _shipped() if recordings is None else list(recordings)
         if not paths:
             raise NoRecording("there is no recording to serve", "install the package anew: streams/demo/ is missing")
@@ -103,9 +118,11 @@ class DemoServer:
         if len(set(self.clusters)) < len(self.clusters):
             raise DamagedRecording(f"two of the recordings are of one cluster: {', '.join(map(str, paths))}")
         self.speed = speed
-        self.duration = max(each.duration_ms for each in self._recordings) / 1000 / speed
+        self.duration = math.inf if forever else max(each.duration_ms for each in self._recordings) / 1000 / speed
         self.finished = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._forever = forever
+        self._clock = clock
         self._began: float | None = None
         self._end: asyncio.TimerHandle | None = None
         self._runners: list[web.AppRunner] = []
@@ -125,7 +142,8 @@ class DemoServer:
         try:
             for recording in self._recordings:
                 app = web.Application()
-                app.router.add_route("*", "/{path:.*}", _Cluster(self, recording).answer)
+                history = RecordingLoop(recording) if self._forever else _Once(recording)
+                app.router.add_route("*", "/{path:.*}", _Cluster(self, history).answer)
                 runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
                 self._runners.append(runner)
                 await runner.setup()
@@ -159,9 +177,9 @@ class DemoServer:
     def begin(self) -> None:
         """Let time begin, unless it has."""
         if self._began is None:
-            loop = asyncio.get_running_loop()
-            self._began = loop.time()
-            self._end = loop.call_later(self.duration, self.finished.set)
+            self._began = self._clock()
+            if not self._forever:
+                self._end = asyncio.get_running_loop().call_later(self.duration, self.finished.set)
 
     def now(self) -> float:
         """Milliseconds of the recordings that have passed."""
@@ -169,7 +187,7 @@ class DemoServer:
             return 0.0
         if math.isinf(self.speed):
             return math.inf
-        return (asyncio.get_running_loop().time() - self._began) * 1000 * self.speed
+        return (self._clock() - self._began) * 1000 * self.speed
 
     async def pause(self, seconds: float) -> bool:
         """Wait (`math.inf`: until the end). Returns whether the server goes on."""
@@ -180,37 +198,58 @@ class DemoServer:
         return False
 
 
+class _Once:
+    """The history of a recording that ends."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+
+    def window(self, ms: float) -> Recording:
+        """All of it, at any time."""
+        return self.recording
+
+    def ends_ms(self, ms: float) -> float:
+        """When there is nothing more to come."""
+        return self.recording.duration_ms
+
+
 class _Cluster:
     """The API server of one recording."""
 
-    def __init__(self, server: DemoServer, recording: Recording) -> None:
+    def __init__(self, server: DemoServer, history: RecordingLoop | _Once) -> None:
         self._server = server
-        self._recording = recording
+        self._history = history
+
+    def _now(self) -> tuple[float, Recording]:
+        """The time, in milliseconds, and what there is at it."""
+        now = self._server.now()
+        return now, self._history.window(now)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:
             if request.method != "GET":
                 raise Refused(405, "a recording can only be read")
             if request.path == "/version":
-                major, minor, *_ = [*self._recording.kubernetes.split("."), "0"]
-                version = {"major": major, "minor": minor, "gitVersion": f"v{self._recording.kubernetes}"}
-                return _json(200, version)
-            track = self._recording.tracks.get(request.path)
-            if track is None:
+                release = self._history.recording.kubernetes
+                major, minor, *_ = [*release.split("."), "0"]
+                return _json(200, {"major": major, "minor": minor, "gitVersion": f"v{release}"})
+            if request.path not in self._history.recording.tracks:
                 raise Refused(404, "the server could not find the requested resource")
             query = _query(request.query)
             self._server.begin()
             if query.watch:
-                return await self._watch(request, track, query)
-            return _json(200, self._list(track, query))
+                return await self._watch(request, query)
+            return _json(200, self._list(request.path, query))
         except Refused as refused:
             response = _json(refused.code, refused.status)
             if refused.code == 504:
                 response.headers["Retry-After"] = "1"
             return response
 
-    def _list(self, track: Track, query: Query) -> dict[str, Any]:
-        current = self._recording.version(track, self._server.now())
+    def _list(self, path: str, query: Query) -> dict[str, Any]:
+        now, recording = self._now()
+        track = recording.tracks[path]
+        current = recording.version(track, now)
         self._not_beyond(query.version, current)
         version = query.version if query.version is not None and query.exact else current
         if version < track.first:
@@ -227,57 +266,66 @@ class _Cluster:
         bare = [{key: value for key, value in item.items() if key not in {"kind", "apiVersion"}} for item in items]
         return {"kind": f"{track.kind}List", "apiVersion": track.api_version, "metadata": metadata, "items": bare}
 
-    async def _watch(self, request: web.Request, track: Track, query: Query) -> web.StreamResponse:
-        current = self._recording.version(track, self._server.now())
+    async def _watch(self, request: web.Request, query: Query) -> web.StreamResponse:
+        now, recording = self._now()
         if query.initial_events:
-            self._not_beyond(query.version, current)
+            self._not_beyond(query.version, recording.version(recording.tracks[request.path], now))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
         await response.prepare(request)
         try:
-            async for events in self._events(track, query, current):
+            async for events in self._events(request.path, query):
                 await response.write(b"".join(orjson.dumps(event) + b"\n" for event in events))
             await response.write_eof()
         except ConnectionResetError:
             pass  # The watcher went away.
         return response
 
-    async def _events(self, track: Track, query: Query, current: int) -> AsyncIterator[list[dict[str, Any]]]:
+    async def _events(self, path: str, query: Query) -> AsyncIterator[list[dict[str, Any]]]:
         """What the watch says, in batches, until its time is over."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + query.timeout
+        now, recording = self._now()
+        track = recording.tracks[path]
         version = query.version or 0
         if query.initial_events or version == 0:
-            version = current
+            version = recording.version(track, now)
             events = [{"type": "ADDED", "object": track.typed(item)} for item in track.state(version)]
             if query.initial_events and query.bookmarks:
                 events.append(track.bookmark(version, initial_events_end=True))
             yield events
         elif version < track.first:
-            refused = Refused(410, f"too old resource version: {version} ({track.first})")
-            yield [{"type": "ERROR", "object": refused.status}]
+            yield [_expired(version, track)]
             return
         else:
             yield []  # The head of the answer goes out before anything happens.
-        place = track.since(version)
+        told = loop.time()
         while True:
-            now = self._server.now()
+            now, recording = self._now()
+            track = recording.tracks[path]
+            if version < track.first:
+                # It was not read for long, or the machine slept.
+                yield [_expired(version, track)]
+                return
             events = []
+            place = track.since(version)
             while place < len(track.moments) and track.moments[place].ms <= now:
                 moment = track.moments[place]
                 place += 1
+                version = moment.version
                 if moment.kind != "BOOKMARK" or query.bookmarks:
                     events.append({"type": moment.kind, "object": track.typed(moment.item)})
-            over = now >= self._recording.duration_ms
-            if over and query.bookmarks:
-                events.append(track.bookmark(max(version, self._recording.version(track, now))))
+            over = now >= recording.duration_ms
+            if query.bookmarks and (over or (not events and loop.time() - told >= IDLE_BOOKMARK_SECONDS)):
+                events.append(track.bookmark(max(version, recording.version(track, now))))
             if events:
                 yield events
+                told = loop.time()
             if over:
                 seconds = BOOKMARK_SECONDS if query.bookmarks else math.inf
             else:
-                ahead = track.moments[place].ms if place < len(track.moments) else self._recording.duration_ms
-                seconds = (ahead - now) / 1000 / self._server.speed
+                ahead = track.moments[place].ms if place < len(track.moments) else self._history.ends_ms(now)
+                seconds = min((ahead - now) / 1000 / self._server.speed, IDLE_BOOKMARK_SECONDS)
             left = deadline - loop.time()
             if not await self._server.pause(min(seconds, left)) or loop.time() >= deadline:
                 return
@@ -288,6 +336,11 @@ class _Cluster:
             raise Refused(
                 504, f"Too large resource version: {version}, current: {current}", causes=[cause], retryAfterSeconds=1
             )
+
+
+def _expired(version: int, track: Track) -> dict[str, Any]:
+    """The event that ends a watch whose version is no longer known."""
+    return {"type": "ERROR", "object": Refused(410, f"too old resource version: {version} ({track.first})").status}
 
 
 def _query(params: Mapping[str, str]) -> Query:

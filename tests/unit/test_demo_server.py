@@ -328,3 +328,46 @@ async def test_the_watcher_follows_it_unchanged(tmp_path: Path, streaming: bool)
 def test_the_packages_recordings_are_sound() -> None:
     for path in demo_server.recordings():
         assert load(path).duration_ms > 0
+
+
+async def test_a_demo_that_has_run_for_a_day_still_changes() -> None:
+    now = 1000.0
+    path = demo_server.recordings()[0]
+    async with (
+        asyncio.timeout(60),
+        DemoServer([path], forever=True, clock=lambda: now) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        address = orjson.loads(server.kubeconfig.read_bytes())["clusters"][0]["cluster"]["server"]
+        client = Client(session, address)
+        _, begin = await client.get(SERVICES)
+        now += 24 * 3600
+        _, listed = await client.get(SERVICES)
+        assert int(listed["metadata"]["resourceVersion"]) > int(begin["metadata"]["resourceVersion"])
+        assert names(listed) == names(begin)
+        await_next = asyncio.create_task(
+            client.watch(1, SLICES, resourceVersion=(await client.get(SLICES))[1]["metadata"]["resourceVersion"])
+        )
+        now += 30
+        (change,) = await await_next
+        assert change["type"] in {"ADDED", "MODIFIED", "DELETED"}
+        (error,) = await client.watch(resourceVersion=begin["metadata"]["resourceVersion"])
+        assert (error["type"], error["object"]["code"]) == ("ERROR", 410)
+        assert not server.finished.is_set()
+
+
+async def test_a_watch_that_slept_through_the_history_is_told_so() -> None:
+    now = 1000.0
+    async with (
+        asyncio.timeout(60),
+        DemoServer(demo_server.recordings()[:1], forever=True, clock=lambda: now, speed=100) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        address = orjson.loads(server.kubeconfig.read_bytes())["clusters"][0]["cluster"]["server"]
+        _, listed = await Client(session, address).get(SERVICES)
+        params = {"watch": "true", "resourceVersion": listed["metadata"]["resourceVersion"]}
+        async with session.get(address + SERVICES, params=params) as response:
+            now += 3600
+            error = orjson.loads(await response.content.readline())
+            assert (error["type"], error["object"]["code"]) == ("ERROR", 410)
+            assert await response.content.read() == b""
