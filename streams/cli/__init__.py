@@ -14,6 +14,7 @@ from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode, exit_code_table
 from streams.core.names import suggestion
 from streams.edges.log_setup import FORMAT_VARIABLE, configure_logging, report_error, requested_format
+from streams.edges.parent_death import end_with_stdin
 
 _SECTIONS = {
     "Run": ("up", "watch", "work", "serve"),
@@ -114,6 +115,7 @@ with_logging_options(cli, root=True)
 def main() -> None:
     """The console script: runs a command, and turns what is known to go wrong into a line that says what to do."""
     prepare_standard_streams()
+    end_with_stdin()
     log_format = requested_format(sys.argv[1:])
     if log_format == "json":
         # From the first line on, and in front of the options that say so.

@@ -1,19 +1,11 @@
 """`facets up`: broker, watcher, worker and server in one command."""
 
 import asyncio
-import contextlib
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from streams.cli.options import routing_options
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from streams.edges.up import UpOptions
 
 
 @click.command("up")
@@ -44,17 +36,19 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 65535),
     default=6066,
     show_default=True,
-    help="Port of the table views; any free one if it is 0 or taken.",
+    help="Port of the table views; 0: any free one, as where the default is taken.",
 )
 @click.option(
     "--xds-port", type=click.IntRange(0, 65535), default=18000, show_default=True,
-    help="Port of the xDS server; any free one if it is 0 or taken.",
+    help="Port of the xDS server; likewise.",
 )  # fmt: skip
 @click.option(
     "--http-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
-    help="Port of the HTTP server; any free one if it is 0 or taken.",
+    help="Port of the HTTP server; likewise.",
 )  # fmt: skip
+@click.pass_context
 def up_command(
+    ctx: click.Context,
     demo: bool,
     speed: float,
     seconds: float | None,
@@ -71,7 +65,8 @@ def up_command(
     """Run everything on this machine: Kafka, a watcher, a worker and a server for routers.
 
     Follows the Services of the current kubeconfig's cluster (reading only), or with --demo two recorded
-    clusters. Ctrl-C stops it cleanly and prints what was seen; data is kept for the next run.
+    clusters. Ctrl-C stops it cleanly, within 15 s, and prints what was seen; data is kept for the next run. What it
+    starts ends with it, even if it is killed. One of it runs on a data folder (FACETS_DATA_DIR) at a time.
 
     \b
     facets up --demo                   look at it without a cluster
@@ -79,7 +74,13 @@ def up_command(
     facets get backend -A              in another terminal: what the tables say
     facets follow backend              each sealed change as it comes
     """
-    from streams.edges.up import UpOptions, run  # noqa: PLC0415
+    from streams.edges.ports import WantedPort  # noqa: PLC0415
+    from streams.edges.up import STOP_SECONDS, UpOptions, run  # noqa: PLC0415
+    from streams.topology import shutdown  # noqa: PLC0415
+
+    def wanted(name: str, number: int) -> WantedPort:
+        named = ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        return WantedPort(f"--{name.replace('_', '-')}", number, named)
 
     options = UpOptions(
         demo=demo,
@@ -90,18 +91,17 @@ def up_command(
         clusters=clusters,
         cluster_domain=cluster_domain,
         bootstrap=bootstrap_servers,
-        web_port=web_port,
-        xds_port=xds_port,
-        http_port=http_port,
+        web_port=wanted("web_port", web_port),
+        xds_port=wanted("xds_port", xds_port),
+        http_port=wanted("http_port", http_port),
         routing_defaults=routing_defaults,
     )
-    raise SystemExit(asyncio.run(_until_interrupted(run, options)))
 
+    async def until_stopped() -> int:
+        stop = asyncio.Event()
+        shutdown.set_on_signals(stop, STOP_SECONDS)
+        return await run(options, stop)
 
-async def _until_interrupted(run: "Callable[[UpOptions, asyncio.Event], Awaitable[int]]", options: "UpOptions") -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(each, stop.set)
-    return await run(options, stop)
+    code = asyncio.run(until_stopped())
+    shutdown.leave()
+    raise SystemExit(code)

@@ -21,7 +21,8 @@ from streams.edges.folders import data_dir as default_data_dir
     "--instance",
     envvar="FACETS_INSTANCE",
     help="Name of this worker in its group; keep it over restarts, and a restarted worker is ready at once. "
-    "Two workers need two names.  [default: HOST-WEB_PORT]",
+    "Two workers need two names: a second of one name refuses to start, or replaces the first, which ends, where that "
+    "runs on another machine.  [default: HOST-WEB_PORT]",
 )
 @click.option(
     "--group", default="facets", show_default=True, help="Consumer group; workers of one group share the partitions."
@@ -45,12 +46,13 @@ def work_command(
     single rows at http://WEB_HOST:WEB_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of them to share the
     partitions; kill any of them at any time: the next one goes on at the last seal.
 
-    A signal stops it within 15 s. Exit codes: 69: no broker; 78: topics are missing
-    (facets topics create); 70: a fault, start it again; 124: something was given
-    up to stop in time, such as rows that no broker acknowledged (the next worker makes them again).
+    A signal stops it within 15 s. Exit codes: 69: no broker; 78: topics are missing (facets topics create); 70: a
+    fault, start it again; 75: another worker has this one's --instance; 124: something was given up to stop in time,
+    such as rows that no broker acknowledged (the next worker makes them again).
     """
+    from streams.edges.instance_lock import instance_lock  # noqa: PLC0415
     from streams.edges.processes import collect_seldom  # noqa: PLC0415
-    from streams.edges.topics import ensure, require  # noqa: PLC0415
+    from streams.edges.topics import cluster_id, ensure, require  # noqa: PLC0415
     from streams.topology.materializer import WorkerSettings  # noqa: PLC0415
     from streams.topology.worker import run_worker  # noqa: PLC0415
 
@@ -76,4 +78,5 @@ def work_command(
         group=group,
     )
     collect_seldom()
-    raise SystemExit(run_worker(settings))
+    with instance_lock(settings.data_dir, name, cluster_id(bootstrap_servers), group):
+        raise SystemExit(run_worker(settings))

@@ -123,24 +123,6 @@ class BrokerFiles:
             json.dump(note, file)
         os.replace(file.name, self.state_file)
 
-    def lease(self, name: str) -> FileLock:
-        """A user's lease, not yet taken. Held by the open file, whichever thread of the process gives it up."""
-        return FileLock(self.users_dir / name, thread_local=False)
-
-    def users(self) -> list[str]:
-        """The names of all leases that are held; forgets those whose process is gone."""
-        held = []
-        for path in sorted(self.users_dir.iterdir()):
-            lease = self.lease(path.name)
-            try:
-                lease.acquire(timeout=0)
-            except Timeout:
-                held.append(path.name)
-            else:
-                lease.release()
-                path.unlink(missing_ok=True)
-        return held
-
 
 @contextmanager
 def exclusive(files: BrokerFiles, progress: ProgressReport, cancelled: Callable[[], bool]) -> Iterator[None]:

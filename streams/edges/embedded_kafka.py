@@ -1,9 +1,9 @@
 """A real Apache Kafka for one machine: one KRaft node on loopback, kept in a data folder.
 
 One broker a data folder. Every process that uses it holds a lease (a locked file, which the kernel frees even when
-the process is killed); the last one to stop ends the broker. A broker whose users were all killed runs on and is found
-again by the next start. It listens on 127.0.0.1 only and asks nobody for a password: any user of this machine can
-reach it.
+the process is killed); the last one to stop ends the broker, and `broker_keeper` ends it when none is left to do so. A
+broker that outlives even its keeper is found again by the next start. It listens on 127.0.0.1 only and asks nobody for
+a password: any user of this machine can reach it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from typing import Self
 
 from filelock import FileLock
 
-from streams.edges import folders, processes
+from streams.edges import broker_keeper, folders, leases, processes
 from streams.edges.broker_config import HOST, Ports, java_command, log4j_config, new_cluster_id, server_properties
 from streams.edges.broker_state import (
     BrokerFiles,
@@ -45,8 +45,11 @@ _POLL_SECONDS = 0.1
 
 _log = logging.getLogger(__name__)
 
-#: Brokers that this process started and left to other users: kept, so that Python does not warn of a lost child.
+#: Keepers of brokers that are left to other users: kept, so that Python does not warn of a lost child.
 _left_running: list[processes.Child] = []
+
+_KEEPER_SECONDS = 2.0
+"""How long the keeper of a broker that has ended gets to end too."""
 
 
 class KafkaUnavailable(Exception):
@@ -83,7 +86,7 @@ class EmbeddedKafka:
         self._spawning = threading.Lock()
         self._abandoned = False
         self._state: BrokerState | None = None
-        self._child: processes.Child | None = None
+        self._keeper: processes.Child | None = None
         self._lease: FileLock | None = None
         self._log_start = 0
 
@@ -125,7 +128,7 @@ class EmbeddedKafka:
             with self._exclusive():
                 try:
                     state = self._join() or self._launch()
-                    self._lease = self._files.lease(uuid.uuid4().hex)
+                    self._lease = leases.lease(self._files.users_dir, uuid.uuid4().hex)
                     self._lease.acquire(timeout=0)
                     self._state = state
                 except BaseException:
@@ -142,27 +145,39 @@ class EmbeddedKafka:
             if self._terminal is not None:
                 self._terminal.close()
 
-    def stop(self) -> None:
-        """Gives the broker up; the last user ends it: SIGTERM, and SIGKILL if it is not gone after 30 seconds."""
+    def restart(self) -> None:
+        """Starts a broker that ended by itself anew, at the port it had. Raises KafkaUnavailable."""
+        if self._state is not None:
+            self._port = self._state.ports.broker
+            with self._exclusive():
+                self._give_up_lease()
+            self._reap_keeper()
+            self._state = None
+        self.start()
+
+    def stop(self, grace: float = processes.GRACE_SECONDS) -> None:
+        """Gives the broker up; the last user ends it: SIGTERM, and SIGKILL if it runs on for ``grace`` seconds."""
         if self._state is None:
             return
         with self._exclusive():
             self._give_up_lease()
-            if self._files.users():
-                if self._child is not None:
-                    _left_running.append(self._child)
-            else:
-                self._end_if_there(self._state.pid)
-        self._state = self._child = None
+            if leases.holders(self._files.users_dir):
+                self._leave_to_others()
+            # Its process id may be another process's by now if it crashed before.
+            elif self.is_running():
+                processes.end(self._state.pid, grace=grace)
+        self._reap_keeper()
+        self._state = None
 
     def kill(self) -> None:
         """Ends the broker with SIGKILL, as a crash would, whoever else uses it. For tests of failure."""
         pid = self._started.pid
         if self.is_running():
             os.kill(pid, signal.SIGKILL)
-        processes.wait_gone(pid, self._child, processes.GRACE_SECONDS)
+        processes.wait_gone(pid, None, processes.GRACE_SECONDS)
+        self._reap_keeper()
         self._give_up_lease()
-        self._state = self._child = None
+        self._state = None
 
     def is_running(self) -> bool:
         """Whether the broker that was started or joined is still there."""
@@ -215,7 +230,10 @@ class EmbeddedKafka:
         state = self._files.read_state()
         if state is None or state.pid != process.pid:
             # Its owner was killed before it could note what it had started.
-            processes.end(process.pid, self._child)
+            _log.warning(
+                "A broker that nothing is known of (pid %d) holds %s. It is ended.", process.pid, self._files.root
+            )
+            processes.end(process.pid)
             return None
         if self._port is not None and state.ports.broker != self._port:
             raise KafkaUnavailable(
@@ -226,8 +244,10 @@ class EmbeddedKafka:
             self._await_answer(state)
         except KafkaUnavailable as error:
             _log.warning("%s It is ended and started anew.", error)
-            processes.end(process.pid, self._child)
+            processes.end(process.pid)
             return None
+        if not leases.holders(self._files.users_dir):
+            _log.warning("The broker of an earlier run (pid %d) still ran, and is used again.", state.pid)
         return state
 
     def _launch(self) -> BrokerState:
@@ -277,27 +297,24 @@ class EmbeddedKafka:
 
         self._abandoned = False
 
-        def spawn() -> None:
+        order = broker_keeper.Order(
+            command, str(files.root), str(files.lock_file), str(files.users_dir), processes.GRACE_SECONDS
+        )
+
+        def spawn() -> int | None:
             with self._spawning, files.console_file.open("wb") as console:
                 if self._abandoned:
-                    return
-                # Its own session: Ctrl-C in the terminal is ours to answer, in order, not the JVM's.
-                self._child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=console,
-                    cwd=files.root,
-                    start_new_session=True,
-                )
+                    return None
+                self._keeper, pid = broker_keeper.start(order, console.fileno())
+                return pid
 
         # In a thread, where KeyboardInterrupt never strikes: a JVM that runs is always one that we know of. The
         # interrupt may come before the thread has begun, so what it starts is decided under the lock.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(spawn).result()
-        if self._child is None:
-            raise KafkaUnavailable("the start was given up")
-        state = BrokerState(pid=self._child.pid, ports=ports)
+            pid = pool.submit(spawn).result()
+        if pid is None:
+            raise KafkaUnavailable(self._obituary("could not be started"))
+        state = BrokerState(pid=pid, ports=ports)
         files.write_state(state)
         self._await_answer(state)
         return state
@@ -324,7 +341,7 @@ class EmbeddedKafka:
         expected = self._files.cluster_id()
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            if processes.wait_gone(state.pid, self._child, 0):
+            if processes.wait_gone(state.pid, None, 0):
                 raise KafkaUnavailable(self._obituary("ended while it started"))
             if describe(state.ports.broker) == expected:
                 return
@@ -345,17 +362,29 @@ class EmbeddedKafka:
         """Undoes a start that failed or was interrupted."""
         with self._spawning:
             self._abandoned = True
-        if self._child is not None:
-            processes.end(self._child.pid, self._child)
-            self._child = None
+        if self._keeper is not None:
+            # It passes the signal on to the broker, and ends when that has ended.
+            processes.end(self._keeper.pid, self._keeper)
+            self._reap_keeper()
         self._give_up_lease()
 
-    def _end_if_there(self, pid: int) -> None:
-        """Ends the broker unless it crashed before: its process id may be another process's by now."""
-        if self.is_running():
-            processes.end(pid, self._child)
-        else:
-            processes.wait_gone(pid, self._child, 0)
+    def _reap_keeper(self) -> None:
+        """Takes leave of the keeper of a broker that has ended."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        if keeper.stdin is not None:
+            keeper.stdin.close()
+        if not processes.wait_gone(keeper.pid, keeper, _KEEPER_SECONDS):
+            processes.end(keeper.pid, keeper, _KEEPER_SECONDS)
+
+    def _leave_to_others(self) -> None:
+        """Lets the keeper watch the other users' leases."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            if keeper.stdin is not None:
+                keeper.stdin.close()
+            _left_running.append(keeper)
 
     def _give_up_lease(self) -> None:
         if self._lease is not None:

@@ -93,6 +93,12 @@ def ensure(
         return wanted
 
 
+def cluster_id(bootstrap: str) -> str:
+    """What the Kafka cluster calls itself, whichever of its addresses is given. Raises BrokerUnreachable."""
+    with admin_client(bootstrap) as client:
+        return str(client.describe_cluster()["cluster_id"])
+
+
 def require(bootstrap: str) -> int:
     """The number of partitions that the topics have; nothing is created. Raises BrokerUnreachable, and TopicMismatch
     where one is missing or has another number."""

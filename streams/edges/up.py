@@ -2,29 +2,46 @@
 
 import asyncio
 import contextlib
-import signal
-import socket
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import psutil
 from rich.console import Console
-from rich.table import Table as Grid
 
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES
-from streams.core.subscription import Row
+from streams.edges import folders, processes
+from streams.edges.clusters import ClusterConfig, cluster_configs
 from streams.edges.demo_server import DemoServer
 from streams.edges.embedded_kafka import EmbeddedKafka
+from streams.edges.journal import Superseded
+from streams.edges.ports import WantedPort, find_port
+from streams.edges.process_lock import LockHeld, Owner, ProcessLock
 from streams.edges.subscriber import Batch, Snapshot, Subscriber
+from streams.edges.supervisor import CHILD_STOP_SECONDS, BrokerPart, ChildProcess, Restarts, keep_running
 from streams.edges.topics import ensure
-from streams.edges.watcher import WatchOptions, cluster_configs, run_watchers
+from streams.edges.up_tally import ChangeLines, Tally
+from streams.edges.watcher import WatchOptions, run_watchers
+from streams.topology import shutdown
 
+log = logging.getLogger("facets.up")
+
+STOP_SECONDS = 14.0
+"""From a signal to the end, whatever does not answer: the parts' time to stop, and then the broker's."""
+
+_PARTS_STOP_SECONDS = CHILD_STOP_SECONDS + 0.5
+_BROKER_STOP_SECONDS = 3.0
+_DEMO_STOP_SECONDS = 1.0
 _SETTLE_SECONDS = 20
-_STOP_SECONDS = 20
+_LEFTOVER_SECONDS = 5.0
+_BROKER_RESTARTS = Restarts(attempts=5)
+
+_T = TypeVar("_T")
 
 
 class UpOptions(NamedTuple):
@@ -38,182 +55,220 @@ class UpOptions(NamedTuple):
     clusters: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     bootstrap: str | None = None
-    web_port: int = 6066
-    xds_port: int = 18000
-    http_port: int = 8080
+    web_port: WantedPort = WantedPort("--web-port", 6066)
+    xds_port: WantedPort = WantedPort("--xds-port", 18000)
+    http_port: WantedPort = WantedPort("--http-port", 8080)
     routing_defaults: Mapping[str, str] = MappingProxyType({})
 
 
-class Tally:
-    """What a subscriber of all tables has seen, for the summary."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self.services: dict[str, set[str]] = {}
-        self.endpoints: dict[str, dict[str, int]] = {}
-        self.changes: dict[str, int] = {}
-        self.first = asyncio.Event()
-
-    def take(self, rows: Iterator[Row] | tuple[Row, ...], *, live: bool) -> None:
-        """Count these rows; those of a snapshot are no changes."""
-        for row in rows:
-            key = f"{row.namespace}/{row.name}"
-            shown = row.decode()
-            gone = shown["state"] == "deleted"
-            if row.table == "frontend":
-                services = self.services.setdefault(row.cluster, set())
-                services.discard(key) if gone else services.add(key)
-            elif row.table == "backend":
-                sizes = self.endpoints.setdefault(row.cluster, {})
-                sizes[key] = len(shown["endpoints"])
-            if live:
-                self.changes[row.cluster] = self.changes.get(row.cluster, 0) + 1
-                self._say(_line(row.table, shown))
-
-    def sealed(self) -> None:
-        """A whole cluster has been sealed in this run (what an earlier one left does not count)."""
-        if any(self.services.values()):
-            self.first.set()
-
-    @property
-    def materialized(self) -> bool:
-        """Whether tables were made."""
-        return self.first.is_set()
-
-    def summary(self) -> Grid:
-        """A row for each cluster."""
-        grid = Grid("CLUSTER", "SERVICES", "ENDPOINTS", "CHANGES", box=None, pad_edge=False)
-        for cluster in sorted(self.services):
-            grid.add_row(
-                cluster,
-                str(len(self.services[cluster])),
-                str(sum(self.endpoints.get(cluster, {}).values())),
-                str(self.changes.get(cluster, 0)),
-            )
-        return grid
-
-
-def _line(table: str, row: dict[str, Any]) -> str:
-    """A change as a person reads it."""
-    name = f"{row['asOf']['at'][11:19]}  {row['cluster']}  {row['namespace']}/{row['name']}"
-    if table == "frontend":
-        return (
-            f"{name}  frontend {row['state']}: {','.join(row['clusterIPs']) or row['externalName'] or 'no cluster IP'}"
-        )
-    if table == "routing":
-        said = ", ".join(f"{way} {row[way]['decision']} ({row[way]['reason']})" for way in ("gateway", "mesh"))
-        return f"{name}  routing {row['state']}: {said}"
-    change, endpoints = row["change"], row["endpoints"]
-    ready = sum(1 for endpoint in endpoints if endpoint["ready"])
-    counts = f"+{len(change['added'])} -{len(change['removed'])} ~{len(change['updated'])}"
-    return f"{name}  backend {row['state']}: {counts}, {ready}/{len(endpoints)} ready"
+class _Stopped(Exception):
+    """It was told to stop before everything ran."""
 
 
 async def run(options: UpOptions, stop: asyncio.Event) -> int:
-    """Run until `stop`, the time given, or a part that can't go on; the exit code."""
-    console = Console(stderr=True, soft_wrap=True)
-    out = Console(soft_wrap=True)
-    tally = Tally(lambda line: out.print(line, highlight=False))
+    """Run until `stop`, the time given, or a part that can't go on; the exit code. Raises FacetsError."""
+    # Before anything is started for it.
+    clusters = None if options.demo else _clusters(options, options.kubeconfig)
+    owner = Owner.this_process()
     async with contextlib.AsyncExitStack() as stack:
-        bootstrap = options.bootstrap
-        if bootstrap is None:
-            broker = await stack.enter_async_context(EmbeddedKafka())
-            bootstrap = broker.bootstrap_servers
-        partitions = await asyncio.to_thread(ensure, bootstrap)
-        console.print(f"Kafka at {bootstrap}, {partitions} partitions a topic", highlight=False)
-        kubeconfig = options.kubeconfig
-        if options.demo:
-            demo = DemoServer(speed=options.speed)
+        try:
+            lock = stack.enter_context(ProcessLock(folders.data_dir() / "up.lock", owner))
+        except LockHeld as held:
+            raise _already_runs(held.owner) from None
+        except OSError as error:
+            raise FacetsError(
+                f"the data folder {folders.data_dir()} can't be used: {error.strerror or error}",
+                "free space, or name another with FACETS_DATA_DIR", ExitCode.IO_ERROR,
+            ) from error  # fmt: skip
+        try:
+            await _unless(stop, asyncio.to_thread(_end_leftovers, lock.previous))
+            return await _Up(options, stop, stack, owner, lock).run(clusters)
+        except _Stopped:
+            return ExitCode.OK
+
+
+class _Up:
+    """One run. What is started is ended by `stack`, in reverse order."""
+
+    def __init__(
+        self, options: UpOptions, stop: asyncio.Event, stack: contextlib.AsyncExitStack, owner: Owner, lock: ProcessLock
+    ) -> None:
+        self._options = options
+        self._stop = stop
+        self._stack = stack
+        self._owner = owner
+        self._lock = lock
+        self._ending = asyncio.Event()
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._out = Console(soft_wrap=True, highlight=False)
+        self._tally = Tally(ChangeLines(self._out.print))
+        self._bootstrap = options.bootstrap or ""
+
+    async def run(self, clusters: list[ClusterConfig] | None) -> int:
+        """Start everything, wait, stop everything; the exit code."""
+        options = self._options
+        ports = {each.option: find_port(each) for each in (options.web_port, options.xds_port, options.http_port)}
+        for _, moved in ports.values():
+            if moved:
+                log.warning("%s", moved)
+        web_port, xds_port, http_port = (str(number) for number, _ in ports.values())
+        broker = None if options.bootstrap else await self._start_broker()
+        partitions = await _unless(self._stop, asyncio.to_thread(ensure, self._bootstrap))
+        self._console.print(f"Kafka at {self._bootstrap}, {partitions} partitions a topic")
+        if clusters is None:
+            demo = DemoServer(speed=options.speed, forever=True)
             await demo.start()
-            stack.push_async_callback(demo.stop)
-            kubeconfig = demo.kubeconfig
-        ending = asyncio.Event()
-        web_port, xds_port, http_port = map(_port, (options.web_port, options.xds_port, options.http_port))
-        worker = ("work", "--web-port", str(web_port), "--instance", "up")
-        server = ("serve", "--xds-port", str(xds_port), "--http-port", str(http_port))
-        tasks = {
-            "worker": asyncio.create_task(_keep_running(worker, bootstrap, ending)),
-            "server": asyncio.create_task(_keep_running(server, bootstrap, ending)),
-            "subscriber": asyncio.create_task(_count(bootstrap, tally)),
-            "watcher": asyncio.create_task(_watch(options, kubeconfig, bootstrap, ending)),
-            "stop": asyncio.create_task(stop.wait()),
-        }
-        console.print(
+            self._stack.push_async_callback(self._stop_demo, demo)
+            clusters = _clusters(options, demo.kubeconfig)
+        self._owner.details.update(Kafka=self._bootstrap, HTTP=f"http://127.0.0.1:{http_port}")
+        self._lock.write()
+        tasks = self._start_parts(broker, clusters, web_port, xds_port, http_port)
+        self._console.print(
             f"Table views at http://127.0.0.1:{web_port}/v1/backend/CLUSTER/NAMESPACE/NAME, "
-            f"xDS at 127.0.0.1:{xds_port}, HTTP at http://127.0.0.1:{http_port}; Ctrl-C stops",
-            highlight=False,
+            f"xDS at 127.0.0.1:{xds_port}, HTTP at http://127.0.0.1:{http_port}; Ctrl-C stops"
         )
-        done, _ = await asyncio.wait(tasks.values(), timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
-        failed = {name for name, task in tasks.items() if task in done and name != "stop"}
-        if not failed and not tally.materialized:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(tally.first.wait(), _SETTLE_SECONDS)
-        ending.set()
-        await asyncio.wait({tasks[name] for name in ("watcher", "worker", "server")}, timeout=_STOP_SECONDS)
-        for task in tasks.values():
-            task.cancel()
-        results = await asyncio.gather(*tasks.values(), return_exceptions=True)
-        out.print()
-        out.print(tally.summary())
-        errors = [
-            result for result in results
-            if isinstance(result, Exception) and not isinstance(result, asyncio.CancelledError)
-        ]  # fmt: skip
-        if errors:
-            raise errors[0]
-        if failed:
-            console.print(f"facets: error: the {', '.join(sorted(failed))} ended before it was told to")
-            return 1
-        if options.seconds is not None and not tally.materialized:
-            console.print("facets: error: no table was materialized in that time; see the log above, or give it longer")
-            return 1
-    return 0
+        stopped = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait(
+            {*tasks.values(), stopped}, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        failed = [name for name, task in tasks.items() if task in done]
+        if not done and not self._tally.materialized:
+            settled = asyncio.create_task(self._tally.first.wait())
+            await asyncio.wait({stopped, settled}, timeout=_SETTLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            settled.cancel()
+        stopped.cancel()
+        await self._end(tasks)
+        self._out.print()
+        self._out.print(self._tally.summary())
+        for name in failed:
+            await tasks[name]
+        if options.seconds is not None and not self._stop.is_set() and not self._tally.materialized:
+            raise FacetsError(
+                "no table was materialized in that time", "the log above says why; or give it longer (--for)"
+            )
+        return ExitCode.OK
+
+    def _start_parts(
+        self, broker: EmbeddedKafka | None, clusters: list[ClusterConfig], web_port: str, xds_port: str, http_port: str
+    ) -> dict[str, asyncio.Task[None]]:
+        kafka = ("--bootstrap-servers", self._bootstrap)
+        worker = ChildProcess("worker", ("work", "--web-port", web_port, "--instance", "up", *kafka), self._note)
+        server = ChildProcess("server", ("serve", "--xds-port", xds_port, "--http-port", http_port, *kafka), self._note)
+        parts: dict[str, Callable[[asyncio.Event], Awaitable[None]]] = {
+            "watcher": functools.partial(self._watch, clusters),
+            "worker": worker.run,
+            "server": server.run,
+            "summary": self._count,
+        }
+        restarts = dict.fromkeys(parts, Restarts())
+        if broker is not None:
+            parts["broker"] = BrokerPart(broker, self._note).run
+            restarts["broker"] = _BROKER_RESTARTS
+        return {
+            name: asyncio.create_task(
+                keep_running(name, functools.partial(part, self._ending), self._ending, restarts[name])
+            )
+            for name, part in parts.items()
+        }
+
+    async def _start_broker(self) -> EmbeddedKafka:
+        broker = EmbeddedKafka()
+        # Registered before: a start that is broken off leaves nothing behind, and stopping it then does nothing.
+        self._stack.push_async_callback(self._stop_broker, broker)
+        await _unless(self._stop, broker.__aenter__())
+        self._bootstrap = broker.bootstrap_servers
+        self._note("broker", broker.pid)
+        return broker
+
+    async def _stop_broker(self, broker: EmbeddedKafka) -> None:
+        with shutdown.waiting_for("the broker to close its files"):
+            await asyncio.to_thread(broker.stop, _BROKER_STOP_SECONDS)
+
+    async def _stop_demo(self, demo: DemoServer) -> None:
+        await shutdown.closed("the demo's API servers", demo.stop(), _DEMO_STOP_SECONDS)
+
+    async def _end(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
+        """Tell every part to end, and say which ones are waited for."""
+        self._ending.set()
+        running = {task: name for name, task in tasks.items() if not task.done()}
+        self._console.print(f"Stopping: {', '.join(running.values())}")
+        tasks["summary"].cancel()
+        with contextlib.ExitStack() as waits:
+            for name in running.values():
+                waits.enter_context(shutdown.waiting_for(f"the {name}"))
+            await asyncio.wait(running, timeout=_PARTS_STOP_SECONDS)
+        for task, name in running.items():
+            if not task.done():
+                shutdown.give_up(f"the {name}", _PARTS_STOP_SECONDS)
+                task.cancel()
+        await asyncio.wait(tasks.values(), timeout=1)
+
+    async def _watch(self, clusters: list[ClusterConfig], ending: asyncio.Event) -> None:
+        how = WatchOptions(accept_older_list=self._options.demo, routing_defaults=self._options.routing_defaults)
+        try:
+            await run_watchers(clusters, self._bootstrap, options=how, stop=ending)
+        except Superseded as error:
+            raise FacetsError(
+                str(error),
+                f"another `facets up` or `facets watch` follows the same cluster into Kafka at {self._bootstrap}: end "
+                "one of the two, or give the clusters names of their own (--cluster NAME=CONTEXT)",
+                error.exit_code,
+            ) from error
+
+    async def _count(self, ending: asyncio.Event) -> None:
+        async with Subscriber(self._bootstrap, tables=TABLES, progress=True) as subscriber:
+            async for item in subscriber:
+                self._tally.take(item.rows, live=not isinstance(item, Snapshot))
+                if isinstance(item, Batch) and item.seal.frontier:
+                    self._tally.sealed()
+
+    def _note(self, name: str, pid: int) -> None:
+        """Write down what was started, should it ever outlive this process."""
+        with contextlib.suppress(OSError, psutil.Error):
+            self._owner.note_child(name, pid)
+            self._lock.write()
 
 
-async def _watch(options: UpOptions, kubeconfig: Path | None, bootstrap: str, ending: asyncio.Event) -> None:
-    configs = cluster_configs(
+def _clusters(options: UpOptions, kubeconfig: Path | None) -> list[ClusterConfig]:
+    return cluster_configs(
         kubeconfig=kubeconfig, context=options.context, clusters=options.clusters, every_context=options.demo,
         cluster_domain=options.cluster_domain,
     )  # fmt: skip
-    how = WatchOptions(accept_older_list=options.demo, routing_defaults=options.routing_defaults)
-    await run_watchers(configs, bootstrap, options=how, stop=ending)
 
 
-async def _keep_running(command: tuple[str, ...], bootstrap: str, ending: asyncio.Event) -> None:
-    """A `facets` command in a process of its own, started again if it dies."""
-    while not ending.is_set():
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streams.cli", *command, "--bootstrap-servers", bootstrap, start_new_session=True
-        )
-        exited = asyncio.create_task(process.wait())
-        told = asyncio.create_task(ending.wait())
-        try:
-            await asyncio.wait({exited, told}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    await asyncio.wait_for(process.wait(), 15)
-                except TimeoutError:
-                    process.kill()
-            told.cancel()
-        if not ending.is_set():
-            await asyncio.sleep(1)
+def _already_runs(owner: Owner | None) -> FacetsError:
+    what = "`facets up` already runs here"
+    if owner is not None:
+        details = "".join(f"; {name} at {value}" for name, value in owner.details.items())
+        what = f"{what} (process {owner.pid}, since {owner.since}{details})"
+    end = f"kill {owner.pid}" if owner is not None else "Ctrl-C where it runs"
+    return FacetsError(
+        what,
+        f"look at it with: facets get backend -A; end it with: {end}; or give this one a folder of its own: "
+        "FACETS_DATA_DIR=FOLDER facets up",
+        ExitCode.UNAVAILABLE,
+    )
 
 
-async def _count(bootstrap: str, tally: Tally) -> None:
-    async with Subscriber(bootstrap, tables=TABLES, progress=True) as subscriber:
-        async for item in subscriber:
-            tally.take(item.rows, live=not isinstance(item, Snapshot))
-            if isinstance(item, Batch) and item.seal.frontier:
-                tally.sealed()
+def _end_leftovers(earlier: Owner | None) -> None:
+    """End what an earlier run left: on its ports it would go on answering with old rows."""
+    for name, process in (earlier.living_children() if earlier is not None else {}).items():
+        if name == "broker":
+            continue  # It is joined.
+        log.warning("the %s of an earlier `facets up` (process %d) still runs: it is ended", name, process.pid)
+        processes.end(process.pid, grace=_LEFTOVER_SECONDS)
 
 
-def _port(wanted: int) -> int:
-    """This port, or any free one where it is 0 or taken."""
-    for number in (wanted, 0):
-        with socket.socket() as free, contextlib.suppress(OSError):
-            free.bind(("127.0.0.1", number))
-            port: int = free.getsockname()[1]
-            return port
-    raise FacetsError("no port is free on 127.0.0.1", "end what holds them", ExitCode.UNAVAILABLE)
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of `work`, which is cancelled when `stop` comes first: raises _Stopped then."""
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+            raise _Stopped
+        return task.result()
+    finally:
+        stopped.cancel()

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
+from streams.core.exit_codes import ExitCode
 from streams.core.records import JOURNAL
+from streams.topology.instance_guard import guard_instance
+from streams.topology.materializer import fatal
 from streams.topology.shutdown import closed
 
 if TYPE_CHECKING:
@@ -53,6 +56,19 @@ class FacetConsumerThread(AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._stalls = StallDetector()
+
+    async def on_start(self) -> None:
+        """As Faust does it; a static member also watches that it keeps its place."""
+        await super().on_start()
+        settings = cast("FacetApp", self.consumer.app).settings
+        if settings.instance:
+            guard_instance(self._consumer, settings.instance, self._replaced)
+
+    def _replaced(self, host: str) -> None:
+        fatal(
+            "a newer worker at %s has the name of this one (%s) and took its place: give each its own --instance",
+            host, cast("FacetApp", self.consumer.app).settings.instance, code=ExitCode.GAVE_UP,
+        )  # fmt: skip
 
     async def on_thread_stop(self) -> None:
         """Disconnect, within a bound. A consumer that is closed while it reconnects cancels itself: that would end

@@ -314,8 +314,8 @@ def _report(task: "asyncio.Future[None]") -> None:
         fatal("stopping: a restart goes on from the last seal")
 
 
-def fatal(text: str, *parts: object) -> None:
+def fatal(text: str, *parts: object, code: int = FATAL_EXIT) -> None:
     """Log and end the process at once: a worker that goes on after a fault could tear a set."""
     log.critical(text, *parts)
     logging.shutdown()
-    os._exit(FATAL_EXIT)
+    os._exit(code)

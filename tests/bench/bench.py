@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 from streams.edges.embedded_kafka import EmbeddedKafka
 from streams.edges.topics import ensure
 from tests.bench.figures import Figure
+from tests.bound_process import start_bound
 from tests.controlplane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +95,7 @@ class Part:
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as log:
             # Its own session: Ctrl-C is for the benchmark, which ends its parts in order.
-            self.process = subprocess.Popen(
+            self.process = start_bound(
                 command,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.PIPE,

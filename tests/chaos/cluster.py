@@ -15,6 +15,7 @@ from pathlib import Path
 from streams.core.records import TABLES
 from streams.edges.embedded_kafka import EmbeddedKafka
 from streams.edges.topics import ensure
+from tests.bound_process import start_bound
 from tests.controlplane import ControlPlane
 from tests.controlplane.processes import BINARIES
 
@@ -134,7 +135,7 @@ class Cluster:
 
     def _start(self, part: Part) -> None:
         with (self.folder / f"{part.name}.log").open("ab") as log:
-            part.process = subprocess.Popen(
+            part.process = start_bound(
                 part.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True,
                 env={**os.environ, "FACETS_DATA_DIR": str(self.folder)},
             )  # fmt: skip

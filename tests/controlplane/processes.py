@@ -15,6 +15,7 @@ from typing import Self
 import urllib3
 import yaml
 
+from tests.bound_process import start_bound
 from tests.controlplane.api import RESOURCES, Api, ApiError
 
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager")
@@ -199,7 +200,7 @@ class ControlPlane:
             "kube-controller-manager": self._controller_arguments,
         }[component]()
         with (self.folder / f"{component}.log").open("ab") as log:
-            self._running[component] = subprocess.Popen(
+            self._running[component] = start_bound(
                 [str(self._assets / component), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bound_process import start_bound
 from tests.controlplane import MissingAssets, assets_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ def test_no_guarantee_is_broken_by_chaos(tmp_path: Path) -> None:
         pytest.fail(str(error))
     told = tmp_path / "chaos.json"
     with (tmp_path / "chaos.log").open("w+") as log:
-        run = subprocess.Popen(
+        run = start_bound(
             [sys.executable, "-m", "tests.chaos", "--minutes", str(MINUTES), "--report", str(told)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip

@@ -21,6 +21,7 @@ from streams.core.records import TABLES
 from streams.edges.embedded_kafka import EmbeddedKafka
 from streams.edges.subscriber import Subscriber
 from streams.edges.topics import ensure
+from tests.bound_process import start_bound
 from tests.controlplane import ControlPlane, Workload
 from tests.controlplane.demo_churn import populate, steps
 
@@ -38,7 +39,7 @@ class Facets:
 
     def start(self, name: str, *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
-            self.running[name] = subprocess.Popen(
+            self.running[name] = start_bound(
                 [sys.executable, "-m", "streams.cli", *arguments, "--bootstrap-servers", self.bootstrap],
                 stdout=log,
                 stderr=log,

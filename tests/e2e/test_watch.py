@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from streams.edges.embedded_kafka import EmbeddedKafka
+from tests.bound_process import start_bound
 from tests.controlplane import Api, ControlPlane, Workload
 from tests.controlplane.workload import port
 from tests.integration.folding import commits, folded, of_objects
@@ -32,7 +33,7 @@ class Watchers:
 
     def start(self, name: str, kubeconfig: Path, *options: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
-            self.running[name] = subprocess.Popen(
+            self.running[name] = start_bound(
                 [sys.executable, "-m", "streams.cli", "watch", "--bootstrap-servers", self.bootstrap,
                  "--kubeconfig", str(kubeconfig), "--cluster", "east", *options],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -141,26 +143,89 @@ def test_a_second_user_joins_and_the_last_one_ends_it(data_dir: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
-def test_a_broker_whose_owner_was_killed_is_found_again(data_dir: Path) -> None:
+def test_a_broker_ends_in_order_with_the_process_that_started_it(data_dir: Path) -> None:
     with script(data_dir, WAIT_INSIDE) as owner:
         assert owner.stdout is not None
-        pid, servers = owner.stdout.readline().split()
+        broker = psutil.Process(int(owner.stdout.readline().split()[0]))
         owner.kill()
-    assert find_running(data_dir) == servers
-    with EmbeddedKafka(data_dir, progress=silent) as broker:
-        assert broker.pid == int(pid)
-    assert not psutil.pid_exists(int(pid))
+    broker.wait(60)
+    assert "shut down completed" in BrokerFiles.under(data_dir).log_file.read_text()
 
 
-def test_an_orphan_that_was_never_noted_is_replaced(data_dir: Path) -> None:
+def _wake_ups(pid: int) -> int:
+    """How often any thread of a process has slept and gone on."""
+    found = [
+        re.search(r"voluntary_ctxt_switches:\s*(\d+)", each.read_text())
+        for each in Path(f"/proc/{pid}/task").glob("*/status")
+    ]
+    return sum(int(each[1]) for each in found if each)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_broker_outlives_the_process_that_started_it_while_another_uses_it(data_dir: Path) -> None:
+    second = EmbeddedKafka(data_dir, progress=silent)
     with script(data_dir, WAIT_INSIDE) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline().split()[0])
+        second.start()
+        keeper = psutil.Process(owner.pid).children()[0]
         owner.kill()
-    BrokerFiles.under(data_dir).state_file.unlink()
+    # It wakes up only to look for users.
+    seen = _wake_ups(keeper.pid)
+    while _wake_ups(keeper.pid) < seen + 5:
+        time.sleep(0.05)
+    assert second.pid == pid
+    make_topic(second.bootstrap_servers, "shared")
+    second.stop()
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the parent-death signal")
+def test_a_broker_ends_with_its_keeper_and_is_started_again_at_its_port(data_dir: Path) -> None:
     with EmbeddedKafka(data_dir, progress=silent) as broker:
-        assert broker.pid != pid
-        assert not psutil.pid_exists(pid)
+        servers, process = broker.bootstrap_servers, psutil.Process(broker.pid)
+        keeper = process.parent()
+        assert keeper is not None
+        keeper.kill()
+        process.wait(30)
+        assert not broker.is_running()
+        broker.restart()
+        assert broker.pid != process.pid
+        assert broker.bootstrap_servers == servers
+        make_topic(servers, "restarted")
+
+
+@contextmanager
+def orphan(data_dir: Path) -> Iterator[tuple[int, str]]:
+    """A broker that outlived its owner, since its keeper hangs: process id and address."""
+    with script(data_dir, WAIT_INSIDE) as owner:
+        assert owner.stdout is not None
+        pid, servers = owner.stdout.readline().split()
+        keeper = psutil.Process(int(pid)).parent()
+        assert keeper is not None
+        keeper.suspend()
+        owner.kill()
+    try:
+        yield int(pid), servers
+    finally:
+        keeper.kill()
+
+
+def test_a_broker_that_outlived_its_owner_is_found_again(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with orphan(data_dir) as (pid, servers):
+        assert find_running(data_dir) == servers
+        with EmbeddedKafka(data_dir, progress=silent) as broker:
+            assert broker.pid == pid
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert f"The broker of an earlier run (pid {pid}) still ran, and is used again." in caplog.messages
+
+
+def test_an_orphan_that_was_never_noted_is_replaced(data_dir: Path) -> None:
+    with orphan(data_dir) as (pid, _):
+        BrokerFiles.under(data_dir).state_file.unlink()
+        with EmbeddedKafka(data_dir, progress=silent) as broker:
+            assert broker.pid != pid
+            assert find_process(BrokerFiles.under(data_dir)) == psutil.Process(broker.pid)
 
 
 def test_ctrl_c_ends_the_broker_cleanly(data_dir: Path) -> None:

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from streams.core.xds.bootstrap import Router, envoy_bootstrap
+from streams.edges.parent_death import bound
 from tests.integration.mesh import CART, Backend, Mesh, endpoint_slice, eventually, free_port, running, service
 from tests.routes import annotated, by_cookie, route, rule, to_service
 
@@ -59,8 +60,18 @@ async def envoy(
     log = tmp_path / "envoy.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            *(str(Path(sys.executable).parent / "envoy"), "-c", str(config), "--use-dynamic-base-id"),
-            *("--concurrency", "1", "--log-level", "warning"),
+            *bound(
+                [
+                    str(Path(sys.executable).parent / "envoy"),
+                    "-c",
+                    str(config),
+                    "--use-dynamic-base-id",
+                    "--concurrency",
+                    "1",
+                    "--log-level",
+                    "warning",
+                ]
+            ),
             stdout=out,
             stderr=out,
         )

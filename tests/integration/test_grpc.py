@@ -12,6 +12,7 @@ import grpc
 import orjson
 
 from streams.core.xds.bootstrap import Router, grpc_bootstrap
+from streams.edges.parent_death import bound
 from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, free_port, running, service
 from tests.routes import annotated, by_cookie, route, rule, to_service
 
@@ -76,7 +77,7 @@ async def client(mesh: Mesh, tmp_path: Path, target: str = CART) -> AsyncIterato
     bootstrap = tmp_path / "xds.json"
     bootstrap.write_bytes(orjson.dumps(grpc_bootstrap(Router(("127.0.0.1", mesh.xds_port), "grpc-1"))))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(Path(__file__).parent / "grpc_client.py"), f"xds:///{target}"),
+        *bound([sys.executable, str(Path(__file__).parent / "grpc_client.py"), f"xds:///{target}"]),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "GRPC_XDS_BOOTSTRAP": str(bootstrap)},

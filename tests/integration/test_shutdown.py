@@ -15,6 +15,7 @@ import pytest
 from streams.edges import processes
 from streams.edges.demo_server import DemoServer
 from streams.edges.embedded_kafka import EmbeddedKafka
+from streams.edges.parent_death import bound
 from streams.topology.shutdown import GAVE_UP_EXIT
 from tests.integration.journal import Churn, clean_topics, publish
 
@@ -45,7 +46,7 @@ class Process:
     async def start(cls, folder: Path, *command: str) -> "Process":
         with (folder / f"{command[0]}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "streams.cli", *command, stdout=log, stderr=log,
+                *bound([sys.executable, "-m", "streams.cli", *command]), stdout=log, stderr=log,
                 env={**os.environ, "FACETS_DATA_DIR": str(folder)},
             )  # fmt: skip
         return cls(folder, command[0], process)

@@ -3,9 +3,9 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -17,6 +17,7 @@ import pytest
 
 from streams.core.fold import PartitionFold
 from streams.core.records import JOURNAL, TABLES, topic_of
+from tests.bound_process import start_bound
 from tests.integration.journal import PARTITIONS, Churn, clean_topics, publish, read_topic, sealed_to
 
 DEADLINE = 60
@@ -31,7 +32,7 @@ class Worker:
             self.port = free.getsockname()[1]
         self.log = folder / f"{instance}.log"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = start_bound(
                 [
                     *(sys.executable, "-m", "streams.cli", "work", "--bootstrap-servers", bootstrap),
                     *("--web-port", str(self.port), "--instance", instance, "--data-dir", str(folder)),
@@ -147,6 +148,26 @@ def test_a_second_worker_takes_over_and_the_woken_one_tears_nothing(
     publish(bootstrap_servers, [record for _ in range(300) for record in churn.change()])
     publish(bootstrap_servers, churn.collector.heartbeat("2026-11-24T12:00:01.000Z"))
     await_sealed(bootstrap_servers, workers)
+    assert_log_is_the_fold(bootstrap_servers)
+
+
+def test_a_worker_whose_name_another_one_takes_ends_and_says_why(
+    bootstrap_servers: str, tmp_path: Path, workers: list[Worker]
+) -> None:
+    clean_topics(bootstrap_servers)
+    churn = Churn(seed=10)
+    publish(bootstrap_servers, churn.start())
+    for place in ("here", "elsewhere"):
+        # Two folders, as on two machines: no lock keeps the second away.
+        (tmp_path / place).mkdir()
+        workers.append(Worker(bootstrap_servers, tmp_path / place, "one"))
+        await_sealed(bootstrap_servers, workers[-1:])
+    first, second = workers
+    assert first.process.wait(DEADLINE) == 75, first.log.read_text()
+    assert re.search(r"a newer worker at /?127\.0\.0\.1 has the name of this one \(one\)", first.log.read_text())
+    publish(bootstrap_servers, churn.change())
+    await_sealed(bootstrap_servers, [second])
+    assert second.process.poll() is None
     assert_log_is_the_fold(bootstrap_servers)
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from streams.edges import folders, processes
+from streams.edges import folders, leases, processes
 from streams.edges.broker_config import (
     MAX_MESSAGE_BYTES,
     Ports,
@@ -118,10 +118,10 @@ def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert files.users() == ["other"]
+        assert leases.holders(files.users_dir) == ["other"]
         other.kill()
         other.wait()
-        assert files.users() == []
+        assert leases.holders(files.users_dir) == []
     assert list(files.users_dir.iterdir()) == []
 
 

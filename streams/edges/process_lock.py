@@ -1,0 +1,107 @@
+"""A thing of which one process at a time is the owner: a locked file, and beside it a note of who that is.
+
+The kernel frees the lock however its owner ends, so a lock is never left behind; a note may be, and is then history.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+import orjson
+import psutil
+from filelock import FileLock, Timeout
+
+_SAME_START_SECONDS = 1.0
+
+
+class Owner:
+    """What an owner notes of itself: its process, and `details` by name."""
+
+    def __init__(
+        self, pid: int, started: float, details: dict[str, str], children: dict[str, tuple[int, float]]
+    ) -> None:
+        self.pid = pid
+        self.started = started
+        self.details = details
+        self.children = children
+
+    @classmethod
+    def this_process(cls, **details: str) -> Self:
+        """The calling process, since now."""
+        return cls(os.getpid(), time.time(), details, {})
+
+    @property
+    def since(self) -> str:
+        """When it started, for a person at this machine."""
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+
+    def note_child(self, name: str, pid: int) -> None:
+        """Remember a process that was started, so that it is known again when it outlives its owner."""
+        self.children[name] = (pid, psutil.Process(pid).create_time())
+
+    def living_children(self) -> dict[str, psutil.Process]:
+        """The processes that it started and that still run, by name."""
+        living: dict[str, psutil.Process] = {}
+        for name, (pid, created) in self.children.items():
+            try:
+                process = psutil.Process(pid)
+                # Its process id may have gone to another program.
+                if (
+                    abs(process.create_time() - created) < _SAME_START_SECONDS
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
+                    living[name] = process
+            except psutil.NoSuchProcess:
+                continue
+        return living
+
+
+class LockHeld(Exception):
+    """Another process has the lock; `owner` where it is known."""
+
+    def __init__(self, owner: Owner | None) -> None:
+        super().__init__("the lock is held")
+        self.owner = owner
+
+
+class ProcessLock:
+    """The lock in a file, which need not exist, as a context manager."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self._note = path.with_suffix(".json")
+        self._lock = FileLock(path, thread_local=False)
+        self._owner = owner
+        self.previous: Owner | None = None
+
+    def __enter__(self) -> Self:
+        """Take it, and the note of who had it before, if that one did not give it back. Raises LockHeld, OSError."""
+        Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise LockHeld(self._read()) from None
+        self.previous = self._read()
+        self.write()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._note.unlink(missing_ok=True)
+        self._lock.release()
+
+    def write(self) -> None:
+        """Note the owner as it is now, in one step."""
+        owner = self._owner
+        note = {"pid": owner.pid, "started": owner.started, "details": owner.details, "children": owner.children}
+        with tempfile.NamedTemporaryFile(dir=self._note.parent, delete=False) as file:
+            file.write(orjson.dumps(note))
+        os.replace(file.name, self._note)
+
+    def _read(self) -> Owner | None:
+        try:
+            note = orjson.loads(self._note.read_bytes())
+            children = {str(name): (int(pid), float(created)) for name, (pid, created) in note["children"].items()}
+            return Owner(int(note["pid"]), float(note["started"]), dict(note["details"]), children)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
