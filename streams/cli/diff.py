@@ -49,7 +49,9 @@ def diff_command(
     output: str,
     bootstrap_servers: str,
 ) -> None:
-    """Show what differs between two states of SERVICE: endpoints added (+), removed (-) or changed (~), and fields.
+    """Show what differs between two states of SERVICE.
+
+    Endpoints added (+), removed (-) or changed (~), and fields.
 
     A state is that of all tables at a version (a journal offset) or at a time, made again from the retained journal.
     Exit code 0 if nothing differs, 1 if something does, as diff has it, 3 if the journal can't tell.

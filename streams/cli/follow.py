@@ -53,13 +53,13 @@ def follow_command(
     silent_after: float,
     bootstrap_servers: str,
 ) -> None:
-    """Follow TABLES (default: backend): first a snapshot, then one sealed batch at a time, one JSON a line.
+    """Follow TABLES: a snapshot, then each sealed change.
 
-    Each line has the rows of one journal offset, complete, and a cursor to go on from. Apply a line at once, or not
-    at all. A line of type `snapshot` replaces everything; its reason is `start`, or why the changes can't be had one
-    by one: `gap`, `expired` or `lost`. One of type `cluster` says that a cluster has fallen silent (`stale` says why:
-    its rows are what was last known) or is heard of again (`stale` is empty). Without -n all namespaces. Names that
-    nothing is known of are an error, unless --allow-unknown is given.
+    Without TABLES the backend. Each line has the rows of one journal offset, complete, and a cursor to go on from.
+    Apply a line at once, or not at all. A line of type `snapshot` replaces everything; its reason is `start`, or why
+    the changes can't be had one by one: `gap`, `expired` or `lost`. One of type `cluster` says that a cluster has
+    fallen silent (`stale` says why: its rows are what was last known) or is heard of again (`stale` is empty). Without
+    -n all namespaces. Names that nothing is known of are an error, unless --allow-unknown is given.
 
     \b
     facets follow backend -n shop | jq -c '.rows[].change'

@@ -41,10 +41,11 @@ def history_command(
     output: str,
     bootstrap_servers: str,
 ) -> None:
-    """List what became of SERVICE (or of all Services): each row that was made, what it changed, and what caused it.
+    """List each row that was made of SERVICE, and what caused it.
 
-    The rows follow from the retained journal; those that compaction has taken out of the tables are among them. Exit
-    code 1 if none was made in the time asked for, 3 if that can't be known.
+    Without SERVICE of all. Each with what it changed. The rows follow from the retained journal; those that compaction
+    has taken out of the tables are among them. Exit code 1 if none was made in the time asked for, 3 if that can't be
+    known.
 
     \b
     facets history cart -n shop

@@ -57,7 +57,9 @@ def replay_command(
     timeout: float,
     bootstrap_servers: str,
 ) -> None:
-    """Fold the retained journal again, to its end or up to a point, and print the TABLES (default: all) as they were.
+    """Print the tables as they were at a point, by folding the journal again.
+
+    To its end, or up to a point; without TABLES all of them.
 
     The tables follow from the journal alone, so this is what they held. Nothing is written. Without -n all namespaces.
     Exit code 3 if the journal can't tell: it begins later, or ends before.

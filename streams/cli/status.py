@@ -1,13 +1,18 @@
 """`facets status`: which router has what."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from streams.cli.columns import age
 from streams.cli.names import ServiceName, ServicePath, namespace_option
 from streams.cli.options import server_option
 from streams.cli.output import no_headers_option, print_grid, run
 from streams.core.names import KnownNames, UnknownName, unknown_name, unknown_names
+
+_NACK = 24
+"""So much of a router's last refusal is shown; -o json has all of it."""
 
 
 @click.command("status")
@@ -27,7 +32,9 @@ def status_command(
     server: str,
     no_headers: bool,
 ) -> None:
-    """Show the routers that are connected to `facets serve`, and what they have acknowledged.
+    """Show which router has acknowledged what.
+
+    The routers are those that are connected to `facets serve` at --server.
 
     For SERVICE each router that follows it: the version sent and the version acknowledged, how many versions it is
     behind, and for how many milliseconds. Without SERVICE all clusters (with the age of what is furthest behind), all
@@ -104,20 +111,21 @@ def _all(found: dict[str, Any], *, headers: bool) -> None:
     if not found["clients"]:
         click.echo("No router is connected.", err=True)
     else:
-        head = ["CLIENT", "VARIANT", "TRAFFIC", "ZONE", "SINCE", "BEHIND", "NACKS", "LAST NACK"]
-        print_grid(
+        now = datetime.now(UTC)
+        lines = [
             [
-                head,
+                *(each["node"], each["variant"], each["traffic"], each["zone"] or "<none>"),
                 *(
-                    [
-                        *(each["node"], each["variant"], each["traffic"], each["zone"] or "-", each["since"]),
-                        *(str(each["behind"]), str(each["nacks"]), each["lastNack"][:60] or "-"),
-                    ]
-                    for each in found["clients"]
+                    age(each["since"], now),
+                    str(each["behind"]),
+                    str(each["nacks"]),
+                    each["lastNack"][:_NACK] or "<none>",
                 ),
-            ],
-            headers=headers,
-        )
+            ]
+            for each in found["clients"]
+        ]
+        head = ["CLIENT", "VARIANT", "TRAFFIC", "ZONE", "AGE", "BEHIND", "NACKS", "LAST-NACK"]
+        print_grid([head, *lines], headers=headers)
     if found["services"]:
         click.echo("")
         print_grid(

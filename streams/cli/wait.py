@@ -43,11 +43,11 @@ def wait_command(
     timeout: float,
     bootstrap_servers: str,
 ) -> None:
-    """Wait until everything up to a resourceVersion is sealed: for SERVICE, or for all Services of the cluster.
+    """Wait until everything up to a resourceVersion is sealed.
 
-    Exit code 0 when it is, 75 when the time is over (and it says how far each partition is), 66 when nothing is known
-    of such a Service or cluster. With --acked the routers are those that are connected to `facets serve` at --server
-    and follow the Service; 4 when there are none.
+    For SERVICE, or for all Services of the cluster. Exit code 0 when it is, 75 when the time is over (and it says how
+    far each partition is), 66 when nothing is known of such a Service or cluster. With --acked the routers are those
+    that are connected to `facets serve` at --server and follow the Service; 4 when there are none.
 
     \b
     facets wait cart -n shop --cluster east --resource svc --resource-version 8812

@@ -1,6 +1,7 @@
 """`facets who`: which Services have an address, now or at a time."""
 
 import re
+import sys
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -8,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from streams.cli.columns import fit
 from streams.cli.names import clusters_option
 from streams.cli.options import Duration, Moment, bootstrap_option
 from streams.cli.output import no_headers_option, print_grid, run, run_within
 from streams.core.exit_codes import ExitCode
 
+_PORTS_WIDTH = 16
 _PORTS = "(?::([0-9]{1,9}(?:,[0-9]{1,9})*))?"
 _BRACKETED = re.compile(rf"\[([^]]+)\]{_PORTS}")
 _PLAIN = re.compile(rf"([^:]+){_PORTS}")
 
 if TYPE_CHECKING:
+    from streams.core.lookback import Holder
     from streams.core.subscription import Row
 
 
@@ -51,7 +55,12 @@ class AddressPorts(click.ParamType):
 @click.option("--at", type=Moment(), help="At that time (RFC 3339, or how long ago: 15m), from the retained journal.")
 @clusters_option
 @click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print it."
+    "-o",
+    "--output",
+    type=click.Choice(["table", "wide", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
 )
 @no_headers_option
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to wait for the tables.")
@@ -65,10 +74,10 @@ def who_command(
     timeout: float,
     bootstrap_servers: str,
 ) -> None:
-    """Say which Services, in which clusters, have an IP address: as cluster IP, or as an endpoint.
+    """Say which Services, in which clusters, have an IP address.
 
-    With a port only those that have it there. Exit code 1 if none has, 3 if that can't be known. With --at the journal
-    is folded again up to that time.
+    As cluster IP, or as an endpoint. With a port only those that have it there. Exit code 1 if none has, 3 if that
+    can't be known. With --at the journal is folded again up to that time.
 
     \b
     facets who 10.1.2.3
@@ -84,12 +93,25 @@ def who_command(
     if output == "json":
         click.echo(orjson.dumps({"items": [each._asdict() for each in found]}, option=orjson.OPT_INDENT_2).decode())
     elif found:
-        head = ["CLUSTER", "NAMESPACE", "NAME", "AS", "PORTS", "STATE", "TARGET", "VERSION"]
-        print_grid([head, *([str(cell) or "-" for cell in each] for each in found)], headers=not no_headers)
+        print_grid(_lines(found, wide=output == "wide"), headers=not no_headers)
     if not found:
         text = f"{f'[{ip}]' if ':' in ip else ip}:{','.join(map(str, ports))}" if ports else ip
         click.echo(f"No Service has {text}{f' at {at}' if at else ''}.", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
+
+
+def _lines(found: "Iterable[Holder]", *, wide: bool) -> list[list[str]]:
+    head = ["CLUSTER", "NAMESPACE", "NAME", "STATE", *["VERSION"] * wide, "PORTS", "AS"]
+    lines = [
+        [
+            *(each.cluster, each.namespace, each.name, each.state),
+            *[str(each.version)] * wide,
+            fit(each.ports.split(",") if each.ports else [], sys.maxsize if wide else _PORTS_WIDTH),
+            each.target or each.held_as,
+        ]
+        for each in found
+    ]
+    return [head, *lines]
 
 
 def _then(bootstrap: str, clusters: tuple[str, ...], at: str) -> "Iterable[Row]":

@@ -35,11 +35,11 @@ class Past:
         publish(self.bootstrap, records)
         self.tables.write(records, **how)
 
-    def move(self, to: str, at: str, **how: Any) -> None:
-        """Cart is at this address from then on."""
+    def move(self, to: str, at: str, of: str = "s1", **how: Any) -> None:
+        """A Service has this address too, instead of the one before, from then on."""
         self._versions += 1
         collector = self.tables.churn.collector
-        item = endpoint_slice("s1-z", "s1", self._versions, {to: True})
+        item = endpoint_slice(f"{of}-z", of, self._versions, {to: True})
         collector.ingest("EndpointSlice", ReflectorEvent(Kind.APPLY, item, str(self._versions)))
         self.write(collector.flush(at), **how)
 

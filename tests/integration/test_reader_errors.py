@@ -1,5 +1,8 @@
 """What the reading commands say of what they can't know: unknown names, and points that the journal does not cover."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +11,7 @@ from streams.core.coverage import NotKnown
 from streams.core.names import UnknownName
 from streams.edges.embedded_kafka import EmbeddedKafka
 from tests.integration.test_lookback import TIMES, Past, facets
+from tests.unit.cli.test_completion import complete
 
 EATS = 'cluster "eats" not found', 'did you mean "east"?'
 BEFORE, AFTER, FUTURE = "2026-11-24T11:59:59.000Z", "2026-11-24T12:05:00.000Z", "2126-11-24T12:00:00.000Z"
@@ -15,7 +19,7 @@ BEFORE, AFTER, FUTURE = "2026-11-24T11:59:59.000Z", "2026-11-24T12:05:00.000Z", 
 
 @pytest.fixture(scope="module")
 def shared(kafka: EmbeddedKafka) -> Iterator[Past]:
-    """Only read here."""
+    """Only read here, but for what the last test adds."""
     made = Past(kafka.bootstrap_servers)
     for i in range(4):
         made.move(f"10.9.0.{i}", TIMES[i])
@@ -88,3 +92,49 @@ def test_an_unknown_name_is_an_error_with_the_nearest_ones(
     assert problem in str(error)
     assert remedy in error.remedy
     assert error.exit_code == 66
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("facets get backend --cluster e", ["east"]),
+        ("facets get backend -n s", ["shop"]),
+        ("facets get backend -n shop s1", ["s1", *(f"s1{i}" for i in range(10))]),
+        ("facets diff shop/s2", ["shop/s2"]),
+    ],
+)
+def test_a_shell_completes_the_names_in_the_tables(shared: Past, line: str, offered: list[str]) -> None:
+    assert complete(line, FACETS_BOOTSTRAP_SERVERS=shared.bootstrap) == offered
+
+
+@pytest.mark.parametrize("words", ["get backend", "get be shop/s1", "get be/east/shop/s1 shop/s2", "get fe -A"])
+def test_names_that_are_printed_are_rows_again(shared: Past, words: str) -> None:
+    arguments = [*words.split(), *(["-n", "shop"] if words == "get backend" else [])]
+    names = facets(shared, *arguments, "-o", "name").stdout.split()
+    assert names
+    again = facets(shared, "get", *names, "-o", "name").stdout.split()
+    assert again == names
+
+
+def test_an_address_with_its_port_is_whose_it_is_there(shared: Past) -> None:
+    row = json.loads(facets(shared, "get", "be", "shop/s1", "-o", "json").stdout)["items"][0]
+    address = f"{row['endpoints'][0]['address']}:{row['endpoints'][0]['ports'][0]['port']}"
+    assert address in facets(shared, "get", "be", "shop/s1", "-o", "wide").stdout
+    (line,) = facets(shared, "who", address, "--no-headers").stdout.splitlines()
+    assert line.split()[:4] == ["east", "shop", "s1", "ready"] or line.split()[3] == "down"
+    assert facets(shared, "who", address.replace("8080", "8081")).exit_code == 1
+
+
+def test_get_watches_what_changes_from_the_rows_it_has_printed_on(shared: Past) -> None:
+    command = [sys.executable, "-m", "streams.cli", "get", "be", "shop/s3", "-w", "-o", "json"]
+    with subprocess.Popen([*command, "--bootstrap-servers", shared.bootstrap], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        for to in ("10.8.0.1", "10.8.0.2"):
+            shared.move(to, TIMES[4], of="s3")
+        rows = [json.loads(process.stdout.readline()) for _ in range(2)]
+        assert [row["previous"] for row in rows] == [first["version"], rows[0]["version"]]
+        assert [row["name"] for row in (first, *rows)] == ["s3"] * 3
+        # Its reader goes, and so does it, though nothing more changes.
+        process.stdout.close()
+        assert process.wait(60) == 0
