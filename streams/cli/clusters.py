@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streams.cli.names import ClusterName
 from streams.cli.options import silence_option
 from streams.cli.output import print_grid
 from streams.core.exit_codes import ExitCode
@@ -52,7 +53,7 @@ def clusters_command(
 
 
 @clusters_command.command("forget")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", type=ClusterName())
 @click.option(
     "--force", is_flag=True, help="Even if its watcher is live: that one ends, and must not be started again."
 )
