@@ -23,10 +23,37 @@ from tests.integration.journal import PARTITIONS, Churn, clean_topics, publish, 
 DEADLINE = 60
 
 
+AN_HOUR_LATER = """
+import sys, time
+from faust.transport import consumer
+from streams.cli import main
+from streams.topology import worker
+
+consumer.monotonic = lambda: time.monotonic() + 3600
+create, verify = worker.create_app, consumer.Consumer.verify_all_partitions_active
+
+def create_app(settings):
+    app = create(settings)
+    app.conf.broker_commit_interval = 0.2
+    return app
+
+async def verify_all_partitions_active(self):
+    await verify(self)
+    print(f"looked at {len(self.assignment())} partitions", flush=True)
+
+worker.create_app = create_app
+consumer.Consumer.verify_all_partitions_active = verify_all_partitions_active
+main()
+"""
+"""A worker whose consumer has been running for an hour, as Faust's checks see it; they are due every half second."""
+
+
 class Worker:
     """A worker process, with the address of its views."""
 
-    def __init__(self, bootstrap: str, folder: Path, instance: str) -> None:
+    def __init__(
+        self, bootstrap: str, folder: Path, instance: str, program: tuple[str, ...] = ("-m", "streams.cli")
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -34,7 +61,7 @@ class Worker:
         with self.log.open("ab") as log:
             self.process = start_bound(
                 [
-                    *(sys.executable, "-m", "streams.cli", "work", "--bootstrap-servers", bootstrap),
+                    *(sys.executable, *program, "work", "--bootstrap-servers", bootstrap),
                     *("--web-port", str(self.port), "--instance", instance, "--data-dir", str(folder)),
                 ],
                 stdout=log,
@@ -183,3 +210,26 @@ def test_a_record_that_is_no_commit_goes_to_the_dead_letters_and_the_rest_goes_o
     assert_log_is_the_fold(bootstrap_servers)
     letters = [json.loads(record.value) for record in read_topic(bootstrap_servers, "facets.deadletter")]
     assert [letter["excerpt"] for letter in letters] == ["{not json"]
+
+
+def test_a_worker_that_runs_for_long_says_nothing(
+    bootstrap_servers: str, tmp_path: Path, workers: list[Worker]
+) -> None:
+    clean_topics(bootstrap_servers)
+    churn = Churn(seed=10)
+    publish(bootstrap_servers, churn.start())
+    workers.append(Worker(bootstrap_servers, tmp_path, "only", ("-c", AN_HOUR_LATER)))
+    await_sealed(bootstrap_servers, workers)
+    publish(bootstrap_servers, [record for _ in range(50) for record in churn.change()])
+    await_sealed(bootstrap_servers, workers)
+    looked = workers[0].log.read_text().count("looked at")
+    limit = time.monotonic() + DEADLINE
+    # The journal, and the changelogs, which no stream reads.
+    while workers[0].log.read_text().count(f"looked at {4 * PARTITIONS} partitions") < looked + 3:
+        assert time.monotonic() < limit, workers[0].log.read_text()
+        time.sleep(0.05)
+    assert workers[0].kill(signal.SIGTERM) == 0
+    noise = [
+        line for line in workers[0].log.read_text().splitlines() if "looked at" not in line and " INFO " not in line
+    ]
+    assert noise == []
