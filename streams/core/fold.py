@@ -15,7 +15,6 @@ The rules, in one place:
 - Every offset is sealed in every table, whatever became of its record.
 """
 
-import re
 from collections.abc import Container, Iterator
 from contextlib import suppress
 from typing import Any
@@ -31,7 +30,7 @@ from streams.core.partition_state import HELD_PREFIX, ClusterState, Staging, Wri
 from streams.core.records import FOLD_VERSION, JOURNAL, TABLES, Cause, Commit, Event, Rejection, Seal
 from streams.core.renewal import row_again
 from streams.core.resources import OPTIONAL, RESOURCES, ROUTING_KINDS
-from streams.core.rfc3339 import later, of_milliseconds
+from streams.core.rfc3339 import of_milliseconds
 from streams.core.routing_records import HeldPolicy, HeldRoute
 from streams.core.routing_rows import NO_ROUTING, Name, read_object, routed
 from streams.core.routing_state import MARKED_KINDS, RoutingState
@@ -50,12 +49,11 @@ from streams.core.rows import (
     uid_in,
 )
 from streams.core.slices import Source
+from streams.core.validation import check_commit, check_identity, is_service_key
 
 _decode_commit = msgspec.json.Decoder(Commit).decode
 _encode = msgspec.json.encode
 
-_NAME = "[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
-_KEY = re.compile(f"[^/]+/{_NAME}/{_NAME}")
 _KINDS = ROUTING_KINDS | {each.kind for each in RESOURCES}
 _PREPARED_OBJECTS = 8
 _NO_NAME = "no Service can have this namespace and name"
@@ -141,7 +139,7 @@ class PartitionFold(RoutingState):
         self.next_offset = offset + 1
         try:
             commit = _decode_commit(value or b"")
-            later(commit.at, self.window_seconds)
+            check_commit(commit, self.window_seconds)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             return self._dead_record(offset, value or b"", str(error))
         if (wanted := self.wanted) is not None:
@@ -220,7 +218,7 @@ class PartitionFold(RoutingState):
             touched: dict[str, StagedService] = {}
             for event in commit.events:
                 key = f"{commit.cluster}/{event.service_namespace or event.namespace}/{event.service}"
-                if key in cluster.keys or _KEY.fullmatch(key):
+                if key in cluster.keys or is_service_key(key):
                     touched[key] = staged = cluster.staging.setdefault(key, StagedService())
                     self._stage(staged.objects, key, event)
                 else:
@@ -249,7 +247,7 @@ class PartitionFold(RoutingState):
         events: dict[str, list[Event]] = {}
         for event in commit.events:
             key = f"{commit.cluster}/{event.service_namespace or event.namespace}/{event.service}"
-            if key not in cluster.keys and not _KEY.fullmatch(key):
+            if key not in cluster.keys and not is_service_key(key):
                 yield self._dead_event(cluster, event, offset, event.message or _NO_NAME)
                 continue
             events.setdefault(key, []).append(event)
@@ -495,8 +493,7 @@ class PartitionFold(RoutingState):
 def _read(event: Event, held: Source | None) -> Any:
     """What an event says of its object, None where it is gone; `held` is the slice as held. Raises MalformedObject,
     msgspec.MsgspecError, ValueError."""
-    if "/" in event.name:
-        raise MalformedObject(f"no object can be named {event.name}")
+    check_identity(event)
     if event.kind not in _KINDS:
         raise MalformedObject(f"no facet is made of the kind {event.kind!r}")
     if event.op == "delete":

@@ -8,6 +8,7 @@ from streams.core.backend import NO_CHANGE, Backend, encode_change, encode_group
 from streams.core.records import Cause, Event
 from streams.core.rows import Context, HeldBackend, row_head, service_json
 from streams.core.slices import BORDER, Group, Source, address_of, changed, new_source
+from streams.core.validation import MAX_ID, is_version
 
 
 def one_slice(ctx: Context, key: str, old: HeldBackend, event: Event) -> tuple[HeldBackend, bytes] | None:
@@ -28,7 +29,7 @@ def one_slice(ctx: Context, key: str, old: HeldBackend, event: Event) -> tuple[H
     ):
         return None
     held = slices.get(event.name)
-    if held is None or len(held.groups) != 1 or not event.resource_version.isdecimal():
+    if held is None or len(held.groups) != 1 or not is_version(event.resource_version) or len(event.uid) > MAX_ID:
         return None
     change = changed(held.groups[0], bytes(event.object))
     if change is None or not change.group.text:

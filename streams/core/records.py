@@ -17,6 +17,13 @@ DEAD_LETTER = "facets.deadletter"
 TABLES = ("frontend", "backend", "routing")
 SEAL_PREFIX = b"~seal/"
 
+MAX_NUMBER = 2**53 - 1
+"""The largest whole number that every JSON reader takes for what it is (RFC 8259, section 6)."""
+
+CLUSTER_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?(?!\n)$"
+"""In Python `$` is also before a line break at the end."""
+
+Number = Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Family = Literal["IPv4", "IPv6", "FQDN"]
 Phase = Literal["begin", "snapshot", "end", "live", "close"]
 State = Literal["ready", "empty", "unknown", "stale", "deleted"]
@@ -51,7 +58,7 @@ class ServicePort(Record):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     protocol: str
     app_protocol: str | None
-    target_port: int | str
+    target_port: Number | str
 
 
 class Hints(Record, omit_defaults=True):
@@ -105,7 +112,7 @@ class ServiceContent(Record):
     ports: list[ServicePort]
     selector: dict[str, str] | None
     session_affinity: str
-    session_affinity_timeout_seconds: int | None
+    session_affinity_timeout_seconds: Number | None
     traffic_distribution: str | None
     internal_traffic_policy: str | None
     external_traffic_policy: str | None
@@ -148,10 +155,10 @@ class Commit(Record, omit_defaults=True):
     the cluster is from: empty for an API server, `demo` for a recording. Phase `close` ends the cluster: nothing of it
     is there any more, until a higher epoch opens."""
 
-    cluster: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")]
-    epoch: Annotated[int, msgspec.Meta(ge=1)]
+    cluster: Annotated[str, msgspec.Meta(pattern=CLUSTER_NAME)]
+    epoch: Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
     writer: str
-    seq: Annotated[int, msgspec.Meta(ge=1)]
+    seq: Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
     at: str
     phase: Phase
     frontier: dict[str, str]

@@ -1,10 +1,10 @@
 """The routing facet on the wire: what the journal carries of routes, policies and operators' choices, and the rows."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from streams.core.records import Record, RowHead, ServiceContent, ServiceType
+from streams.core.records import Number, Record, RowHead, ServiceContent, ServiceType
 
 Traffic = Literal["gateway", "mesh"]
 Decision = Literal["service", "endpoint", "dns", "none"]
@@ -13,6 +13,9 @@ Reason = Literal[
     "SessionAffinity", "ServiceAnnotation", "NamespaceAnnotation", "ClusterDefault", "Default", "RefNotPermitted",
     "RuleShadowed",
 ]  # fmt: skip
+
+Duration = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}(?!\n)$")]
+"""In the Gateway API's form (GEP-2257), such as 1h30m."""
 
 
 # ---- in the journal ----------------------------------------------------------------------------------
@@ -46,8 +49,8 @@ class SessionPersistence(Record):
 
     type: Literal["Cookie", "Header"]
     session_name: str | None
-    absolute_timeout: str | None
-    idle_timeout: str | None
+    absolute_timeout: Duration | None
+    idle_timeout: Duration | None
     cookie_lifetime: Literal["Session", "Permanent"] | None
 
 
@@ -59,7 +62,7 @@ class RouteParent(Record):
     namespace: str
     name: str
     section_name: str | None
-    port: int | None
+    port: Number | None
     attached: bool
     reason: str
 
@@ -69,11 +72,11 @@ class RouteBackend(Record):
     rule takes (hostnames and matches), equal where they are equal. Without `permitted` a ReferenceGrant is missing,
     and the Gateway API forbids to follow the reference."""
 
-    rule: int
+    rule: Number
     rule_name: str | None
     matches: str
-    port: int | None
-    weight: int
+    port: Number | None
+    weight: Number
     permitted: bool
     session_persistence: SessionPersistence | None
 

@@ -20,6 +20,7 @@ from streams.core.records import (
 )
 from streams.core.routing_records import ServiceObject
 from streams.core.slices import LEGACY_PREFIX
+from streams.core.validation import check_service
 
 _encode = msgspec.json.encode
 _service_in = msgspec.json.Decoder(ServiceObject)
@@ -88,8 +89,9 @@ def context(cluster: str, offset: int, as_of: AsOf, stale_since: str, lost: bool
 
 def read_service(body: bytes) -> tuple[bytes, ServiceObject]:
     """A Service's canonical content, as a frontend row has it, and all that the journal says of it. Raises
-    msgspec.ValidationError."""
+    msgspec.ValidationError, and ValueError for cluster IPs that are none."""
     service = _service_in.decode(body)
+    check_service(service)
     # Without its routing, a ServiceObject is written as a ServiceContent is.
     content = service if service.routing is None else msgspec.structs.replace(service, routing=None)
     return _encode(content), service

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from streams.core.records import EndpointPort, SliceEndpoint
+from streams.core.validation import check_addresses
 
 LEGACY_PREFIX = "Endpoints/"
 """What stands before the name of a legacy Endpoints object where a slice's name is expected."""
@@ -100,11 +101,15 @@ class Change(NamedTuple):
 def read_source(label: str, uid: str, resource_version: str, body: bytes, held: Source | None) -> Source:
     """A source from an event's `object`. What `held` says too is not validated again.
 
-    Raises msgspec.ValidationError or msgspec.DecodeError for what is not in the schema.
+    Raises msgspec.ValidationError or msgspec.DecodeError for what is not in the schema, ValueError for addresses that
+    are none.
     """
     if held is not None and len(held.groups) == 1 and (change := changed(held.groups[0], body)) is not None:
         return new_source(label, uid, resource_version, (change.group,))
-    groups = tuple(new_group(each.family, each.ports, each.endpoints) for each in _source_in.decode(body).groups)
+    said = _source_in.decode(body).groups
+    for each in said:
+        check_addresses(each.family, each.endpoints)
+    groups = tuple(new_group(each.family, each.ports, each.endpoints) for each in said)
     if len(groups) != 1 and not label.startswith(LEGACY_PREFIX):
         raise msgspec.ValidationError(f"an EndpointSlice has one group, this has {len(groups)} - at `$.groups`")
     return new_source(label, uid, resource_version, groups)
@@ -138,10 +143,11 @@ def changed(group: Group, body: bytes) -> Change | None:
         return None
     gone, fresh = _without(before, after), _without(after, before)
     try:
-        for each in fresh:
-            if _encode(_endpoint_in.decode(each)) != each:
-                return None
-    except msgspec.MsgspecError:
+        decoded = [_endpoint_in.decode(each) for each in fresh]
+        check_addresses(group.layout.family, decoded)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    if [_encode(each) for each in decoded] != fresh:
         return None
     return Change(Group(group.layout, new), gone, fresh)
 

@@ -81,11 +81,11 @@ def test_a_damaged_body_is_refused_as_the_long_way_refuses_it(bodies: list[bytes
     broken = body[:at] + damage + body[to:]
     try:
         anew = read_source("s1", "u", "2", broken, None)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, ValueError):
         anew = None
     try:
         quick = read_source("s1", "u", "2", broken, held)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, ValueError):
         quick = None
     assert quick == anew
 

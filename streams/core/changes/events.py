@@ -110,11 +110,12 @@ def snapshot_end(reason: str, texts: Iterable[bytes], cursor: str, *, first: boo
 
 def frontiers(seals: Mapping[tuple[int, str], Seal], partitions: int) -> dict[str, dict[str, str]]:
     """By cluster and resource type the lowest resourceVersion of all partitions: up to it, everything is in. A cluster
-    of which some partition has no complete snapshot has none."""
+    of which some partition has no complete snapshot has none, and neither has a type that can't be listed for now."""
     found: dict[str, dict[str, str]] = {}
     for cluster in sorted({cluster for _, cluster in seals}):
         each = [seal.frontier for p in range(partitions) if (seal := seals.get((p, cluster))) and seal.frontier]
-        shared = set.intersection(*map(set, each)) if len(each) == partitions else set()
+        known = [{name for name, version in at.items() if version} for at in each]
+        shared = set.intersection(*known) if len(each) == partitions else set()
         if shared:
             found[cluster] = {name: min((at[name] for at in each), key=int) for name in sorted(shared)}
     return found
