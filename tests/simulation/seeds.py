@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 FIXED = "0:1000"
-REGRESSIONS = (8930, 9814, 10005, 11923, 14171, 18446)
+REGRESSIONS = (8930, 9814, 10005, 11923, 14171, 18446, 20768)
 """Seeds in which the simulation once found something."""
 
 _WINDOW = 1000
