@@ -54,7 +54,8 @@ def fold_command(
             continue
         elif changes:
             if write.value is not None:
-                out.write(orjson.dumps(decode_row(write.table, write.value)) + b"\n")
+                row = {"table": write.table, **decode_row(write.table, write.value)}
+                out.write(orjson.dumps(row) + b"\n")
         elif write.value is None:
             rows[write.table].pop(write.key.decode().partition("/")[2], None)
         else:

@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from streams.core import records
 from streams.core.name_syntax import CLUSTER_NAME, KUBERNETES_NAME, RESOURCE_VERSION, NameSyntax
 from streams.core.records import TABLES, Record
 from streams.core.resources import OPTIONAL, RESOURCES
-from streams.core.schemas import ROW_TYPES, tidy
+from streams.core.row_views import row_view
+from streams.core.schemas import tidy
 
 _REF = "#/components/schemas/"
 MAX_VALUES = 100
@@ -142,7 +142,7 @@ class Ready(Record):
 
 def openapi(version: str) -> dict[str, Any]:
     """The whole description."""
-    views = [_view(table) for table in TABLES]
+    views = [row_view(table, tagged=True) for table in TABLES]
     row: Any = views[0]
     for each in views[1:]:
         row |= each
@@ -191,35 +191,6 @@ def openapi(version: str) -> dict[str, Any]:
         }
     )
     return found
-
-
-def _view(table: str) -> Any:
-    """A row as it is printed: as on the wire, but a backend's groups are spread out into whole endpoints."""
-    kind = ROW_TYPES[table]
-    fields: list[Any] = []
-    for field in msgspec.structs.fields(kind):
-        if table == "backend" and field.name in {"groups", "change"}:
-            continue
-        if field.required:
-            fields.append((field.encode_name, field.type))
-        elif field.default is not msgspec.NODEFAULT:
-            fields.append((field.encode_name, field.type, field.default))
-        else:
-            fields.append((field.encode_name, field.type, msgspec.field(default_factory=field.default_factory)))
-    if table == "backend":
-        endpoint = msgspec.defstruct(
-            "Endpoint",
-            [(field.encode_name, field.type) for field in msgspec.structs.fields(records.SliceEndpoint)]
-            + [("family", records.Family), ("ports", list[records.EndpointPort]), ("slice", str)],
-            forbid_unknown_fields=True,
-        )
-        changed = [(name, list[endpoint]) for name in ("added", "removed", "updated")]  # type: ignore[valid-type]
-        change = msgspec.defstruct("EndpointChange", changed, forbid_unknown_fields=True)
-        fields += [("endpoints", list[endpoint]), ("change", change)]  # type: ignore[valid-type]
-    return msgspec.defstruct(
-        f"{table.capitalize()}View", fields, namespace={"__doc__": kind.__doc__}, kw_only=True,
-        forbid_unknown_fields=True, tag_field="table", tag=table,
-    )  # fmt: skip
 
 
 def _stream_event(**data: str) -> dict[str, Any]:

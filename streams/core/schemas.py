@@ -9,6 +9,7 @@ from streams.core import records, routing_records
 from streams.core.partition_state import HELD_PREFIX
 from streams.core.partitioning import DEFAULT_PARTITIONS
 from streams.core.records import DEAD_LETTER, FOLD_VERSION, JOURNAL, SEAL_PREFIX, TABLES, topic_of
+from streams.core.row_views import ROW_TYPES, row_view
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DEFS = "#/$defs/"
@@ -18,11 +19,6 @@ _CONTENTS = (
     routing_records.RouteContent,
     routing_records.PolicyContent,
 )
-ROW_TYPES: dict[str, Any] = {
-    "frontend": records.FrontendRow,
-    "backend": records.BackendRow,
-    "routing": routing_records.RoutingRow,
-}
 _PARTITIONING = (
     "A Service's partition, here and in the journal and every facet topic, is crc32(UTF-8 of `namespace/service`) "
     "modulo the number of partitions (CRC-32 IEEE, unsigned). The cluster takes no part in it: one Service of every "
@@ -48,11 +44,18 @@ def documents(topics: Iterable[ChannelTopic], version: str) -> dict[str, dict[st
 
 def _types() -> dict[str, tuple[str, Any]]:
     rows = {f"{table}.json": (f"A row of {topic_of(table)}", ROW_TYPES[table]) for table in TABLES}
+    views = {
+        f"{table}-view.json": (
+            f"A row of the {table} table, as the commands and HTTP print it", row_view(table, tagged=False)
+        )
+        for table in TABLES
+    }  # fmt: skip
     commit, event = _commit()
     return {
         "commit.json": (f"A record of {JOURNAL}", commit),
         "event.json": ("A legacy Endpoints object that the backend table holds beside a Service's slices", event),
         **rows,
+        **views,
         "seal.json": ("A seal, in every facet topic", records.Seal),
         "deadletter.json": (f"A record of {DEAD_LETTER}", records.DeadLetter),
     }

@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+from streams.cli.fold import fold_command
 from streams.cli.schemas import schemas_command
 from streams.core.collector import Collector
 from streams.core.fold import PartitionFold
-from streams.core.records import TABLES
+from streams.core.records import TABLES, decode_row
 from streams.core.reflector import Kind, ReflectorEvent
 from streams.core.resources import OPTIONAL, RESOURCES
 from tests.routes import annotated, by_cookie, gateway, namespace, policy, route, rule, to_gateway, to_service
@@ -99,6 +100,7 @@ def test_everything_written_is_in_the_schemas() -> None:
         collector.ingest(item["kind"], ReflectorEvent(Kind.DELETE, item, "9"))
     records += collector.flush(AT)
     checks = {name: validator(f"{name}.json") for name in ("commit", "seal", "deadletter", "event", *TABLES)}
+    views = {table: validator(f"{table}-view.json") for table in TABLES}
     fold = PartitionFold(0)
     seen: dict[str, int] = {}
     for offset, record in enumerate([*records, records[0]._replace(value=b"{")]):
@@ -115,7 +117,26 @@ def test_everything_written_is_in_the_schemas() -> None:
             seen[name] = seen.get(name, 0) + 1
             if write.value is not None:
                 checks[name].validate(json.loads(write.value))
+                if name in views:
+                    views[name].validate(decode_row(name, write.value))
+                    # The two forms are told apart: a backend has `groups` in one, `endpoints` in the other.
+                    assert views[name].is_valid(json.loads(write.value)) == (name != "backend")
     assert set(seen) == {"seal", "deadletter", "event", *TABLES}
+
+
+@pytest.mark.parametrize("options", [[], ["--changes"]])
+def test_what_is_printed_is_in_the_schemas(options: list[str]) -> None:
+    views = {table: validator(f"{table}-view.json") for table in TABLES}
+    lines = "\n".join(json.dumps(item) for item in OBJECTS)
+    result = CliRunner().invoke(fold_command, [*options, "-"], input=lines)
+    assert result.exit_code == 0, result.output
+    if options:
+        rows = [(row["table"], row) for row in map(json.loads, result.stdout.splitlines())]
+    else:
+        rows = [(table, row) for table, found in json.loads(result.stdout).items() for row in found.values()]
+    assert {table for table, _ in rows} == set(TABLES)
+    for table, row in rows:
+        views[table].validate(row)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.json")))
