@@ -78,16 +78,19 @@ class PartitionFold(RoutingState):
         it: every table goes on from the same. The offset counts as sealed with the last of them (`more` in the others),
         so a crash in between has all of it done again, from each cluster's newest seal in any table: to the same bytes.
         A table that has sealed more than is gone says so with the cluster's next commit after that. A cluster that had
-        been closed is closed in every table. Where it is only
-        the begin of an open snapshot that has expired, nothing but its cluster is lost.
+        been closed is closed in every table: here, or with the commit that did it, where that is still to come.
+        Where it is only the begin of an open snapshot that has expired, nothing but its cluster is lost.
         """
         due = min(self.sealed.values()) + 1
+        begins = {name: seal.snapshot_begin for name, seal in self._open.items() if seal.snapshot_begin is not None}
         gone: list[ClusterState] = []
         writes: list[Write] = []
         for name, cluster in sorted(self.clusters.items()):
             newest = self._newest.get(name, cluster.seal)
-            if first_offset <= due and self._begins.get(name, first_offset) >= first_offset:
+            if first_offset <= due and begins.get(name, first_offset) >= first_offset:
                 continue
+            if first_offset <= due and newest.closed:
+                newest = self._open[name]
             if not newest.epoch:
                 cluster.seal, cluster.counted = newest, newest.offset
                 continue
@@ -101,7 +104,7 @@ class PartitionFold(RoutingState):
             cluster.unmarked = set(self.tables)
             writes += self._legacy_as_shown(name)
         if first_offset <= due:
-            self.next_offset = min([due, *(begin for begin in self._begins.values() if begin >= first_offset)])
+            self.next_offset = min([due, *(begin for begin in begins.values() if begin >= first_offset)])
             return writes
         self.next_offset, offset = first_offset, first_offset - 1
         for cluster in gone:

@@ -82,7 +82,7 @@ class PartitionState:
         self.sealed: dict[str, int] = dict.fromkeys(self.tables, -1)
         self._seals: dict[str, dict[str, Seal]] = {table: {} for table in self.tables}
         self._newest: dict[str, Seal] = {}
-        self._begins: dict[str, int] = {}
+        self._open: dict[str, Seal] = {}
         self._unsealed: dict[str, tuple[int, bytes]] = {}
         self._frontends: dict[str, Frontend] = {}
         self._backends: dict[str, HeldBackend] = {}
@@ -145,7 +145,7 @@ class PartitionState:
             begin = cluster.seal.snapshot_begin
             if begin is not None:
                 resume = min(resume, begin)
-                self._begins[name] = begin
+                self._open[name] = cluster.seal
                 cluster.seal = msgspec.structs.replace(cluster.seal, seq=0, snapshot_begin=None)
         writes = [
             Write(table, key, value, version)

@@ -177,8 +177,11 @@ class Checkers:
                         if (table, SEAL + name.encode()) not in made:
                             self.fail(f"{table}[{partition}]: the journal expired, but no seal says so for {name}")
         for name in gone:
-            lost = not standing[name].closed
-            self.standing[partition][name] = standing[name]._replace(frontier={}, lost=lost, open=False)
+            base = standing[name]
+            if first <= due and base.closed:
+                # By a commit that one table has taken and the other has yet to read.
+                base = self._standing_at(partition, due - 1)[name]
+            self.standing[partition][name] = base._replace(frontier={}, lost=not base.closed, open=False)
         before = {offset: self.truth[partition][offset] for offset in range(again, highest + 1)}
         for record in self.sim.journal[partition].records:
             if record.offset >= again:
@@ -321,8 +324,8 @@ class Checkers:
                 row = self._newest(table, f"{standing.cluster}/{NAMESPACE}/{name}")
                 # Written before the journal expired, it can't be written again: the next commit says it.
                 late = standing.lost and row is not None and row["version"] == seal
-                made_by = self.standings[partition].get(row["version"]) if row is not None else None
-                ended = made_by is not None and made_by.closed and row["state"] == "deleted"
+                # What was deleted before its cluster ended, or by its end.
+                ended = row is not None and row["state"] == "deleted" and self._was_closed(partition, standing, seal)
                 if (
                     row is not None
                     and not late
@@ -334,6 +337,15 @@ class Checkers:
         at = naive.revisions(standing.frontier)
         for name in self.keys[partition]:
             self._compare_one(table, standing, name, at, where)
+
+    def _was_closed(self, partition: int, standing: Standing, offset: int) -> bool:
+        """Whether the last epoch before this one ended its cluster."""
+        before = {
+            at: each
+            for at, each in self.standings[partition].items()
+            if at < offset and each.cluster == standing.cluster and each.epoch < standing.epoch
+        }
+        return bool(before) and before[max(before)].closed
 
     def _compare_closed(self, table: str, partition: int, cluster: str, where: str) -> None:
         """Nothing is left of a cluster that has ended, and nothing of it counts for the next of that name."""

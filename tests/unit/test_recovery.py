@@ -219,3 +219,15 @@ def test_a_service_that_a_snapshot_deletes_goes_from_both_tables_over_a_crash_be
         add(logs, written(fold, values[resume:], resume))
         assert states(logs) == {}
         assert logs[behind] == calm[behind]
+
+
+def test_a_cluster_that_ended_ends_in_a_table_that_was_in_a_snapshot_whose_begin_has_expired() -> None:
+    values = [*TWO_CLUSTERS[:3], commit("begin", 4), commit("snapshot", 5, "cart"), commit("begin", 6, epoch=2)]
+    values.append(commit("close", 7, epoch=2))
+    logs = logs_of(written(new_fold(), values))
+    logs["frontend"] = [write for write in logs["frontend"] if write.version <= 4]
+    fold, resume, _ = restarted(logs)
+    assert resume == 3
+    assert fold.expire(4) == []
+    add(logs, written(fold, values[5:], 5))
+    assert states(logs) == {}
