@@ -21,6 +21,7 @@ from aiohttp import web
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.recording import DamagedRecording, Recording, Track, number, parse
+from streams.core.recording_api import discovery, with_namespaces
 from streams.core.recording_loop import RecordingLoop
 
 BOOKMARK_SECONDS = 1.0
@@ -113,7 +114,7 @@ class DemoServer:
         paths = _shipped() if recordings is None else list(recordings)
         if not paths:
             raise NoRecording("there is no recording to serve", "install the package anew: streams/demo/ is missing")
-        self._recordings = [load(path) for path in paths]
+        self._recordings = [with_namespaces(load(path)) for path in paths]
         self.clusters = [each.cluster for each in self._recordings]
         if len(set(self.clusters)) < len(self.clusters):
             raise DamagedRecording(f"two of the recordings are of one cluster: {', '.join(map(str, paths))}")
@@ -233,7 +234,10 @@ class _Cluster:
                 release = self._history.recording.kubernetes
                 major, minor, *_ = [*release.split("."), "0"]
                 return _json(200, {"major": major, "minor": minor, "gitVersion": f"v{release}"})
-            if request.path not in self._history.recording.tracks:
+            tracks = self._history.recording.tracks
+            if (discovered := discovery(tracks, request.path)) is not None:
+                return _json(200, discovered)
+            if request.path not in tracks:
                 raise Refused(404, "the server could not find the requested resource")
             query = _query(request.query)
             self._server.begin()

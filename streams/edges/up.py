@@ -158,7 +158,7 @@ class _Up:
             "watcher": functools.partial(self._watch, clusters),
             "worker": worker.run,
             "server": server.run,
-            "summary": self._count,
+            "subscriber": self._count,
         }
         restarts = dict.fromkeys(parts, Restarts())
         if broker is not None:
@@ -192,7 +192,7 @@ class _Up:
         self._ending.set()
         running = {task: name for name, task in tasks.items() if not task.done()}
         self._console.print(f"Stopping: {', '.join(running.values())}")
-        tasks["summary"].cancel()
+        tasks["subscriber"].cancel()
         with contextlib.ExitStack() as waits:
             for name in running.values():
                 waits.enter_context(shutdown.waiting_for(f"the {name}"))

@@ -107,7 +107,7 @@ def test_it_runs_once_survives_its_broker_and_stops_in_time(tmp_path: Path) -> N
         up.process.send_signal(signal.SIGHUP)
         assert up.process.wait(DEADLINE) == 0, up.log.read_text()
         assert time.monotonic() - began < 15
-        for line in ("SIGHUP: stopping", "Stopping: watcher, worker, server, summary, broker"):
+        for line in ("SIGHUP: stopping", "Stopping: watcher, worker, server, subscriber, broker"):
             assert line in up.log.read_text()
         assert not any(each.is_running() for each in children.values())
 

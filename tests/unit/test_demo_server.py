@@ -18,6 +18,7 @@ from streams.core.resources import RESOURCES
 from streams.edges import demo_server
 from streams.edges.apiserver import ApiServer, ClusterConfig
 from streams.edges.demo_server import DemoServer, NoRecording, final_objects, load, watch_events
+from streams.edges.optional import discover_at_start
 
 SERVICES = "/api/v1/services"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
@@ -371,3 +372,30 @@ async def test_a_watch_that_slept_through_the_history_is_told_so() -> None:
             error = orjson.loads(await response.content.readline())
             assert (error["type"], error["object"]["code"]) == ("ERROR", 410)
             assert await response.content.read() == b""
+
+
+async def test_discovery_names_what_was_recorded_and_the_namespaces(tmp_path: Path) -> None:
+    async with serving(write(tmp_path, *CHURN)) as (_, client):
+        _, core = await client.get("/api/v1")
+        assert core["groupVersion"] == "v1"
+        assert [each["name"] for each in core["resources"]] == ["services", "endpoints", "namespaces"]
+        _, groups = await client.get("/apis")
+        assert [each["name"] for each in groups["groups"]] == ["discovery.k8s.io"]
+        _, group = await client.get("/apis/discovery.k8s.io")
+        assert group["preferredVersion"] == {"groupVersion": "discovery.k8s.io/v1", "version": "v1"}
+        _, slices = await client.get("/apis/discovery.k8s.io/v1")
+        assert [each["kind"] for each in slices["resources"]] == ["EndpointSlice"]
+        assert (await client.get("/apis/gateway.networking.k8s.io"))[0] == 404
+        _, namespaces = await client.get("/api/v1/namespaces")
+        assert names(namespaces) == ["shop"]
+
+
+async def test_the_watcher_finds_nothing_missing_in_the_demo(caplog: pytest.LogCaptureFixture) -> None:
+    async with (
+        asyncio.timeout(60),
+        DemoServer(forever=True) as server,
+        ApiServer(ClusterConfig(server.clusters[0], server.kubeconfig)) as api,
+    ):
+        served = await discover_at_start(api)
+    assert list(served) == ["namespaces"]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
