@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 WINDOW_SECONDS = 10.0
-BURST = 5
+BURST = 20
+"""Enough for one line of each resource type of a cluster, which differ in what a person needs to know."""
 
 _MAX_KINDS = 512
 """So many kinds are told apart at once; templates are constants of the code, but not all of other packages' are."""
