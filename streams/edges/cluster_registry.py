@@ -7,13 +7,13 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from difflib import get_close_matches
 
 from streams.core.cluster_list import ClusterSummary, cluster_list
 from streams.core.collector import Collector
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.freshness import SILENT_AFTER_SECONDS
+from streams.core.names import unknown_name
 from streams.core.records import TABLES
 from streams.edges.journal import EpochGuard, JournalReader, Publisher, claim_epoch, home
 from streams.edges.session import now as commit_time
@@ -100,7 +100,5 @@ async def forget_demo(bootstrap: str, *, force: bool) -> list[str]:
 
 
 async def _unknown(bootstrap: str, name: str) -> FacetsError:
-    names = [each.name for each in await list_clusters(bootstrap) if each.state != "ended"]
-    near = get_close_matches(name, names, 3) or names[:10]
-    there = f"did you mean {' or '.join(near)}?" if near else "there are none"
-    return FacetsError(f"no cluster {name} is known", f"{there} (facets clusters)", ExitCode.UNKNOWN_NAME)
+    known = [each.name for each in await list_clusters(bootstrap) if each.state != "ended"]
+    return unknown_name("cluster", name, known)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from aiohttp import web
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.freshness import SILENT_AFTER_SECONDS
+from streams.core.names import suggestion
 from streams.core.records import TABLES, topic_of
 from streams.edges.facets_http import add_facet_routes
 from streams.edges.http_query import in_json
@@ -19,6 +21,8 @@ from streams.edges.subscriber import ClusterStatus, Snapshot, Subscriber
 from streams.edges.topics import config
 from streams.edges.xds import XdsServer, XdsSettings
 from streams.edges.xds_http import add_xds_routes
+
+log = logging.getLogger("facets.serve")
 
 _HEADER_BYTES = 32 * 1024
 """The longest header: a cursor of many partitions (Last-Event-ID)."""
@@ -71,7 +75,7 @@ async def serve(
         async with contextlib.AsyncExitStack() as stack:
             http_port = await _listen(settings, xds, hub, stack)
             tasks: set[asyncio.Task[Any]] = {
-                asyncio.create_task(_follow(subscriber, xds, hub)),
+                asyncio.create_task(_follow(subscriber, xds, hub, settings.clusters)),
                 asyncio.create_task(stop.wait()),
             }
             ready = asyncio.create_task(xds.ready.wait())
@@ -88,17 +92,28 @@ async def serve(
                 await asyncio.gather(*tasks, ready, return_exceptions=True)
 
 
+def warn_of_unknown(clusters: tuple[str, ...], known: set[str]) -> None:
+    """Say which of the clusters that are to be served are not known. That is no error: watchers may start later."""
+    for name in clusters:
+        if name not in known:
+            log.warning("cluster %s is not known yet; %s", name, suggestion(name, known) or "no cluster is")
+
+
 async def _until_one(tasks: set[asyncio.Task[Any]], checked: set[asyncio.Task[Any]]) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done & checked:
         task.result()
 
 
-async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub) -> None:
+async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clusters: tuple[str, ...]) -> None:
     """Hand on what the subscriber delivers, for ever."""
+    unchecked = True
     async for item in subscriber:
         if isinstance(item, Snapshot):
             seals = subscriber.sealed()
+            if unchecked:
+                warn_of_unknown(clusters, {cluster for _, cluster in seals})
+                unchecked = False
             xds.silence(subscriber.silent())
             hub.silence(subscriber.silent())
             xds.replace(item.rows, seals)
