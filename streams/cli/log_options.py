@@ -29,7 +29,7 @@ def _options(root: bool) -> list[click.Parameter]:
             envvar=VERBOSE_VARIABLE if root else None,
             expose_value=False,
             callback=_take,
-            help="Say more on stderr: Kafka's warnings (-v), everything (-vv).",
+            help="Log more: Kafka's warnings (-v), everything (-vv).",
         ),
         click.Option(
             ["--log-format"],
@@ -37,7 +37,7 @@ def _options(root: bool) -> list[click.Parameter]:
             envvar=FORMAT_VARIABLE if root else None,
             expose_value=False,
             callback=_take,
-            help=f"Of every line on stderr ({FORMAT_VARIABLE}).  [default: text]",
+            help=f"Format of the lines on stderr ({FORMAT_VARIABLE}).  [default: text]",
         ),
     ]
 

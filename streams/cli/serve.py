@@ -21,11 +21,11 @@ from streams.cli.options import Duration, bootstrap_option, silence_option
     help="Port of the HTTP server; 0: any free one.",
 )  # fmt: skip
 @click.option(
-    "--max-clients", type=click.IntRange(min=1), default=1000, show_default=True, help="xDS clients at one time."
+    "--max-clients", type=click.IntRange(min=1), default=1000, show_default=True, help="Limit of concurrent xDS clients."
 )
 @click.option(
     "--max-http-clients", type=click.IntRange(min=1), default=1000, show_default=True,
-    help="Clients of /v1/changes at one time.",
+    help="Limit of concurrent clients of /v1/changes.",
 )  # fmt: skip
 @click.option(
     "--answer-within", type=Duration(), default="60s", show_default=True,

@@ -378,7 +378,7 @@ def _port_number(at: str, value: Any) -> int:
 
 def _in(at: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise MalformedObject(f"{at}: {value!r:.80} is none of {', '.join(choices)}")
+        raise MalformedObject(f"{at}: {value!r:.80} is not one of {', '.join(choices)}")
     return str(value)
 
 
