@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 import orjson
+from click.core import ParameterSource
 
-from streams.cli.options import silence_option
+from streams.cli.options import server_option, silence_option
 from streams.core.exit_codes import ExitCode
 
 
@@ -23,6 +24,7 @@ from streams.core.exit_codes import ExitCode
 @click.option("--context", help="Context of the kubeconfig.  [default: its current one]")
 @click.option("--cluster", "clusters", multiple=True, metavar="NAME[=CONTEXT]", help="A cluster to check; repeatable.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@server_option
 @silence_option
 def doctor_command(
     bootstrap_servers: str | None,
@@ -30,9 +32,12 @@ def doctor_command(
     context: str | None,
     clusters: tuple[str, ...],
     output: str,
+    server: str,
     silent_after: float,
 ) -> None:
-    """Check Java, Kafka, the topics, watcher and worker, and what the kubeconfig allows. Changes nothing.
+    """Check Java, Kafka, the topics, watchers, worker, server and dead letters, and what the kubeconfig allows.
+
+    Changes nothing.
 
     Each line is ok, warn or FAIL, with what to do about it; exit code 1 if anything failed.
 
@@ -41,11 +46,14 @@ def doctor_command(
     facets doctor --bootstrap-servers kafka:9092 --context east
     """
     from streams.edges.doctor import broker_checks, cluster_checks, local_checks  # noqa: PLC0415
+    from streams.edges.server_checks import server_checks  # noqa: PLC0415
 
+    named = click.get_current_context().get_parameter_source("server") is not ParameterSource.DEFAULT
     asked = kubeconfig is not None or context is not None or bool(clusters)
     checks = itertools.chain(
         [] if bootstrap_servers else local_checks(),
         broker_checks(bootstrap_servers, silent_after),
+        server_checks(server, named=named),
         cluster_checks(kubeconfig, context, clusters, asked=asked),
     )
     done = []

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from streams.cli.options import Duration, bootstrap_option, silence_option
+from streams.cli.options import Duration, bootstrap_option, http_options, silence_option
 
 
 @click.command("serve")
@@ -15,11 +15,7 @@ from streams.cli.options import Duration, bootstrap_option, silence_option
     "--xds-port", type=click.IntRange(0, 65535), default=18000, show_default=True,
     help="Port of the xDS server; 0: any free one.",
 )  # fmt: skip
-@click.option("--http-host", default="127.0.0.1", show_default=True, help="Address of the HTTP server.")
-@click.option(
-    "--http-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
-    help="Port of the HTTP server; 0: any free one.",
-)  # fmt: skip
+@http_options(8080, "the HTTP server, with /metrics, /healthz and /readyz")
 @click.option(
     "--max-clients", type=click.IntRange(min=1), default=1000, show_default=True, help="Limit of concurrent xDS clients."
 )

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from streams.cli.options import bootstrap_option, create_topics_option, routing_options
+from streams.cli.options import bootstrap_option, create_topics_option, http_options, routing_options
+
+log = logging.getLogger("facets.watch")
 
 
 @click.command("watch")
@@ -55,12 +58,7 @@ from streams.cli.options import bootstrap_option, create_topics_option, routing_
 )
 @create_topics_option
 @routing_options
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65535),
-    default=0,
-    help="Serve Prometheus metrics on this port of 127.0.0.1.  [default: not at all]",
-)
+@http_options(6067, "/metrics, /healthz and /readyz", "any free one, as where the default is taken")
 def watch_command(
     bootstrap_servers: str,
     kubeconfig: Path | None,
@@ -73,7 +71,8 @@ def watch_command(
     lease_namespace: str,
     lease_duration: int,
     create_topics: bool,
-    metrics_port: int,
+    http_host: str,
+    http_port: int,
     routing_defaults: dict[str, str],
 ) -> None:
     """Publish the Services and endpoints of clusters to facets.journal.
@@ -100,13 +99,11 @@ def watch_command(
 
     from streams.edges.processes import collect_seldom  # noqa: PLC0415
     from streams.edges.watcher import WatchOptions, cluster_configs, run_watchers  # noqa: PLC0415
+    from streams.topology.probes import Readiness, probe_server  # noqa: PLC0415
     from streams.topology.shutdown import leave, set_on_signals  # noqa: PLC0415
 
+    named = click.get_current_context().get_parameter_source("http_port") is not ParameterSource.DEFAULT
     configs = cluster_configs(kubeconfig=kubeconfig, context=context, clusters=clusters, cluster_domain=cluster_domain)
-    if metrics_port:
-        import prometheus_client  # noqa: PLC0415
-
-        prometheus_client.start_http_server(metrics_port, addr="127.0.0.1")
     options = WatchOptions(
         stale_after=stale_after,
         accept_older_list=accept_older_list,
@@ -122,8 +119,13 @@ def watch_command(
 
         stop = asyncio.Event()
         set_on_signals(stop)
-        with ListProgress() if sys.stderr.isatty() else contextlib.nullcontext() as progress:
-            await run_watchers(configs, bootstrap_servers, stop=stop, options=options, on_progress=progress)
+        readiness = Readiness({"watchers": lambda: "they are being started"})
+        async with probe_server(http_host, http_port, readiness, or_any=not named) as port:
+            log.info("metrics and health on http://%s:%d", http_host, port)
+            with ListProgress() if sys.stderr.isatty() else contextlib.nullcontext() as progress:
+                await run_watchers(
+                    configs, bootstrap_servers, stop=stop, options=options, on_progress=progress, readiness=readiness
+                )
 
     collect_seldom()
     uvloop.run(watch())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from streams.cli.options import bootstrap_option, create_topics_option
+from streams.cli.options import bootstrap_option, create_topics_option, http_options
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.edges.folders import data_dir as default_data_dir
@@ -13,16 +13,13 @@ from streams.edges.folders import data_dir as default_data_dir
 
 @click.command("work")
 @bootstrap_option
-@click.option(
-    "--web-port", type=click.IntRange(1, 65535), default=6066, show_default=True, help="Port of the table views."
-)
-@click.option("--web-host", default="127.0.0.1", show_default=True, help="Address that the table views listen on.")
+@http_options(6066, "the table views, with /metrics, /healthz and /readyz", "any free one", "--web-port")
 @click.option(
     "--instance",
     envvar="FACETS_INSTANCE",
     help="Name of this worker in its group; keep it over restarts, and a restarted worker is ready at once. "
     "Two workers need two names: a second of one name refuses to start, or replaces the first, which ends, where that "
-    "runs on another machine.  [default: HOST-WEB_PORT]",
+    "runs on another machine.  [default: HOST-HTTP_PORT]",
 )
 @click.option(
     "--group", default="facets", show_default=True, help="Consumer group; workers of one group share the partitions."
@@ -33,8 +30,8 @@ from streams.edges.folders import data_dir as default_data_dir
 @create_topics_option
 def work_command(
     bootstrap_servers: str,
-    web_port: int,
-    web_host: str,
+    http_port: int,
+    http_host: str,
     instance: str | None,
     group: str,
     data_dir: Path | None,
@@ -43,7 +40,7 @@ def work_command(
     """Fold the journal into the facet tables.
 
     Reads facets.journal, writes facets.frontend and facets.backend with a seal after every commit, and serves
-    single rows at http://WEB_HOST:WEB_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of them to share the
+    single rows at http://HTTP_HOST:HTTP_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of them to share the
     partitions; kill any of them at any time: the next one goes on at the last seal.
 
     A signal stops it within 15 s. Exit codes: 69: no broker; 78: topics are missing (facets topics create); 70: a
@@ -59,21 +56,22 @@ def work_command(
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((web_host, web_port))
+            probe.bind((http_host, http_port))
+            http_port = int(probe.getsockname()[1])
         except OSError as error:
             raise FacetsError(
-                f"the table views can't listen on {web_host}:{web_port}: {error.strerror}",
-                "choose another --web-port",
+                f"the table views can't listen on {http_host}:{http_port}: {error.strerror}",
+                "choose another --http-port",
                 ExitCode.UNAVAILABLE,
             ) from error
     partitions = (ensure if create_topics else require)(bootstrap_servers)
-    name = instance or f"{socket.gethostname()}-{web_port}"
+    name = instance or f"{socket.gethostname()}-{http_port}"
     settings = WorkerSettings(
         bootstrap=bootstrap_servers,
         partitions=partitions,
         data_dir=(data_dir or default_data_dir()) / "work" / name,
-        web_host=web_host,
-        web_port=web_port,
+        web_host=http_host,
+        web_port=http_port,
         instance=name,
         group=group,
     )

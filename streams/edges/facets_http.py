@@ -20,7 +20,7 @@ _READ_WITHIN = 60.0
 
 
 def add_facet_routes(app: web.Application, hub: ChangesHub) -> None:
-    """Add `/v1/changes`, `/v1/facets/TABLE[/NAMESPACE/NAME]`, `/openapi.json`, `/healthz` and `/readyz`."""
+    """Add `/v1/changes`, `/v1/facets/TABLE[/NAMESPACE/NAME]` and `/openapi.json`."""
 
     async def rows(request: web.Request) -> web.StreamResponse:
         known_only(request, "cluster", "namespace", "service")
@@ -40,13 +40,6 @@ def add_facet_routes(app: web.Application, hub: ChangesHub) -> None:
             return web.json_response(error, status=404)
         return await _items(request, found)
 
-    async def healthy(request: web.Request) -> web.Response:
-        return web.json_response({"healthy": True})
-
-    async def ready(request: web.Request) -> web.Response:
-        _ready(hub)
-        return web.json_response({"ready": True, "at": hub.feed.at})
-
     async def description(request: web.Request) -> web.Response:
         return web.json_response(_description())
 
@@ -54,8 +47,6 @@ def add_facet_routes(app: web.Application, hub: ChangesHub) -> None:
     app.router.add_get("/v1/facets/{table}", rows)
     app.router.add_get("/v1/facets/{table}/{namespace}/{service}", row)
     app.router.add_get("/openapi.json", description)
-    app.router.add_get("/healthz", healthy)
-    app.router.add_get("/readyz", ready)
 
 
 def _table(request: web.Request) -> str:

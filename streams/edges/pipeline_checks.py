@@ -10,7 +10,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streams.core.durations import span
 from streams.core.freshness import Place, Silence, of_clusters, worst
-from streams.core.records import DEAD_LETTER, JOURNAL, SEAL_PREFIX, TABLES, Seal, topic_of
+from streams.core.records import DEAD_LETTER, JOURNAL, SEAL_PREFIX, TABLES, DeadLetter, Seal, topic_of
 from streams.core.rfc3339 import of_milliseconds, read
 from streams.edges.silence import skew_text
 from streams.edges.subscriber import Subscriber
@@ -44,9 +44,11 @@ class PartitionEnd(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-    """The partitions' ends, the newest seal of each cluster in each, and which clusters are silent where."""
+    """The partitions' ends, the newest dead letter, the newest seal of each cluster in each partition, and which
+    clusters are silent where."""
 
     partitions: dict[int, PartitionEnd]
+    dead_letter: DeadLetter | None
     seals: Mapping[Place, Seal]
     silent: Mapping[Place, Silence]
 
@@ -74,9 +76,20 @@ def pipeline_checks(pipeline: Pipeline, now: float) -> Iterator[Check]:
     yield from _clusters(pipeline, now)
     if dead := sum(seal.dead_letters for seal in pipeline.seals.values()):
         yield Check(
-            "dead letters", "warn", f"{dead} objects or records could not be used",
+            "dead letters", "warn", f"{dead} objects or records could not be used{_last(pipeline.dead_letter)}",
             f"read {DEAD_LETTER}: each says what is wrong with which object",
         )  # fmt: skip
+    else:
+        yield Check("dead letters", "ok", "none")
+
+
+def _last(letter: DeadLetter | None) -> str:
+    if letter is None:
+        return ""
+    what = " ".join(
+        filter(None, (letter.cluster, letter.kind, "/".join(filter(None, (letter.namespace, letter.name)))))
+    )
+    return f", the last: {what}{f' at {letter.at}' if letter.at else ''}: {letter.reason[:200]}"
 
 
 def _worker(ends: Mapping[int, PartitionEnd]) -> Check:
@@ -142,6 +155,7 @@ def read_pipeline(bootstrap: str, partitions: int, silent_after: float) -> Pipel
                     if record.key.startswith(SEAL_PREFIX) and record.value
                 )
                 sealed[partition].append(max((seal.offset for seal in seals), default=-1))
+        letters = [record for _, records in _tails(consumer, DEAD_LETTER, partitions, 1).values() for record in records]
     finally:
         consumer.close()
     ends = {
@@ -150,7 +164,9 @@ def read_pipeline(bootstrap: str, partitions: int, silent_after: float) -> Pipel
         )
         for p, (end, records) in journal.items()
     }
-    return Pipeline(ends, *asyncio.run(_seals(bootstrap, silent_after)))
+    newest = max(letters, key=lambda record: record.timestamp, default=None)
+    letter = msgspec.json.decode(newest.value, type=DeadLetter) if newest is not None else None
+    return Pipeline(ends, letter, *asyncio.run(_seals(bootstrap, silent_after)))
 
 
 async def _seals(bootstrap: str, silent_after: float) -> tuple[Mapping[Place, Seal], Mapping[Place, Silence]]:

@@ -1,5 +1,6 @@
 """Asks a running `facets serve` who has what."""
 
+from collections.abc import Container
 from typing import Any
 
 import aiohttp
@@ -10,15 +11,18 @@ from streams.core.exit_codes import ExitCode
 _SLACK_SECONDS = 10
 
 
-async def fetch(server: str, path: str, query: dict[str, str], wait: float = 0.0) -> dict[str, Any]:
-    """The answer of `GET path`; the server may take `wait` seconds for it. Raises FacetsError."""
+async def fetch(
+    server: str, path: str, query: dict[str, str], wait: float = 0.0, *, allowed: Container[int] = (200,)
+) -> dict[str, Any]:
+    """The answer of `GET path`; the server may take `wait` seconds for it. Raises FacetsError, also for a status that
+    is not `allowed`."""
     timeout = aiohttp.ClientTimeout(total=wait + _SLACK_SECONDS)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(server.rstrip("/") + path, params=query) as answer,
         ):
-            if answer.status != 200:
+            if answer.status not in allowed:
                 raise FacetsError(
                     f"{answer.url} answers {answer.status}: {(await answer.text())[:500]}",
                     exit_code=ExitCode.UNAVAILABLE,

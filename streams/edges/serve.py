@@ -11,16 +11,18 @@ from aiohttp import web
 
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
-from streams.core.freshness import SILENT_AFTER_SECONDS
 from streams.core.names import suggestion
+from streams.core.freshness import SILENT_AFTER_SECONDS, of_clusters
 from streams.core.records import TABLES, topic_of
 from streams.edges.facets_http import add_facet_routes
-from streams.edges.http_query import in_json
+from streams.edges.http_query import NO_SNAPSHOT, in_json
 from streams.edges.sse import ChangesHub, SseSettings
 from streams.edges.subscriber import ClusterStatus, Snapshot, Subscriber
 from streams.edges.topics import config
 from streams.edges.xds import XdsServer, XdsSettings
 from streams.edges.xds_http import add_xds_routes
+from streams.topology.cluster_metrics import show_freshness
+from streams.topology.probes import Readiness, add_probe_routes
 
 log = logging.getLogger("facets.serve")
 
@@ -126,10 +128,23 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
             hub.apply(item.partition, item.seal, item.rows, item.cursor)
 
 
+def _readiness(settings: ServeSettings, xds: XdsServer, hub: ChangesHub) -> Readiness:
+    """Clusters that are silent are no reason to take a server out: what is known of them is served, as stale."""
+
+    def details() -> dict[str, Any]:
+        return {"at": hub.feed.at, "stale": sorted({cluster for _, cluster in hub.feed.silent})}
+
+    def refresh() -> None:
+        show_freshness(of_clusters(xds.catalog.seals, settings.clock(), xds.silent))
+
+    return Readiness({"tables": lambda: "" if hub.ready else NO_SNAPSHOT}, details=details, refresh=refresh)
+
+
 async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stack: contextlib.AsyncExitStack) -> int:
     app = web.Application(middlewares=[in_json])
     add_xds_routes(app, xds, settings.clock)
     add_facet_routes(app, hub)
+    add_probe_routes(app, _readiness(settings, xds, hub))
     # A request ends with its client: otherwise those who have gone would hold the places of those who wait.
     runner = web.AppRunner(
         app,

@@ -1,10 +1,6 @@
 """What `facets serve` counts, for Prometheus."""
 
-from collections.abc import Mapping
-
 from prometheus_client import Counter, Gauge, Histogram
-
-from streams.core.freshness import ClusterFreshness
 
 PROPAGATION = Histogram(
     "facets_propagation_seconds",
@@ -17,28 +13,6 @@ NACKS = Counter("facets_xds_nacks_total", "Responses that a client refused.", ["
 ENDED = Counter(
     "facets_xds_ended_total", "Streams that the server ended.", ["reason"]
 )  # reason: unread, violation, clients
-FRONTIER_AGE = Gauge(
-    "facets_cluster_frontier_age_seconds",
-    "How old a cluster's newest commit is in the partition that is furthest behind.",
-    ["cluster"],
-)
-CLOCK_SKEW = Gauge(
-    "facets_cluster_clock_skew_seconds", "How far a cluster's watcher's clock is ahead of Kafka's.", ["cluster"]
-)
-STALE = Gauge("facets_cluster_stale_partitions", "Partitions in which a cluster is silent.", ["cluster"])
-
-
-def show_freshness(clusters: Mapping[str, ClusterFreshness]) -> None:
-    """Set what there is to say of each cluster, as of now."""
-    for gauge in (FRONTIER_AGE, CLOCK_SKEW, STALE):
-        gauge.clear()
-    for name, found in clusters.items():
-        if found.age_seconds is not None:
-            FRONTIER_AGE.labels(name).set(found.age_seconds)
-        CLOCK_SKEW.labels(name).set(found.clock_skew_seconds)
-        STALE.labels(name).set(len(found.silences))
-
-
 HTTP_CLIENTS = Gauge("facets_http_clients", "Connected clients of /v1/changes.")
 HTTP_CAUGHT_UP = Counter("facets_http_caught_up_total", "Clients whose cursor was older than the ring.")
 HTTP_ENDED = Counter(

@@ -117,6 +117,16 @@ class Session:
         self._clock_is_wrong = False
         self._early: list[list[JournalRecord]] = []
 
+    def not_ready(self) -> str:
+        """Why what the cluster changes is not in the journal soon after; "" when it is."""
+        collector = self._collector
+        if not collector.synced:
+            return "its first lists are not complete"
+        if collector.stale_since:
+            return f"its API server has not been reached since {collector.stale_since}"
+        late = time.monotonic() - min(self._said)
+        return f"the journal has not acknowledged a commit for {late:.0f} s" if late > 2 * LATE_SECONDS else ""
+
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or what ends the epoch: raises Superseded, LeaseLost, ClusterUnusable, JournalWriteFailed."""
         metrics.EPOCH.labels(self._collector.cluster).set(self._collector.epoch)

@@ -30,6 +30,7 @@ from streams.edges.listwatch import Backoff, WatchTimes
 from streams.edges.optional import Served, discover_at_start
 from streams.edges.session import Progress, Session, now
 from streams.edges.topics import config, ensure, require
+from streams.topology.probes import Readiness
 from streams.topology.shutdown import closed
 from streams.topology.topics import JOURNAL_RETENTION_SECONDS
 
@@ -68,8 +69,10 @@ async def run_watchers(
     options: WatchOptions | None = None,
     on_progress: Progress | None = None,
     accept_older_list: bool = False,
+    readiness: Readiness | None = None,
 ) -> None:
-    """Watch the clusters until `stop`. `accept_older_list` is short for the option of that name.
+    """Watch the clusters until `stop`. `accept_older_list` is short for the option of that name; `readiness` is told
+    of each cluster.
 
     A cluster that another watcher has taken over ends alone, and the others go on; every other failure ends all.
     Raises FacetsError.
@@ -81,6 +84,8 @@ async def run_watchers(
         _ClusterWatcher(each, bootstrap, partitions, retention / SNAPSHOTS_PER_RETENTION, chosen, on_progress)
         for each in configs
     ]
+    if readiness is not None:
+        readiness.needs = {f"cluster {each.name}": each.not_ready for each in watchers}
     tasks = {asyncio.create_task(each.run(stop)): each for each in watchers}
     superseded: Superseded | None = None
     try:
@@ -122,6 +127,18 @@ class _ClusterWatcher:
         self._on_progress = on_progress
         self._writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._epoch = 0
+        self._session_now: Session | None = None
+        self._waits_for = "its API server has not been reached yet"
+
+    @property
+    def name(self) -> str:
+        """The cluster's."""
+        return self._cluster.name
+
+    def not_ready(self) -> str:
+        """Why the cluster's changes don't get into the journal; "" when they do, or when another watcher has the
+        lease and this one stands by."""
+        return self._waits_for if self._session_now is None else self._session_now.not_ready()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Raises FacetsError."""
@@ -166,7 +183,9 @@ class _ClusterWatcher:
                 stack.push_async_callback(lambda: closed("the lease to be released", release(), _CLOSE_SECONDS))
             while not stop.is_set():
                 if lease is not None:
+                    self._waits_for = ""
                     await lease.acquire()
+                self._waits_for = "its epoch is not opened yet"
                 try:
                     await self._session(server, publisher, reader, lease, totals, served, stop)
                 except LeaseLost as error:
@@ -174,10 +193,12 @@ class _ClusterWatcher:
                 except Superseded as error:
                     # With the lease still held it is no takeover but a watcher that has no part in the lease.
                     if lease is None or lease.held:
+                        self._waits_for = "another watcher has taken it over"
                         raise
                     log.warning("%s; standing by", error)
                 finally:
                     self._epoch = 0
+                    self._session_now = None
 
     async def _session(
         self,
@@ -216,6 +237,7 @@ class _ClusterWatcher:
             totals=totals,
             on_progress=self._on_progress,
         )
+        self._session_now = session
         await session.run(stop)
 
     async def _reach(self, server: ApiServer) -> tuple[dict[str, int | None], Served]:

@@ -1,4 +1,4 @@
-"""Who has what, over HTTP: `GET /v1/propagation`, and `/metrics` for Prometheus."""
+"""Who has what, over HTTP: `GET /v1/propagation` and `GET /v1/acked`."""
 
 import asyncio
 import time
@@ -7,16 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from streams.core.freshness import age_seconds, of_clusters
+from streams.core.freshness import age_seconds
 from streams.core.openapi import DEFAULT_RESOURCE
 from streams.core.resources import OPTIONAL, RESOURCES
 from streams.core.rfc3339 import write
 from streams.core.subscription import reached
 from streams.core.xds.catalog import Key
 from streams.edges.http_query import NO_SNAPSHOT, BadParameter, Busy, known_only, one, seconds
-from streams.edges.serve_metrics import show_freshness
 from streams.edges.xds import Connection, XdsServer
 
 _RESOURCES = [resource.frontier for resource in (*RESOURCES, *OPTIONAL)]
@@ -25,9 +23,8 @@ _MOST_WAITERS = 100
 
 
 def add_xds_routes(app: web.Application, server: XdsServer, clock: Callable[[], float] = time.time) -> None:
-    """Add `GET /v1/propagation[?namespace=NAMESPACE&service=NAME]`, `GET /v1/acked?cluster=CLUSTER&
-    resourceVersion=VERSION[&resource=RESOURCE][&namespace=NAMESPACE&service=NAME][&timeout=SECONDS]` and
-    `GET /metrics`."""
+    """Add `GET /v1/propagation[?namespace=NAMESPACE&service=NAME]` and `GET /v1/acked?cluster=CLUSTER&
+    resourceVersion=VERSION[&resource=RESOURCE][&namespace=NAMESPACE&service=NAME][&timeout=SECONDS]`."""
 
     waiters = 0
 
@@ -35,10 +32,6 @@ def add_xds_routes(app: web.Application, server: XdsServer, clock: Callable[[], 
         known_only(request, "namespace", "service")
         namespace, name = one(request, "namespace", ""), one(request, "service", "")
         return web.json_response(report(server, namespace, name, clock()))
-
-    async def metrics(request: web.Request) -> web.Response:
-        show_freshness(of_clusters(server.catalog.seals, clock(), server.silent))
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def wait(request: web.Request) -> web.Response:
         known_only(request, "cluster", "resourceVersion", "resource", "namespace", "service", "timeout")
@@ -67,7 +60,6 @@ def add_xds_routes(app: web.Application, server: XdsServer, clock: Callable[[], 
 
     app.router.add_get("/v1/propagation", propagation)
     app.router.add_get("/v1/acked", wait)
-    app.router.add_get("/metrics", metrics)
 
 
 def report(server: XdsServer, namespace: str, name: str, now: float) -> dict[str, Any]:

@@ -32,8 +32,10 @@ from streams.core.partitioning import partition_of
 from streams.core.records import JOURNAL, TABLES, topic_of
 from streams.topology.consumer_thread import FacetConsumerThread
 from streams.topology.materializer import Materializer, WorkerSettings
+from streams.topology.probes import add_probe_routes
 from streams.topology.topics import MAX_MESSAGE_BYTES
 from streams.topology.views import add_views
+from streams.topology.work_readiness import work_readiness
 
 log = logging.getLogger("facets.work")
 
@@ -223,4 +225,6 @@ def create_app(settings: WorkerSettings) -> FacetApp:
     cast(Any, app.on_rebalance_complete).connect(hold)
     cast(Any, app.on_before_shutdown).connect(close)
     add_views(app)
+    # Faust's pages answer with its own headers and methods; these are the same in every process.
+    add_probe_routes(cast(Any, app.web).web_app, work_readiness(app))
     return app

@@ -16,6 +16,7 @@ from streams.core.exit_codes import ExitCode
 from streams.core.fold import JournalGap, PartitionFold
 from streams.core.partition_state import DEFAULT_WINDOW_SECONDS, Write
 from streams.core.records import JOURNAL, TABLES, topic_of
+from streams.topology import work_metrics as metrics
 from streams.topology.changelog import ChangelogReader, ChangelogWriter
 from streams.topology.checkpoint import Image, UnusableCheckpoint, capture, path_of, restore, save
 from streams.topology.recovery import recover
@@ -64,7 +65,8 @@ class Materializer:
         self._app = app
         self._settings = settings
         self._reader = ChangelogReader(settings.bootstrap)
-        self._in_flight: deque[tuple[Any, list[asyncio.Future[None]]]] = deque()
+        self._in_flight: deque[tuple[Any, list[asyncio.Future[None]], float]] = deque()
+        self.assigning = "it waits to be assigned partitions"
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
         self._unproven: set[tuple[str, int]] = set()
@@ -72,6 +74,12 @@ class Materializer:
         self._saved: dict[int, float] = {}
         self._swept: dict[int, float] = {}
         self._saving = asyncio.Lock()
+
+    def unacknowledged_seconds(self) -> float:
+        """For how long the oldest rows that are not written yet have waited for the broker."""
+        if not self._in_flight:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._in_flight[0][2]
 
     def positions(self) -> dict[int, int]:
         """The journal offset that each assigned partition needs next."""
@@ -84,6 +92,7 @@ class Materializer:
         held before is only known up to where it was written here, and is read on from there."""
         loop = asyncio.get_running_loop()
         started = loop.time()
+        self.assigning = f"the tables of partitions {sorted(partitions)} are read back"
         await self.writer.start()
         await self.writer.flush()
         known = await self._known(partitions)
@@ -128,6 +137,8 @@ class Materializer:
             sorted(partitions), rows, len(known), sum(each.records for each in recovered.values()),
             loop.time() - started,
         )  # fmt: skip
+        metrics.PARTITIONS.set(len(folds))
+        self.assigning = ""
 
     async def _known(self, partitions: set[int]) -> dict[int, Image]:
         """Images of these partitions, in memory or else in a file."""
@@ -207,6 +218,7 @@ class Materializer:
                 appended = round((message.timestamp or 0) * 1000)
                 sent = self._write(message.partition, fold.step(message.offset, message.value, appended))
                 self._enqueue(event, sent)
+                metrics.COMMITS.inc()
                 # The writer's turn: the stream gives none while it has events.
                 await asyncio.sleep(0)
                 while len(self._in_flight) >= MAX_IN_FLIGHT or (self._in_flight and self.writer.waiting > MAX_WAITING):
@@ -226,8 +238,11 @@ class Materializer:
     def _write(self, partition: int, writes: list[Write]) -> list[asyncio.Future[None]]:
         for write in writes:
             if write.table == "deadletter":
+                metrics.DEAD_LETTERS.inc()
                 log.warning("dead letter from %s[%d] at %d: %s", JOURNAL, partition, write.version, write.key.decode())
                 continue
+            if not write.key.startswith(b"~"):
+                metrics.ROWS.labels(write.table).inc()
             store = self._store(write.table)
             if write.value is None:
                 store.data.pop(write.key, None)
@@ -239,7 +254,7 @@ class Materializer:
         return cast("FacetStore", cast("FacetTable", self._app.tables[table]).data)
 
     def _enqueue(self, event: Any, sent: list[asyncio.Future[None]]) -> None:
-        self._in_flight.append((event, sent))
+        self._in_flight.append((event, sent, asyncio.get_running_loop().time()))
         self._arrived.set()
 
     async def _acknowledge(self) -> None:
@@ -247,7 +262,7 @@ class Materializer:
             while not self._in_flight:
                 self._arrived.clear()
                 await self._arrived.wait()
-            event, sent = self._in_flight[0]
+            event, sent, _ = self._in_flight[0]
             try:
                 for future in sent:
                     await future
