@@ -20,7 +20,7 @@ _SECTIONS = {
     "Run": ("up", "watch", "work", "serve"),
     "Read": ("get", "follow", "wait", "who", "status"),
     "Look back": ("history", "diff", "replay", "fold"),
-    "Administration": ("doctor", "clusters", "topics", "schemas", "envoy-bootstrap", "completion", "version"),
+    "Administration": ("doctor", "clusters", "reset", "topics", "schemas", "envoy-bootstrap", "completion", "version"),
 }
 """The commands in the order that a reader wants them; NAME is `NAME_command` in streams.cli.NAME."""
 

@@ -46,6 +46,10 @@ from streams.cli.options import routing_options
     "--http-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
     help="Port of the HTTP server; likewise.",
 )  # fmt: skip
+@click.option(
+    "--watch-port", type=click.IntRange(0, 65535), default=6067, show_default=True,
+    help="Port of the watcher's metrics and health; likewise.",
+)  # fmt: skip
 @click.pass_context
 def up_command(
     ctx: click.Context,
@@ -60,13 +64,15 @@ def up_command(
     web_port: int,
     xds_port: int,
     http_port: int,
+    watch_port: int,
     routing_defaults: dict[str, str],
 ) -> None:
     """Run everything on this machine: Kafka, a watcher, a worker and a server for routers.
 
     Follows the Services of the current kubeconfig's cluster (reading only), or with --demo two recorded
-    clusters. Ctrl-C stops it cleanly, within 15 s, and prints what was seen; data is kept for the next run. What it
-    starts ends with it, even if it is killed. One of it runs on a data folder (FACETS_DATA_DIR) at a time.
+    clusters. Ctrl-C stops it cleanly, within 15 s, and prints what was seen; data is kept for the next run, but for
+    the demo's clusters, which end with it. What it starts ends with it, even if it is killed. One of it runs on a data
+    folder (FACETS_DATA_DIR) at a time; `facets reset` deletes what is in there.
 
     \b
     facets up --demo                   look at it without a cluster
@@ -94,6 +100,7 @@ def up_command(
         web_port=wanted("web_port", web_port),
         xds_port=wanted("xds_port", xds_port),
         http_port=wanted("http_port", http_port),
+        watch_port=wanted("watch_port", watch_port),
         routing_defaults=routing_defaults,
     )
 

@@ -16,11 +16,12 @@ from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.records import TABLES
 from streams.edges import folders, processes
+from streams.edges.cluster_registry import DEMO, forget_cluster, forget_demo
 from streams.edges.clusters import ClusterConfig, cluster_configs
 from streams.edges.demo_server import DemoServer
 from streams.edges.embedded_kafka import EmbeddedKafka
 from streams.edges.journal import Superseded
-from streams.edges.ports import WantedPort, find_port
+from streams.edges.ports import LOOPBACK, WantedPort, find_port
 from streams.edges.process_lock import LockHeld, Owner, ProcessLock
 from streams.edges.subscriber import Batch, Snapshot, Subscriber
 from streams.edges.supervisor import CHILD_STOP_SECONDS, BrokerPart, ChildProcess, Restarts, keep_running
@@ -28,6 +29,7 @@ from streams.edges.topics import ensure
 from streams.edges.up_tally import ChangeLines, Tally
 from streams.edges.watcher import WatchOptions, run_watchers
 from streams.topology import shutdown
+from streams.topology.probes import Readiness, probe_server
 
 log = logging.getLogger("facets.up")
 
@@ -37,6 +39,7 @@ STOP_SECONDS = 14.0
 _PARTS_STOP_SECONDS = CHILD_STOP_SECONDS + 0.5
 _BROKER_STOP_SECONDS = 3.0
 _DEMO_STOP_SECONDS = 1.0
+_END_DEMO_SECONDS = 4.0
 _SETTLE_SECONDS = 20
 _LEFTOVER_SECONDS = 5.0
 _BROKER_RESTARTS = Restarts(attempts=5)
@@ -58,6 +61,7 @@ class UpOptions(NamedTuple):
     web_port: WantedPort = WantedPort("--web-port", 6066)
     xds_port: WantedPort = WantedPort("--xds-port", 18000)
     http_port: WantedPort = WantedPort("--http-port", 8080)
+    watch_port: WantedPort = WantedPort("--watch-port", 6067)
     routing_defaults: Mapping[str, str] = MappingProxyType({})
 
 
@@ -107,11 +111,12 @@ class _Up:
     async def run(self, clusters: list[ClusterConfig] | None) -> int:
         """Start everything, wait, stop everything; the exit code."""
         options = self._options
-        ports = {each.option: find_port(each) for each in (options.web_port, options.xds_port, options.http_port)}
+        wanted = (options.web_port, options.xds_port, options.http_port, options.watch_port)
+        ports = {each.option: find_port(each) for each in wanted}
         for _, moved in ports.values():
             if moved:
                 log.warning("%s", moved)
-        web_port, xds_port, http_port = (str(number) for number, _ in ports.values())
+        web_port, xds_port, http_port, watch_port = (str(number) for number, _ in ports.values())
         broker = None if options.bootstrap else await self._start_broker()
         partitions = await _unless(self._stop, asyncio.to_thread(ensure, self._bootstrap))
         self._console.print(f"Kafka at {self._bootstrap}, {partitions} partitions a topic")
@@ -119,13 +124,17 @@ class _Up:
             demo = DemoServer(speed=options.speed, forever=True)
             await demo.start()
             self._stack.push_async_callback(self._stop_demo, demo)
-            clusters = _clusters(options, demo.kubeconfig)
+            clusters = [each._replace(source=DEMO) for each in _clusters(options, demo.kubeconfig)]
+        else:
+            await _unless(self._stop, self._end_killed_demo())
         self._owner.details.update(Kafka=self._bootstrap, HTTP=f"http://127.0.0.1:{http_port}")
         self._lock.write()
-        tasks = self._start_parts(broker, clusters, web_port, xds_port, http_port)
+        watch = functools.partial(self._watch, clusters, int(watch_port))
+        tasks = self._start_parts(broker, watch, web_port, xds_port, http_port)
         self._console.print(
             f"Table views at http://127.0.0.1:{web_port}/v1/backend/CLUSTER/NAMESPACE/NAME, "
-            f"xDS at 127.0.0.1:{xds_port}, HTTP at http://127.0.0.1:{http_port}; Ctrl-C stops"
+            f"xDS at 127.0.0.1:{xds_port}, HTTP at http://127.0.0.1:{http_port}, "
+            f"watcher's health at http://127.0.0.1:{watch_port}/readyz; Ctrl-C stops"
         )
         stopped = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait(
@@ -149,13 +158,18 @@ class _Up:
         return ExitCode.OK
 
     def _start_parts(
-        self, broker: EmbeddedKafka | None, clusters: list[ClusterConfig], web_port: str, xds_port: str, http_port: str
+        self,
+        broker: EmbeddedKafka | None,
+        watch: Callable[[asyncio.Event], Awaitable[None]],
+        web_port: str,
+        xds_port: str,
+        http_port: str,
     ) -> dict[str, asyncio.Task[None]]:
         kafka = ("--bootstrap-servers", self._bootstrap)
-        worker = ChildProcess("worker", ("work", "--web-port", web_port, "--instance", "up", *kafka), self._note)
+        worker = ChildProcess("worker", ("work", "--http-port", web_port, "--instance", "up", *kafka), self._note)
         server = ChildProcess("server", ("serve", "--xds-port", xds_port, "--http-port", http_port, *kafka), self._note)
         parts: dict[str, Callable[[asyncio.Event], Awaitable[None]]] = {
-            "watcher": functools.partial(self._watch, clusters),
+            "watcher": watch,
             "worker": worker.run,
             "server": server.run,
             "subscriber": self._count,
@@ -203,10 +217,14 @@ class _Up:
                 task.cancel()
         await asyncio.wait(tasks.values(), timeout=1)
 
-    async def _watch(self, clusters: list[ClusterConfig], ending: asyncio.Event) -> None:
+    async def _watch(self, clusters: list[ClusterConfig], port: int, ending: asyncio.Event) -> None:
         how = WatchOptions(accept_older_list=self._options.demo, routing_defaults=self._options.routing_defaults)
+        readiness = Readiness({"watchers": lambda: "they are being started"})
         try:
-            await run_watchers(clusters, self._bootstrap, options=how, stop=ending)
+            async with probe_server(LOOPBACK, port, readiness, or_any=True):
+                await run_watchers(clusters, self._bootstrap, options=how, stop=ending, readiness=readiness)
+            if self._options.demo:
+                await self._end_demo(clusters)
         except Superseded as error:
             raise FacetsError(
                 str(error),
@@ -214,6 +232,23 @@ class _Up:
                 "one of the two, or give the clusters names of their own (--cluster NAME=CONTEXT)",
                 error.exit_code,
             ) from error
+
+    async def _end_demo(self, clusters: list[ClusterConfig]) -> None:
+        """The demo's clusters end with it. What can't be written now is at the next start."""
+        try:
+            async with asyncio.timeout(_END_DEMO_SECONDS):
+                await asyncio.gather(*(forget_cluster(self._bootstrap, each.name, force=True) for each in clusters))
+        except (FacetsError, TimeoutError) as error:
+            log.warning(
+                "the demo's clusters are still there: the next `facets up` ends them (%s)", error or "timed out"
+            )
+
+    async def _end_killed_demo(self) -> None:
+        """End the clusters of a demo that was killed: they would stand beside the user's own for ever."""
+        # On a broker of our own no other demo can run.
+        names = await forget_demo(self._bootstrap, force=self._options.bootstrap is None)
+        if names:
+            self._console.print(f"An earlier demo was killed: its clusters {', '.join(names)} are forgotten")
 
     async def _count(self, ending: asyncio.Event) -> None:
         async with Subscriber(self._bootstrap, tables=TABLES, progress=True) as subscriber:

@@ -16,25 +16,27 @@ import orjson
 import psutil
 
 from streams.edges.broker_state import BrokerFiles
-from streams.edges.embedded_kafka import stop_running
+from streams.edges.embedded_kafka import EmbeddedKafka, stop_running
+from streams.edges.journal import JournalReader
 from streams.edges.parent_death import bound
 from streams.edges.subscriber import Batch, Subscriber
 
 DEADLINE = 120
 FACETS = [sys.executable, "-m", "streams.cli"]
-ANY_PORTS = ["--web-port", "0", "--xds-port", "0", "--http-port", "0"]
+ANY_PORTS = ["--web-port", "0", "--xds-port", "0", "--http-port", "0", "--watch-port", "0"]
+DEMO = ("--demo", "--speed", "3")
 
 
 class Up:
     """`facets up --demo` on a data folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
         self.environment = {**os.environ, "FACETS_DATA_DIR": str(folder)}
         self.log, self.rows = folder / "up.log", folder / "up.rows"
         with self.log.open("wb") as log, self.rows.open("wb") as rows:
             self.process = subprocess.Popen(
-                bound([*FACETS, "up", "--demo", "--speed", "3", *ANY_PORTS]), stdout=rows, stderr=log,
+                bound([*FACETS, "up", *(arguments or DEMO), *ANY_PORTS]), stdout=rows, stderr=log,
                 env=self.environment, start_new_session=True,
             )  # fmt: skip
 
@@ -110,6 +112,17 @@ def test_it_runs_once_survives_its_broker_and_stops_in_time(tmp_path: Path) -> N
         for line in ("SIGHUP: stopping", "Stopping: watcher, worker, server, subscriber, broker"):
             assert line in up.log.read_text()
         assert not any(each.is_running() for each in children.values())
+        assert_ended(up.folder)
+
+
+def assert_ended(folder: Path) -> None:
+    """The demo's clusters have ended, as the journal says it."""
+    with EmbeddedKafka(folder) as broker:
+        reader = JournalReader(broker.bootstrap_servers)
+        try:
+            assert all(reader.standing(cluster).closed for cluster in ("east", "west"))
+        finally:
+            reader.disconnect()
 
 
 def test_nothing_outlives_it_when_it_is_killed(tmp_path: Path) -> None:
@@ -121,3 +134,26 @@ def test_nothing_outlives_it_when_it_is_killed(tmp_path: Path) -> None:
         psutil.wait_procs(children.values(), timeout=60)
         assert not any(each.is_running() for each in children.values())
         assert "shut down completed" in BrokerFiles.under(up.folder).log_file.read_text()
+        assert_forgotten_by_the_next(up.folder)
+
+
+def assert_forgotten_by_the_next(folder: Path) -> None:
+    """A start that is no demo finds the clusters of one that was killed, and says that it ends them."""
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(
+        f"{{apiVersion: v1, kind: Config, current-context: mine, clusters: [{{name: mine, cluster: {{server: "
+        f"'http://127.0.0.1:{free_port()}'}}}}], contexts: [{{name: mine, context: {{cluster: mine, user: me}}}}], "
+        "users: [{name: me, user: {}}]}"
+    )
+    up = Up(folder, "--kubeconfig", str(kubeconfig))
+    try:
+        up.await_that("they are forgotten", lambda: "its clusters east, west are forgotten" in up.log.read_text())
+        up.await_that("the tables say so", lambda: "ended" in up.run("clusters", "--all").stdout)
+        up.await_that("nothing of them is left", lambda: not up.run("clusters", "-o", "name").stdout)
+        refused = up.run("reset", "--yes")
+        assert (refused.returncode, f"process {up.process.pid}" in refused.stderr) == (1, True)
+    finally:
+        up.process.terminate()
+        up.process.wait(DEADLINE)
+    assert up.run("reset", "--yes").returncode == 0
+    assert not (folder / "kafka").exists()
