@@ -84,7 +84,8 @@ def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> I
                 target = each["target"]
                 yield Holder(
                     row.cluster, row.namespace, row.name, "endpoint",
-                    ",".join(f"{port['port']}/{port['protocol']}" for port in each["ports"]), condition(each),
+                    ",".join(f"{port['port']}/{port['protocol']}" for port in each["ports"]),
+                    f"{condition(each)} (stale)" if said["state"] == "stale" else condition(each),
                     f"{target['kind']}/{target['name']}" if target else "", row.version,
                 )  # fmt: skip
 

@@ -11,7 +11,7 @@ async def read_names(bootstrap: str) -> KnownNames:
     """The clusters and Services that are in the tables now. Raises FacetsError."""
     async with Subscriber(bootstrap, tables=("frontend",)) as subscriber:
         rows = (await subscriber.snapshot()).rows
-        clusters = {cluster for _, cluster in subscriber.sealed()}
+        clusters = {cluster for (_, cluster), seal in subscriber.sealed().items() if not seal.closed}
     return KnownNames(
         frozenset(clusters).union(row.cluster for row in rows),
         frozenset((row.cluster, row.namespace, row.name) for row in rows),

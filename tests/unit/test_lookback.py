@@ -26,6 +26,13 @@ def test_an_ipv6_address_is_found_in_any_of_its_forms() -> None:
         list(holders("cart", rows(world)))
 
 
+def test_an_endpoint_of_a_stale_cluster_is_shown_as_that() -> None:
+    world = World()
+    world.put(service(), slice_of(endpoint("10.1.0.12")))
+    silent = [row._replace(silence="WatcherSilent: no commit since then") for row in rows(world)]
+    assert [each.state for each in holders("10.1.0.12", silent)] == ["ready (stale)"]
+
+
 def test_a_prefix_of_an_address_is_another_address() -> None:
     world = World()
     world.put(service(), slice_of(endpoint("10.1.0.12")))
