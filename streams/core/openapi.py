@@ -134,10 +134,11 @@ class Health(Record):
 
 
 class Ready(Record):
-    """There is a snapshot of the tables, and `at` is how far it goes."""
+    """There is a snapshot of the tables, `at` is how far it goes, and `stale` are the clusters that are silent."""
 
     ready: bool
     at: str
+    stale: list[str]
 
 
 def openapi(version: str) -> dict[str, Any]:
