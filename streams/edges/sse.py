@@ -244,7 +244,8 @@ class _Client:
             # Not the connection's buffer but the ring is to hold what the client has not read.
             await writer.write(text)
             await writer.drain()
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
+            # Cancelled as soon as its connection is: also where that is our own doing.
             if not self._stalled:
                 raise
         if self._stalled:
