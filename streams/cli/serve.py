@@ -17,7 +17,11 @@ from streams.cli.options import Duration, bootstrap_option, http_options, silenc
 )  # fmt: skip
 @http_options(8080, "the HTTP server, with /metrics, /healthz and /readyz")
 @click.option(
-    "--max-clients", type=click.IntRange(min=1), default=1000, show_default=True, help="Limit of concurrent xDS clients."
+    "--max-clients",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Limit of concurrent xDS clients.",
 )
 @click.option(
     "--max-http-clients", type=click.IntRange(min=1), default=1000, show_default=True,

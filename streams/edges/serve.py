@@ -11,8 +11,8 @@ from aiohttp import web
 
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
-from streams.core.names import suggestion
 from streams.core.freshness import SILENT_AFTER_SECONDS, of_clusters
+from streams.core.names import suggestion
 from streams.core.records import TABLES, topic_of
 from streams.edges.facets_http import add_facet_routes
 from streams.edges.http_query import NO_SNAPSHOT, in_json
