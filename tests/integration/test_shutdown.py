@@ -1,7 +1,6 @@
 """Every process that runs for ever stops within 15 s of a signal without its broker, and says what it gave up."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from streams.edges import processes
 from streams.edges.demo_server import DemoServer
 from streams.edges.embedded_kafka import EmbeddedKafka
 from streams.edges.parent_death import bound
@@ -29,9 +27,7 @@ def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
     with EmbeddedKafka(tmp_path / "broker") as kafka:
         yield kafka
         # It can't be asked to end in order any more.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(kafka.pid, signal.SIGKILL)
-        assert processes.wait_gone(kafka.pid, kafka._child, DEADLINE)
+        kafka.kill()
 
 
 class Process:
