@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from streams.core.resources import OPTIONAL, RESOURCES
 from streams.edges.log_summary import BURST, WINDOW_SECONDS, RepeatSummary
 
 
@@ -119,6 +120,13 @@ def test_a_few_lines_stay_as_they_are(world: World) -> None:
         world.clock.move(WINDOW_SECONDS / (BURST - 1))
     world.clock.move(100)
     assert world.lines == ["INFO facets.sse: listed services"] * 20
+
+
+def test_a_line_of_each_resource_type_is_kept(world: World) -> None:
+    """What an account may not read is a warning for each type, and a person needs the names of all of them."""
+    for resource in (*RESOURCES, *OPTIONAL):
+        world.log.warning("not allowed: list %s", resource.frontier)
+    assert len(world.lines) == len(RESOURCES) + len(OPTIONAL)
 
 
 def test_debug_is_never_left_out(world: World) -> None:
