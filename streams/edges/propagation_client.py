@@ -1,5 +1,6 @@
 """Asks a running `facets serve` who has what."""
 
+import os
 from collections.abc import Container
 from typing import Any
 
@@ -31,7 +32,13 @@ async def fetch(
             return found
     except (TimeoutError, aiohttp.ClientError, ValueError) as error:
         raise FacetsError(
-            f"no `facets serve` answers at {server} ({error or type(error).__name__})",
+            f"no `facets serve` answers at {server} ({_reason(error)})",
             "start one with facets serve, or name it with --server or FACETS_SERVER",
             ExitCode.UNAVAILABLE,
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The system's word for why, where it has one."""
+    cause = getattr(error, "os_error", None)
+    return os.strerror(cause.errno) if cause is not None and cause.errno else str(error) or type(error).__name__

@@ -70,4 +70,4 @@ async def test_status_and_wait_follow_what_a_router_acknowledges(bootstrap_serve
 async def test_without_a_server_it_says_so() -> None:
     code, _, said = await facets("status", "--server", "http://127.0.0.1:9")
     assert code == 69
-    assert "no `facets serve` answers at http://127.0.0.1:9" in said
+    assert "no `facets serve` answers at http://127.0.0.1:9 (Connection refused)" in said
