@@ -12,17 +12,15 @@ from unittest.mock import patch
 import msgspec
 
 from streams.core import backend as sets
-from streams.core import epochs, partition_state, rows
 from streams.core import fold as folding
+from streams.core import partition_state, rows
 from streams.core.collector import Collector
-from streams.core.epochs import JournalView, Standing
 from streams.core.fold import PartitionFold
 from streams.core.partition_state import PartitionState, Write
 from streams.core.records import SEAL_PREFIX, Commit, Seal
 from streams.core.reflector import Kind, Reflector, ReflectorEvent
 from streams.core.slices import Source
 from streams.core.subscription import Batch, Cursor, Row, Subscription
-from tests.simulation import watcher
 
 Plant = Callable[[], AbstractContextManager[Any]]
 
@@ -287,20 +285,6 @@ def _expiry_said_of_one_cluster() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "expire", expire)
 
 
-@_fault(1, "what was dead-lettered outside any cluster is counted by the table that was behind", since=9812)
-def _dead_letters_counted_by_the_table_behind() -> AbstractContextManager[Any]:
-    real = PartitionFold.expire
-
-    def expire(self: PartitionFold, first_offset: int) -> list[Write]:
-        before = {name: (each.seal, each.counted) for name, each in self.clusters.items() if not each.seal.epoch}
-        writes = real(self, first_offset)
-        for name, (seal, counted) in before.items():
-            self.clusters[name].seal, self.clusters[name].counted = seal, counted
-        return [write for write in writes if write.key != SEAL_PREFIX]
-
-    return patch.object(PartitionFold, "expire", expire)
-
-
 # ---- 5: exactly-once in effect -------------------------------------------------------------------------
 
 
@@ -330,20 +314,6 @@ def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
         return commit.epoch > seal.epoch or (commit.epoch == seal.epoch and commit.seq > seal.seq)
 
     return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
-
-
-@_fault(5, "the journal's end says which epoch to open: a replaced watcher's commits hide the highest", since=11921)
-def _epoch_from_the_journals_end() -> AbstractContextManager[Any]:
-    def standing_in(view: JournalView, home: int, partitions: int, tail: int) -> Standing:
-        stamps = [stamp for each in range(partitions) for stamp in epochs._newest(view, each, tail)]
-        frontiers = {(stamp.epoch, stamp.seq): stamp.frontier for stamp in stamps if stamp.frontier}
-        return Standing(
-            max((stamp.epoch for stamp in stamps), default=0),
-            max((stamp.seq for stamp in stamps), default=0),
-            frontiers[max(frontiers)] if frontiers else {},
-        )
-
-    return patch.object(watcher, "standing_in", standing_in)
 
 
 @_fault(5, "a subscriber takes the rows that a replaced worker writes once more")
@@ -409,11 +379,6 @@ def _snapshot_deletes_nothing() -> AbstractContextManager[Any]:
 @_fault(6, "a list from an API server that lags is taken: what was deleted comes back")
 def _lagging_list_taken() -> AbstractContextManager[Any]:
     return patch.object(Reflector, "_refuse_older", lambda self, version: None)
-
-
-@_fault(6, "what a refused list said of an object stays as its last good state", since=10003)
-def _refused_list_counts() -> AbstractContextManager[Any]:
-    return patch.object(Collector, "_take_back", lambda self, key: None)
 
 
 @_fault(6, "a cluster that has ended keeps its rows")
