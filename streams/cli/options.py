@@ -50,14 +50,13 @@ def create_topics_option(command: Command) -> Command:
     )(command)
 
 
-def http_options(port: int, what: str, zero: str = "any free one", *also: str) -> Callable[[Command], Command]:
-    """`--http-host` and `--http-port`, the same for every process: metrics, health and `what` are served there. `also`
-    are other names for `--http-port`."""
+def http_options(port: int, what: str, zero: str = "any free one") -> Callable[[Command], Command]:
+    """`--http-host` and `--http-port`, the same for every process: metrics, health and `what` are served there."""
 
     def add(command: Command) -> Command:
         for option in (
             click.option(
-                "--http-port", *also, "http_port", type=click.IntRange(0, 65535), default=port, show_default=True,
+                "--http-port", type=click.IntRange(0, 65535), default=port, show_default=True,
                 help=f"Port of {what}; 0: {zero}.",
             ),
             click.option("--http-host", default="127.0.0.1", show_default=True, help=f"Address of {what}."),

@@ -13,7 +13,7 @@ from streams.edges.folders import data_dir as default_data_dir
 
 @click.command("work")
 @bootstrap_option
-@http_options(6066, "the table views, with /metrics, /healthz and /readyz", "any free one", "--web-port")
+@http_options(6066, "the table views, with /metrics, /healthz and /readyz")
 @click.option(
     "--instance",
     envvar="FACETS_INSTANCE",

@@ -30,7 +30,7 @@ def instance_lock(folder: Path, instance: str, cluster_id: str, group: str) -> I
             raise FacetsError(
                 f"a worker named {instance} already runs here"
                 + (f" (process {owner.pid}, since {owner.since})" if owner else ""),
-                "give this one a name of its own with --instance (and a --web-port), or end the other"
+                "give this one a name of its own with --instance (and an --http-port), or end the other"
                 + (f": kill {owner.pid}" if owner else ""),
                 ExitCode.GAVE_UP,
             ) from None

@@ -128,14 +128,14 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
             hub.apply(item.partition, item.seal, item.rows, item.cursor)
 
 
-def _readiness(settings: ServeSettings, xds: XdsServer, hub: ChangesHub) -> Readiness:
+def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] = time.time) -> Readiness:
     """Clusters that are silent are no reason to take a server out: what is known of them is served, as stale."""
 
     def details() -> dict[str, Any]:
         return {"at": hub.feed.at, "stale": sorted({cluster for _, cluster in hub.feed.silent})}
 
     def refresh() -> None:
-        show_freshness(of_clusters(xds.catalog.seals, settings.clock(), xds.silent))
+        show_freshness(of_clusters(xds.catalog.seals, clock(), xds.silent))
 
     return Readiness({"tables": lambda: "" if hub.ready else NO_SNAPSHOT}, details=details, refresh=refresh)
 
@@ -144,7 +144,7 @@ async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stac
     app = web.Application(middlewares=[in_json])
     add_xds_routes(app, xds, settings.clock)
     add_facet_routes(app, hub)
-    add_probe_routes(app, _readiness(settings, xds, hub))
+    add_probe_routes(app, serve_readiness(xds, hub, settings.clock))
     # A request ends with its client: otherwise those who have gone would hold the places of those who wait.
     runner = web.AppRunner(
         app,

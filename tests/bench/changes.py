@@ -59,7 +59,7 @@ def run(bench: Bench) -> Iterator[Figure]:
     clients, seconds = (1000, 10) if bench.quick else (1000, 30)
     bootstrap = bench.kafka(DEFAULT_PARTITIONS)
     cluster = MadeUp(SERVICES, 10, DEFAULT_PARTITIONS)
-    bench.facets("work", "work", "--bootstrap-servers", bootstrap, "--web-port", str(free_port()))
+    bench.facets("work", "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()))
     asyncio.run(_fill(bootstrap, cluster))
     port = free_port()
     server = bench.facets(

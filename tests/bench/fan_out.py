@@ -76,7 +76,7 @@ class Driver:
 def run(bench: Bench) -> Iterator[Figure]:
     """xDS, then server-sent events."""
     bootstrap = bench.kafka(PARTITIONS)
-    worker = bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--web-port", str(free_port()),
+    worker = bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()),
                           "--instance", "bench", "--data-dir", str(bench.folder / "data"))  # fmt: skip
     worker.says("assigned partitions")
     driver = Driver(bootstrap)

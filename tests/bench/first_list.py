@@ -34,7 +34,7 @@ def run(bench: Bench) -> Iterator[Figure]:
     items = (each for i in range(services) for each in (service(f"s{i}"), slice_(i, ENDPOINTS)))
     create(plane, items, bench.say)
     bootstrap = bench.kafka(DEFAULT_PARTITIONS)
-    worker = bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--web-port", str(free_port()),
+    worker = bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()),
                           "--instance", "bench", "--data-dir", str(bench.folder / "data"))  # fmt: skip
     worker.says("assigned partitions")
     bench.say("the bare list")

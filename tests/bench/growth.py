@@ -82,7 +82,7 @@ def _workers(bench: Bench, changes: int) -> Iterator[Figure]:
 
 
 def _worker(bench: Bench, bootstrap: str, name: str) -> Part:
-    return bench.facets(name, "work", "--bootstrap-servers", bootstrap, "--web-port", str(free_port()),
+    return bench.facets(name, "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()),
                         "--instance", name, "--data-dir", str(bench.folder / "data"))  # fmt: skip
 
 

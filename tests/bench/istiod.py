@@ -60,7 +60,7 @@ def run(bench: Bench) -> Iterator[Figure]:
         plane.api.post("/api/v1/namespaces", {"metadata": {"name": name}})
     create(plane, [each for i in range(SERVICES) for each in _service(i)], bench.say)
     bench.say("starting the worker, the watcher and the server")
-    bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--web-port", str(free_port()),
+    bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()),
                  "--instance", "bench", "--data-dir", str(bench.folder / "data"))  # fmt: skip
     watcher = bench.facets("watcher", "-v", "watch", "--bootstrap-servers", bootstrap,
                            "--kubeconfig", str(plane.kubeconfig), "--cluster", "east")  # fmt: skip

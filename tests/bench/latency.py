@@ -48,7 +48,7 @@ def run(bench: Bench) -> Iterator[Figure]:
     plane.api.post("/api/v1/namespaces", {"metadata": {"name": "shop"}})
     create(plane, [each for i in range(SERVICES) for each in (service(f"s{i}"), slice_(i, ENDPOINTS))], bench.say)
     bench.say("starting the worker and the watcher")
-    worker = bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--web-port", str(free_port()),
+    worker = bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()),
                           "--instance", "bench", "--data-dir", str(bench.folder / "data"))  # fmt: skip
     watcher = bench.facets("watcher", "-v", "watch", "--bootstrap-servers", bootstrap,
                            "--kubeconfig", str(plane.kubeconfig), "--cluster", "east")  # fmt: skip

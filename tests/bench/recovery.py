@@ -59,7 +59,7 @@ def run(bench: Bench) -> Iterator[Figure]:
 
 def _worker(bench: Bench, bootstrap: str) -> Part:
     return bench.facets(
-        "worker", "work", "--bootstrap-servers", bootstrap, "--web-port", str(free_port()), "--instance", "bench",
+        "worker", "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()), "--instance", "bench",
         "--data-dir", str(bench.folder / "data"),
     )  # fmt: skip
 

@@ -160,7 +160,7 @@ def _create(bootstrap: str, topic: str) -> None:
 def _facets(bench: Bench, bootstrap: str, work: Work) -> Contender:
     command = [
         *(sys.executable, "-m", "streams.cli", "work", "--bootstrap-servers", bootstrap),
-        *("--web-port", str(free_port()), "--instance", "bench", "--data-dir", str(bench.folder / "work")),
+        *("--http-port", str(free_port()), "--instance", "bench", "--data-dir", str(bench.folder / "work")),
     ]
     return Contender("facets work", topic_of("backend"), command, work.rows)
 

@@ -123,7 +123,7 @@ class Cluster:
         for name in ("work-a", "work-b"):
             self._add(name, "worker", [
                 *facets, "work", "--bootstrap-servers", self.bootstrap, "--instance", name,
-                "--web-port", str(quiet_port() + 1 + len(self.parts)),
+                "--http-port", str(quiet_port() + 1 + len(self.parts)),
             ])  # fmt: skip
         follow = [sys.executable, "-m", "tests.chaos.subscriber", self.bootstrap, str(self.folder)]
         self._add("all", "subscriber", [*follow, "all", ",".join(TABLES)])

@@ -174,7 +174,7 @@ def cluster(facets: Facets) -> Iterator[Cluster]:
         made = Cluster(plane, facets, crds)
         made.put(namespace(SHOP), namespace(OTHER))
         facets.start("watch", "watch", "--kubeconfig", str(plane.readonly), "--cluster", "east")
-        facets.start("work", "work", "--web-port", free_port(), "--data-dir", str(facets.folder / "worker"))
+        facets.start("work", "work", "--http-port", free_port(), "--data-dir", str(facets.folder / "worker"))
         yield made
 
 

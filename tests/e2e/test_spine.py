@@ -207,7 +207,7 @@ async def test_the_tables_are_what_the_api_server_lists_after_churn_and_kills(
 ) -> None:
     port = free_port()
     watch = ("watch", "--kubeconfig", str(control_plane.kubeconfig), "--cluster", control_plane.name)
-    work = ("work", "--web-port", port, "--instance", "e2e")
+    work = ("work", "--http-port", port, "--instance", "e2e")
     ensure(facets.bootstrap)
     facets.start("work", *work)
     facets.start("watch", *watch)

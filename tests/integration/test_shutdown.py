@@ -92,7 +92,7 @@ async def test_without_a_broker_every_process_stops_in_time(
         ]
         await watch.says("objects are in the journal")
         await serve.says("xDS on")
-        work = await Process.start(tmp_path, "work", "--web-port", free_port(), *bootstrap)
+        work = await Process.start(tmp_path, "work", "--http-port", free_port(), *bootstrap)
         await work.says("assigned partitions")
         os.kill(broker.pid, how)
         # Until it is noticed: what is under way then is what is hard to end.

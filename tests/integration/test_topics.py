@@ -117,7 +117,7 @@ def test_a_process_creates_none_without_being_told(empty: str, tmp_path: Path, c
         "{current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u, user: {}}], "
         "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]}"
     )
-    options = ["--kubeconfig", str(kubeconfig)] if command == "watch" else ["--web-port", free_port()]
+    options = ["--kubeconfig", str(kubeconfig)] if command == "watch" else ["--http-port", free_port()]
     code, text = facets(tmp_path, command, "--bootstrap-servers", empty, *options)
     assert code == 78
     assert f"error: no topic {JOURNAL}, " in text

@@ -93,7 +93,7 @@ def test_it_runs_once_survives_its_broker_and_stops_in_time(tmp_path: Path) -> N
         assert f"`facets up` already runs here (process {up.process.pid}, since " in second.stderr
         assert "FACETS_DATA_DIR=FOLDER facets up" in second.stderr
 
-        worker = up.run("work", "--instance", "up", "--web-port", free_port())
+        worker = up.run("work", "--instance", "up", "--http-port", free_port())
         assert worker.returncode == 75
         assert f"a worker named up already runs here (process {up.children()['worker'].pid}, since " in worker.stderr
 

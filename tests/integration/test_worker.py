@@ -62,7 +62,7 @@ class Worker:
             self.process = start_bound(
                 [
                     *(sys.executable, *program, "work", "--bootstrap-servers", bootstrap),
-                    *("--web-port", str(self.port), "--instance", instance, "--data-dir", str(folder)),
+                    *("--http-port", str(self.port), "--instance", instance, "--data-dir", str(folder)),
                 ],
                 stdout=log,
                 stderr=log,

@@ -6,7 +6,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from streams.edges.facets_http import add_facet_routes
 from streams.edges.http_query import in_json
+from streams.edges.serve import serve_readiness
 from streams.edges.sse import ChangesHub, SseSettings
+from streams.edges.xds import XdsServer, XdsSettings
+from streams.topology.probes import add_probe_routes
 from tests.unit.changes.test_feed import Log
 
 
@@ -15,6 +18,7 @@ async def test_not_ready_is_503_with_a_time_to_come_back(path: str) -> None:
     hub = ChangesHub(SseSettings(), "nowhere", 2, 60.0)
     app = web.Application(middlewares=[in_json])
     add_facet_routes(app, hub)
+    add_probe_routes(app, serve_readiness(XdsServer(XdsSettings(), 2), hub))
     async with TestClient(TestServer(app)) as http:
         answer = await http.get(path)
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
