@@ -17,6 +17,7 @@ from streams.core.xds.names import TYPE_URLS
 from streams.edges.http_query import in_json
 from streams.edges.xds import XdsServer, XdsSettings
 from streams.edges.xds_http import add_xds_routes
+from streams.topology.probes import Readiness, add_probe_routes
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
 DEADLINE = 30
@@ -195,6 +196,7 @@ async def test_who_has_what_is_told_and_waited_for() -> None:
     async with serving() as served, stream(served.server, "Delta") as call:
         app = web.Application(middlewares=[in_json])
         add_xds_routes(app, served.server)
+        add_probe_routes(app, Readiness())
         async with TestClient(TestServer(app)) as http:
             await call.write(
                 discovery_pb2.DeltaDiscoveryRequest(
