@@ -27,7 +27,11 @@ def with_namespaces(recording: Recording) -> Recording:
     first = min(track.first for track in tracks.values())
     items = [_namespace(name, recording) for name in sorted(names)]
     listed = {"apiVersion": "v1", "metadata": {"resourceVersion": str(first)}, "items": items}
-    return Recording(recording.header, {**tracks, NAMESPACES: Track(NAMESPACES, "Namespace", listed)})
+    track = Track(NAMESPACES, "Namespace", listed)
+    # As an API server's bookmarks do: without one, a watch to which nothing happens would fall out of the history.
+    newest = max(each.last for each in tracks.values())
+    track.add(recording.duration_ms, "BOOKMARK", {"metadata": {"resourceVersion": str(newest)}})
+    return Recording(recording.header, {**tracks, NAMESPACES: track})
 
 
 def _namespace(name: str, recording: Recording) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import orjson
 import pytest
 
 from streams.core.recording import DamagedRecording
+from streams.core.recording_api import with_namespaces
+from streams.core.recording_loop import HISTORY_CYCLES, RecordingLoop
 from streams.core.reflector import Kind, Reflector, ReflectorEvent
 from streams.core.resources import RESOURCES
 from streams.edges import demo_server
@@ -399,3 +401,14 @@ async def test_the_watcher_finds_nothing_missing_in_the_demo(caplog: pytest.LogC
         served = await discover_at_start(api)
     assert list(served) == ["namespaces"]
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_who_watches_the_namespaces_never_falls_out_of_the_history() -> None:
+    loop = RecordingLoop(with_namespaces(load(demo_server.recordings()[0])))
+    held = -1
+    for cycle in range(2 * HISTORY_CYCLES + 2):
+        window = loop.window(cycle * loop.period_ms)
+        track = window.tracks["/api/v1/namespaces"]
+        assert held < 0 or track.first <= held, f"cycle {cycle}: too old"
+        before, held = held, window.version(track, (cycle + 1) * loop.period_ms - 1)
+        assert held > before
