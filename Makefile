@@ -30,10 +30,10 @@ $(READY): pyproject.toml requirements.lock requirements-java.lock
 		echo "==> $(VENV) was made by another Python; making it anew"; rm -rf $(VENV); fi
 	@if [ ! -x $(BIN)/pip ]; then echo "==> Making $(VENV) with $$("$(PYTHON)" -V)"; "$(PYTHON)" -m venv $(VENV); fi
 	@echo "==> Installing the locked packages (about a minute the first time)"
-	@$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock | grep -v 'already satisfied' || [ "$${PIPESTATUS[0]}" = 0 ]
+	@$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
 	@if $(BIN)/python -m streams.edges.java >/dev/null 2>&1; then :; else \
 		echo "==> No Java 17 or newer found: installing one into $(VENV)"; \
-		$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements-java.lock; fi
+		$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r requirements-java.lock; fi
 	@echo "==> Installing facets"
 	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
