@@ -3,14 +3,13 @@
 Discovery as of Kubernetes' API concepts: APIGroupList, APIGroup and APIResourceList, of what was recorded alone.
 """
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from streams.core.derived_uid import derived_uid
 from streams.core.recording import Recording, Track
 
 NAMESPACES = "/api/v1/namespaces"
-_UIDS = uuid.UUID("0e9a3c7e-40a5-5f0c-8f5b-2f1d0c7c5d11")
 
 
 def with_namespaces(recording: Recording) -> Recording:
@@ -38,7 +37,7 @@ def _namespace(name: str, recording: Recording) -> dict[str, Any]:
     return {
         "metadata": {
             "name": name,
-            "uid": str(uuid.uuid5(_UIDS, f"{recording.cluster}/{name}")),
+            "uid": derived_uid(f"namespace/{recording.cluster}/{name}"),
             "resourceVersion": "1",
             "creationTimestamp": recording.header.get("recorded"),
             "labels": {"kubernetes.io/metadata.name": name},

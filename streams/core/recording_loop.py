@@ -13,11 +13,11 @@ Pure: the window of a cycle follows from the recording and the cycle's number.
 """
 
 import math
-import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from streams.core.derived_uid import derived_uid
 from streams.core.recording import Key, Moment, Recording, Track, key_of
 
 HISTORY_CYCLES = 3
@@ -25,7 +25,6 @@ HISTORY_CYCLES = 3
 
 _RETURN_STEP_MS = 200.0
 _TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
-_UIDS = uuid.UUID("5c3cbd1e-0f4b-5a52-9c37-6f4d2a1a7f10")
 
 
 class _Return(NamedTuple):
@@ -146,7 +145,7 @@ class RecordingLoop:
         return value
 
     def _uid(self, uid: str, cycle: int) -> str:
-        return uid if cycle == 0 or uid in self._lasting else str(uuid.uuid5(_UIDS, f"{uid}/{cycle}"))
+        return uid if cycle == 0 or uid in self._lasting else derived_uid(f"{uid}/{cycle}")
 
 
 def _returns(recording: Recording) -> Iterator[_Return]:
