@@ -103,7 +103,8 @@ class PartitionState:
 
     def load(self, table: str, key: bytes, value: bytes | None, version: int) -> None:
         """Take one record of a table's changelog, in log order. A record of a lower version than the one before it
-        came from a worker that had been replaced; what it hid is written again by `recover`."""
+        came from a worker that had been replaced; what it hid is written again by `recover`. The record can be read
+        (`changelog_records.unreadable`)."""
         if key.startswith(SEAL_PREFIX):
             if value is not None:
                 seal = msgspec.json.decode(value, type=Seal)
@@ -113,6 +114,8 @@ class PartitionState:
                 if not seal.more:
                     self.sealed[table] = max(self.sealed[table], seal.offset)
             return
+        if key.startswith(b"~") and not key.startswith(HELD_PREFIX):
+            return  # Of a newer worker.
         before = self._versions.get((table, key))
         if before is not None and before[0] > version:
             self._repair.add((table, key))

@@ -3,15 +3,18 @@
 - Rows wait for the seal that covers them: all rows of one journal offset, of all subscribed tables, come together.
 - A row whose version is not higher than the one held is a replaced worker's duplicate and is dropped.
 - `previous` must be the version held; if it isn't, a change was missed, and that is an error (`ChangelogGap`).
+- What can't be read is skipped (`skipped` is told of it): no worker wrote it, so nothing is missing without it.
 """
 
 import base64
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 
+from streams.core.changelog_records import is_row_key, unreadable
 from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.freshness import overlay
@@ -20,6 +23,9 @@ from streams.core.records import SEAL_PREFIX, Seal, decode_row
 
 _SKIP = 4096
 """How many seals wait in bootstrap before the rows below them are applied."""
+
+_NO_END = 2**63
+"""The journal's end, where it is not known."""
 
 _MORE = b'"more":true}'
 """How a seal ends that another cluster's seal of the same offset follows."""
@@ -147,13 +153,32 @@ class _Partition:
 class Subscription:
     """`feed` takes records in the order of each topic partition. In bootstrap the rows make up a snapshot and
     nothing is delivered; once it is `complete()`, `ready()` gives it out, and from then on each seal delivers a batch.
-    A subscription from a cursor needs none of that."""
+    A subscription from a cursor needs none of that.
 
-    def __init__(self, tables: Iterable[str], partitions: int, wanted: Filter, cursor: Cursor | None = None) -> None:
+    In bootstrap only the newest record of each key is looked at, and only at the end: where `doubtful()`, all has to be
+    read again by a subscription that is `strict`. `journal_ends` are the offsets of the journal's next commits, as far
+    as they are known: no record can be of a later one (`beyond` says when they have to be asked for anew).
+    """
+
+    def __init__(
+        self,
+        tables: Iterable[str],
+        partitions: int,
+        wanted: Filter,
+        cursor: Cursor | None = None,
+        *,
+        strict: bool = False,
+        skipped: Callable[[str, int, int, str], None] = lambda *_: None,
+    ) -> None:
         self.tables = tuple(tables)
         self.partitions = partitions
         self.wanted = wanted
         self.bootstrapping = cursor is None
+        self.journal_ends: dict[int, int] = {}
+        self._strict = strict
+        self._skipped = skipped
+        self._doubtful = False
+        self._sealed_to: dict[tuple[str, int], int] = {}
         self.seals: dict[tuple[int, str], Seal] = {}
         self._newest: dict[int, dict[bytes, tuple[int, bytes]]] = {p: {} for p in range(partitions)}
         self._held: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
@@ -230,10 +255,36 @@ class Subscription:
     ) -> Iterable[Batch]:
         """Take one record; `position` is its offset in the facet topic, `version` its stamp (a seal's offset).
         Raises ChangelogGap."""
+        if is_row_key(key) and not self._wants(key):
+            return ()
+        if not self._readable(table, partition, position, key, value, version):
+            return ()
         if self.bootstrapping:
             self.gather(table, partition, ((position, key, value, version),))
             return ()
+        if key.startswith(SEAL_PREFIX):
+            self._sealed_to[table, partition] = max(version, self._sealed_to.get((table, partition), -1))
         return self._feed(table, partition, position, key, value, version)
+
+    def beyond(self, table: str, partition: int, version: int) -> bool:
+        """Whether a record of this version may be ahead of its journal, as far as that is known to go: live, each
+        offset is sealed after the one before, so only a leap is looked at."""
+        if version < self.journal_ends.get(partition, 0):
+            return False
+        if self.bootstrapping:
+            return True
+        sealed = max(self._sealed_to.get((table, partition), -1), self._parts[partition].applied)
+        return version > sealed + 1
+
+    def _readable(
+        self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
+    ) -> bool:
+        why = unreadable(table, key, value, version)
+        if not why and partition in self.journal_ends and self.beyond(table, partition, version):
+            why = f"its version {version} is ahead of the journal, which ends at {self.journal_ends[partition]}"
+        if why:
+            self._skipped(table, partition, position, why)
+        return not why
 
     def _feed(
         self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
@@ -252,22 +303,28 @@ class Subscription:
                 yield from self._deliver(partition, part)
             elif version <= part.applied and _decode_seal(value).at > self._at:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
-        elif not key.startswith(b"~") and self._wants(key) and version > part.applied:
+        elif self._wants(key) and version > part.applied:
             row = None if value is None else _row(table, key, version, value)
             part.pending[table].append((key.decode(), version, row))
 
     def _wants(self, key: bytes) -> bool:
-        cluster, namespace, service = key.decode().split("/")
-        return self.wanted.wants(cluster, namespace, service)
+        return is_row_key(key) and self.wanted.wants(*key.decode().split("/"))
 
     # ---- bootstrap -----------------------------------------------------------------------------------
 
     def gather(self, table: str, partition: int, records: Iterable[tuple[int, bytes, bytes | None, int]]) -> None:
         """Take records (position, key, value and version as in `feed`) while in bootstrap, when most of them are
-        replaced by later ones: each is looked at as little as can be. Raises ValueError for a key of no Service."""
+        replaced by later ones: each is looked at as little as can be."""
         part = self._parts[partition]
         queue, names, gathered = part.seals[table], self._names, part.gathered[table]
+        end = self.journal_ends.get(partition, _NO_END)
         for position, key, value, version in records:
+            if self._strict:
+                if not self._readable(table, partition, position, key, value, version):
+                    continue
+            elif not 0 <= version < end:
+                self._doubtful = True
+                continue
             if key.startswith(SEAL_PREFIX):
                 if value is None:
                     continue
@@ -287,6 +344,30 @@ class Subscription:
                     gathered.append((key, version, value))
                 else:
                     self._hold(table, key, version, value)
+
+    def doubtful(self) -> bool:
+        """Whether there is something that can't be read: what it hides is not known. At the end of the bootstrap,
+        before `complete`."""
+        if not self._doubtful and not self._strict:
+            newest = ((self.tables[0], key, *each) for seals in self._newest.values() for key, each in seals.items())
+            queued = (
+                (table, key, version, value)
+                for part in self._parts.values()
+                for table, queue in part.seals.items()
+                for version, _, key, value in queue
+            )
+            held = ((table, key, *each) for table, rows in self._held.items() for key, each in rows.items())
+            gathered = (
+                (table, key, version, value)
+                for part in self._parts.values()
+                for table, rows in part.gathered.items()
+                for key, version, value in rows
+            )
+            self._doubtful = any(
+                unreadable(table, key, value, version)
+                for table, key, version, value in chain(newest, queued, held, gathered)
+            )
+        return self._doubtful
 
     def _skip(self, partition: int, part: _Partition) -> None:
         """Apply all up to the newest offset that every table has sealed. Seals on the way are not looked at: a log

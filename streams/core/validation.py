@@ -6,7 +6,7 @@ what raises them, and seals it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address
 
@@ -37,7 +37,12 @@ def check_commit(commit: Commit, window_seconds: float) -> None:
     later(commit.at, window_seconds)
     if commit.stale_since:
         read(commit.stale_since)
-    for resource, version in commit.frontier.items():
+    check_frontier(commit.frontier)
+
+
+def check_frontier(frontier: Mapping[str, str]) -> None:
+    """Raises ValueError for what is no resource type, or no resourceVersion of one (nor empty: it can't be listed)."""
+    for resource, version in frontier.items():
         if not _RESOURCE.fullmatch(resource):
             raise ValueError(f"{resource:.80} is no resource type - at `$.frontier`")
         check_resource_version(version)

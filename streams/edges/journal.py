@@ -14,6 +14,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.codec import has_lz4
 from kafka.errors import KafkaError
 
+from streams.core.changelog_records import unreadable
 from streams.core.collector import Collector, JournalRecord
 from streams.core.epochs import TAIL_GROWTH, Stamp, Standing, standing_in
 from streams.core.errors import FacetsError
@@ -21,6 +22,7 @@ from streams.core.exit_codes import ExitCode
 from streams.core.partitioning import partition_of
 from streams.core.records import JOURNAL, SEAL_PREFIX, Seal, topic_of
 from streams.edges.topics import BrokerUnreachable
+from streams.topology.bulk_reader import stamp_of
 from streams.topology.topics import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("facets.journal")
@@ -290,18 +292,25 @@ class JournalReader:
         if not self._count(topic):
             return None
         begin, end = self.begin(partition, topic), self.end(partition, topic)
+        journal_end = self.end(partition)
+        ahead: Seal | None = None  # All are, where the journal was made anew.
         while end > begin:
             start = max(begin, end - span)
             records = self.records(topic, partition, start, end)
             newest: Seal | None = None
             for record in records:
                 # One that can't be read is the worker's to mend.
-                with suppress(msgspec.MsgspecError):
-                    if record.key == key and record.value:
-                        seal = _decode_seal(record.value)
-                        newest = seal if newest is None or seal.offset > newest.offset else newest
+                if record.key != key or unreadable("frontend", key, record.value, stamp_of(record.headers)):
+                    continue
+                if not record.value:
+                    continue
+                seal = _decode_seal(record.value)
+                if seal.offset >= journal_end:
+                    ahead = seal
+                elif newest is None or seal.offset > newest.offset:
+                    newest = seal
             if newest is not None or start == begin:
-                return newest
+                return newest or ahead
             span *= TAIL_GROWTH
         return None
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -149,12 +150,9 @@ def read_pipeline(bootstrap: str, partitions: int, silent_after: float) -> Pipel
         sealed: dict[int, list[int]] = {p: [] for p in range(partitions)}
         for table in TABLES:
             for partition, (_, records) in _tails(consumer, topic_of(table), partitions, _SEAL_TAIL).items():
-                seals = (
-                    msgspec.json.decode(record.value, type=Seal)
-                    for record in records
-                    if record.key.startswith(SEAL_PREFIX) and record.value
-                )
-                sealed[partition].append(max((seal.offset for seal in seals), default=-1))
+                offsets = map(_sealed_by, records)
+                # One ahead of its journal is not the worker's.
+                sealed[partition].append(max((at for at in offsets if at < journal[partition][0]), default=-1))
         letters = [record for _, records in _tails(consumer, DEAD_LETTER, partitions, 1).values() for record in records]
     finally:
         consumer.close()
@@ -165,13 +163,25 @@ def read_pipeline(bootstrap: str, partitions: int, silent_after: float) -> Pipel
         for p, (end, records) in journal.items()
     }
     newest = max(letters, key=lambda record: record.timestamp, default=None)
-    letter = msgspec.json.decode(newest.value, type=DeadLetter) if newest is not None else None
+    letter: DeadLetter | None = None
+    with suppress(msgspec.MsgspecError):
+        letter = msgspec.json.decode(newest.value or b"", type=DeadLetter) if newest is not None else None
     return Pipeline(ends, letter, *asyncio.run(_seals(bootstrap, silent_after)))
 
 
 async def _seals(bootstrap: str, silent_after: float) -> tuple[Mapping[Place, Seal], Mapping[Place, Silence]]:
     async with Subscriber(bootstrap, tables=TABLES[:1], silent_after=silent_after) as subscriber:
         return await subscriber.clusters(), subscriber.silent()
+
+
+def _sealed_by(record: Any) -> int:
+    """The journal offset that a record seals; -1 for what is no seal, or can't be read."""
+    if not (record.key or b"").startswith(SEAL_PREFIX) or not record.value:
+        return -1
+    try:
+        return msgspec.json.decode(record.value, type=Seal).offset
+    except msgspec.MsgspecError:
+        return -1
 
 
 def _commits(records: list[Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -17,16 +17,17 @@ from streams.core.errors import FacetsError
 from streams.core.exit_codes import ExitCode
 from streams.core.freshness import SILENT_AFTER_SECONDS, Place, Silence, worst
 from streams.core.partitioning import partition_of
-from streams.core.records import SEAL_PREFIX, Seal, topic_of
+from streams.core.records import JOURNAL, SEAL_PREFIX, Seal, topic_of
 from streams.core.rfc3339 import later
 from streams.core.subscription import Batch as SealedBatch
 from streams.core.subscription import ChangelogGap, Cursor, Filter, Row, Subscription, is_deleted, reached
 from streams.edges.broker_address import default_bootstrap
-from streams.edges.facet_records import Compacted, Replaced, bad_record, check_anchor, seal_of, version_of
+from streams.edges.facet_records import Compacted, Replaced, check_anchor, seal_of
 from streams.edges.silence import SilenceMonitor
 from streams.edges.topics import BrokerUnreachable, config, partition_counts
-from streams.topology.bulk_reader import BadStamp, BulkReader, Chunk
+from streams.topology.bulk_reader import BulkReader, stamp_of
 from streams.topology.shutdown import closed
+from streams.topology.unreadable import report
 
 log = logging.getLogger("facets.subscriber")
 
@@ -304,7 +305,7 @@ class Subscriber:
         newest = await self._newest_seal(ends, begins)
         if cursor.at and newest and later(cursor.at, window / 1000) < newest:
             return "expired"
-        self._state = Subscription(self.tables, self.partitions, self._wanted, cursor)
+        self._state = Subscription(self.tables, self.partitions, self._wanted, cursor, skipped=self._skipped)
         self._next, self._anchors, self._ahead = {}, {}, {}
         for each in assigned:
             position = cursor.positions.get((self._table_of[each.topic], each.partition))
@@ -335,7 +336,8 @@ class Subscriber:
             for each, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
                 for record in records:
                     if (record.key or b"").startswith(SEAL_PREFIX) and record.value is not None:
-                        newest = max(newest, seal_of(record).at)
+                        with suppress(msgspec.MsgspecError):
+                            newest = max(newest, seal_of(record).at)
                 if records[-1].offset >= ends[each] - 1:
                     waiting.discard(each)
         return newest
@@ -356,9 +358,11 @@ class Subscriber:
         settings = await asyncio.to_thread(config, self._broker, topic_of(self.tables[0]))
         return int(settings["delete.retention.ms"]) / 1000
 
-    async def _read_all(self, partitions: Collection[int] | None) -> None:
+    async def _read_all(self, partitions: Collection[int] | None, *, strict: bool = False) -> None:
         assigned = [each for each in self._assigned() if partitions is None or each.partition in partitions]
-        self._state = state = Subscription(self.tables, self.partitions, self._wanted)
+        self._state = state = Subscription(
+            self.tables, self.partitions, self._wanted, strict=strict, skipped=self._skipped
+        )
         self._next, self._anchors = {}, {}
         async with BulkReader(self._broker) as reader:
             positions = await reader.begins(assigned)
@@ -366,12 +370,20 @@ class Subscriber:
             while time.time() - started > _READING_SECONDS:
                 started = time.time()
                 async with aclosing(reader.read(positions, await reader.ends(assigned))) as chunks:
-                    try:
-                        async for chunk in chunks:
-                            self._gather(chunk)
-                            positions[chunk.partition] = self._next[chunk.partition] = chunk.next
-                    except BadStamp as error:
-                        raise bad_record(error.partition, error.offset, error) from error
+                    async for chunk in chunks:
+                        each = chunk.partition
+                        if len(chunk) and max(chunk.versions) >= state.journal_ends.get(each.partition, 0):
+                            await self._ask_journal(state, each.partition)
+                        state.gather(
+                            self._table_of[each.topic],
+                            each.partition,
+                            zip(chunk.offsets, chunk.keys, chunk.values, chunk.versions, strict=True),
+                        )
+                        positions[each] = self._next[each] = chunk.next
+        if state.doubtful() and not strict:
+            log.warning("the facet topics hold records that can't be read: every record is looked at")
+            await self._read_all(partitions, strict=True)
+            return
         self._ahead = positions
         told = False
         while not state.complete():
@@ -381,18 +393,20 @@ class Subscriber:
             async for _ in self._poll():
                 pass
 
-    def _gather(self, chunk: Chunk) -> None:
-        each, at = chunk.partition, 0
+    def _skipped(self, table: str, partition: int, offset: int, why: str) -> None:
+        report(topic_of(table), partition, offset, why)
 
-        def records() -> Iterator[tuple[int, bytes, bytes | None, int]]:
-            nonlocal at
-            for at, key, value, version in chunk:
-                yield at, key, value, version if version >= 0 else version_of((), key, value)
-
+    async def _ask_journal(self, state: Subscription, partition: int) -> None:
+        """How far the journal goes now: no record can be of a later commit. One that may not be asked has no end."""
+        journal = TopicPartition(JOURNAL, partition)
         try:
-            self._subscription().gather(self._table_of[each.topic], each.partition, records())
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-            raise bad_record(each, at, error) from error
+            async with asyncio.timeout(_SILENCE_SECONDS), BulkReader(self._broker) as reader:
+                ends = await reader.ends([journal])
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.debug("the end of %s[%d] is not known: %r", JOURNAL, partition, error)
+            state.journal_ends.pop(partition, None)
+        else:
+            state.journal_ends[partition] = ends[journal]
 
     async def _level(self, state: Subscription, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         """The rows as they are when every partition has each cluster's changes up to the highest seq now sealed in
@@ -454,16 +468,13 @@ class Subscriber:
                     raise Compacted(
                         f"{each.topic}[{each.partition}]: offset {due} is gone, the next is {record.offset}"
                     )
-                key, value = record.key or b"", record.value
-                try:
-                    if self._anchors and (anchor := self._anchors.pop(each, None)):
-                        check_anchor(record, anchor)
-                        continue
-                    version = version_of(record.headers, key, value)
-                    batches = list(state.feed(table, each.partition, record.offset, key, value, version))
-                except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-                    raise bad_record(each, record.offset, error) from error
-                for batch in batches:
+                if self._anchors and (anchor := self._anchors.pop(each, None)):
+                    check_anchor(record, anchor)
+                    continue
+                version = stamp_of(record.headers)
+                if state.beyond(table, each.partition, version):
+                    await self._ask_journal(state, each.partition)
+                for batch in state.feed(table, each.partition, record.offset, record.key or b"", record.value, version):
                     yield batch
 
     async def _check_connection(self) -> None:
@@ -531,8 +542,12 @@ class Subscriber:
                         # A replaced worker's late seal does not count.
                         if version >= newest.get(place, (-1, b""))[0]:
                             newest[place] = (version, value)
-        found = [(place[0], msgspec.json.decode(value, type=Seal)) for place, (_, value) in newest.items()]
-        return {(partition, seal.cluster): seal for partition, seal in found}
+        found = {}
+        for (partition, _), (_, value) in newest.items():
+            with suppress(msgspec.MsgspecError):
+                seal = msgspec.json.decode(value, type=Seal)
+                found[partition, seal.cluster] = seal
+        return found
 
     def _seals(self) -> tuple[Seal, ...]:
         return tuple(seal for _, seal in sorted(self._subscription().seals.items()))

@@ -22,6 +22,8 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 from zstandard import ZstdDecompressor, ZstdError
 
+from streams.core.changelog_records import NO_VERSION, version_in
+
 log = logging.getLogger("facets.kafka")
 
 VERSION_HEADER = "v"
@@ -47,8 +49,8 @@ _ZSTD = 4
 
 
 class Chunk:
-    """Records of a partition, in log order, by what they say: `versions` has -1 for one without a stamp. `next` is the
-    offset to read on from, past what compaction has taken."""
+    """Records of a partition, in log order, by what they say: `versions` is below 0 for one without a usable stamp.
+    `next` is the offset to read on from, past what compaction has taken."""
 
     __slots__ = ("keys", "next", "offsets", "partition", "timestamps", "values", "versions")
 
@@ -67,15 +69,6 @@ class Chunk:
     def __iter__(self) -> Iterator[tuple[int, bytes, bytes | None, int]]:
         """Each record's offset, key, value and version."""
         return zip(self.offsets, self.keys, self.values, self.versions, strict=True)
-
-
-class BadStamp(ValueError):
-    """A record whose stamp is no number."""
-
-    def __init__(self, partition: TopicPartition, offset: int, why: str) -> None:
-        super().__init__(f"{partition.topic}[{partition.partition}] offset {offset}: {why}")
-        self.partition = partition
-        self.offset = offset
 
 
 class _Batch(NamedTuple):
@@ -116,7 +109,7 @@ class BulkReader:
         self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> AsyncGenerator[Chunk]:
         """What each partition holds from its start to its end; the last chunk of one may go beyond. Raises
-        OffsetOutOfRangeError, CorruptRecordException and BadStamp."""
+        OffsetOutOfRangeError and CorruptRecordException."""
         waiting = {each: at for each, at in starts.items() if at < ends[each]}
         fetching = asyncio.ensure_future(self._fetch(waiting))
         try:
@@ -237,7 +230,7 @@ def split(partition: TopicPartition, data: bytes) -> list[_Batch]:
 
 
 def unpack(partition: TopicPartition, position: int, batches: Sequence[_Batch]) -> Chunk:
-    """The records in batches (one at least) from an offset on. Raises CorruptRecordException and BadStamp."""
+    """The records in batches (one at least) from an offset on. Raises CorruptRecordException."""
     chunk = Chunk(partition, batches[-1].next)
     offsets, timestamps = chunk.offsets.append, chunk.timestamps.append
     keys, values, versions = chunk.keys.append, chunk.values.append, chunk.versions.append
@@ -262,20 +255,17 @@ def unpack(partition: TopicPartition, position: int, batches: Sequence[_Batch]) 
             # A batch is given whole, whichever of its offsets was asked for.
             if offset < position:
                 continue
-            try:
-                version = _version_in(record.headers)
-            except ValueError as error:
-                raise BadStamp(partition, offset, str(error)) from error
             offsets(offset)
             timestamps(record.timestamp)
             keys(record.key or b"")
             values(record.value)
-            versions(version)
+            versions(stamp_of(record.headers))
     return chunk
 
 
-def _version_in(headers: Iterable[tuple[str, bytes | None]]) -> int:
+def stamp_of(headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """The version in a record's headers; NO_VERSION or BAD_VERSION where there is none."""
     for name, value in headers:
         if name == VERSION_HEADER:
-            return int(value or b"")
-    return -1
+            return version_in(value)
+    return NO_VERSION

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from streams.core.partition_state import Write
-from streams.core.records import DEAD_LETTER, topic_of
+from streams.core.records import DEAD_LETTER, JOURNAL, topic_of
 from streams.topology.bulk_reader import VERSION_HEADER, BulkReader, Chunk
 from streams.topology.shutdown import closed
 from streams.topology.topics import MAX_MESSAGE_BYTES
@@ -63,6 +63,13 @@ class ChangelogReader:
                 async for chunk in chunks:
                     each = chunk.partition
                     yield Fetched(names[each.topic], each.partition, begins[each], ends[each], chunk)
+
+    async def journal_ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset of the next commit in these partitions of the journal. Over a connection of its own: on the
+        consumer's, the question would wait behind a fetch that waits for records."""
+        async with BulkReader(self._bootstrap) as reader:
+            ends = await reader.ends([TopicPartition(JOURNAL, partition) for partition in partitions])
+        return {each.partition: end for each, end in ends.items()}
 
 
 class ChangelogWriter:

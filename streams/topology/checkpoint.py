@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 import msgspec
 
+from streams.core.changelog_records import unreadable
 from streams.core.records import FOLD_VERSION, SEAL_PREFIX
 from streams.topology.bulk_reader import Chunk
 
@@ -39,7 +40,8 @@ class Image:
     """What the changelogs of one partition hold up to `ends` (for each table the offset after the last record): the
     newest row of each key with its version, None for a tombstone, and the newest seal of each cluster.
 
-    `taken` counts the records that came since the last capture.
+    `taken` counts the records that came since the last capture; `unproven` are the keys of those that were read from a
+    log and not looked at: any client of Kafka may have written them.
     """
 
     def __init__(self, tables: Iterable[str]) -> None:
@@ -48,6 +50,7 @@ class Image:
         self.rows: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
         self.seals: dict[str, dict[bytes, tuple[int, bytes]]] = {table: {} for table in self.tables}
         self.taken = 0
+        self.unproven: dict[str, set[bytes]] = {table: set() for table in self.tables}
         self._anchors: dict[str, Anchor] = {}
         self._last: dict[str, tuple[int, int, bytes, bytes | None]] = {}
         self._swept = dict.fromkeys(self.tables, -1)
@@ -65,14 +68,25 @@ class Image:
         return self.learn(table, key, value, version)
 
     def extend(
-        self, table: str, records: Chunk, late: dict[tuple[str, bytes], tuple[bytes | None, int]], skip: int = 0
+        self,
+        table: str,
+        records: Chunk,
+        late: dict[tuple[str, bytes], tuple[bytes | None, int]],
+        skip: int = 0,
+        sieve: "Sieve | None" = None,
     ) -> None:
-        """Take the records that are next in a table's log, but for the first `skip`. `late` comes to hold those (value,
-        version) that hide a row of a higher version: that are the last of their key in the log, but not the newest."""
+        """Take the records that are next in a table's log, but for the first `skip` and what the sieve keeps back.
+        `late` comes to hold those (value, version) that hide a row of a higher version: that are the last of their key
+        in the log, but not the newest."""
         fresh = len(records) - skip
         if fresh <= 0:
             return
-        for _, key, value, version in islice(records, skip, None):
+        unproven = self.unproven[table]
+        for offset, key, value, version in islice(records, skip, None):
+            if sieve is None:
+                unproven.add(key)
+            elif not sieve.passes(table, offset, key, value, version):
+                continue
             if not self.learn(table, key, value, version):
                 late[table, key] = (value, version)
             elif late:
@@ -81,14 +95,25 @@ class Image:
         self.ends[table] = records.offsets[-1] + 1
         self._last[table] = (records.offsets[-1], records.timestamps[-1], records.keys[-1], records.values[-1])
 
+    def prove(self) -> str:
+        """Look at what is not proven: the first thing that can't be read, "" if all can."""
+        for table, keys in self.unproven.items():
+            for key in keys:
+                version, value = self.seals[table].get(key) or self.rows[table].get(key) or (0, None)
+                if why := unreadable(table, key, value, version):
+                    return why
+            keys.clear()
+        return ""
+
     def learn(self, table: str, key: bytes, value: bytes | None, version: int) -> bool:
         """Take what a record says, without its place in the log. False as in `take`."""
         if key.startswith(SEAL_PREFIX):
             if value is not None:
                 seals = self.seals[table]
                 sealed = seals.get(key)
-                if sealed is None or sealed[0] < version:
-                    seals[key] = (version, value)
+                if sealed is not None and sealed[0] > version:
+                    return False
+                seals[key] = (version, value)
             return True
         rows = self.rows[table]
         held = rows.get(key)
@@ -113,6 +138,13 @@ class Image:
             self._swept[table] = max((version for version, _ in self.seals[table].values()), default=-1)
             for key in [key for key, (version, value) in rows.items() if value is None and version <= old]:
                 del rows[key]
+
+
+class Sieve(Protocol):
+    """Keeps records back that can't be read."""
+
+    def passes(self, table: str, offset: int, key: bytes, value: bytes | None, version: int) -> bool:
+        """Whether the record can be read."""
 
 
 class _Body(msgspec.Struct, array_like=True):

@@ -12,14 +12,16 @@ import msgspec
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from streams.core.changelog_records import unreadable
 from streams.core.exit_codes import ExitCode
 from streams.core.fold import JournalGap, PartitionFold
-from streams.core.partition_state import DEFAULT_WINDOW_SECONDS, Write
+from streams.core.partition_state import DEFAULT_WINDOW_SECONDS, HELD_PREFIX, Write
 from streams.core.records import JOURNAL, TABLES, topic_of
 from streams.topology import work_metrics as metrics
 from streams.topology.changelog import ChangelogReader, ChangelogWriter
 from streams.topology.checkpoint import Image, UnusableCheckpoint, capture, path_of, restore, save
 from streams.topology.recovery import recover
+from streams.topology.unreadable import ahead, overwrite, report
 
 if TYPE_CHECKING:
     from streams.topology.app import FacetApp, FacetStore, FacetTable
@@ -71,6 +73,7 @@ class Materializer:
         self._drained = asyncio.Event()
         self._unproven: set[tuple[str, int]] = set()
         self._repairing: Counter[int] = Counter()
+        self._repairs: set[asyncio.Task[None]] = set()
         self._saved: dict[int, float] = {}
         self._swept: dict[int, float] = {}
         self._saving = asyncio.Lock()
@@ -99,12 +102,12 @@ class Materializer:
         await self._save([partition for partition in self._images if partition not in partitions])
         self._images = {}
         rows = sum(len(held) for image in known.values() for held in image.rows.values())
-        recovered = await recover(self._reader, TABLES, partitions, known)
+        recovered = await recover(self._reader, TABLES, partitions, known, self._reader.journal_ends)
         folds = {partition: PartitionFold(partition, TABLES, self._settings.window_seconds) for partition in partitions}
         stores = {table: self._store(table) for table in TABLES}
         for store in stores.values():
             store.data.clear()
-        for partition, (image, late, _) in recovered.items():
+        for partition, (image, late, _, _) in recovered.items():
             fold = folds[partition]
             for table in TABLES:
                 for key, (version, value) in (*image.seals[table].items(), *image.rows[table].items()):
@@ -131,7 +134,8 @@ class Materializer:
         self._unproven = {(table, partition) for table in TABLES for partition in partitions}
         self.folds = folds
         for partition, again in writes.items():
-            await asyncio.gather(*self._write(partition, again))
+            overwrites = self.writer.send(partition, recovered[partition].overwrites)
+            await asyncio.gather(*overwrites, *self._write(partition, again))
         log.info(
             "assigned partitions %s: %d rows known from %d checkpoints, %d records read back, in %.2f s",
             sorted(partitions), rows, len(known), sum(each.records for each in recovered.values()),
@@ -161,10 +165,16 @@ class Materializer:
     # ---- checkpoints ---------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Flush what is written, and keep what is known for the next start."""
+        """Flush what is written, and keep what is known for the next start. It makes the repairs that are under way: a
+        checkpoint would hide from it that there is something to repair."""
+        repairs = list(self._repairs)
+        unrepaired = {partition for partition, count in self._repairing.items() if count}
+        for task in repairs:
+            task.cancel()
+        await asyncio.gather(*repairs, return_exceptions=True)
         await self.writer.stop()
         await asyncio.sleep(0)
-        await self._save(list(self._images))
+        await self._save([partition for partition in self._images if partition not in unrepaired])
 
     async def _keep(self) -> None:
         """Write checkpoints while the fold goes on. An image is always that of a prefix of each log, so there is no
@@ -288,13 +298,16 @@ class Materializer:
             )
             task = asyncio.ensure_future(self._repair(write.table, partition, due, offset, predecessor))
             task.add_done_callback(_report)
+            self._repairs.add(task)
+            task.add_done_callback(self._repairs.discard)
             # Until it is repaired, a checkpoint would hide from the next start that there is something to repair.
             self._repairing[partition] += 1
             task.add_done_callback(lambda _: self._repairing.subtract([partition]))
 
     async def _repair(self, table: str, partition: int, start: int, end: int, predecessor: bool) -> None:
         """A worker that had been replaced wrote late. Where its row hides a newer one, the newer is written again.
-        What a predecessor wrote between this worker's reading and its first write, the fold makes again itself."""
+        What a predecessor wrote between this worker's reading and its first write, the fold makes again itself. What
+        can't be read is no worker's, and is written over."""
         store = self._store(table)
         fold, image = self.folds.get(partition), self._images.get(partition)
         if fold is None or image is None:
@@ -302,6 +315,13 @@ class Materializer:
         async for batch in self._reader.read((table,), (partition,), {(table, partition): start}):
             for offset, key, value, version in batch.records or ():
                 if not start <= offset < end:
+                    continue
+                why = unreadable(table, key, value, version)
+                if not why and version >= (fold.next_offset or 0):
+                    why = ahead(version, (await self._reader.journal_ends([partition]))[partition])
+                if why:
+                    report(topic_of(table), partition, offset, why)
+                    await asyncio.gather(*self.writer.send(partition, [self._newest(image, table, key)]))
                     continue
                 if version >= (fold.next_offset or 0):
                     if predecessor:
@@ -313,14 +333,24 @@ class Materializer:
                     newest = stamp(row) if row is not None else (fold.next_offset or 0) - 1
                     await asyncio.gather(*self.writer.send(partition, [Write(table, key, row, newest)]))
 
+    def _newest(self, image: Image, table: str, key: bytes) -> Write:
+        """The newest record of a key, to be written again. What is under way to the broker counts, which the image
+        does not know yet: an older one after it would hide it."""
+        value = self._store(table).data.get(key)
+        if value is None or key.startswith(HELD_PREFIX):
+            return overwrite(image, table, key)
+        return Write(table, key, value, stamp(value))
 
-def stamp(row: bytes) -> int:
-    """The version that a row names."""
-    return msgspec.json.decode(row, type=_Stamp).version
+
+def stamp(value: bytes) -> int:
+    """The version that a row names, or the offset that a seal seals."""
+    found = msgspec.json.decode(value, type=_Stamp)
+    return found.offset if found.version is None else found.version
 
 
 class _Stamp(msgspec.Struct):
-    version: int
+    version: int | None = None
+    offset: int = 0
 
 
 def _report(task: "asyncio.Future[None]") -> None:

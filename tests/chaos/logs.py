@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streams.core.fold import PartitionFold
 from streams.core.records import JOURNAL, SEAL_PREFIX, TABLES, topic_of
-from streams.edges.facet_records import version_of
+from streams.topology.bulk_reader import stamp_of
 from tests.chaos.cluster import PARTITIONS, SHOP, Cluster
 from tests.chaos.naive import Naive
 from tests.chaos.received import Key, Received
@@ -66,7 +66,7 @@ def read(bootstrap: str, topic: str) -> dict[int, list[LogRecord]]:
                     records += [
                         LogRecord(
                             record.offset, record.timestamp / 1000, record.key or b"", record.value,
-                            -1 if topic == JOURNAL else version_of(record.headers, record.key or b"", record.value),
+                            -1 if topic == JOURNAL else stamp_of(record.headers),
                         )
                         for record in polled
                     ]  # fmt: skip

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from streams.core.records import SEAL_PREFIX, decode_row
 from streams.core.rows import legacy_in, read_backend, read_frontend
-from streams.core.subscription import Filter, Subscription
-from streams.edges.facet_records import version_of
+from streams.core.subscription import Cursor, Filter, Subscription
 from streams.topology.checkpoint import Image, UnusableCheckpoint, capture, decode, encode
 from tests.properties.folding import TABLES, fold, is_row
 from tests.properties.journals import Journal, journals
@@ -30,15 +29,14 @@ keys = (
 values = st.none() | st.binary() | json_values().map(orjson.dumps)
 
 
-@given(st.lists(st.tuples(keys, values), max_size=4), st.booleans())
-def test_what_is_no_facet_record_is_a_known_error(records: list[tuple[bytes, bytes | None]], headed: bool) -> None:
-    subscription = Subscription(("backend",), 1, Filter())
-    for position, (key, value) in enumerate(records):
-        try:
-            version = position if headed else version_of((), key, value)
-            list(subscription.feed("backend", 0, position, key, value, version))
-        except (ValueError, msgspec.MsgspecError):
-            continue
+@given(st.lists(st.tuples(keys, values, st.integers(-2, 4)), max_size=4), st.booleans())
+def test_what_is_no_facet_record_is_skipped(records: list[tuple[bytes, bytes | None, int]], live: bool) -> None:
+    subscription = Subscription(("backend",), 1, Filter(), Cursor("", {}, {}) if live else None)
+    for position, (key, value, version) in enumerate(records):
+        assert list(subscription.feed("backend", 0, position, key, value, version)) == []
+    if not live:
+        assert subscription.complete()
+        assert subscription.ready() == ()
 
 
 @given(values.filter(lambda value: value is not None))

@@ -4,6 +4,10 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+import orjson
+
+from streams.core.changelog_records import BAD_VERSION, NO_VERSION
+from streams.core.records import SEAL_PREFIX
 from tests.simulation.base import TABLES
 from tests.simulation.watcher import Forgetter, Watcher
 from tests.simulation.worker import Worker
@@ -47,6 +51,8 @@ class Chaos:
         # Drawn apart, so that the other runs stay what they were.
         if Random(f"{sim.seed}: forgotten").random() < 0.15:
             self._kinds.append(("cluster to be forgotten", 3, self._forget))
+        if Random(f"{sim.seed}: garbage").random() < 0.2:
+            self._kinds.append(("garbage in a facet topic", 4, self._pollute))
         self.asleep: list[Watcher] = []
         self.stale: list[Worker] = []
         self.away: dict[int, int] = {}
@@ -178,6 +184,8 @@ class Chaos:
 
     def _compact(self) -> bool:
         log = self.sim.tables[self.rng.choice(TABLES), self._partition()]
+        if log.hidden:
+            return False  # The owner writes over it within the lag.
         log.compact(self.sim.ms, self.sim.window_ms, self.rng.randrange(1, 4))
         return True
 
@@ -206,6 +214,31 @@ class Chaos:
 
     def _junk(self) -> bool:
         self.sim.journal[self._partition()].append(b"", self.rng.choice(_JUNK), -1, self.sim.ms)
+        return True
+
+    def _pollute(self) -> bool:
+        """A client that is no worker writes to a facet topic: a key, value or stamp that can't be read, or a row or
+        seal ahead of its journal."""
+        partition, table = self._partition(), self.rng.choice(TABLES)
+        log, end = self.sim.tables[table, partition], self.sim.journal[partition].end
+        sound = [each for each in log.records if each.value and each.offset not in log.garbage]
+        if not sound or partition in self.away:
+            return False
+        like = self.rng.choice(sound)
+        key, value, version = like.key, like.value or b"", self.rng.randrange(end)
+        kind = self.rng.choice(("key", "value", "stamp", "ahead"))
+        if kind == "key":
+            key = self.rng.choice((b"", b"\xff", b"a/b", b"east/shop/cart/x", b"~seal/\xff", b"~seal/nobody"))
+            value = b"{}"
+        elif kind == "value":
+            value = self.rng.choice((*_JUNK, value[:-1], value.replace(b'"', b"'")))
+        elif kind == "stamp":
+            version = self.rng.choice((BAD_VERSION, NO_VERSION))
+        else:
+            said, version = orjson.loads(value), 10**9
+            said["offset" if key.startswith(SEAL_PREFIX) else "version"] = version
+            value = orjson.dumps(said)
+        log.pollute(key, value, version, self.sim.ms)
         return True
 
     # ---- subscribers ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from streams.core.records import SEAL_PREFIX, Commit, Seal
 from streams.core.reflector import Kind, Reflector, ReflectorEvent
 from streams.core.slices import Source
 from streams.core.subscription import Batch, Cursor, Row, Subscription
+from tests.simulation import worker
 
 Plant = Callable[[], AbstractContextManager[Any]]
 
@@ -229,6 +230,11 @@ def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "_whole", lambda self, part: True)
 
 
+@_fault(3, "a seal ahead of its journal is taken: the subscriber waits for ever for what comes before it")
+def _seal_ahead_of_its_journal_taken() -> AbstractContextManager[Any]:
+    return patch.object(Subscription, "beyond", lambda *_: False)
+
+
 # ---- 4: frontier ---------------------------------------------------------------------------------------
 
 
@@ -341,6 +347,11 @@ def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
             yield
 
     return both()
+
+
+@_fault(5, "a worker leaves what it can't read where it hides a row: compaction takes the row")
+def _garbage_left_over_a_row() -> AbstractContextManager[Any]:
+    return patch.object(worker.Worker, "_overwrite", lambda self, table, key: [])
 
 
 # ---- 6: complete relist --------------------------------------------------------------------------------

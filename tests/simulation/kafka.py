@@ -16,12 +16,14 @@ class Record(NamedTuple):
 
 
 class Log:
-    """One partition of a topic. `watch` is told of every append."""
+    """One partition of a topic. `watch` is told of every append; `garbage` are the offsets of what no process of ours
+    has written, of which it is not told."""
 
     def __init__(self, watch: Callable[[Record], None]) -> None:
         self.records: list[Record] = []
         self.begin = 0
         self.end = 0
+        self.garbage: set[int] = set()
         self._watch = watch
         self._kept_until: dict[int, int] = {}
 
@@ -32,6 +34,19 @@ class Log:
         self.records.append(record)
         self._watch(record)
         return record.offset
+
+    def pollute(self, key: bytes, value: bytes | None, version: int, ms: int) -> None:
+        """Another client writes where only a worker may."""
+        self.garbage.add(self.end)
+        self.records.append(Record(self.end, key, value, version, ms))
+        self.end += 1
+
+    @property
+    def hidden(self) -> bool:
+        """Whether garbage is the newest of some key: what it hides is lost with the next compaction."""
+        return bool(self.garbage) and any(
+            offset in self.garbage for offset in {each.key: each.offset for each in self.records}.values()
+        )
 
     def read(self, position: int) -> Record | None:
         """The first record at or after an offset."""

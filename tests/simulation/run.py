@@ -150,6 +150,8 @@ class Simulation(Base):
     def _settled(self) -> bool:
         if not all(each.idle for each in self.watchers) or not all(each.idle for each in self.workers):
             return False
+        if any(log.hidden for log in self.tables.values()):
+            return False
         for standing in self.checkers.standing:
             for name, server in self.servers.items():
                 frontier = standing[name].frontier if name in standing else {}

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import orjson
 
+from streams.core.changelog_records import unreadable
 from streams.core.subscription import Batch, ChangelogGap, Cursor, Filter, Row, Subscription
 from tests.simulation.base import Base, ms_of
 from tests.simulation.kafka import Record
@@ -119,6 +120,7 @@ class Subscriber:
             for each in self._topic_partitions
             for record in self.sim.tables[each].records[-_TAIL:]
             if record.key.startswith(b"~seal/") and record.value
+            if not unreadable(each[0], record.key, record.value, record.version)
         )
         return max(seals, default="")
 
@@ -169,5 +171,7 @@ class Subscriber:
                 raise Lost("lost")
             return
         table, partition = each
+        if state.beyond(table, partition, record.version):
+            state.journal_ends[partition] = self.sim.journal[partition].end
         for batch in state.feed(table, partition, record.offset, record.key, record.value, record.version):
             self._told.batch(self, batch)

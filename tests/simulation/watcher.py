@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from streams.core.changelog_records import unreadable
 from streams.core.collector import Collector, JournalRecord
 from streams.core.epochs import Stamp, Standing, standing_in
 from streams.core.partitioning import partition_of
@@ -322,7 +323,13 @@ class Watcher:
     def newest_seal(self, partition: int) -> Stamp | None:
         """The cluster's newest seal in the frontend table."""
         key = b"~seal/" + self.server.cluster.encode()
-        records = [each for each in self.sim.tables["frontend", partition].records if each.key == key and each.value]
+        records = [
+            each
+            for each in self.sim.tables["frontend", partition].records
+            if each.key == key and each.value and not unreadable("frontend", key, each.value, each.version)
+        ]
+        within = [each for each in records if each.version < self.sim.journal[partition].end]
+        records = within or records
         if not records:
             return None
         seal = orjson.loads(max(records, key=lambda record: record.version).value or b"")

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import orjson
 
+from streams.core import changelog_records
 from streams.core.fold import JournalGap, PartitionFold
 from streams.core.partition_state import Write
+from streams.core.records import SEAL_PREFIX
 from tests.simulation.base import TABLES, Base, stamp_of
 from tests.simulation.kafka import Record
 
@@ -37,7 +39,9 @@ class Worker:
         self._store: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
         self._commits = 0
         self._in_flight: dict[int, tuple[int, int]] = {}
-        self._repairs: list[tuple[str, int, int]] = []
+        self._repairs: list[tuple[str, int, int, bool]] = []
+        self._first = set(TABLES)
+        self._versions: dict[tuple[str, bytes], int] = {}
         self._slow = self.rng.choice((None, None, *TABLES))
         self._working = self._main()
 
@@ -88,16 +92,26 @@ class Worker:
     def _assign(self) -> Iterator[None]:
         newest: dict[tuple[str, bytes], int] = {}
         ends: dict[str, int] = {}
+        overwrites: list[Write] = []
         for table in TABLES:
             log = self.sim.tables[table, self.partition]
             ends[table] = end = log.end
+            hiding: dict[bytes, None] = {}
             for record in list(log.records):
                 if record.offset >= end:
                     break
+                if self._unreadable(table, record):
+                    hiding[record.key] = None
+                    continue
+                hiding.pop(record.key, None)
                 self.fold.load(table, record.key, record.value, record.version)
                 if record.version >= newest.get((table, record.key), -1):
                     newest[table, record.key] = record.version
-                    self._keep(table, record.key, record.value)
+                    self._keep(table, record.key, record.value, record.version)
+                elif record.key.startswith(SEAL_PREFIX):
+                    hiding[record.key] = None
+            self._expected[table] = end
+            overwrites += [write for key in hiding for write in self._overwrite(table, key)]
             if self.rng.random() < 0.3:
                 yield
         resume, writes = self.fold.recover()
@@ -111,13 +125,25 @@ class Worker:
                 raise Fatal
             self.sim.journal_expired(self.partition, first)
             writes = [*writes, *self.fold.expire(first)]
-        self._put(writes)
+        self._put([*overwrites, *writes])
         while self._waiting:
             self._send()
             if self.rng.random() < 0.2:
                 yield
 
-    def _keep(self, table: str, key: bytes, value: bytes | None) -> None:
+    def _unreadable(self, table: str, record: Record) -> bool:
+        end = self.sim.journal[self.partition].end
+        return (
+            bool(changelog_records.unreadable(table, record.key, record.value, record.version)) or record.version >= end
+        )
+
+    def _overwrite(self, table: str, key: bytes) -> list[Write]:
+        """The newest record of a key, to be written over what can't be read; a tombstone where there is none."""
+        value = self._store[table].get(key)
+        return [Write(table, key, value, self._versions[table, key] if value is not None else 0)]
+
+    def _keep(self, table: str, key: bytes, value: bytes | None, version: int) -> None:
+        self._versions[table, key] = version
         if value is None:
             self._store[table].pop(key, None)
         else:
@@ -127,7 +153,7 @@ class Worker:
         self._commits += 1
         for write in writes:
             if write.table in self._store:
-                self._keep(write.table, write.key, write.value)
+                self._keep(write.table, write.key, write.value, write.version)
             self._queues[write.table].append((write, self._commits))
         if writes:
             self._in_flight[self._commits] = (len(writes), len(writes))
@@ -148,18 +174,25 @@ class Worker:
         expected = self._expected.get(table)
         self._expected[table] = offset + 1
         if expected is not None and offset > expected:
-            self._repairs.append((table, expected, offset))
+            self._repairs.append((table, expected, offset, table in self._first))
+        self._first.discard(table)
 
     def _repair(self) -> None:
-        """A worker that had been replaced wrote late. Where its row hides a newer one, the newer is written again."""
+        """A worker that had been replaced wrote late. Where its row hides a newer one, the newer is written again; and
+        so it is where what came in between can't be read. A predecessor's rows the fold makes again itself."""
         repairs, self._repairs = self._repairs, []
-        for table, start, end in repairs:
+        for table, start, end, predecessor in repairs:
             store = self._store[table]
             due = self.fold.next_offset or 0
             for record in self.sim.tables[table, self.partition].records:
                 if not start <= record.offset < end:
                     continue
+                if self._unreadable(table, record):
+                    self._put(self._overwrite(table, record.key))
+                    continue
                 if record.version >= due:
+                    if predecessor:
+                        continue
                     raise Fatal
                 row = store.get(record.key)
                 if row != record.value and not record.key.startswith(b"~"):

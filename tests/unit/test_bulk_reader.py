@@ -9,7 +9,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.topology.bulk_reader import VERSION_HEADER, BadStamp, split, unpack
+from streams.core.changelog_records import BAD_VERSION, NO_VERSION
+from streams.topology.bulk_reader import VERSION_HEADER, split, unpack
 
 PARTITION = TopicPartition("facets.backend", 3)
 NO_COMPRESSION, GZIP, LZ4, ZSTD = 0, 1, 3, 4
@@ -34,7 +35,7 @@ def batch(first: int, said: list[Said], codec: int) -> bytes:
 
 
 records = st.builds(
-    Said, st.none() | st.binary(max_size=9), st.none() | st.binary(max_size=300), st.none() | st.integers(0, 2**62)
+    Said, st.none() | st.binary(max_size=9), st.none() | st.binary(max_size=300), st.none() | st.integers(0, 10**18 - 1)
 )
 batches = st.lists(
     st.tuples(st.lists(records, min_size=1, max_size=6), st.sampled_from([NO_COMPRESSION, GZIP, LZ4, ZSTD])),
@@ -78,9 +79,10 @@ def test_what_is_no_batch_is_refused() -> None:
         split(PARTITION, bytes(100))
 
 
-def test_a_stamp_that_is_no_number_names_its_record() -> None:
-    data = batch(5, [Said(b"a/b/c", b"{}", 12345)], NO_COMPRESSION)
+@pytest.mark.parametrize("stamp", [b"none", b"", b"-1", b"1_0", b" 7", "\u0663".encode(), b"9" * 19, None])
+def test_a_stamp_that_is_no_version_is_marked(stamp: bytes | None) -> None:
+    data = batch(5, [Said(b"a/b/c", b"{}", 12345), Said(b"a/b/c", b"{}", None)], NO_COMPRESSION)
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 30)
-    builder.append(0, 0, b"a/b/c", b"{}", [(VERSION_HEADER, b"none")])
-    with pytest.raises(BadStamp, match=r"facets\.backend\[3\] offset 6"):
-        unpack(PARTITION, 0, split(PARTITION, data + (6).to_bytes(8, "big") + bytes(builder.build())[8:]))
+    builder.append(0, 0, b"a/b/c", b"{}", [(VERSION_HEADER, stamp)])
+    chunk = unpack(PARTITION, 0, split(PARTITION, data + (7).to_bytes(8, "big") + bytes(builder.build())[8:]))
+    assert chunk.versions == [12345, NO_VERSION, BAD_VERSION]

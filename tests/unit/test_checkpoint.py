@@ -75,7 +75,29 @@ class Log:
                     yield Fetched(table, partition, self.begin, end, chunk(table, partition, wanted[at : at + 3]))
 
     async def recover(self, known: Image | None = None) -> Recovered:
-        return (await recover(self, TABLES, {0}, {0: known} if known else {}))[0]  # type: ignore[arg-type]
+        return (await recover(self, TABLES, {0}, {0: known} if known else {}, endless))[0]  # type: ignore[arg-type]
+
+
+async def endless(partitions: Iterable[int]) -> dict[int, int]:
+    """A journal that has every offset."""
+    return dict.fromkeys(partitions, 2**62)
+
+
+def row(key: bytes, version: int, reason: str = "") -> bytes:
+    """A backend row that can be read."""
+    cluster, namespace, name = key.decode().split("/")
+    as_of = {"epoch": 1, "seq": 1, "at": "2026-11-24T12:00:00.000Z", "frontier": {}}
+    change: dict[str, list[Any]] = {"added": [], "removed": [], "updated": []}
+    return msgspec.json.encode(
+        {
+            "cluster": cluster, "namespace": namespace, "name": name, "version": version, "previous": None,
+            "state": "ready", "reason": reason, "asOf": as_of, "cause": [], "service": None, "groups": [],
+            "change": change,
+        }
+    )  # fmt: skip
+
+
+NEW, OLD = row(b"a/b/c", 9), row(b"a/b/c", 5)
 
 
 def contents(image: Image) -> Any:
@@ -196,14 +218,14 @@ async def test_a_fold_loaded_from_a_checkpoint_goes_on_as_one_that_was_never_sto
 async def test_a_late_record_hides_a_row_until_it_is_written_again() -> None:
     log = Log()
     image = Image(TABLES)
-    log.append("backend", b"a/b/c", b"new", 9)
-    image.take("backend", 0, 1000, b"a/b/c", b"new", 9)
-    log.append("backend", b"a/b/c", b"old", 5)
+    log.append("backend", b"a/b/c", NEW, 9)
+    image.take("backend", 0, 1000, b"a/b/c", NEW, 9)
+    log.append("backend", b"a/b/c", OLD, 5)
     for known in (None, decode(encode(capture(image), 0, 8), 0, 8, TABLES)):
         recovered = await log.recover(known)
-        assert recovered.late == {("backend", b"a/b/c"): (b"old", 5)}
-        assert recovered.image.rows["backend"] == {b"a/b/c": (9, b"new")}
-    log.append("backend", b"a/b/c", b"new", 9)
+        assert recovered.late == {("backend", b"a/b/c"): (OLD, 5)}
+        assert recovered.image.rows["backend"] == {b"a/b/c": (9, NEW)}
+    log.append("backend", b"a/b/c", NEW, 9)
     assert (await log.recover()).late == {}
 
 
@@ -211,9 +233,9 @@ async def test_a_late_record_after_a_tombstone_does_not_bring_the_row_back() -> 
     log, image = Log(), Image(TABLES)
     log.append("backend", b"a/b/c", None, 9)
     image.take("backend", 0, 1000, b"a/b/c", None, 9)
-    log.append("backend", b"a/b/c", b"old", 5)
+    log.append("backend", b"a/b/c", OLD, 5)
     recovered = await log.recover(decode(encode(capture(image), 0, 8), 0, 8, TABLES))
-    assert recovered.late == {("backend", b"a/b/c"): (b"old", 5)}
+    assert recovered.late == {("backend", b"a/b/c"): (OLD, 5)}
     assert recovered.image.rows["backend"] == {b"a/b/c": (9, None)}
 
 
@@ -236,7 +258,8 @@ async def at_ten() -> tuple[Log, Image]:
     """A log of 30 records, and an image of its first ten."""
     log, image = Log(), Image(TABLES)
     for i in range(30):
-        log.append("backend", b"east/shop/s%d" % (i % 4), b"row %d" % i, i)
+        key = b"east/shop/s%d" % (i % 4)
+        log.append("backend", key, row(key, i), i)
     for each in log.records["backend"][:10]:
         image.take("backend", each.offset, each.timestamp, each.key, each.value, each.version)
     return log, decode(encode(capture(image), 0, 8), 0, 8, TABLES)
