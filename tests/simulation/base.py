@@ -7,7 +7,7 @@ from random import Random
 
 from tests.simulation.kafka import Log, Record
 
-TABLES = ("frontend", "backend")
+TABLES = ("frontend", "backend", "routing")
 _START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
 

@@ -380,8 +380,10 @@ class Checkers:
             self._checked[table, key] = (mark, at, held)
             return
         self.checks += 1
-        check = self._frontend if table == "frontend" else self._backend
-        problem, now = check(row, objects, standing)
+        if table == "backend":
+            problem, now = self._backend(row, objects, standing)
+        else:
+            problem, now = self._of_service(table, row, objects, standing)
         if problem and self.split and self._owed.get((table, key), standing.frontier) == standing.frontier:
             # A part of a split commit: its frontier comes with the last part.
             self._owed[table, key] = standing.frontier
@@ -400,8 +402,8 @@ class Checkers:
             return f"marked are {marked}, it should be {bad}"
         return ""
 
-    def _frontend(
-        self, row: Any, objects: list[naive.Known], standing: Standing
+    def _of_service(
+        self, table: str, row: Any, objects: list[naive.Known], standing: Standing
     ) -> tuple[str, dict[tuple[str, str], tuple[Any, ...]]]:
         service = next((each for each in objects if each.kind == "Service"), None)
         bad = [(service.kind, service.name)] if service and service.now.get("simulated-bad") else []
@@ -413,8 +415,9 @@ class Checkers:
             elif row is None:
                 problem = "there is no row"
             else:
-                wanted = naive.frontend(option)
-                wrong = {field: row[field] for field in wanted if row[field] != wanted[field]}
+                wanted = naive.frontend(option) if table == "frontend" else naive.routing(option)
+                says = row if table == "frontend" else naive.routing_in(row)
+                wrong = {field: says[field] for field in wanted if says[field] != wanted[field]}
                 problem = f"{wrong} is not {wanted}" if wrong else self._state(row, "ready", standing, bad)
             if not problem:
                 fits.append(option)

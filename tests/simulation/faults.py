@@ -225,7 +225,7 @@ def _cursor_runs_ahead() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "cursor", property(cursor))
 
 
-@_fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=150)
+@_fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=600)
 def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "_whole", lambda self, part: True)
 
@@ -322,7 +322,7 @@ def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
 
 
-@_fault(5, "a subscriber takes the rows that a replaced worker writes once more")
+@_fault(5, "a subscriber takes the rows that a replaced worker writes once more", since=230)
 def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
     real = Subscription.feed
 
@@ -330,7 +330,8 @@ def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
         self: Subscription, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
     ) -> Iterator[Batch]:
         part = self._parts[partition]
-        if not self.bootstrapping and not key.startswith(b"~") and value is not None and version <= part.applied:
+        readable = not key.startswith(b"~") and key.count(b"/") == 2
+        if not self.bootstrapping and readable and value is not None and version <= part.applied:
             cluster, namespace, name = key.decode().split("/")
             if self.wanted.wants(cluster, namespace, name):
                 row = Row(table, cluster, namespace, name, version, value)
@@ -421,9 +422,9 @@ def _late_commit_of_a_closed_cluster_taken() -> AbstractContextManager[Any]:
 def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
     real = PartitionFold._accept
 
-    def accept(self: PartitionFold, cluster: Any, commit: Commit, offset: int) -> Iterator[Write]:
+    def accept(self: PartitionFold, cluster: Any, commit: Commit, *rest: Any) -> Iterator[Write]:
         bad = next((at for at, event in enumerate(commit.events) if event.op == "reject"), len(commit.events))
-        return real(self, cluster, msgspec.structs.replace(commit, events=commit.events[: bad + 1]), offset)
+        return real(self, cluster, msgspec.structs.replace(commit, events=commit.events[: bad + 1]), *rest)
 
     return patch.object(PartitionFold, "_accept", accept)
 

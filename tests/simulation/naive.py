@@ -89,6 +89,28 @@ def frontend(service: Object) -> dict[str, Any]:
     }
 
 
+# ---- routing -----------------------------------------------------------------------------------------
+
+
+def routing(service: Object) -> dict[str, Any]:
+    """What a Service's routing row says where there are no routes and no policies (ROUTERS): both directions alike."""
+    spec = service["spec"]
+    kind = spec.get("type", "ClusterIP")
+    decided = ("endpoint", "Headless" if spec.get("clusterIP") == "None" else "Default")
+    if kind == "ExternalName":
+        decided = ("dns", "ExternalName")
+    return {"service": (service["metadata"]["uid"], kind), "gateway": decided, "mesh": decided}
+
+
+def routing_in(row: Object) -> dict[str, Any]:
+    """The same of a row."""
+    service = row["service"]
+    return {
+        "service": service and (service["uid"], service["type"]),
+        **{direction: (row[direction]["decision"], row[direction]["reason"]) for direction in ("gateway", "mesh")},
+    }
+
+
 # ---- backend -----------------------------------------------------------------------------------------
 
 

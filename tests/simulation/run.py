@@ -52,7 +52,7 @@ class Simulation(Base):
         for name in self.servers:
             self.watchers.append(self.new_watcher(name))
         self.subscribers = [
-            Subscriber(self, self.deliveries, "both", TABLES),
+            Subscriber(self, self.deliveries, "all", TABLES),
             Subscriber(self, self.deliveries, "backend", ("backend",)),
         ]
         if rng.random() < 0.3:
