@@ -7,7 +7,7 @@
 """
 
 import base64
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
@@ -157,7 +157,9 @@ class Subscription:
 
     In bootstrap only the newest record of each key is looked at, and only at the end: where `doubtful()`, all has to be
     read again by a subscription that is `strict`. `journal_ends` are the offsets of the journal's next commits, as far
-    as they are known: no record can be of a later one (`beyond` says when they have to be asked for anew).
+    as they are known: no record can be of a later one (`beyond` says when they have to be asked for anew). Where the
+    journal is not the one that the tables follow from (it is not mirrored, say, or was made anew), there is no end:
+    `endless` are these partitions.
     """
 
     def __init__(
@@ -175,6 +177,8 @@ class Subscription:
         self.wanted = wanted
         self.bootstrapping = cursor is None
         self.journal_ends: dict[int, int] = {}
+        self.endless: set[int] = set()
+        self._seals_within: Counter[int] = Counter()
         self._strict = strict
         self._skipped = skipped
         self._doubtful = False
@@ -269,7 +273,7 @@ class Subscription:
     def beyond(self, table: str, partition: int, version: int) -> bool:
         """Whether a record of this version may be ahead of its journal, as far as that is known to go: live, each
         offset is sealed after the one before, so only a leap is looked at."""
-        if version < self.journal_ends.get(partition, 0):
+        if version < self.journal_ends.get(partition, 0) or partition in self.endless:
             return False
         if self.bootstrapping:
             return True
@@ -317,15 +321,18 @@ class Subscription:
         replaced by later ones: each is looked at as little as can be."""
         part = self._parts[partition]
         queue, names, gathered = part.seals[table], self._names, part.gathered[table]
-        end = self.journal_ends.get(partition, _NO_END)
+        end = _NO_END if partition in self.endless else self.journal_ends.get(partition, _NO_END)
+        within = 0
         for position, key, value, version in records:
             if self._strict:
                 if not self._readable(table, partition, position, key, value, version):
                     continue
             elif not 0 <= version < end:
                 self._doubtful = True
+                within -= key.startswith(SEAL_PREFIX) and version >= end
                 continue
             if key.startswith(SEAL_PREFIX):
+                within += 1
                 if value is None:
                     continue
                 if value.endswith(_MORE) or version <= part.applied or (queue and version <= queue[-1][0]):
@@ -344,6 +351,11 @@ class Subscription:
                     gathered.append((key, version, value))
                 else:
                     self._hold(table, key, version, value)
+        self._seals_within[partition] += within
+
+    def of_another_journal(self) -> set[int]:
+        """Partitions of which most seals are ahead of the journal: it is not the one that they follow from."""
+        return {partition for partition, count in self._seals_within.items() if count < 0}
 
     def doubtful(self) -> bool:
         """Whether there is something that can't be read: what it hides is not known. At the end of the bootstrap,

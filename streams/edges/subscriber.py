@@ -25,7 +25,7 @@ from streams.edges.broker_address import default_bootstrap
 from streams.edges.facet_records import Compacted, Replaced, check_anchor, seal_of
 from streams.edges.silence import SilenceMonitor
 from streams.edges.topics import BrokerUnreachable, config, partition_counts
-from streams.topology.bulk_reader import BulkReader, stamp_of
+from streams.topology.bulk_reader import BulkReader, Chunk, stamp_of
 from streams.topology.shutdown import closed
 from streams.topology.unreadable import report
 
@@ -358,11 +358,14 @@ class Subscriber:
         settings = await asyncio.to_thread(config, self._broker, topic_of(self.tables[0]))
         return int(settings["delete.retention.ms"]) / 1000
 
-    async def _read_all(self, partitions: Collection[int] | None, *, strict: bool = False) -> None:
+    async def _read_all(
+        self, partitions: Collection[int] | None, *, strict: bool = False, endless: Collection[int] = ()
+    ) -> None:
         assigned = [each for each in self._assigned() if partitions is None or each.partition in partitions]
         self._state = state = Subscription(
             self.tables, self.partitions, self._wanted, strict=strict, skipped=self._skipped
         )
+        state.endless = set(endless)
         self._next, self._anchors = {}, {}
         async with BulkReader(self._broker) as reader:
             positions = await reader.begins(assigned)
@@ -372,17 +375,17 @@ class Subscriber:
                 async with aclosing(reader.read(positions, await reader.ends(assigned))) as chunks:
                     async for chunk in chunks:
                         each = chunk.partition
-                        if len(chunk) and max(chunk.versions) >= state.journal_ends.get(each.partition, 0):
+                        if len(chunk) and state.beyond(self._table_of[each.topic], each.partition, max(chunk.versions)):
                             await self._ask_journal(state, each.partition)
-                        state.gather(
-                            self._table_of[each.topic],
-                            each.partition,
-                            zip(chunk.offsets, chunk.keys, chunk.values, chunk.versions, strict=True),
-                        )
+                        self._gather(chunk)
                         positions[each] = self._next[each] = chunk.next
         if state.doubtful() and not strict:
             log.warning("the facet topics hold records that can't be read: every record is looked at")
-            await self._read_all(partitions, strict=True)
+            if strangers := state.of_another_journal():
+                log.warning(
+                    "the tables do not follow from the journal that is here, in partitions %s", sorted(strangers)
+                )
+            await self._read_all(partitions, strict=True, endless=state.endless | strangers)
             return
         self._ahead = positions
         told = False
@@ -392,6 +395,10 @@ class Subscriber:
                 told = True
             async for _ in self._poll():
                 pass
+
+    def _gather(self, chunk: Chunk) -> None:
+        records = zip(chunk.offsets, chunk.keys, chunk.values, chunk.versions, strict=True)
+        self._subscription().gather(self._table_of[chunk.partition.topic], chunk.partition.partition, records)
 
     def _skipped(self, table: str, partition: int, offset: int, why: str) -> None:
         report(topic_of(table), partition, offset, why)
@@ -407,6 +414,8 @@ class Subscriber:
             state.journal_ends.pop(partition, None)
         else:
             state.journal_ends[partition] = ends[journal]
+            if not ends[journal]:
+                state.endless.add(partition)
 
     async def _level(self, state: Subscription, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         """The rows as they are when every partition has each cluster's changes up to the highest seq now sealed in

@@ -20,7 +20,7 @@ from streams.core.records import JOURNAL, TABLES, topic_of
 from streams.topology import work_metrics as metrics
 from streams.topology.changelog import ChangelogReader, ChangelogWriter
 from streams.topology.checkpoint import Image, UnusableCheckpoint, capture, path_of, restore, save
-from streams.topology.recovery import recover
+from streams.topology.recovery import AnotherJournal, recover
 from streams.topology.unreadable import ahead, overwrite, report
 
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ class Materializer:
         await self._save([partition for partition in self._images if partition not in partitions])
         self._images = {}
         rows = sum(len(held) for image in known.values() for held in image.rows.values())
-        recovered = await recover(self._reader, TABLES, partitions, known, self._reader.journal_ends)
+        try:
+            recovered = await recover(self._reader, TABLES, partitions, known, self._reader.journal_ends)
+        except AnotherJournal as error:
+            fatal("%s: %s", error, error.remedy, code=error.exit_code)
         folds = {partition: PartitionFold(partition, TABLES, self._settings.window_seconds) for partition in partitions}
         stores = {table: self._store(table) for table in TABLES}
         for store in stores.values():
@@ -312,6 +315,7 @@ class Materializer:
         fold, image = self.folds.get(partition), self._images.get(partition)
         if fold is None or image is None:
             return
+        garbage: dict[bytes, None] = {}
         async for batch in self._reader.read((table,), (partition,), {(table, partition): start}):
             for offset, key, value, version in batch.records or ():
                 if not start <= offset < end:
@@ -321,7 +325,7 @@ class Materializer:
                     why = ahead(version, (await self._reader.journal_ends([partition]))[partition])
                 if why:
                     report(topic_of(table), partition, offset, why)
-                    await asyncio.gather(*self.writer.send(partition, [self._newest(image, table, key)]))
+                    garbage[key] = None
                     continue
                 if version >= (fold.next_offset or 0):
                     if predecessor:
@@ -332,6 +336,9 @@ class Materializer:
                 if row != value and not key.startswith(b"~"):
                     newest = stamp(row) if row is not None else (fold.next_offset or 0) - 1
                     await asyncio.gather(*self.writer.send(partition, [Write(table, key, row, newest)]))
+        # Only now: a worker that was replaced without noticing must not write over anything.
+        overwrites = [self._newest(image, table, key) for key in garbage]
+        await asyncio.gather(*self.writer.send(partition, overwrites))
 
     def _newest(self, image: Image, table: str, key: bytes) -> Write:
         """The newest record of a key, to be written again. What is under way to the broker counts, which the image

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from streams.core.errors import FacetsError
+from streams.core.exit_codes import ExitCode
 from streams.core.partition_state import Write
-from streams.core.records import SEAL_PREFIX, topic_of
+from streams.core.records import JOURNAL, SEAL_PREFIX, topic_of
 from streams.topology.bulk_reader import Chunk
 from streams.topology.changelog import ChangelogReader
 from streams.topology.checkpoint import Anchor, Image, checksum
@@ -19,6 +21,10 @@ log = logging.getLogger("facets.work")
 
 JournalEnds = Callable[[Iterable[int]], Awaitable[Mapping[int, int]]]
 """The offset of the next commit in these partitions of the journal."""
+
+
+class AnotherJournal(FacetsError):
+    """The journal is not the one that the tables follow from: what they hold must neither be taken nor written over."""
 
 
 class Recovered(NamedTuple):
@@ -56,6 +62,14 @@ async def recover(
         ends = await journal_ends(bad)
         sieves = {partition: LogSieve(partition, ends[partition]) for partition in bad}
         recovered |= await _read(reader, tables, bad, journal_ends, sieves)
+        strangers = {partition: sieve for partition, sieve in sieves.items() if sieve.seals_within < 0}
+        for partition, sieve in strangers.items():
+            raise AnotherJournal(
+                f"the tables are ahead of {JOURNAL}[{partition}], which ends at {sieve.journal_end}: it was made anew, "
+                "or has lost its end",
+                "bring the journal back; or delete the facet topics, which follow from the journal that there is",
+                ExitCode.MISCONFIGURED,
+            )
     return recovered
 
 

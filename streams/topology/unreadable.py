@@ -6,7 +6,7 @@ from prometheus_client import Counter
 
 from streams.core.changelog_records import unreadable
 from streams.core.partition_state import Write
-from streams.core.records import topic_of
+from streams.core.records import SEAL_PREFIX, topic_of
 from streams.topology.checkpoint import Image
 
 log = logging.getLogger("facets.kafka")
@@ -34,16 +34,22 @@ def ahead(version: int, journal_end: int) -> str:
 
 class LogSieve:
     """Keeps back what can't be read of one partition's changelogs. `journal_end` is the offset of its next commit;
-    `hiding` are the (table, key) of which the last record was kept back: what is before it, compaction will take."""
+    `hiding` are the (table, key) of which the last record was kept back: what is before it, compaction will take.
+    `seals_within` is how many more seals are of the journal than ahead of it: below 0, it is another one."""
 
     def __init__(self, partition: int, journal_end: int) -> None:
         self.journal_end = journal_end
+        self.seals_within = 0
         self._partition = partition
         self.hiding: set[tuple[str, bytes]] = set()
 
     def passes(self, table: str, offset: int, key: bytes, value: bytes | None, version: int) -> bool:
         """Whether the record can be read."""
-        why = unreadable(table, key, value, version) or ahead(version, self.journal_end)
+        why = unreadable(table, key, value, version)
+        if not why:
+            why = ahead(version, self.journal_end)
+            if key.startswith(SEAL_PREFIX):
+                self.seals_within += -1 if why else 1
         if not why:
             self.hiding.discard((table, key))
             return True

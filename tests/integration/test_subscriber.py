@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from kafka import KafkaProducer
 
@@ -16,6 +15,7 @@ from streams.core.records import TABLES, topic_of
 from streams.core.subscription import Cursor, Row
 from streams.edges.subscriber import Batch, Snapshot, Subscriber
 from tests.integration.journal import PARTITIONS, Churn, clean_topics
+from tests.unit.test_checkpoint import row as backend_row
 
 DEADLINE = 60
 
@@ -108,8 +108,8 @@ async def test_a_snapshot_that_took_longer_to_read_than_deletions_are_kept_is_re
         real_gather(self, chunk)
         if not asleep[0]:
             asleep[0] = 2 * 86400
-            ghost = orjson.dumps({"version": 0, "previous": None, "state": "ready"})
-            self._subscription().gather("frontend", 0, [(0, b"east/shop/ghost", ghost, 0)])
+            ghost = b"east/shop/ghost"
+            self._subscription().gather("backend", 0, [(0, ghost, backend_row(ghost, 0), 0)])
 
     monkeypatch.setattr(Subscriber, "_gather", gather)
     monkeypatch.setattr("streams.edges.subscriber.time.time", lambda: real_time() + asleep[0])

@@ -24,6 +24,7 @@ class Log:
         self.begin = 0
         self.end = 0
         self.garbage: set[int] = set()
+        self.polluted: set[bytes] = set()
         self._watch = watch
         self._kept_until: dict[int, int] = {}
 
@@ -38,6 +39,7 @@ class Log:
     def pollute(self, key: bytes, value: bytes | None, version: int, ms: int) -> None:
         """Another client writes where only a worker may."""
         self.garbage.add(self.end)
+        self.polluted.add(key)
         self.records.append(Record(self.end, key, value, version, ms))
         self.end += 1
 

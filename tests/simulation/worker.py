@@ -139,8 +139,9 @@ class Worker:
 
     def _overwrite(self, table: str, key: bytes) -> list[Write]:
         """The newest record of a key, to be written over what can't be read; a tombstone where there is none."""
-        value = self._store[table].get(key)
-        return [Write(table, key, value, self._versions[table, key] if value is not None else 0)]
+        seals = [at for (of, each), at in self._versions.items() if of == table and each.startswith(SEAL_PREFIX)]
+        version = self._versions.get((table, key), max(seals, default=0))
+        return [Write(table, key, self._store[table].get(key), version)]
 
     def _keep(self, table: str, key: bytes, value: bytes | None, version: int) -> None:
         self._versions[table, key] = version
@@ -184,11 +185,12 @@ class Worker:
         for table, start, end, predecessor in repairs:
             store = self._store[table]
             due = self.fold.next_offset or 0
+            garbage: dict[bytes, None] = {}
             for record in self.sim.tables[table, self.partition].records:
                 if not start <= record.offset < end:
                     continue
                 if self._unreadable(table, record):
-                    self._put(self._overwrite(table, record.key))
+                    garbage[record.key] = None
                     continue
                 if record.version >= due:
                     if predecessor:
@@ -198,3 +200,5 @@ class Worker:
                 if row != record.value and not record.key.startswith(b"~"):
                     version = orjson.loads(row)["version"] if row is not None else due - 1
                     self._put([Write(table, record.key, row, version)])
+            for key in garbage:
+                self._put(self._overwrite(table, key))

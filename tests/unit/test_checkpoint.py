@@ -24,7 +24,7 @@ from streams.topology.checkpoint import (
     restore,
     save,
 )
-from streams.topology.recovery import Recovered, recover
+from streams.topology.recovery import AnotherJournal, Recovered, recover
 from tests.integration.journal import Churn
 
 
@@ -177,6 +177,16 @@ def test_a_file_is_written_whole_and_one_that_is_not_there_is_no_error(tmp_path:
     # What a process that was killed while it wrote leaves behind is never read.
     path.with_suffix(".draft").write_bytes(b"half")
     assert restore(path, 3, 8, TABLES) is not None
+
+
+async def test_tables_that_are_ahead_of_the_journal_are_not_taken_for_garbage() -> None:
+    """It was made anew, or lost its end: what the tables hold must not be written over."""
+
+    async def short(partitions: Iterable[int]) -> dict[int, int]:
+        return dict.fromkeys(partitions, 3)
+
+    with pytest.raises(AnotherJournal, match=r"ahead of facets\.journal\[0\], which ends at 3"):
+        await recover(churned(), TABLES, {0}, {}, short)  # type: ignore[arg-type]
 
 
 async def test_any_prefix_with_its_tail_is_the_whole() -> None:

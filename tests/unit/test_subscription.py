@@ -65,3 +65,16 @@ def test_where_the_journal_expired_every_cluster_is_said_to_be_lost() -> None:
         ("east", True, 0),
     ]
     assert all(seal.lost and not seal.frontier for seal in subscription.seals.values())
+
+
+def test_tables_of_another_journal_are_known_by_their_seals() -> None:
+    """As where the journal was made anew: one record ahead of it is garbage, most of them are not."""
+    logs = logs_of(written(new_fold(), VALUES))
+    for end, strangers in ((3, set()), (1, {0})):
+        subscription = Subscription(TABLES, 1, Filter())
+        subscription.journal_ends = {0: end}
+        for table in TABLES:
+            records = ((i, each.key, each.value, each.version) for i, each in enumerate(logs[table]))
+            subscription.gather(table, 0, records)
+        assert subscription.of_another_journal() == strangers
+        assert subscription.doubtful() == bool(strangers)
