@@ -1,7 +1,10 @@
 """README's commands that need a cluster, as they stand, on a real control plane."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from streams.edges.folders import cache_dir
 from tests.controlplane import ControlPlane, Workload
@@ -18,12 +21,21 @@ EXPECTED = {
 }
 
 
-async def test_the_block_for_a_cluster(control_plane: ControlPlane, workload: Workload, tmp_path: Path) -> None:
-    workload.add_namespace("shop")
-    workload.app("shop", "cart", 2)
-    workload.service("shop", "cart", [port("http", 80, 8080)])
+@pytest.fixture
+def shop() -> Iterator[ControlPlane]:
+    """A control plane with README's Services. Of its own: the namespaces of the shared one are others' by name."""
+    with ControlPlane("e2e") as plane:
+        workload = Workload(plane.api)
+        workload.add_nodes()
+        workload.add_namespace("shop")
+        workload.app("shop", "cart", 2)
+        workload.service("shop", "cart", [port("http", 80, 8080)])
+        yield plane
+
+
+async def test_the_block_for_a_cluster(shop: ControlPlane, tmp_path: Path) -> None:
     (block,) = (each for each in blocks((ROOT / "README.md").read_text()) if "facets up" in commands(each))
-    environment = {"FACETS_CACHE_DIR": str(cache_dir()), "KUBECONFIG": str(control_plane.kubeconfig)}
+    environment = {"FACETS_CACHE_DIR": str(cache_dir()), "KUBECONFIG": str(shop.kubeconfig)}
     async with Terminal(tmp_path, environment) as terminal:
         for command in commands(block):
             # The control plane of the tests comes without kubectl: only where the machine has one.
