@@ -105,7 +105,7 @@ async def test_of_two_claims_at_once_each_epoch_goes_to_one(journal: str) -> Non
 
 
 async def test_where_a_cluster_stands(journal: str) -> None:
-    assert (await discover_epoch(journal, "east"))[:3] == (0, 0, {})
+    assert await discover_epoch(journal, "east") == (0, 0, {}, False)
     publisher = await asyncio.to_thread(Publisher, journal, "east")
     mine, other = collector("one"), collector("other", "west")
     mine.epoch, mine.seq, mine.synced, mine.frontier = 3, 40, True, {"services": "17"}
@@ -114,11 +114,11 @@ async def test_where_a_cluster_stands(journal: str) -> None:
     # Far more of another cluster's than the first look back finds, and garbage.
     await publisher.publish([each for _ in range(300) for each in other.heartbeat(now())])
     await publisher.publish([JournalRecord(each, b"\xff garbage", 0) for each in range(PARTITIONS)])
-    assert (await discover_epoch(journal, "east"))[:3] == (3, 41, {"services": "17"})
+    assert await discover_epoch(journal, "east") == (3, 41, {"services": "17"}, False)
     mine.epoch = 4
     mine.synced = False
     await publisher.publish(mine.begin(now()))
-    assert (await discover_epoch(journal, "east"))[:3] == (4, 42, {"services": "17"})
+    assert await discover_epoch(journal, "east") == (4, 42, {"services": "17"}, False)
     # A replaced watcher that was asleep sends what it had in hand.
     stale = collector("stale")
     stale.epoch, stale.seq, stale.synced, stale.frontier = 3, 30, True, {"services": "9"}
@@ -139,7 +139,7 @@ async def test_a_cluster_that_the_journal_forgot_stands_as_its_seals_say(journal
     producer.send("facets.frontend", orjson.dumps(seal), key=SEAL_PREFIX + b"east", partition=partition, headers=stamp)
     producer.flush()
     producer.close()
-    assert (await discover_epoch(journal, "east"))[:3] == (12, 90, {"services": "17"})
+    assert await discover_epoch(journal, "east") == (12, 90, {"services": "17"}, False)
 
 
 async def test_a_higher_epoch_is_noticed(journal: str) -> None:
