@@ -16,15 +16,14 @@ from msgspec.json import encode as _encode
 
 from streams.core.name_syntax import KUBERNETES_NAME
 from streams.core.records import Hints, SliceEndpoint, Target
+from streams.core.validation import DNS_NAME, IPV4
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
 HEADLESS_MARK = "None"
 
 _NAME = KUBERNETES_NAME.expression
-_DNS = re.compile(r"[A-Za-z0-9_*]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
-_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
+_IPV4 = re.compile(IPV4)
 _SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 _FAMILIES = ("IPv4", "IPv6", "FQDN")
 _MAX_ENDPOINTS = 20_000
@@ -351,7 +350,7 @@ def _named(at: str, each: Any) -> str:
 def _address(at: str, value: Any, family: str) -> str:
     if family != "FQDN":
         return _ip(at, value, family)
-    if not isinstance(value, str) or not _DNS.fullmatch(value):
+    if not isinstance(value, str) or not DNS_NAME.fullmatch(value):
         raise MalformedObject(f"{at}: {value!r:.80} is not a DNS name")
     return value
 

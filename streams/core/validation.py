@@ -10,21 +10,21 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address
 
+from streams.core.name_syntax import KUBERNETES_NAME
 from streams.core.records import Commit, Event, ServiceContent, SliceEndpoint
 from streams.core.rfc3339 import later, read
 
 MAX_ID = 128
 """The longest uid and resourceVersion, in characters."""
 
-_NAME = "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
-_OBJECT_NAME = re.compile(_NAME)
-_SERVICE_KEY = re.compile(f"[^/]+/{_NAME}/{_NAME}")
+_OBJECT_NAME = KUBERNETES_NAME.expression
+_SERVICE_KEY = re.compile(f"[^/]+/{_OBJECT_NAME.pattern}/{_OBJECT_NAME.pattern}")
 _RESOURCE_VERSION = re.compile(rf"[0-9]{{0,{MAX_ID}}}")
 _RESOURCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,316}")
-_DNS = re.compile(r"[A-Za-z0-9_*]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
+DNS_NAME = re.compile(r"[A-Za-z0-9_*]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
-_IPV4S = re.compile(rf"{_IPV4}(?: {_IPV4})*")
+IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
+_IPV4S = re.compile(rf"{IPV4}(?: {IPV4})*")
 
 
 def is_service_key(key: str) -> bool:
@@ -90,7 +90,7 @@ def check_addresses(family: str, endpoints: Sequence[SliceEndpoint]) -> None:
             _check_ipv6(each.address)
     else:
         for each in endpoints:
-            if not _DNS.fullmatch(each.address):
+            if not DNS_NAME.fullmatch(each.address):
                 raise ValueError(f"the address {each.address!r:.80} is not a DNS name")
 
 
