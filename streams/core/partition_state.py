@@ -158,16 +158,17 @@ class PartitionState:
         for (table, raw_key), (version, value) in self._versions.items():
             if value is None:
                 continue
-            key = raw_key.decode()
+            key = raw_key.removeprefix(HELD_PREFIX).decode()
+            name = key.partition("/")[0]
+            cluster = self._cluster(name)
+            # Also where only legacy Endpoints are held: the next list, or the cluster's end, may not have them.
+            cluster.keys.add(key)
             if raw_key.startswith(HELD_PREFIX):
-                self._legacy[key[len(HELD_PREFIX) :]] = (version, source_of(_decode_event(value), None))
+                self._legacy[key] = (version, source_of(_decode_event(value), None))
                 continue
             self._raw[table][key] = value
             if table == "backend" and version > self.sealed[table]:
                 self._unsealed[key] = (version, value)
-            name = key.partition("/")[0]
-            cluster = self._cluster(name)
-            cluster.keys.add(key)
             if table in cluster.outdated:
                 cluster.outdated[table][key] = value
             if value.find(b'"state":"deleted"', 0, 1024) > 0:

@@ -157,13 +157,13 @@ def test_the_commands_show_it(bootstrap_servers: str, tables: Tables, clock: Clo
 
     def get(after: str) -> set[str]:
         result = CliRunner().invoke(get_command, ["backend", "-n", "shop", "-o", "json", *here, after])
-        return states(json.loads(result.output)["items"])
+        return states(json.loads(result.stdout)["items"])
 
     assert (get("1h"), get("0s")) == ({"ready"}, {"stale WorkerSilent"})
     assert {record.timestamp_type for record in read_topic(bootstrap_servers, JOURNAL)} == {1}
     assert config(bootstrap_servers, JOURNAL)["message.timestamp.type"] == "LogAppendTime"
     result = CliRunner().invoke(follow_command, ["--max", "2", *here, "0s"])
-    _, status = map(json.loads, result.output.splitlines())
+    _, status = map(json.loads, result.stdout.splitlines())
     assert (status["type"], status["cluster"], status["stale"].partition(":")[0]) == ("cluster", "east", "WorkerSilent")
 
 

@@ -51,6 +51,17 @@ def service(name: str, version: int) -> dict[str, Any]:
     return {**head, "resourceVersion": str(version), "object": content}
 
 
+def with_endpoints(value: bytes) -> bytes:
+    """The commit with legacy Endpoints in place of its events."""
+    endpoint = {
+        "address": "10.1.0.7", "ready": True, "serving": True, "terminating": False, "zone": None, "node": None,
+        "hints": None, "target": None,
+    }  # fmt: skip
+    legacy = {**service("cart", 4), "kind": "Endpoints"}
+    legacy["object"] = {"groups": [{"family": "IPv4", "ports": [], "endpoints": [endpoint]}]}
+    return orjson.dumps({**orjson.loads(value), "events": [legacy]})
+
+
 def written(fold: PartitionFold, values: Iterable[bytes], start: int = 0) -> list[Write]:
     return [write for offset, value in enumerate(values, start) for write in fold.step(offset, value)]
 
@@ -144,13 +155,7 @@ def test_a_table_that_had_sealed_more_than_expired_says_so_later_also_over_a_res
 
 
 def test_legacy_endpoints_whose_record_a_killed_worker_did_not_write_are_held_as_its_row_shows_them() -> None:
-    endpoint = {
-        "address": "10.1.0.7", "ready": True, "serving": True, "terminating": False, "zone": None, "node": None,
-        "hints": None, "target": None,
-    }  # fmt: skip
-    legacy = {**service("cart", 4), "kind": "Endpoints"}
-    legacy["object"] = {"groups": [{"family": "IPv4", "ports": [], "endpoints": [endpoint]}]}
-    last = orjson.dumps({**orjson.loads(commit("live", 4)), "events": [legacy]})
+    last = with_endpoints(commit("live", 4))
     logs = logs_of(written(new_fold(), [*TWO_CLUSTERS[:3], last]))
     at = next(at for at, write in enumerate(logs["backend"]) if write.key.startswith(b"~held/"))
     (held,) = [write for write in logs["backend"] if write.key.startswith(b"~held/")]
@@ -231,3 +236,13 @@ def test_a_cluster_that_ended_ends_in_a_table_that_was_in_a_snapshot_whose_begin
     assert fold.expire(4) == []
     add(logs, written(fold, values[5:], 5))
     assert states(logs) == {}
+
+
+def test_legacy_endpoints_without_a_service_that_a_list_no_longer_has_are_forgotten_after_a_restart() -> None:
+    first = [commit("begin", 1), with_endpoints(commit("snapshot", 2)), commit("end", 3)]
+    logs = logs_of(written(new_fold(), first))
+    fold, resume, _ = restarted(logs)
+    add(logs, written(fold, [commit("begin", 4, epoch=2), commit("end", 5, epoch=2)], resume))
+    fold, resume, _ = restarted(logs)
+    add(logs, written(fold, [commit("live", 6, "cart", epoch=2)], resume))
+    assert states(logs)["backend east/shop/cart"] == "empty"
