@@ -31,7 +31,7 @@ $(READY): pyproject.toml requirements.lock requirements-java.lock
 	@if [ ! -x $(BIN)/pip ]; then echo "==> Making $(VENV) with $$("$(PYTHON)" -V)"; "$(PYTHON)" -m venv $(VENV); fi
 	@echo "==> Installing the locked packages (about a minute the first time)"
 	@$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
-	@if $(BIN)/python -m streams.edges.java >/dev/null 2>&1; then :; else \
+	@if $(BIN)/python -m streams.local.kafka.java >/dev/null 2>&1; then :; else \
 		echo "==> No Java 17 or newer found: installing one into $(VENV)"; \
 		$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r requirements-java.lock; fi
 	@echo "==> Installing facets"

@@ -4,7 +4,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from streams.edges.parent_death import bound
+from streams.runtime.parent_death import bound
 
 # A bound process ends with the thread that started it: this one lives until the interpreter ends.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="bound-process")

@@ -10,11 +10,11 @@ import click
 
 from streams.cli.log_options import with_logging_options
 from streams.cli.standard_streams import OutputFailed, ReaderLeft, discard_output, prepare_standard_streams
-from streams.core.errors import FacetsError
-from streams.core.exit_codes import ExitCode, exit_code_table
-from streams.core.names import suggestion
-from streams.edges.log_setup import FORMAT_VARIABLE, configure_logging, report_error, requested_format
-from streams.edges.parent_death import end_with_stdin
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode, exit_code_table
+from streams.runtime.log_setup import FORMAT_VARIABLE, configure_logging, report_error, requested_format
+from streams.runtime.parent_death import end_with_stdin
+from streams.subscription.names import suggestion
 
 _SECTIONS = {
     "Run": ("up", "watch", "work", "serve"),
@@ -25,9 +25,9 @@ _SECTIONS = {
 """The commands in the order that a reader wants them; NAME is `NAME_command` in streams.cli.NAME."""
 
 _KNOWN_ERRORS = {
-    "streams.edges.embedded_kafka.KafkaUnavailable": ExitCode.UNAVAILABLE,
-    "streams.edges.java.JavaNotFoundError": ExitCode.UNAVAILABLE,
-    "streams.edges.kafka_jars.JarsUnavailableError": ExitCode.UNAVAILABLE,
+    "streams.local.kafka.broker.KafkaUnavailable": ExitCode.UNAVAILABLE,
+    "streams.local.kafka.java.JavaNotFoundError": ExitCode.UNAVAILABLE,
+    "streams.local.kafka.jars.JarsUnavailableError": ExitCode.UNAVAILABLE,
 }
 """Errors whose text says what to do, by their name (their modules are only imported by the commands that need them)."""
 

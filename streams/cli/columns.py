@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from streams.core.rfc3339 import read
+from streams.wire.timestamps import read
 
 Row = dict[str, Any]
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from streams.core.errors import FacetsError
-from streams.core.exit_codes import ExitCode
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
 
 
 class CursorFile:

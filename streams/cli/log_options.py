@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from streams.edges.log_setup import FORMAT_VARIABLE, VERBOSE_VARIABLE, configure_logging
+from streams.runtime.log_setup import FORMAT_VARIABLE, VERBOSE_VARIABLE, configure_logging
 
 _KEY = "streams.cli.log_options"
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from streams.core.names import KnownNames, suggestion
-from streams.core.records import TABLES
-from streams.core.resources import OPTIONAL, RESOURCES, Resource
+from streams.objects.resources import OPTIONAL, RESOURCES, Resource
+from streams.subscription.names import KnownNames, suggestion
+from streams.wire.records import TABLES
 
 SHORT_TABLES = {"frontend": "fe", "backend": "be", "routing": "rt"}
 _TABLE_ALIASES = {alias: table for table in TABLES for alias in (table, f"{table}s", SHORT_TABLES[table])}
@@ -220,8 +220,8 @@ def filter_options(command: Command) -> Command:
 
 def known_names(ctx: click.Context) -> KnownNames:
     """What the tables know, for a shell that completes: nothing where they can't be read at once."""
-    from streams.edges.broker_address import default_bootstrap  # noqa: PLC0415
-    from streams.edges.known_names import read_names  # noqa: PLC0415
+    from streams.kafka.address import default_bootstrap  # noqa: PLC0415
+    from streams.subscription.known_names import read_names  # noqa: PLC0415
 
     logging.disable(logging.CRITICAL)
     try:

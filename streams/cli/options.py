@@ -22,7 +22,7 @@ def bootstrap_option(command: Command) -> Command:
     )
     @functools.wraps(command)
     def wrapped(*args: Any, bootstrap_servers: str | None, **kwargs: Any) -> Any:
-        from streams.edges.broker_address import default_bootstrap  # noqa: PLC0415
+        from streams.kafka.address import default_bootstrap  # noqa: PLC0415
 
         return command(*args, bootstrap_servers=bootstrap_servers or default_bootstrap(), **kwargs)
 
@@ -125,8 +125,8 @@ class Moment(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """RFC 3339 in UTC with milliseconds."""
-        from streams.core.coverage import GRACE_SECONDS, NotKnown  # noqa: PLC0415
-        from streams.core.rfc3339 import later, read, write  # noqa: PLC0415
+        from streams.history.coverage import GRACE_SECONDS, NotKnown  # noqa: PLC0415
+        from streams.wire.timestamps import later, read, write  # noqa: PLC0415
 
         text, now = str(value), write(datetime.now(UTC))
         try:

@@ -12,9 +12,9 @@ import orjson
 import yaml
 
 from streams.cli.columns import fit, grid, layout
-from streams.core.errors import FacetsError
-from streams.core.exit_codes import ExitCode
-from streams.core.names import suggestion
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.subscription.names import suggestion
 
 _T = TypeVar("_T")
 

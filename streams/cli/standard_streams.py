@@ -8,8 +8,8 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from streams.core.errors import FacetsError
-from streams.core.exit_codes import ExitCode
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
 
 _MODES = {0: os.O_RDONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
 """How to open the null device in place of a stream that is closed. Writing to such a standard output fails, as it would

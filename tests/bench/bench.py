@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import NamedTuple, Self
 
-from streams.edges.embedded_kafka import EmbeddedKafka
-from streams.edges.topics import ensure
+from streams.kafka.admin import ensure
+from streams.local.kafka.broker import EmbeddedKafka
 from tests.bench.figures import Figure
 from tests.bound_process import start_bound
 from tests.controlplane import ControlPlane

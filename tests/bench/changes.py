@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 import psutil
 import uvloop
 
-from streams.core.partitioning import DEFAULT_PARTITIONS
-from streams.core.rfc3339 import read, write
+from streams.wire.partitioning import DEFAULT_PARTITIONS
+from streams.wire.timestamps import read, write
 from tests.bench.bench import SHARED, Bench, free_port
 from tests.bench.figures import Figure, at_most
 from tests.bench.made_up import MadeUp, producer, publish, sealed

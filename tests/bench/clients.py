@@ -23,9 +23,9 @@ from envoy.config.core.v3.base_pb2 import Node
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 
-from streams.core.resources import RESOURCES
-from streams.core.xds.names import TYPE_URLS
-from streams.edges.subscriber import Snapshot, Subscriber
+from streams.objects.resources import RESOURCES
+from streams.serve.xds.build.names import TYPE_URLS
+from streams.subscription.client import Snapshot, Subscriber
 from tests.bench.objects import api_of
 
 READY = "ready"

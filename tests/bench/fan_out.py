@@ -18,8 +18,8 @@ import numpy as np
 import orjson
 import psutil
 
-from streams.core.records import JOURNAL
-from streams.core.reflector import Kind, ReflectorEvent
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.wire.records import JOURNAL
 from tests.bench.bench import Bench, Part, free_port
 from tests.bench.figures import Figure, at_least, at_most
 from tests.bench.made_up import MadeUp, producer, publish

@@ -27,7 +27,7 @@ import uvloop
 from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
-from streams.core.xds.names import TYPE_URLS
+from streams.serve.xds.build.names import TYPE_URLS
 
 EDS = TYPE_URLS["eds"]
 _METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"

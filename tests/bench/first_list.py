@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.core.partitioning import DEFAULT_PARTITIONS
-from streams.core.records import SEAL_PREFIX, TABLES, topic_of
-from streams.core.rfc3339 import read
-from streams.edges.subscriber import Subscriber
+from streams.subscription.client import Subscriber
+from streams.wire.partitioning import DEFAULT_PARTITIONS
+from streams.wire.records import SEAL_PREFIX, TABLES, topic_of
+from streams.wire.timestamps import read
 from tests.bench.bench import SHARED, Bench, free_port
 from tests.bench.figures import Figure, at_most, at_most_times
 from tests.bench.objects import create, service, slice_

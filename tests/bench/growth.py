@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import psutil
 from aiokafka import AIOKafkaConsumer
 
-from streams.core.collector import JournalRecord
-from streams.core.partitioning import DEFAULT_PARTITIONS
-from streams.core.records import JOURNAL
+from streams.objects.collector import JournalRecord
+from streams.wire.partitioning import DEFAULT_PARTITIONS
+from streams.wire.records import JOURNAL
 from tests.bench import plots
 from tests.bench.bench import SHARED, Bench, Part, free_port
 from tests.bench.figures import Figure, at_most_times

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from streams.core.xds.names import resource_name
+from streams.serve.xds.build.names import resource_name
 from tests.bench import plots
 from tests.bench.bench import SHARED, Bench, Part, free_port
 from tests.bench.figures import Figure, at_most_times

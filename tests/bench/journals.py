@@ -8,11 +8,11 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from streams.core.collector import Collector, JournalRecord
-from streams.core.partitioning import DEFAULT_PARTITIONS
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import RESOURCES
-from streams.core.rfc3339 import later
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import RESOURCES
+from streams.wire.partitioning import DEFAULT_PARTITIONS
+from streams.wire.timestamps import later
 
 START = "2026-11-24T12:00:00.000Z"
 CLUSTER = "east"

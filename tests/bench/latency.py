@@ -17,8 +17,8 @@ import orjson
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from streams.core.records import JOURNAL, SEAL_PREFIX, topic_of
-from streams.core.rfc3339 import read
+from streams.wire.records import JOURNAL, SEAL_PREFIX, topic_of
+from streams.wire.timestamps import read
 from tests.bench import plots
 from tests.bench.bench import SHARED, Bench, Part, free_port
 from tests.bench.figures import Figure, at_least, at_most_times

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from streams.edges.kafka_jars import KAFKA_VERSION
+from streams.local.kafka.jars import KAFKA_VERSION
 from tests.controlplane import MissingAssets, assets_folder
 
 

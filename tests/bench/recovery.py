@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from aiokafka import AIOKafkaConsumer
 
-from streams.core.partitioning import DEFAULT_PARTITIONS
-from streams.core.records import JOURNAL, TABLES, topic_of
-from streams.edges.subscriber import Subscriber
+from streams.subscription.client import Subscriber
+from streams.wire.partitioning import DEFAULT_PARTITIONS
+from streams.wire.records import JOURNAL, TABLES, topic_of
 from tests.bench.bench import Bench, Part, free_port
 from tests.bench.figures import Figure, at_most
 from tests.bench.made_up import AT, MadeUp, ends_of, producer, publish, sealed

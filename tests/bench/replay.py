@@ -15,14 +15,14 @@ from typing import Any
 import msgspec
 import psutil
 
-from streams.core.collector import JournalRecord
-from streams.core.fold import PartitionFold
-from streams.core.partition_state import Write
-from streams.core.partitioning import DEFAULT_PARTITIONS
-from streams.core.records import JOURNAL, TABLES, Commit, topic_of
-from streams.edges.journal import Publisher
-from streams.edges.topics import admin_client
-from streams.topology.changelog import ChangelogWriter
+from streams.fold.fold import PartitionFold
+from streams.fold.partition_state import Write
+from streams.kafka.admin import admin_client
+from streams.kafka.journal import Publisher
+from streams.objects.collector import JournalRecord
+from streams.wire.partitioning import DEFAULT_PARTITIONS
+from streams.wire.records import JOURNAL, TABLES, Commit, topic_of
+from streams.worker.changelog import ChangelogWriter
 from tests.bench.bench import ROOT, Bench, Part
 from tests.bench.figures import Figure, at_least
 from tests.bench.journals import CLUSTER, Fleet

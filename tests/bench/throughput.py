@@ -25,16 +25,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka import KafkaConsumer
 from kafka.admin import NewTopic
 
-from streams.core.collector import JournalRecord
-from streams.core.fold import PartitionFold
-from streams.core.partitioning import DEFAULT_PARTITIONS
-from streams.core.records import JOURNAL, Commit, decode_row, spread, topic_of
-from streams.edges.folders import cache_dir
-from streams.edges.java import JavaNotFoundError, find_java
-from streams.edges.journal import Publisher
-from streams.edges.kafka_jars import ensure_jars, parse_lock
-from streams.edges.topics import admin_client
-from streams.topology.topics import MAX_MESSAGE_BYTES
+from streams.fold.fold import PartitionFold
+from streams.kafka.admin import admin_client
+from streams.kafka.journal import Publisher
+from streams.local.kafka.jars import ensure_jars, parse_lock
+from streams.local.kafka.java import JavaNotFoundError, find_java
+from streams.objects.collector import JournalRecord
+from streams.runtime.folders import cache_dir
+from streams.wire.partitioning import DEFAULT_PARTITIONS
+from streams.wire.records import JOURNAL, Commit, decode_row, spread, topic_of
+from streams.wire.topics import MAX_MESSAGE_BYTES
 from tests.bench.bench import ROOT, Bench, Part, free_port
 from tests.bench.figures import Figure, at_least_times
 from tests.bench.journals import CLUSTER, Fleet

@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from streams.core.records import TABLES
-from streams.edges.embedded_kafka import EmbeddedKafka
-from streams.edges.topics import ensure
+from streams.kafka.admin import ensure
+from streams.local.kafka.broker import EmbeddedKafka
+from streams.wire.records import TABLES
 from tests.bound_process import start_bound
 from tests.controlplane import ControlPlane
 from tests.controlplane.processes import BINARIES

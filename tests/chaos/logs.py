@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import orjson
 from kafka import KafkaConsumer, TopicPartition
 
-from streams.core.fold import PartitionFold
-from streams.core.records import JOURNAL, SEAL_PREFIX, TABLES, topic_of
-from streams.topology.bulk_reader import stamp_of
+from streams.fold.fold import PartitionFold
+from streams.kafka.bulk_reader import stamp_of
+from streams.wire.records import JOURNAL, SEAL_PREFIX, TABLES, topic_of
 from tests.chaos.cluster import PARTITIONS, SHOP, Cluster
 from tests.chaos.naive import Naive
 from tests.chaos.received import Key, Received

@@ -5,9 +5,9 @@ import json
 import time
 from typing import Any
 
-from streams.core.records import TABLES
-from streams.core.subscription import Cursor
-from streams.edges.subscriber import Snapshot, Subscriber
+from streams.subscription.client import Snapshot, Subscriber
+from streams.subscription.delivery import Cursor
+from streams.wire.records import TABLES
 from tests.chaos.churn import FAILURES, Churn
 from tests.chaos.cluster import CLUSTER, PARTITIONS, SHOP, Cluster
 from tests.chaos.received import Received

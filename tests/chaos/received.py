@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from streams.core.partitioning import partition_of
+from streams.wire.partitioning import partition_of
 
 Key = tuple[str, str]
 """Table, and CLUSTER/NAMESPACE/NAME."""

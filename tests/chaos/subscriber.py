@@ -16,8 +16,8 @@ from typing import Any
 
 import orjson
 
-from streams.core.errors import FacetsError
-from streams.edges.subscriber import Batch, Snapshot, Subscriber
+from streams.errors import FacetsError
+from streams.subscription.client import Batch, Snapshot, Subscriber
 
 
 def line_of(item: Snapshot | Batch) -> dict[str, Any]:

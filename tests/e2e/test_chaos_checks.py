@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from streams.core.fold import PartitionFold
-from streams.core.partitioning import partition_of
-from streams.core.records import SEAL_PREFIX, TABLES
+from streams.fold.fold import PartitionFold
+from streams.wire.partitioning import partition_of
+from streams.wire.records import SEAL_PREFIX, TABLES
 from tests.chaos.cluster import PARTITIONS
 from tests.chaos.logs import LogRecord, check_fold, check_table, check_union
 from tests.chaos.received import Received

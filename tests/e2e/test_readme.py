@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.edges.folders import cache_dir
+from streams.runtime.folders import cache_dir
 from tests.controlplane import ControlPlane, Workload
 from tests.controlplane.workload import port
 from tests.readme import ROOT, Expected, Terminal, blocks, commands

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.core.exit_codes import ExitCode
-from streams.edges.topics import ensure
+from streams.exit_codes import ExitCode
+from streams.kafka.admin import ensure
 from tests.controlplane import ControlPlane
 from tests.controlplane.api import ApiError
 from tests.e2e.test_spine import DEADLINE, Facets, facets, free_port

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from streams.core.records import TABLES
-from streams.edges.embedded_kafka import EmbeddedKafka
-from streams.edges.subscriber import Subscriber
-from streams.edges.topics import ensure
+from streams.kafka.admin import ensure
+from streams.local.kafka.broker import EmbeddedKafka
+from streams.subscription.client import Subscriber
+from streams.wire.records import TABLES
 from tests.bound_process import start_bound
 from tests.controlplane import ControlPlane, Workload
 from tests.controlplane.demo_churn import populate, steps

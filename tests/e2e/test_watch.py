@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.edges.embedded_kafka import EmbeddedKafka
+from streams.local.kafka.broker import EmbeddedKafka
 from tests.bound_process import start_bound
 from tests.controlplane import Api, ControlPlane, Workload
 from tests.controlplane.workload import port

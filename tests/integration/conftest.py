@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.edges.embedded_kafka import EmbeddedKafka
+from streams.local.kafka.broker import EmbeddedKafka
 
 
 @pytest.fixture(scope="session")

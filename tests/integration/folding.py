@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from streams.core.audit import AuditFold
-from streams.core.fold import PartitionFold
-from streams.core.records import JOURNAL, TABLES, decode_row
+from streams.fold.fold import PartitionFold
+from streams.fold.offline import AuditFold
+from streams.wire.records import JOURNAL, TABLES, decode_row
 from tests.integration.journal import PARTITIONS, read_topic
 
 Rows = dict[str, dict[str, Any]]

@@ -7,11 +7,11 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from streams.core.collector import Collector, JournalRecord
-from streams.core.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES
-from streams.edges.topics import ensure
+from streams.kafka.admin import ensure
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
 from tests.routes import by_cookie, route, rule, to_service
 
 _ALL = (*RESOURCES, *OPTIONAL)

@@ -11,14 +11,14 @@ import aiohttp
 from aiohttp import web
 from kafka import KafkaProducer
 
-from streams.core.collector import Collector, JournalRecord
-from streams.core.fold import PartitionFold
-from streams.core.records import topic_of
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES
-from streams.edges.serve import ServeSettings, Serving, serve
-from streams.edges.sse import SseSettings
-from streams.edges.xds import XdsSettings
+from streams.fold.fold import PartitionFold
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.serve.http.sse import SseSettings
+from streams.serve.run import ServeSettings, Serving, serve
+from streams.serve.xds.server import XdsSettings
+from streams.wire.records import topic_of
 from tests.integration.journal import PARTITIONS, clean_topics
 
 AT = "2026-11-24T12:00:00.000Z"

@@ -7,8 +7,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from kafka.admin import NewTopic
 
-from streams.edges.topics import admin_client
-from streams.topology.bulk_reader import VERSION_HEADER, BulkReader
+from streams.kafka.admin import admin_client
+from streams.kafka.bulk_reader import VERSION_HEADER, BulkReader
 
 TOPIC = "bulk-reader"
 PARTITIONS = [TopicPartition(TOPIC, p) for p in range(3)]

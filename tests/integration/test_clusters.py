@@ -12,16 +12,16 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from streams.cli.clusters import clusters_command
-from streams.core.collector import Collector
-from streams.core.records import JOURNAL
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES
-from streams.edges.journal import JournalReader
-from streams.edges.serve import ServeSettings, Serving, serve
-from streams.edges.session import now
-from streams.edges.subscriber import Subscriber
-from streams.edges.xds import XdsSettings
+from streams.cli.admin.clusters import clusters_command
+from streams.kafka.journal import JournalReader
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.serve.run import ServeSettings, Serving, serve
+from streams.serve.xds.server import XdsSettings
+from streams.subscription.client import Subscriber
+from streams.watch.session import now
+from streams.wire.records import JOURNAL
 from tests.integration.journal import PARTITIONS, clean_topics, endpoint_slice, publish, read_topic, service
 from tests.integration.mesh import DEADLINE, Mesh, eventually
 from tests.integration.test_http import changes

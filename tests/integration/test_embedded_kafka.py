@@ -18,10 +18,11 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from streams.edges import folders, java
-from streams.edges.broker_state import BrokerFiles, find_process
-from streams.edges.embedded_kafka import EmbeddedKafka, KafkaUnavailable, find_running, stop_running
-from streams.edges.kafka_jars import jars_dir, pinned_jars
+from streams.local.kafka import java
+from streams.local.kafka.broker import EmbeddedKafka, KafkaUnavailable, find_running, stop_running
+from streams.local.kafka.jars import jars_dir, pinned_jars
+from streams.local.kafka.state import BrokerFiles, find_process
+from streams.runtime import folders
 
 
 def silent(_step: str, _fraction: float | None) -> None:
@@ -63,7 +64,7 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
 def script(data_dir: Path, body: str) -> Iterator[subprocess.Popen[str]]:
     """Runs a Python program that has ``broker``, in a session of its own as a terminal would."""
     program = (
-        f"from pathlib import Path\nfrom streams.edges.embedded_kafka import EmbeddedKafka\n"
+        f"from pathlib import Path\nfrom streams.local.kafka.broker import EmbeddedKafka\n"
         f"broker = EmbeddedKafka(Path({str(data_dir)!r}))\n" + textwrap.dedent(body)
     )
     with subprocess.Popen(

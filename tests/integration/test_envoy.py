@@ -10,8 +10,8 @@ import aiohttp
 import orjson
 import pytest
 
-from streams.core.xds.bootstrap import Router, envoy_bootstrap
-from streams.edges.parent_death import bound
+from streams.runtime.parent_death import bound
+from streams.serve.xds.build.bootstrap import Router, envoy_bootstrap
 from tests.integration.mesh import CART, Backend, Mesh, endpoint_slice, eventually, free_port, running, service
 from tests.routes import annotated, by_cookie, route, rule, to_service
 

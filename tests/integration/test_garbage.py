@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from streams.core.changelog_records import unreadable
-from streams.core.fold import PartitionFold
-from streams.core.records import JOURNAL, TABLES, topic_of
-from streams.edges.subscriber import Batch, Snapshot, Subscriber
-from streams.topology.bulk_reader import stamp_of
+from streams.facets.changelog_records import unreadable
+from streams.fold.fold import PartitionFold
+from streams.kafka.bulk_reader import stamp_of
+from streams.subscription.client import Batch, Snapshot, Subscriber
+from streams.wire.records import JOURNAL, TABLES, topic_of
 from tests.integration.journal import AT, PARTITIONS, Churn, clean_topics, publish, read_topic
 from tests.integration.test_worker import DEADLINE, Worker
 

@@ -11,8 +11,8 @@ from typing import Any, Self
 import grpc
 import orjson
 
-from streams.core.xds.bootstrap import Router, grpc_bootstrap
-from streams.edges.parent_death import bound
+from streams.runtime.parent_death import bound
+from streams.serve.xds.build.bootstrap import Router, grpc_bootstrap
 from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, free_port, running, service
 from tests.routes import annotated, by_cookie, route, rule, to_service
 

@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from prometheus_client import REGISTRY
 
-from streams.core.subscription import Cursor
-from streams.edges.subscriber import Batch, Subscriber
+from streams.subscription.client import Batch, Subscriber
+from streams.subscription.delivery import Cursor
 from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, running, service
 
 Event = tuple[str, str, dict[str, Any]]

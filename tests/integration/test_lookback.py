@@ -10,10 +10,10 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from streams.cli import cli
-from streams.core.collector import JournalRecord
-from streams.core.partitioning import partition_of
-from streams.core.records import JOURNAL, TABLES
-from streams.core.reflector import Kind, ReflectorEvent
+from streams.objects.collector import JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.wire.partitioning import partition_of
+from streams.wire.records import JOURNAL, TABLES
 from tests.integration.journal import PARTITIONS, Churn, clean_topics, endpoint_slice, publish
 from tests.integration.test_subscriber import Tables
 

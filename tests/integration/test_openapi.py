@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from schemathesis import Case
 from tenacity import Retrying, retry, retry_if_result, stop_after_delay, wait_fixed
 
-from streams.core.openapi import CURSOR_FORMAT, openapi
-from streams.core.subscription import Cursor
+from streams.serve.http.openapi import CURSOR_FORMAT, openapi
+from streams.subscription.delivery import Cursor
 from tests.integration.journal import PARTITIONS
 from tests.integration.mesh import DEADLINE, Tables, endpoint_slice, free_port, service
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from streams.core.partitioning import partition_of
-from streams.core.records import TABLES
-from streams.core.subscription import is_deleted
-from streams.edges.subscriber import Subscriber
+from streams.subscription.client import Subscriber
+from streams.subscription.delivery import is_deleted
+from streams.wire.partitioning import partition_of
+from streams.wire.records import TABLES
 from tests.integration import plain_router
 from tests.integration.journal import PARTITIONS, clean_topics
 from tests.integration.plain_router import Gap, PlainRouter

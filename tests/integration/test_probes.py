@@ -12,10 +12,10 @@ import yaml
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.cli.doctor import doctor_command
-from streams.edges.demo_server import DemoServer
-from streams.edges.pipeline_checks import pipeline_checks, read_pipeline
-from streams.edges.server_checks import server_checks
+from streams.cli.admin.doctor import doctor_command
+from streams.local.demo_server import DemoServer
+from streams.local.pipeline_checks import pipeline_checks, read_pipeline
+from streams.local.server_checks import server_checks
 from tests.integration.journal import PARTITIONS, Churn, clean_topics, publish
 from tests.integration.mesh import eventually, free_port, running, service
 from tests.integration.test_worker import Worker, workers

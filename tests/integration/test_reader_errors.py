@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.core.coverage import NotKnown
-from streams.core.names import UnknownName
-from streams.edges.embedded_kafka import EmbeddedKafka
+from streams.history.coverage import NotKnown
+from streams.local.kafka.broker import EmbeddedKafka
+from streams.subscription.names import UnknownName
 from tests.integration.test_lookback import TIMES, Past, facets
 from tests.unit.cli.test_completion import complete
 

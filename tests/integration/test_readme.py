@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from streams.edges.embedded_kafka import EmbeddedKafka
-from streams.edges.folders import cache_dir
+from streams.local.kafka.broker import EmbeddedKafka
+from streams.runtime.folders import cache_dir
 from tests.readme import ROOT, Expected, Terminal, blocks, commands
 
 PODS = "10.244.0.0/24", "10.244.64.0/24"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from streams.edges.demo_server import DemoServer
-from streams.edges.embedded_kafka import EmbeddedKafka
-from streams.edges.parent_death import bound
-from streams.topology.shutdown import GAVE_UP_EXIT
+from streams.local.demo_server import DemoServer
+from streams.local.kafka.broker import EmbeddedKafka
+from streams.runtime.parent_death import bound
+from streams.runtime.shutdown import GAVE_UP_EXIT
 from tests.integration.journal import Churn, clean_topics, publish
 
 PROMISED_SECONDS = 15

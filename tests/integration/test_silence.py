@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.cli.follow import follow_command
-from streams.cli.get import get_command
-from streams.core.records import JOURNAL, TABLES
-from streams.core.rfc3339 import read
-from streams.edges.doctor import broker_checks
-from streams.edges.pipeline_checks import Check, pipeline_checks, read_pipeline
-from streams.edges.subscriber import Batch, ClusterStatus, Snapshot, Subscriber
-from streams.edges.topics import config
+from streams.cli.read.follow import follow_command
+from streams.cli.read.get import get_command
+from streams.kafka.admin import config
+from streams.local.doctor import broker_checks
+from streams.local.pipeline_checks import Check, pipeline_checks, read_pipeline
+from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
+from streams.wire.records import JOURNAL, TABLES
+from streams.wire.timestamps import read
 from tests.integration.journal import PARTITIONS, publish, read_topic
 from tests.integration.mesh import AT, DEADLINE, Mesh, Tables, endpoint_slice, eventually, running, service
 from tests.integration.test_http import changes

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from streams.core.collector import Collector
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import RESOURCES
-from streams.edges.journal import Publisher
-from streams.edges.subscriber import Batch, Snapshot, Subscriber
+from streams.kafka.journal import Publisher
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import RESOURCES
+from streams.subscription.client import Batch, Snapshot, Subscriber
 from tests.integration.journal import AT, PARTITIONS, clean_topics, endpoint_slice, service
 from tests.integration.test_worker import DEADLINE, Worker, workers
 

@@ -9,7 +9,7 @@ import grpc
 from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
-from streams.core.xds.names import TYPE_URLS
+from streams.serve.xds.build.names import TYPE_URLS
 from tests.integration.mesh import CART, DEADLINE, endpoint_slice, running, service
 
 EDS = TYPE_URLS["eds"]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from streams.core.collector import JournalRecord
-from streams.core.errors import FacetsError
-from streams.core.fold import PartitionFold
-from streams.core.records import TABLES, topic_of
-from streams.core.subscription import Cursor, Row
-from streams.edges.subscriber import Batch, Snapshot, Subscriber
+from streams.errors import FacetsError
+from streams.fold.fold import PartitionFold
+from streams.objects.collector import JournalRecord
+from streams.subscription.client import Batch, Snapshot, Subscriber
+from streams.subscription.delivery import Cursor, Row
+from streams.wire.records import TABLES, topic_of
 from tests.integration.journal import PARTITIONS, Churn, clean_topics
 from tests.unit.test_checkpoint import row as backend_row
 
@@ -112,7 +112,7 @@ async def test_a_snapshot_that_took_longer_to_read_than_deletions_are_kept_is_re
             self._subscription().gather("backend", 0, [(0, ghost, backend_row(ghost, 0), 0)])
 
     monkeypatch.setattr(Subscriber, "_gather", gather)
-    monkeypatch.setattr("streams.edges.subscriber.time.time", lambda: real_time() + asleep[0])
+    monkeypatch.setattr("streams.subscription.client.time.time", lambda: real_time() + asleep[0])
     async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, tables=TABLES) as subscriber:
         state: dict[tuple[str, str], int] = {}
         state_of((await subscriber.snapshot()).rows, state)

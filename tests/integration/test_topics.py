@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams.cli.topics import topics_command
-from streams.core.errors import FacetsError
-from streams.core.records import DEAD_LETTER, JOURNAL
-from streams.edges.topics import admin_client, config, describe, partition_counts
+from streams.cli.admin.topics import topics_command
+from streams.errors import FacetsError
+from streams.kafka.admin import admin_client, config, describe, partition_counts
+from streams.wire.records import DEAD_LETTER, JOURNAL
 from tests.integration.journal import clean_topics, delete_topics
 
 DAY = 86_400_000

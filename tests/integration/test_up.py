@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 import psutil
 
-from streams.edges.broker_state import BrokerFiles
-from streams.edges.embedded_kafka import EmbeddedKafka, stop_running
-from streams.edges.journal import JournalReader
-from streams.edges.parent_death import bound
-from streams.edges.subscriber import Batch, Subscriber
+from streams.kafka.journal import JournalReader
+from streams.local.kafka.broker import EmbeddedKafka, stop_running
+from streams.local.kafka.state import BrokerFiles
+from streams.runtime.parent_death import bound
+from streams.subscription.client import Batch, Subscriber
 
 DEADLINE = 120
 FACETS = [sys.executable, "-m", "streams.cli"]

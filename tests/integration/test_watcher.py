@@ -11,14 +11,8 @@ import pytest
 from aiohttp import web
 from kafka import KafkaProducer
 
-from streams.core.collector import Collector, JournalRecord
-from streams.core.fold import PartitionFold
-from streams.core.records import JOURNAL, SEAL_PREFIX, Commit
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import RESOURCES
-from streams.edges.clusters import cluster_configs
-from streams.edges.demo_server import DemoServer, final_objects, recordings
-from streams.edges.journal import (
+from streams.fold.fold import PartitionFold
+from streams.kafka.journal import (
     EpochGuard,
     JournalReader,
     JournalWriteFailed,
@@ -28,9 +22,15 @@ from streams.edges.journal import (
     discover_epoch,
     home,
 )
-from streams.edges.listwatch import WatchTimes
-from streams.edges.session import now
-from streams.edges.watcher import WatchOptions, run_watchers
+from streams.local.demo_server import DemoServer, final_objects, recordings
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import RESOURCES
+from streams.watch.clusters import cluster_configs
+from streams.watch.list_watch import WatchTimes
+from streams.watch.session import now
+from streams.watch.watcher import WatchOptions, run_watchers
+from streams.wire.records import JOURNAL, SEAL_PREFIX, Commit
 from tests.integration.folding import Rows, commits, folded, of_objects
 from tests.integration.journal import PARTITIONS, clean_topics, read_topic
 from tests.unit.test_listwatch import Script, answer, bookmark, page, serving, status, stream

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from streams.core.fold import PartitionFold
-from streams.core.records import JOURNAL, TABLES, topic_of
+from streams.fold.fold import PartitionFold
+from streams.wire.records import JOURNAL, TABLES, topic_of
 from tests.bound_process import start_bound
 from tests.integration.journal import PARTITIONS, Churn, clean_topics, publish, read_topic, sealed_to
 
@@ -27,7 +27,7 @@ AN_HOUR_LATER = """
 import sys, time
 from faust.transport import consumer
 from streams.cli import main
-from streams.topology import worker
+from streams.worker import run as worker
 
 consumer.monotonic = lambda: time.monotonic() + 3600
 create, verify = worker.create_app, consumer.Consumer.verify_all_partitions_active

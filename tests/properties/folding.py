@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from streams.core.fold import PartitionFold
-from streams.core.partition_state import Write
-from streams.core.records import SEAL_PREFIX, TABLES
+from streams.fold.fold import PartitionFold
+from streams.fold.partition_state import Write
+from streams.wire.records import SEAL_PREFIX, TABLES
 
 __all__ = ["TABLES"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from streams.core import rfc3339
-from streams.core.normalize import normalize
+from streams.objects.normalize import normalize
+from streams.wire import timestamps as rfc3339
 from tests.properties.strategies import KINDS, NAMESPACE, SERVICES, SLICES, Object, objects
 
 CLUSTERS = ("east", "west")

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from streams.core.normalize import normalize
+from streams.objects.normalize import normalize
 from tests.properties.strategies import Object
 
 Endpoint = dict[str, Any]

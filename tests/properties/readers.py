@@ -8,16 +8,16 @@ from pathlib import Path
 import orjson
 from jsonschema import Draft202012Validator
 
-from streams.core.changes.events import Selection
-from streams.core.changes.feed import Feed
-from streams.core.partition_state import HELD_PREFIX, Write
-from streams.core.records import SEAL_PREFIX, TABLES, decode_row
-from streams.core.subscription import Batch, Cursor, Filter, Subscription
-from streams.core.xds.catalog import Catalog, Client
-from streams.core.xds.endpoints import Place
-from streams.core.xds.names import TYPE_URLS
-from streams.core.xds.propagation import made_at
-from streams.topology.checkpoint import Image, capture, decode, encode
+from streams.fold.partition_state import HELD_PREFIX, Write
+from streams.serve.http.encoding import Selection
+from streams.serve.http.feed import Feed
+from streams.serve.xds.build.catalog import Catalog, Client
+from streams.serve.xds.build.endpoints import Place
+from streams.serve.xds.build.names import TYPE_URLS
+from streams.serve.xds.protocol.propagation import made_at
+from streams.subscription.delivery import Batch, Cursor, Filter, Subscription
+from streams.wire.records import SEAL_PREFIX, TABLES, decode_row
+from streams.worker.checkpoint import Image, capture, decode, encode
 from tests.properties.folding import logs_of, restarted
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from streams.core.normalize import SERVICE_NAME_LABEL, TRIGGER_ANNOTATION
+from streams.objects.normalize import SERVICE_NAME_LABEL, TRIGGER_ANNOTATION
 
 NAMESPACE = "shop"
 SERVICES = ("cart", "pay", "web")

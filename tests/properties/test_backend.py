@@ -8,10 +8,10 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.core import backend as sets
-from streams.core.normalize import SERVICE_NAME_LABEL, normalize
-from streams.core.records import spread
-from streams.core.slices import LEGACY_PREFIX, Source, read_source
+from streams.facets import endpoint_set as sets
+from streams.facets.slice_text import LEGACY_PREFIX, Source, read_source
+from streams.objects.normalize import SERVICE_NAME_LABEL, normalize
+from streams.wire.records import spread
 from tests.properties.model import Endpoint, Members, apply_change, identity_of, winners
 from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, versions
 

@@ -7,9 +7,9 @@ import orjson
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streams.core.fold import PartitionFold
-from streams.core.normalize import normalize
-from streams.core.records import FOLD_VERSION, SEAL_PREFIX, decode_row
+from streams.fold.fold import PartitionFold
+from streams.objects.normalize import normalize
+from streams.wire.records import FOLD_VERSION, SEAL_PREFIX, decode_row
 from tests.properties.folding import (
     TABLES,
     WINDOW,

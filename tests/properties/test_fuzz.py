@@ -12,18 +12,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.core import rfc3339
-from streams.core.audit import AuditFold, UnknownInput
-from streams.core.collector import Collector
-from streams.core.fold import JournalGap, PartitionFold
-from streams.core.normalize import MalformedObject, normalize
-from streams.core.partition_state import Write
-from streams.core.recording import DamagedRecording, parse
-from streams.core.records import SEAL_PREFIX, decode_row
-from streams.core.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
-from streams.core.resources import RESOURCES
-from streams.core.subscription import Cursor, InvalidCursor
-from streams.edges.apiserver import (
+from streams.fold.fold import JournalGap, PartitionFold
+from streams.fold.offline import AuditFold, UnknownInput
+from streams.fold.partition_state import Write
+from streams.local.recording import DamagedRecording, parse
+from streams.objects.collector import Collector
+from streams.objects.normalize import MalformedObject, normalize
+from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
+from streams.objects.resources import RESOURCES
+from streams.subscription.delivery import Cursor, InvalidCursor
+from streams.watch.api_server import (
     Expired,
     LineSplitter,
     ServerBehind,
@@ -32,6 +30,8 @@ from streams.edges.apiserver import (
     Undecodable,
     _event,
 )
+from streams.wire import timestamps as rfc3339
+from streams.wire.records import SEAL_PREFIX, decode_row
 from tests.properties.folding import TABLES, compacted, logs_of, new_fold, restarted
 from tests.properties.journals import Journal, apply, encode, events_of, journals
 from tests.properties.strategies import (

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.collector import Collector
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
 from tests.properties.folding import TABLES, new_fold
 from tests.properties.readers import read_by_all
 from tests.routes import annotated, by_cookie, gateway, policy, route, rule, to_gateway, to_service

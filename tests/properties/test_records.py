@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.records import SEAL_PREFIX, decode_row
-from streams.core.rows import legacy_in, read_backend, read_frontend
-from streams.core.subscription import Cursor, Filter, Subscription
-from streams.topology.checkpoint import Image, UnusableCheckpoint, capture, decode, encode
+from streams.facets.rows import legacy_in, read_backend, read_frontend
+from streams.subscription.delivery import Cursor, Filter, Subscription
+from streams.wire.records import SEAL_PREFIX, decode_row
+from streams.worker.checkpoint import Image, UnusableCheckpoint, capture, decode, encode
 from tests.properties.folding import TABLES, fold, is_row
 from tests.properties.journals import Journal, journals
 from tests.properties.strategies import json_values

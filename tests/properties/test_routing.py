@@ -8,10 +8,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.core.audit import AuditFold
-from streams.core.collector import Collector
-from streams.core.reflector import Kind, Reflector, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES
+from streams.fold.offline import AuditFold
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
 from tests.properties.folding import TABLES, Logs, accepted, compacted, content, fold, logs_of, restarted, rows
 from tests.properties.strategies import mutated
 from tests.routes import (

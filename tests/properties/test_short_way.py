@@ -10,10 +10,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.first_rows import prepare
-from streams.core.normalize import normalize
-from streams.core.one_slice import one_slice
-from streams.core.slices import changed, read_source
+from streams.facets.slice_text import changed, read_source
+from streams.fold.initial_rows import prepare
+from streams.fold.single_slice import one_slice
+from streams.objects.normalize import normalize
 from tests.properties import journals
 from tests.properties.folding import fold
 from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, services
@@ -129,8 +129,8 @@ def _commit(seq: int, phase: str, events: Sequence[dict[str, Any]]) -> bytes:
 def test_the_short_way_makes_the_bytes_of_the_long_way(values: list[bytes]) -> None:
     short = fold(values)
     with (
-        patch("streams.core.fold.one_slice", return_value=None),
-        patch("streams.core.slices.changed", return_value=None),
+        patch("streams.fold.fold.one_slice", return_value=None),
+        patch("streams.facets.slice_text.changed", return_value=None),
     ):
         assert fold(values) == short
 
@@ -148,7 +148,7 @@ def test_the_short_way_is_gone_here_and_not_always() -> None:
     def count(values: list[bytes]) -> None:
         fold(values)
 
-    with patch("streams.core.fold.one_slice", counted):
+    with patch("streams.fold.fold.one_slice", counted):
         count()
     assert min(gone.values()) > 20, gone
 
@@ -180,7 +180,7 @@ def _first_lists(draw: st.DrawFn) -> list[bytes]:
 @given(st.one_of(_first_lists(), journals.journals().map(lambda each: each.values)))
 def test_the_first_rows_are_those_of_the_long_way(values: list[bytes]) -> None:
     short = fold(values)
-    with patch("streams.core.fold.first_rows", return_value=None):
+    with patch("streams.fold.fold.first_rows", return_value=None):
         assert fold(values) == short
 
 
@@ -197,6 +197,6 @@ def test_the_first_rows_are_made_here_and_not_always() -> None:
     def count(values: list[bytes]) -> None:
         fold(values)
 
-    with patch("streams.core.fold.prepare", counted):
+    with patch("streams.fold.fold.prepare", counted):
         count()
     assert min(gone.values()) > 20, gone

@@ -7,14 +7,14 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.changelog_records import BAD_VERSION, NO_VERSION, unreadable
-from streams.core.partition_state import Write
-from streams.core.records import SEAL_PREFIX, TABLES, topic_of
-from streams.core.subscription import Batch, Cursor, Filter, Row, Subscription
-from streams.topology.bulk_reader import Chunk
-from streams.topology.changelog import Fetched
-from streams.topology.recovery import Recovered, recover
-from streams.topology.unreadable import overwrite
+from streams.facets.changelog_records import BAD_VERSION, NO_VERSION, unreadable
+from streams.fold.partition_state import Write
+from streams.kafka.bulk_reader import Chunk
+from streams.subscription.delivery import Batch, Cursor, Filter, Row, Subscription
+from streams.wire.records import SEAL_PREFIX, TABLES, topic_of
+from streams.worker.changelog import Fetched
+from streams.worker.recovery import Recovered, recover
+from streams.worker.unreadable import overwrite
 from tests.properties.folding import Log, Logs, compacted, fold, logs_of
 from tests.properties.journals import Journal, journals
 

@@ -7,8 +7,8 @@ from zlib import crc32
 
 import orjson
 
-from streams.core.changelog_records import is_row_key
-from streams.core.fold import PartitionFold
+from streams.facets.changelog_records import is_row_key
+from streams.fold.fold import PartitionFold
 from tests.simulation import naive
 from tests.simulation.base import TABLES, Base, Violation, ms_of, stamp_of
 from tests.simulation.kafka import Record

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from streams.core.subscription import Batch, Row
+from streams.subscription.delivery import Batch, Row
 from tests.simulation.base import Violation, ms_of
 from tests.simulation.checkers import Checkers
 from tests.simulation.subscriber import Subscriber

@@ -11,16 +11,17 @@ from unittest.mock import patch
 
 import msgspec
 
-from streams.core import backend as sets
-from streams.core import fold as folding
-from streams.core import partition_state, rows
-from streams.core.collector import Collector
-from streams.core.fold import PartitionFold
-from streams.core.partition_state import PartitionState, Write
-from streams.core.records import SEAL_PREFIX, Commit, Seal
-from streams.core.reflector import Kind, Reflector, ReflectorEvent
-from streams.core.slices import Source
-from streams.core.subscription import Batch, Cursor, Row, Subscription
+from streams.facets import endpoint_set as sets
+from streams.facets import rows
+from streams.facets.slice_text import Source
+from streams.fold import fold as folding
+from streams.fold import partition_state
+from streams.fold.fold import PartitionFold
+from streams.fold.partition_state import PartitionState, Write
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.subscription.delivery import Batch, Cursor, Row, Subscription
+from streams.wire.records import SEAL_PREFIX, Commit, Seal
 from tests.simulation import worker
 
 Plant = Callable[[], AbstractContextManager[Any]]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 from unittest.mock import patch
 
-from streams.core import collector
-from streams.core.subscription import Filter
+from streams.objects import collector
+from streams.subscription.delivery import Filter
 from tests.simulation.base import TABLES, Base, Violation
 from tests.simulation.chaos import Chaos
 from tests.simulation.checkers import Checkers

@@ -1,14 +1,14 @@
 """A subscriber as a model around the real subscription: it follows, is cut off, and resumes from a cursor.
 
-It follows streams.edges.subscriber; `told` gets every snapshot and every batch.
+It follows streams.subscription.client; `told` gets every snapshot and every batch.
 """
 
 from typing import Protocol
 
 import orjson
 
-from streams.core.changelog_records import unreadable
-from streams.core.subscription import Batch, ChangelogGap, Cursor, Filter, Row, Subscription
+from streams.facets.changelog_records import unreadable
+from streams.subscription.delivery import Batch, ChangelogGap, Cursor, Filter, Row, Subscription
 from tests.simulation.base import Base, ms_of
 from tests.simulation.kafka import Record
 

@@ -1,7 +1,7 @@
 """A watcher process as a model around the real reflectors and collector: streams that break, an epoch that is claimed,
 and one writer to the journal that may be killed or put to sleep between any two records.
 
-`_main` follows streams.edges.watcher and session: each `yield` is a point where anything else may happen.
+`_main` follows streams.watch.watcher and session: each `yield` is a point where anything else may happen.
 """
 
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from streams.core.changelog_records import unreadable
-from streams.core.collector import Collector, JournalRecord
-from streams.core.epochs import Stamp, Standing, standing_in
-from streams.core.partitioning import partition_of
-from streams.core.reflector import LaggingServer, Reflector, ReflectorEvent
-from streams.core.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
+from streams.facets.changelog_records import unreadable
+from streams.kafka.epochs import Stamp, Standing, standing_in
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import LaggingServer, Reflector, ReflectorEvent
+from streams.objects.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
+from streams.wire.partitioning import partition_of
 from tests.simulation.base import Base
 from tests.simulation.world import KINDS, ApiServer, Object
 

@@ -1,7 +1,7 @@
 """A worker's hold on one partition as a model around the real fold: reading the changelogs back, folding, writing
 each topic in order and the topics in any, acknowledging, and the repair of a replaced worker's late rows.
 
-It follows streams.topology.app and changelog.
+It follows streams.worker.app and changelog.
 """
 
 from collections import deque
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import orjson
 
-from streams.core import changelog_records
-from streams.core.fold import JournalGap, PartitionFold
-from streams.core.partition_state import Write
-from streams.core.records import SEAL_PREFIX
+from streams.facets import changelog_records
+from streams.fold.fold import JournalGap, PartitionFold
+from streams.fold.partition_state import Write
+from streams.wire.records import SEAL_PREFIX
 from tests.simulation.base import TABLES, Base, stamp_of
 from tests.simulation.kafka import Record
 

@@ -9,8 +9,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.core.changelog_records import BAD_VERSION, NO_VERSION
-from streams.topology.bulk_reader import VERSION_HEADER, split, unpack
+from streams.facets.changelog_records import BAD_VERSION, NO_VERSION
+from streams.kafka.bulk_reader import VERSION_HEADER, split, unpack
 
 PARTITION = TopicPartition("facets.backend", 3)
 NO_COMPRESSION, GZIP, LZ4, ZSTD = 0, 1, 3, 4

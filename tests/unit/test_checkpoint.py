@@ -10,11 +10,11 @@ from aiokafka import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.core.fold import PartitionFold
-from streams.core.records import FOLD_VERSION, TABLES, topic_of
-from streams.topology.bulk_reader import Chunk
-from streams.topology.changelog import Fetched
-from streams.topology.checkpoint import (
+from streams.fold.fold import PartitionFold
+from streams.kafka.bulk_reader import Chunk
+from streams.wire.records import FOLD_VERSION, TABLES, topic_of
+from streams.worker.changelog import Fetched
+from streams.worker.checkpoint import (
     Image,
     UnusableCheckpoint,
     capture,
@@ -24,7 +24,7 @@ from streams.topology.checkpoint import (
     restore,
     save,
 )
-from streams.topology.recovery import AnotherJournal, Recovered, recover
+from streams.worker.recovery import AnotherJournal, Recovered, recover
 from tests.integration.journal import Churn
 
 
@@ -158,7 +158,7 @@ def test_another_partition_number_or_table_is_refused(partition: int, partitions
 
 def test_another_fold_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = encode(capture(Image(TABLES)), 0, 8)
-    monkeypatch.setattr("streams.topology.checkpoint.FOLD_VERSION", 999)
+    monkeypatch.setattr("streams.worker.checkpoint.FOLD_VERSION", 999)
     with pytest.raises(UnusableCheckpoint, match=f"fold {FOLD_VERSION}"):
         decode(whole, 0, 8, TABLES)
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from streams.core.collector import Collector, JournalRecord
-from streams.core.fold import PartitionFold
-from streams.core.partition_state import Write
-from streams.core.records import SEAL_PREFIX, TABLES, Seal
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES
-from streams.core.rfc3339 import later
+from streams.fold.fold import PartitionFold
+from streams.fold.partition_state import Write
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.records import SEAL_PREFIX, TABLES, Seal
+from streams.wire.timestamps import later
 from tests.integration.journal import endpoint_slice, service
 from tests.routes import route, rule, to_service
 

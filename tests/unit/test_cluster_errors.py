@@ -8,10 +8,10 @@ import pytest
 import yaml
 from aiohttp import web
 
-from streams.core.resources import SERVICES
-from streams.edges.apiserver import TRANSIENT, ApiServer
-from streams.edges.cluster_errors import Obstacle
-from streams.edges.clusters import ClusterConfig
+from streams.objects.resources import SERVICES
+from streams.watch.api_server import TRANSIENT, ApiServer
+from streams.watch.cluster_errors import Obstacle
+from streams.watch.clusters import ClusterConfig
 
 
 def kubeconfig(tmp_path: Path, server: str) -> Path:

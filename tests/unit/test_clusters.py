@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.core.errors import FacetsError
-from streams.edges.clusters import BadKubeconfig, ClusterConfig, cluster_configs, load_access, slug
+from streams.errors import FacetsError
+from streams.watch.clusters import BadKubeconfig, ClusterConfig, cluster_configs, load_access, slug
 
 
 def kubeconfig(tmp_path: Path, contexts: tuple[str, ...] = ("east", "west"), **cluster: Any) -> Path:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from streams.core.collector import Collector, JournalRecord
-from streams.core.coverage import (
+from streams.fold.fold import PartitionFold
+from streams.history.coverage import (
     Coverage,
     CoverageRecorder,
     NotKnown,
@@ -14,11 +14,11 @@ from streams.core.coverage import (
     check_since,
     known_at,
 )
-from streams.core.fold import PartitionFold
-from streams.core.lookback import Until, time_of
-from streams.core.names import UnknownName
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import RESOURCES
+from streams.history.queries import Until, time_of
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import RESOURCES
+from streams.subscription.names import UnknownName
 
 
 def at(minute: int, second: int = 0) -> str:

@@ -12,15 +12,15 @@ import aiohttp
 import orjson
 import pytest
 
-from streams.core.recording import DamagedRecording
-from streams.core.recording_api import with_namespaces
-from streams.core.recording_loop import HISTORY_CYCLES, RecordingLoop
-from streams.core.reflector import Kind, Reflector, ReflectorEvent
-from streams.core.resources import RESOURCES
-from streams.edges import demo_server
-from streams.edges.apiserver import ApiServer, ClusterConfig
-from streams.edges.demo_server import DemoServer, NoRecording, final_objects, load, watch_events
-from streams.edges.optional import discover_at_start
+from streams.local import demo_server
+from streams.local.demo_server import DemoServer, NoRecording, final_objects, load, watch_events
+from streams.local.recording import DamagedRecording
+from streams.local.recording_api import with_namespaces
+from streams.local.recording_loop import HISTORY_CYCLES, RecordingLoop
+from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.objects.resources import RESOURCES
+from streams.watch.api_server import ApiServer, ClusterConfig
+from streams.watch.discovery import discover_at_start
 
 SERVICES = "/api/v1/services"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"

@@ -12,8 +12,9 @@ import psutil
 import pytest
 from rich.console import Console
 
-from streams.edges import folders, leases, processes
-from streams.edges.broker_config import (
+from streams.local import leases
+from streams.local.kafka.broker import EmbeddedKafka, KafkaUnavailable, find_running, stop_running
+from streams.local.kafka.config import (
     MAX_MESSAGE_BYTES,
     Ports,
     java_command,
@@ -21,7 +22,7 @@ from streams.edges.broker_config import (
     new_cluster_id,
     server_properties,
 )
-from streams.edges.broker_state import (
+from streams.local.kafka.state import (
     BrokerFiles,
     BrokerState,
     choose_ports,
@@ -30,8 +31,8 @@ from streams.edges.broker_state import (
     port_is_free,
     tail,
 )
-from streams.edges.embedded_kafka import EmbeddedKafka, KafkaUnavailable, find_running, stop_running
-from streams.edges.progress import TerminalProgress
+from streams.runtime import folders, processes
+from streams.runtime.progress import TerminalProgress
 
 
 def properties() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.core.epochs import Stamp, Standing, standing_in
+from streams.kafka.epochs import Stamp, Standing, standing_in
 
 TAIL = 4
 

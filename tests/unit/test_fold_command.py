@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from streams.cli.fold import fold_command
-from streams.edges.demo_server import final_objects, recordings, watch_events
+from streams.cli.past.fold import fold_command
+from streams.local.demo_server import final_objects, recordings, watch_events
 
 VOLATILE = ("version", "previous", "asOf", "cause", "change")
 

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.collector import Collector
-from streams.core.fold import PartitionFold
-from streams.core.freshness import (
+from streams.fold.fold import PartitionFold
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import RESOURCES
+from streams.subscription.delivery import Row
+from streams.subscription.freshness import (
     age_seconds,
     clock_skew_seconds,
     of_clusters,
@@ -17,11 +20,8 @@ from streams.core.freshness import (
     overlay_json,
     silences,
 )
-from streams.core.records import SEAL_PREFIX, Seal
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import RESOURCES
-from streams.core.rfc3339 import of_milliseconds, read
-from streams.core.subscription import Row
+from streams.wire.records import SEAL_PREFIX, Seal
+from streams.wire.timestamps import of_milliseconds, read
 
 AT = "2026-11-24T12:00:00.000Z"
 NOW = read(AT).timestamp()

@@ -1,6 +1,6 @@
 """Which member of a group has a worker's place."""
 
-from streams.topology.instance_guard import successor
+from streams.worker.instance_guard import successor
 
 OWN = "east-0bcd1234-aaaa-bbbb-cccc-123456789abc"
 OTHER = "east-1bcd1234-aaaa-bbbb-cccc-123456789abc"

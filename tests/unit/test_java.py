@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.edges import java
+from streams.local.kafka import java
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.edges import kafka_jars
-from streams.edges.kafka_jars import Cancelled, Jar, JarsUnavailableError, ensure_jars, jars_dir
+from streams.local.kafka import jars as kafka_jars
+from streams.local.kafka.jars import Cancelled, Jar, JarsUnavailableError, ensure_jars, jars_dir
 
 BROKEN_OFF = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 """A download that is broken off leaves its connection to the garbage collector (jgo does not close it), which may come

@@ -10,11 +10,11 @@ import orjson
 import pytest
 from aiohttp import web
 
-from streams.core.reflector import INITIAL_EVENTS_END, Reflector, ReflectorEvent
-from streams.core.resources import ENDPOINT_SLICES, SERVICES, Resource
-from streams.edges.apiserver import ApiServer, ClusterUnusable, LineSplitter, Undecodable
-from streams.edges.clusters import ClusterConfig
-from streams.edges.listwatch import Backoff, ListWatch, WatchTimes
+from streams.objects.reflector import INITIAL_EVENTS_END, Reflector, ReflectorEvent
+from streams.objects.resources import ENDPOINT_SLICES, SERVICES, Resource
+from streams.watch.api_server import ApiServer, ClusterUnusable, LineSplitter, Undecodable
+from streams.watch.clusters import ClusterConfig
+from streams.watch.list_watch import Backoff, ListWatch, WatchTimes
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -254,7 +254,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waited.append(seconds)
         await real(0)
 
-    monkeypatch.setattr("streams.edges.listwatch.asyncio.sleep", sleep)
+    monkeypatch.setattr("streams.watch.list_watch.asyncio.sleep", sleep)
     return waited
 
 

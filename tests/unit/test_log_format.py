@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from streams.cli import cli
-from streams.edges.log_setup import configure_logging, requested_format
+from streams.runtime.log_setup import configure_logging, requested_format
 
 
 def facets(tmp_path: Path, *arguments: str, code: int, **environment: str) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def test_verbose_is_taken_in_both_places(arguments: list[str], level: int, resto
 def test_warnings_prints_threads_and_what_nobody_caught(tmp_path: Path) -> None:
     code = """
 import sys, threading, warnings, logging, subprocess, click
-from streams.edges.log_setup import configure_logging
+from streams.runtime.log_setup import configure_logging
 configure_logging(0, "json")
 warnings.warn("old")
 print("printed", file=sys.stderr)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streams.core.resources import OPTIONAL, RESOURCES
-from streams.edges.log_summary import BURST, WINDOW_SECONDS, RepeatSummary
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.runtime.log_summary import BURST, WINDOW_SECONDS, RepeatSummary
 
 
 class Written(logging.Handler):
@@ -157,7 +157,7 @@ def test_it_is_done_in_every_process(caplog: pytest.LogCaptureFixture) -> None:
     import sys
 
     code = (
-        "import logging; from streams.edges.log_setup import configure_logging; configure_logging(0, 'text')\n"
+        "import logging; from streams.runtime.log_setup import configure_logging; configure_logging(0, 'text')\n"
         "for i in range(1000): logging.getLogger('facets.x').warning('client %s', i)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

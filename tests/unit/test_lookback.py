@@ -2,9 +2,9 @@
 
 import pytest
 
-from streams.core.lookback import Difference, Until, differences, holders
-from streams.core.rows import same_content
-from streams.core.subscription import Row
+from streams.facets.rows import same_content
+from streams.history.queries import Difference, Until, differences, holders
+from streams.subscription.delivery import Row
 from tests.unit.xds.world import World, endpoint, service, slice_of
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.core.names import KnownNames, nearest, unknown_name, unknown_names
+from streams.subscription.names import KnownNames, nearest, unknown_name, unknown_names
 
 KNOWN = KnownNames(
     frozenset({"east", "west"}),

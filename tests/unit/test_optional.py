@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import GATEWAY_API, Resource
-from streams.edges import optional
-from streams.edges.optional import OptionalResources, discover, discover_at_start
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import GATEWAY_API, Resource
+from streams.watch import discovery as optional
+from streams.watch.discovery import OptionalResources, discover, discover_at_start
 from tests.unit.test_listwatch import Script, bookmark, item, line, serving, stream
 
 ROUTES = f"httproutes.{GATEWAY_API}"

@@ -9,7 +9,7 @@ import textwrap
 import psutil
 import pytest
 
-from streams.edges import parent_death
+from streams.runtime import parent_death
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs the parent-death signal")
 
@@ -29,7 +29,7 @@ def killed_parents_child(program: str) -> psutil.Process:
 def test_a_bound_process_ends_with_its_parent() -> None:
     child = killed_parents_child("""
         import subprocess, sys
-        from streams.edges.parent_death import bound
+        from streams.runtime.parent_death import bound
         program = "print(1, flush=True); import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
         child = subprocess.Popen(bound([sys.executable, "-c", program]), stdout=subprocess.PIPE)
         child.stdout.readline()
@@ -42,7 +42,7 @@ def test_a_bound_process_ends_with_its_parent() -> None:
 @linux
 def test_a_process_whose_parent_ended_before_it_was_bound_ends_at_once() -> None:
     # Process 1 is the parent of whom nobody else is left for, and not ours.
-    command = [sys.executable, "-m", "streams.edges.parent_death", "1", sys.executable, "-c", "print('runs')"]
+    command = [sys.executable, "-m", "streams.runtime.parent_death", "1", sys.executable, "-c", "print('runs')"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
 
@@ -62,10 +62,10 @@ def test_a_bound_process_keeps_its_process_id_and_gets_signals() -> None:
 def test_a_process_that_ends_with_its_standard_input_ends_in_order_with_its_parent() -> None:
     child = killed_parents_child("""
         import subprocess, sys
-        from streams.edges.parent_death import pipe_environment
+        from streams.runtime.parent_death import pipe_environment
         program = '''
         import signal, sys
-        from streams.edges.parent_death import end_with_stdin
+        from streams.runtime.parent_death import end_with_stdin
         end_with_stdin()
         print(1, flush=True)
         signal.pause()
@@ -82,7 +82,7 @@ def test_a_process_that_ends_with_its_standard_input_ends_in_order_with_its_pare
 
 
 def test_standard_input_is_left_alone_unless_asked_for() -> None:
-    program = "from streams.edges.parent_death import end_with_stdin; end_with_stdin(); print(input())"
+    program = "from streams.runtime.parent_death import end_with_stdin; end_with_stdin(); print(input())"
     environment = {key: value for key, value in os.environ.items() if key != parent_death.PIPE_VARIABLE}
     done = subprocess.run(
         [sys.executable, "-c", program], input="line\n", capture_output=True, text=True, check=True, env=environment

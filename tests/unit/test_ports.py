@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.core.errors import FacetsError
-from streams.edges.ports import WantedPort, find_port
+from streams.errors import FacetsError
+from streams.local.ports import WantedPort, find_port
 
 
 @pytest.fixture

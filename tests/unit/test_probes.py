@@ -5,8 +5,8 @@ import socket
 import aiohttp
 import pytest
 
-from streams.core.errors import FacetsError
-from streams.topology.probes import HOST, Readiness, probe_server
+from streams.errors import FacetsError
+from streams.runtime.probes import HOST, Readiness, probe_server
 
 
 async def get(port: int, path: str) -> tuple[int, str]:

@@ -8,15 +8,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streams.core.errors import FacetsError
-from streams.core.exit_codes import ExitCode
-from streams.edges.instance_lock import instance_lock, lock_path
-from streams.edges.process_lock import LockHeld, Owner, ProcessLock
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.runtime.process_lock import LockHeld, Owner, ProcessLock
+from streams.worker.instance_lock import instance_lock, lock_path
 
 HOLD = """
 import subprocess, sys
 from pathlib import Path
-from streams.edges.process_lock import Owner, ProcessLock
+from streams.runtime.process_lock import Owner, ProcessLock
 child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=int(sys.argv[2]))
 owner = Owner.this_process(Kafka="127.0.0.1:9092")
 owner.note_child("worker", child.pid)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from streams.core.resources import OPTIONAL, RESOURCES
+from streams.objects.resources import OPTIONAL, RESOURCES
 
 RBAC = Path(__file__).parents[2] / "compose" / "rbac.yaml"
 

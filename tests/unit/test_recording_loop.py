@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from streams.core.recording import Key, Moment, Recording, key_of
-from streams.core.recording_loop import HISTORY_CYCLES, RecordingLoop
-from streams.edges.demo_server import load, recordings
+from streams.local.demo_server import load, recordings
+from streams.local.recording import Key, Moment, Recording, key_of
+from streams.local.recording_loop import HISTORY_CYCLES, RecordingLoop
 
 CYCLES = 3
 SERVICES = "/api/v1/services"

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.core.fold import PartitionFold
-from streams.core.partition_state import Write
+from streams.fold.fold import PartitionFold
+from streams.fold.partition_state import Write
 from tests.properties.folding import Logs, logs_of, new_fold, restarted, rows
 
 FRONTIER = {"services": "9"}

@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.core.collector import Collector
-from streams.core.records import Commit, Event
-from streams.core.reflector import Kind, Reflector, ReflectorEvent
-from streams.core.resources import RESOURCES
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.objects.resources import RESOURCES
+from streams.wire.records import Commit, Event
 
 AT = "2026-11-24T12:00:00.000Z"
 

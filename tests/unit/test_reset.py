@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from streams.cli.reset import reset_command
-from streams.core.errors import FacetsError
-from streams.edges.process_lock import Owner, ProcessLock
+from streams.cli.admin.reset import reset_command
+from streams.errors import FacetsError
+from streams.runtime.process_lock import Owner, ProcessLock
 
 
 @pytest.fixture

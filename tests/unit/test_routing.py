@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from streams.cli.output import RowPrinter, row_line
-from streams.core.audit import AuditFold
-from streams.core.records import decode_row
+from streams.fold.offline import AuditFold
+from streams.wire.records import decode_row
 from tests.routes import (
     Object,
     annotated,

@@ -8,13 +8,13 @@ import msgspec
 import orjson
 import pytest
 
-from streams.core.collector import Collector, JournalRecord
-from streams.core.fold import PartitionFold
-from streams.core.partition_state import Write
-from streams.core.partitioning import partition_of
-from streams.core.records import Commit, decode_row
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES, Resource, best_version
+from streams.fold.fold import PartitionFold
+from streams.fold.partition_state import Write
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES, Resource, best_version
+from streams.wire.partitioning import partition_of
+from streams.wire.records import Commit, decode_row
 from tests.routes import Object, by_cookie, gateway, grant, namespace, route, rule, to_gateway, to_service
 from tests.unit.test_routing import service
 

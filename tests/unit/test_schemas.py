@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from streams.cli.fold import fold_command
-from streams.cli.schemas import schemas_command
-from streams.core.collector import Collector
-from streams.core.fold import PartitionFold
-from streams.core.records import TABLES, decode_row
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES
+from streams.cli.admin.schemas import schemas_command
+from streams.cli.past.fold import fold_command
+from streams.fold.fold import PartitionFold
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.records import TABLES, decode_row
 from tests.routes import annotated, by_cookie, gateway, namespace, policy, route, rule, to_gateway, to_service
 
 FOLDER = Path(__file__).parents[2] / "schemas"

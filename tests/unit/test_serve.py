@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.edges.serve import warn_of_unknown
+from streams.serve.run import warn_of_unknown
 
 
 def test_a_cluster_that_is_not_known_is_named_with_the_nearest(caplog: pytest.LogCaptureFixture) -> None:

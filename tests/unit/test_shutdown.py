@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from streams.topology import shutdown
+from streams.runtime import shutdown
 
 _HANGS = """
 import logging, signal, sys, threading, time
 logging.basicConfig(level=logging.INFO)
-from streams.topology import shutdown
+from streams.runtime import shutdown
 shutdown.handle_signals(lambda: print("asked to stop", flush=True), limit={limit})
 print("ready", flush=True)
 with shutdown.waiting_for("a broker that is gone"):

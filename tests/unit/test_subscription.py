@@ -2,8 +2,8 @@
 
 import pytest
 
-from streams.core.partition_state import Write
-from streams.core.subscription import Batch, ChangelogGap, Filter, Subscription
+from streams.fold.partition_state import Write
+from streams.subscription.delivery import Batch, ChangelogGap, Filter, Subscription
 from tests.properties.folding import logs_of, new_fold, restarted
 from tests.unit.test_recovery import TWO_CLUSTERS, commit, written
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from streams.core.errors import FacetsError
-from streams.core.exit_codes import ExitCode
-from streams.edges.embedded_kafka import KafkaUnavailable
-from streams.edges.supervisor import PartEnded, Restarts, describe_exit, keep_running
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.local.kafka.broker import KafkaUnavailable
+from streams.local.supervisor import PartEnded, Restarts, describe_exit, keep_running
 
 
 class Part:

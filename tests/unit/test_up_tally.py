@@ -1,6 +1,6 @@
 """What `facets up` prints stays readable, however much changes."""
 
-from streams.edges.up_tally import ChangeLines
+from streams.local.up_tally import ChangeLines
 
 
 def test_few_changes_are_printed_and_many_are_counted() -> None:

@@ -9,10 +9,10 @@ from aiohttp.test_utils import make_mocked_request
 from click.testing import CliRunner
 
 from streams.cli import cli
-from streams.core.errors import FacetsError
-from streams.core.subscription import Cursor
-from streams.edges import http_query
-from streams.edges.http_query import BadParameter
+from streams.errors import FacetsError
+from streams.serve.http import query as http_query
+from streams.serve.http.query import BadParameter
+from streams.subscription.delivery import Cursor
 
 
 def test_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from streams.core.changes.events import Selection, frontiers
-from streams.core.changes.feed import Feed, Lost, Reader
-from streams.core.records import Seal
-from streams.core.subscription import Cursor, Filter, Row
+from streams.serve.http.encoding import Selection, frontiers
+from streams.serve.http.feed import Feed, Lost, Reader
+from streams.subscription.delivery import Cursor, Filter, Row
+from streams.wire.records import Seal
 
 ALL = Selection(frozenset({"frontend", "backend"}))
 

@@ -4,12 +4,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from streams.edges.facets_http import add_facet_routes
-from streams.edges.http_query import in_json
-from streams.edges.serve import serve_readiness
-from streams.edges.sse import ChangesHub, SseSettings
-from streams.edges.xds import XdsServer, XdsSettings
-from streams.topology.probes import add_probe_routes
+from streams.runtime.probes import add_probe_routes
+from streams.serve.http.facet_routes import add_facet_routes
+from streams.serve.http.query import in_json
+from streams.serve.http.sse import ChangesHub, SseSettings
+from streams.serve.run import serve_readiness
+from streams.serve.xds.server import XdsServer, XdsSettings
 from tests.unit.changes.test_feed import Log
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from streams.cli.columns import age, fit
 from streams.cli.output import RowPrinter, sort_rows
-from streams.core.rfc3339 import write
+from streams.wire.timestamps import write
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

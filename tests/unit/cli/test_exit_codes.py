@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from streams.cli import cli
-from streams.core.exit_codes import ExitCode
+from streams.exit_codes import ExitCode
 
 SOURCES = sorted(Path("streams").rglob("*.py"))
 
@@ -23,7 +23,7 @@ def test_no_module_has_numbers_of_its_own(path: Path) -> None:
             name, values = ast.unparse(node.targets[0]), [node.value]
         if name in {"SystemExit", "sys.exit", "ctx.exit", "exit_code", "FacetsError"}:
             numbers = [each.value for each in values if isinstance(each, ast.Constant) and isinstance(each.value, int)]
-            assert not numbers, f"{path}:{node.lineno}: exit code {numbers} is not of streams.core.exit_codes"
+            assert not numbers, f"{path}:{node.lineno}: exit code {numbers} is not of streams.exit_codes"
 
 
 def test_help_has_each_code_with_its_meaning() -> None:

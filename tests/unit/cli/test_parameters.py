@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from streams.cli import cli
-from streams.cli.diff import Point
 from streams.cli.names import ResourceName, ServiceName, ServicePath, TableName, TablePath
 from streams.cli.options import Moment
-from streams.cli.who import AddressPorts
-from streams.core.coverage import NotKnown
-from streams.core.resources import OPTIONAL, RESOURCES
+from streams.cli.past.diff import Point
+from streams.cli.read.who import AddressPorts
+from streams.history.coverage import NotKnown
+from streams.objects.resources import OPTIONAL, RESOURCES
 
 
 @pytest.mark.parametrize(

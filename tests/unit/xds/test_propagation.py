@@ -1,7 +1,7 @@
 """Who has acknowledged what, and how long it took since what led to the change happened."""
 
-from streams.core.xds.catalog import Changes
-from streams.core.xds.propagation import NEVER, Ledger, Standing, made_at
+from streams.serve.xds.build.catalog import Changes
+from streams.serve.xds.protocol.propagation import NEVER, Ledger, Standing, made_at
 from tests.unit.xds.test_protocol import Delta
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 

@@ -11,11 +11,11 @@ from envoy.service.discovery.v3.discovery_pb2 import (
     DiscoveryResponse,
 )
 
-from streams.core.xds.catalog import Client
-from streams.core.xds.delta import DeltaStream
-from streams.core.xds.names import KINDS, TYPE_URLS, Kind
-from streams.core.xds.protocol import Answer, ProtocolViolation, Stream
-from streams.core.xds.sotw import SotwStream
+from streams.serve.xds.build.catalog import Client
+from streams.serve.xds.build.names import KINDS, TYPE_URLS, Kind
+from streams.serve.xds.protocol.delta import DeltaStream
+from streams.serve.xds.protocol.sotw import SotwStream
+from streams.serve.xds.protocol.stream import Answer, ProtocolViolation, Stream
 from tests.routes import by_cookie, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 

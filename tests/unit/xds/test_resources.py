@@ -8,10 +8,10 @@ from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_p
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 
-from streams.core.subscription import Row
-from streams.core.xds.catalog import Absence, Client, Resource
-from streams.core.xds.endpoints import Place
-from streams.core.xds.resources import STATEFUL_SESSION, seconds
+from streams.serve.xds.build.catalog import Absence, Client, Resource
+from streams.serve.xds.build.endpoints import Place
+from streams.serve.xds.build.resources import STATEFUL_SESSION, seconds
+from streams.subscription.delivery import Row
 from tests.routes import annotated, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of, summary
 
@@ -114,7 +114,7 @@ def test_what_becomes_unknown_keeps_what_was_known() -> None:
     world = World()
     world.put(service(), slice_of(endpoint("10.1.0.1")))
     before = world.version("eds")
-    from streams.core.subscription import Row
+    from streams.subscription.delivery import Row
 
     for table in ("frontend", "backend"):
         value = world.rows[table, "east/shop/cart", ""].replace(b'"state":"ready"', b'"state":"unknown"')

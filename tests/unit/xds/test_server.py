@@ -13,11 +13,11 @@ from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.struct_pb2 import Struct
 
-from streams.core.xds.names import TYPE_URLS
-from streams.edges.http_query import in_json
-from streams.edges.xds import XdsServer, XdsSettings
-from streams.edges.xds_http import add_xds_routes
-from streams.topology.probes import Readiness, add_probe_routes
+from streams.runtime.probes import Readiness, add_probe_routes
+from streams.serve.http.propagation_routes import add_xds_routes
+from streams.serve.http.query import in_json
+from streams.serve.xds.build.names import TYPE_URLS
+from streams.serve.xds.server import XdsServer, XdsSettings
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
 DEADLINE = 30

@@ -8,14 +8,14 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 
-from streams.core.collector import Collector, JournalRecord
-from streams.core.fold import PartitionFold
-from streams.core.records import SEAL_PREFIX
-from streams.core.reflector import Kind, ReflectorEvent
-from streams.core.resources import OPTIONAL, RESOURCES
-from streams.core.subscription import Batch, Filter, Row, Subscription
-from streams.core.xds.catalog import Absence, Catalog, Changes, Client, Resource
-from streams.core.xds.names import Kind as XdsKind
+from streams.fold.fold import PartitionFold
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.serve.xds.build.catalog import Absence, Catalog, Changes, Client, Resource
+from streams.serve.xds.build.names import Kind as XdsKind
+from streams.subscription.delivery import Batch, Filter, Row, Subscription
+from streams.wire.records import SEAL_PREFIX
 
 _ALL = (*RESOURCES, *OPTIONAL)
 CART = "cart.shop.svc.cluster.local:80"

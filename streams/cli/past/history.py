@@ -1,0 +1,110 @@
+"""`facets history`: the rows that were made of a Service, each with its cause and change."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from streams.cli.names import ServiceName, ServicePath, TableName, clusters_option, namespace_option
+from streams.cli.options import Moment, bootstrap_option
+from streams.cli.output import row_line, run
+from streams.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from streams.subscription.delivery import Row
+
+
+@click.command("history")
+@click.argument("service", required=False, type=ServiceName())
+@namespace_option("The Service's namespace.  [default: default; without SERVICE all]")
+@clusters_option
+@click.option("--table", "tables", multiple=True, type=TableName(), help="Only this table; repeatable.")
+@click.option("--since", type=Moment(), help="From this time on (RFC 3339, or how long ago: 15m).")
+@click.option("--until", type=Moment(), help="Up to this time.")
+@click.option(
+    "--last", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many, the newest."
+)
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="How to print it; json is a whole row a line.",
+)  # fmt: skip
+@bootstrap_option
+def history_command(
+    service: ServicePath | None,
+    namespace: str | None,
+    clusters: tuple[str, ...],
+    tables: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    last: int,
+    output: str,
+    bootstrap_servers: str,
+) -> None:
+    """List each row that was made of SERVICE, and what caused it.
+
+    Without SERVICE of all. Each with what it changed. The rows follow from the retained journal; those that compaction
+    has taken out of the tables are among them. Exit code 1 if none was made in the time asked for, 3 if that can't be
+    known.
+
+    \b
+    facets history cart -n shop
+    facets history cart -n shop --since 15m -o json | jq .cause
+    facets history --cluster east --last 50
+    """
+    from streams.cli.past.replay import folding, remark  # noqa: PLC0415
+    from streams.history.coverage import NotKnown, check_covered, check_since  # noqa: PLC0415
+    from streams.history.queries import Until  # noqa: PLC0415
+    from streams.subscription.delivery import Filter  # noqa: PLC0415
+    from streams.subscription.known_names import check_names  # noqa: PLC0415
+
+    spaces: tuple[str, ...] = (namespace,) if namespace else ()
+    names: tuple[str, ...] = ()
+    if service is not None:
+        space, name, clusters = service.placed(namespace, clusters)
+        spaces, names = (space,), (name,)
+    held: deque[tuple[str, int, Row]] = deque()
+    seen: dict[tuple[str, str, str], Row] = {}
+    with folding(bootstrap_servers) as replay:
+        for row in replay.rows(Until(at=until or ""), Filter(frozenset(clusters), frozenset(spaces), frozenset(names))):
+            seen.setdefault((row.cluster, row.namespace, row.name), row)
+            if not row.value or (tables and row.table not in tables):
+                continue
+            at = _at(row)
+            if since is None or at >= since:
+                held.append((at, row.version, row))
+                if len(held) > 4 * last:
+                    held = deque(sorted(held)[-last:])
+        run(check_names(bootstrap_servers, seen.values(), clusters=clusters, namespaces=spaces, services=names))
+        if until is not None:
+            remark(check_covered(replay.coverage, Until(at=until), clusters))
+        begins = check_since(replay.coverage, since) if since is not None else ""
+    newest = sorted(held)[-last:]
+    for _, _, row in newest:
+        decoded = row.decode()
+        if output == "json":
+            click.echo(orjson.dumps({"table": row.table, **decoded}))
+        else:
+            click.echo(_line(row.table, decoded))
+    if newest:
+        remark([begins] if begins else [])
+        return
+    where = f"service {spaces[0]}/{names[0]}" if names else "any Service"
+    if begins:
+        raise NotKnown(f"no row of {where} was made since then, as far as is known", begins)
+    click.echo(f"No row of {where} was made in that time.", err=True)
+    raise SystemExit(ExitCode.NEGATIVE)
+
+
+def _at(row: "Row") -> str:
+    start = row.value.index(b'"at":"', row.value.index(b'"asOf":')) + 6
+    return row.value[start : row.value.index(b'"', start)].decode()
+
+
+def _line(table: str, row: dict[str, Any]) -> str:
+    causes = ", ".join(
+        f"{each['kind']} {each['name']}{'@' + each['resourceVersion'] if each['resourceVersion'] else ''}"
+        for each in row["cause"]
+    )
+    reason = f"  [{row['reason']}]" if row["reason"] else ""
+    return f"{row_line(table, row)}{reason}  <- {causes or 'the cluster itself, or another fold version'}"

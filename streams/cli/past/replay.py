@@ -1,0 +1,161 @@
+"""`facets replay`: the tables as they were, from the retained journal alone."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace
+from streams.cli.options import Assigned, Duration, Moment, bootstrap_option
+from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, run_within
+from streams.exit_codes import ExitCode
+from streams.wire.records import TABLES
+
+if TYPE_CHECKING:
+    from streams.history.replay import Replay
+
+_SHOWN = 20
+
+
+@click.command("replay")
+@click.argument("tables", nargs=-1, type=TableName())
+@filter_options
+@click.option("--service", "services", type=ServiceName(), multiple=True, help="Only this Service; repeatable.")
+@click.option("--at", type=Moment(), help="Up to a time (RFC 3339, or how long ago: 15m).")
+@click.option(
+    "--seq", "seqs", type=Assigned(), multiple=True, metavar="CLUSTER=SEQ",
+    help="Up to a commit of a cluster, in all partitions: a cut that is consistent across its Services; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--offset", "offsets", type=Assigned(numbered=True), multiple=True, metavar="PARTITION=OFFSET",
+    help="Up to a journal offset (a row's version) of a partition; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Fold what the tables have sealed, compare every row with them, byte for byte, and print the verdict only.",
+)
+@click.option(
+    "-o", "--output", type=click.Choice(STYLES), default="table", show_default=True, help="How to print them."
+)
+@no_headers_option
+@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to wait for the tables.")
+@bootstrap_option
+def replay_command(
+    tables: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    all_namespaces: bool,
+    clusters: tuple[str, ...],
+    services: tuple[ServicePath, ...],
+    at: str | None,
+    seqs: tuple[tuple[str, int], ...],
+    offsets: tuple[tuple[int, int], ...],
+    verify: bool,
+    output: str,
+    no_headers: bool,
+    timeout: float,
+    bootstrap_servers: str,
+) -> None:
+    """Print the tables as they were at a point, by folding the journal again.
+
+    To its end, or up to a point; without TABLES all of them.
+
+    The tables follow from the journal alone, so this is what they held. Nothing is written. Without -n all namespaces.
+    Exit code 3 if the journal can't tell: it begins later, or ends before.
+
+    \b
+    facets replay backend --at 15m -n shop
+    facets replay --seq east=5120 -o json
+    facets replay --verify                            do the tables follow from the journal, byte for byte?
+    """
+    from streams.history.coverage import check_covered, check_offset  # noqa: PLC0415
+    from streams.history.queries import Until, place  # noqa: PLC0415
+    from streams.subscription.delivery import Filter, is_deleted  # noqa: PLC0415
+    from streams.subscription.known_names import check_names  # noqa: PLC0415
+
+    until = Until(at or "", dict(seqs), dict(offsets))
+    if verify:
+        if any(until) or tables or namespaces or clusters or services:
+            raise click.UsageError(
+                "--verify compares whole tables, as far as they are sealed: it takes no other option"
+            )
+        _verify(bootstrap_servers, timeout)
+        return
+    names, spaces, clusters = one_namespace(services, () if all_namespaces else namespaces, clusters)
+    with folding(bootstrap_servers) as replay:
+        for partition, offset in offsets:
+            if partition not in replay.parts:
+                raise click.BadParameter(f"partition {partition} not found: there are 0 to {len(replay.parts) - 1}")
+            check_offset(partition, offset, *replay.parts[partition])
+        held = replay.tables(until, Filter(frozenset(clusters), frozenset(spaces), frozenset(names)))
+        run(check_names(bootstrap_servers, held.values(), clusters=clusters, namespaces=spaces, services=names))
+        remark(check_covered(replay.coverage, until, clusters))
+    rows = [
+        row
+        for row in sorted(held.values(), key=place)
+        if (not tables or row.table in tables) and not is_deleted(row.value)
+    ]
+    _print([(row.table, row.decode()) for row in rows], tables or TABLES, output, headers=not no_headers)
+    if not rows:
+        click.echo("No rows.", err=True)
+
+
+def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], output: str, *, headers: bool) -> None:
+    if output not in {"table", "wide"}:
+        RowPrinter(tables[0], output).print([{"table": table, **row} for table, row in rows])
+        return
+    first = True
+    for table in tables:
+        found = [row for name, row in rows if name == table]
+        if not found:
+            continue
+        if len(tables) > 1:
+            click.echo(f"{'' if first else chr(10)}{table}:")
+        RowPrinter(table, output, headers=headers).print(found)
+        first = False
+
+
+def _verify(bootstrap: str, timeout: float) -> None:
+    from streams.history.replay import compare, table_rows  # noqa: PLC0415
+    from streams.subscription.delivery import is_deleted  # noqa: PLC0415
+
+    there, sealed = run_within(timeout, table_rows(bootstrap))
+    with folding(bootstrap) as replay:
+        made = {key: row for key, row in replay.tables(sealed).items() if not is_deleted(row.value)}
+        found = compare(there, made, whole=replay.whole)
+    through = ", ".join(f"{partition}: {offset}" for partition, offset in sorted(sealed.offsets.items()))
+    click.echo(f"{found.identical} rows of {', '.join(TABLES)} follow from the journal byte for byte")
+    if found.same:
+        click.echo(f"{found.same} rows have the same content; what gave them their version has expired")
+    click.echo(f"sealed up to (by partition): {through}", err=True)
+    for each in found.wrong[:_SHOWN]:
+        click.echo(each)
+    if found.wrong:
+        click.echo(f"facets replay: {len(found.wrong)} rows do not follow from the journal", err=True)
+        click.echo("  remedy: facets doctor; a table is made anew from the journal by deleting its topic", err=True)
+        raise SystemExit(ExitCode.NEGATIVE)
+
+
+def remark(texts: Iterable[str]) -> None:
+    """Say on stderr what limits an answer."""
+    for text in texts:
+        click.echo(f"facets: {text}", err=True)
+
+
+@contextlib.contextmanager
+def folding(bootstrap: str) -> "Iterator[Replay]":
+    """A replay with its progress on stderr; says so where the journal's beginning has expired."""
+    from streams.history.replay import Replay  # noqa: PLC0415
+    from streams.runtime.progress import TerminalProgress  # noqa: PLC0415
+
+    progress = TerminalProgress()
+    try:
+        with Replay(bootstrap, progress) as replay:
+            if not replay.whole:
+                click.echo(
+                    "facets: the journal's beginning has expired: its first snapshot is where this begins", err=True
+                )
+            yield replay
+    finally:
+        progress.close()

@@ -1,0 +1,204 @@
+"""`facets get`: rows of a table, as of now, and as they change."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from streams.cli.names import ServicePath, TablePath, filter_options
+from streams.cli.options import Duration, bootstrap_option, silence_option
+from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, sort_rows, within
+from streams.cli.standard_streams import until_reader_leaves
+
+if TYPE_CHECKING:
+    from streams.subscription.client import Batch, ClusterStatus, Snapshot
+    from streams.subscription.delivery import Filter, Row
+
+
+class Wanted(NamedTuple):
+    """What is asked for. Without paths all Services; no clusters and no namespaces mean all."""
+
+    paths: tuple[ServicePath, ...]
+    clusters: tuple[str, ...]
+    namespaces: tuple[str, ...]
+
+    def takes(self, row: "Row") -> bool:
+        """Whether a row is among it."""
+        return not self.paths or any(self.is_of(row, path) for path in self.paths)
+
+    def is_of(self, row: "Row", path: ServicePath) -> bool:
+        """Whether a row is that of a path."""
+        if path.name != row.name or (path.cluster and path.cluster != row.cluster):
+            return False
+        return path.namespace == row.namespace if path.namespace else self._inside(row)
+
+    def _inside(self, row: "Row") -> bool:
+        return not self.namespaces or row.namespace in self.namespaces
+
+    def selection(self) -> "Filter":
+        """The smallest one that has all of it."""
+        from streams.subscription.delivery import Filter  # noqa: PLC0415
+
+        spaces = {each for path in self.paths for each in ([path.namespace] if path.namespace else self.namespaces)}
+        everywhere = not self.namespaces and not all(path.namespace for path in self.paths)
+        named = {path.cluster for path in self.paths}
+        return Filter(
+            frozenset(self.clusters or (named if "" not in named else ())),
+            frozenset(() if everywhere else spaces if self.paths else self.namespaces),
+            frozenset(path.name for path in self.paths),
+        )
+
+
+@click.command("get")
+@click.argument("table", metavar="TABLE[/SERVICE]", type=TablePath())
+@click.argument("services", nargs=-1, metavar="[SERVICE]...", type=TablePath(bare=True))
+@filter_options
+@click.option(
+    "-o", "--output", type=click.Choice(STYLES), default="table", show_default=True,
+    help="How to print them; name is TABLE/CLUSTER/NAMESPACE/NAME.",
+)  # fmt: skip
+@click.option("-w", "--watch", is_flag=True, help="Then each row as it changes, until Ctrl-C.")
+@no_headers_option
+@click.option(
+    "--sort-by", metavar="FIELD", help="Order by a field of the rows, such as version, asOf.at or endpoints (how many)."
+)
+@click.option(
+    "--cut", is_flag=True,
+    help="All Services of a cluster as they were at one moment: waits until every partition has sealed as much.",
+)  # fmt: skip
+@click.option("--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait for it all.")
+@silence_option
+@bootstrap_option
+def get_command(
+    table: tuple[str, ServicePath | None],
+    services: tuple[tuple[str, ServicePath | None], ...],
+    namespaces: tuple[str, ...],
+    all_namespaces: bool,
+    clusters: tuple[str, ...],
+    output: str,
+    watch: bool,
+    no_headers: bool,
+    sort_by: str | None,
+    cut: bool,
+    timeout: float,
+    silent_after: float,
+    bootstrap_servers: str,
+) -> None:
+    """Print the rows of a TABLE: frontend (fe), backend (be) or routing (rt).
+
+    Of all Services, or of those named: SERVICE is a name, or NAMESPACE/NAME or CLUSTER/NAMESPACE/NAME as commands
+    print it. Without -n or -A the namespace is `default`. The rows are as of each partition's newest seal: an endpoint
+    set is whole, never half applied. AGE is how long ago the row last changed.
+
+    \b
+    facets get backend -A
+    facets get frontend cart -n shop -o json
+    facets get be shop/cart --cluster east -o wide
+    facets get backend -n shop -w
+    """
+    if watch and (cut or sort_by):
+        raise click.UsageError("-w prints rows as they change: it takes neither --cut nor --sort-by")
+    kind, wanted = _wanted(table, services, clusters, namespaces, all_namespaces)
+    selection = wanted.selection()
+    printer = RowPrinter(
+        kind, output, headers=not no_headers, namespaced=len(selection.namespaces) != 1, streaming=watch
+    )
+
+    def show(found: "Iterable[Row]") -> None:
+        rows = [row.decode() for row in found if wanted.takes(row)]
+        rows.sort(key=lambda row: (row["namespace"], row["name"], row["cluster"]))
+        if sort_by:
+            rows = sort_rows(rows, sort_by)
+        if rows or output in {"json", "yaml"}:
+            printer.print(rows)
+
+    async def get() -> None:
+        from streams.subscription.client import Subscriber  # noqa: PLC0415
+
+        remedy = "a cut needs every partition sealed: check watcher and worker with facets doctor" if cut else ""
+        async with Subscriber(
+            bootstrap_servers,
+            tables=(kind,),
+            clusters=selection.clusters,
+            namespaces=selection.namespaces,
+            services=selection.services,
+            silent_after=silent_after,
+        ) as subscriber:
+            items = aiter(subscriber)
+            found = await within(timeout, anext(items) if watch else subscriber.snapshot(cut=cut), remedy)
+            show(found.rows)
+            await within(timeout, _check_found(bootstrap_servers, found.rows, wanted, clusters, namespaces))
+            if not found.rows and not watch:
+                click.echo(f"No {kind} rows found{_where(wanted)}.", err=True)
+            if watch:
+                await until_reader_leaves(_follow(items, wanted, printer))
+
+    run(get())
+
+
+async def _follow(
+    items: "AsyncIterator[Snapshot | Batch | ClusterStatus]", wanted: Wanted, printer: RowPrinter
+) -> None:
+    from streams.subscription.client import ClusterStatus  # noqa: PLC0415
+
+    async for item in items:
+        if isinstance(item, ClusterStatus):
+            click.echo(
+                f"cluster {item.cluster}: {f'stale: {item.stale}' if item.stale else 'heard of again'}", err=True
+            )
+            continue
+        rows = [row.decode() for row in item.rows if wanted.takes(row)]
+        if rows:
+            printer.print(rows)
+
+
+def _wanted(
+    table: tuple[str, ServicePath | None],
+    services: Iterable[tuple[str, ServicePath | None]],
+    clusters: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    everywhere: bool,
+) -> tuple[str, Wanted]:
+    """The table, and what is asked for of it. Raises click.UsageError where arguments and options disagree."""
+    kind, first = table
+    paths: list[ServicePath] = [first] if first else []
+    for name, path in services:
+        if name not in {"", kind}:
+            raise click.UsageError(f"one table at a time: {kind} or {name}")
+        if path is not None:
+            paths.append(path)
+    for path in paths:
+        path.check(namespaces, clusters)
+    spaces = () if everywhere else namespaces or ("default",)
+    return kind, Wanted(tuple(dict.fromkeys(paths)), clusters, spaces)
+
+
+async def _check_found(
+    bootstrap: str,
+    rows: "Sequence[Row]",
+    wanted: Wanted,
+    clusters: tuple[str, ...],
+    namespaces: tuple[str, ...],
+) -> None:
+    """Raise UnknownName for what of it nothing is known of."""
+    from streams.subscription.known_names import check_names, read_names  # noqa: PLC0415
+    from streams.subscription.names import UnknownName, unknown_names  # noqa: PLC0415
+
+    missing = [path for path in wanted.paths if not any(wanted.is_of(row, path) for row in rows)]
+    if not missing:
+        await check_names(bootstrap, rows, clusters=clusters, namespaces=() if wanted.paths else namespaces)
+        return
+    known = await read_names(bootstrap)
+    errors: dict[str, str] = {}
+    for path in missing:
+        spaces = [path.namespace] if path.namespace else wanted.namespaces
+        error = unknown_names(known, [path.cluster] if path.cluster else clusters, spaces, [path.name])
+        # It may have come since, or be there without a row in this table.
+        errors[str(error or f'service "{path.name}" not found')] = error.remedy if error else ""
+    raise UnknownName("; ".join(errors), "; ".join(dict.fromkeys(filter(None, errors.values()))))
+
+
+def _where(wanted: Wanted) -> str:
+    named = (("namespace", wanted.namespaces), ("cluster", wanted.clusters))
+    where = [f"{what} " + " or ".join(f'"{each}"' for each in names) for what, names in named if names]
+    return f" in {', '.join(where)}" if where else ""

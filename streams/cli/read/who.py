@@ -1,0 +1,141 @@
+"""`facets who`: which Services have an address, now or at a time."""
+
+import re
+import sys
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from streams.cli.columns import fit
+from streams.cli.names import clusters_option
+from streams.cli.options import Duration, Moment, bootstrap_option
+from streams.cli.output import no_headers_option, print_grid, run, run_within
+from streams.exit_codes import ExitCode
+
+_PORTS_WIDTH = 16
+_PORTS = "(?::([0-9]{1,9}(?:,[0-9]{1,9})*))?"
+_BRACKETED = re.compile(rf"\[([^]]+)\]{_PORTS}")
+_PLAIN = re.compile(rf"([^:]+){_PORTS}")
+
+if TYPE_CHECKING:
+    from streams.history.queries import Holder
+    from streams.subscription.delivery import Row
+
+
+class AddressPorts(click.ParamType):
+    """An IP address, with or without ports, as commands print it: 10.1.2.3, 10.1.2.3:8080, 10.1.2.3:80,8080, fd00::1,
+    [fd00::1]:80. Given as the address and the ports."""
+
+    name = "ip[:port]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """Address and ports."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value)
+        found = _BRACKETED.fullmatch(text) or (_PLAIN.fullmatch(text) if text.count(":") < 2 else None)
+        host, ports = found.groups() if found else (text, None)
+        numbers = tuple(map(int, ports.split(","))) if ports else ()
+        try:
+            ip_address(host)
+        except ValueError:
+            self.fail(f"{text!r} is not an IP address, with or without a port", param, ctx)
+        if not all(0 < number < 65536 for number in numbers):
+            self.fail(f"{text!r} has a port that is not from 1 to 65535", param, ctx)
+        return host, numbers
+
+
+@click.command("who")
+@click.argument("address", metavar="IP[:PORT]", type=AddressPorts())
+@click.option("--at", type=Moment(), help="At that time (RFC 3339, or how long ago: 15m), from the retained journal.")
+@clusters_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "wide", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+@no_headers_option
+@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to wait for the tables.")
+@bootstrap_option
+def who_command(
+    address: tuple[str, tuple[int, ...]],
+    at: str | None,
+    clusters: tuple[str, ...],
+    output: str,
+    no_headers: bool,
+    timeout: float,
+    bootstrap_servers: str,
+) -> None:
+    """Say which Services, in which clusters, have an IP address.
+
+    As cluster IP, or as an endpoint. With a port only those that have it there. Exit code 1 if none has, 3 if that
+    can't be known. With --at the journal is folded again up to that time.
+
+    \b
+    facets who 10.1.2.3
+    facets who 10.1.2.3:8080 --at 15m                 whose was it a quarter of an hour ago?
+    facets who [fd00::7]:80 --at 2026-11-24T12:00:00Z
+    """
+    from streams.history.queries import holders, place  # noqa: PLC0415
+
+    ip, ports = address
+    rows = _now(bootstrap_servers, clusters, timeout) if at is None else _then(bootstrap_servers, clusters, at)
+    chosen = sorted((row for row in rows if not clusters or row.cluster in clusters), key=place)
+    found = list(holders(ip, chosen, ports))
+    if output == "json":
+        click.echo(orjson.dumps({"items": [each._asdict() for each in found]}, option=orjson.OPT_INDENT_2).decode())
+    elif found:
+        print_grid(_lines(found, wide=output == "wide"), headers=not no_headers)
+    if not found:
+        text = f"{f'[{ip}]' if ':' in ip else ip}:{','.join(map(str, ports))}" if ports else ip
+        click.echo(f"No Service has {text}{f' at {at}' if at else ''}.", err=True)
+        raise SystemExit(ExitCode.NEGATIVE)
+
+
+def _lines(found: "Iterable[Holder]", *, wide: bool) -> list[list[str]]:
+    head = ["CLUSTER", "NAMESPACE", "NAME", "STATE", *["VERSION"] * wide, "PORTS", "AS"]
+    lines = [
+        [
+            *(each.cluster, each.namespace, each.name, each.state),
+            *[str(each.version)] * wide,
+            fit(each.ports.split(",") if each.ports else [], sys.maxsize if wide else _PORTS_WIDTH),
+            each.target or each.held_as,
+        ]
+        for each in found
+    ]
+    return [head, *lines]
+
+
+def _then(bootstrap: str, clusters: tuple[str, ...], at: str) -> "Iterable[Row]":
+    from streams.cli.past.replay import folding, remark  # noqa: PLC0415
+    from streams.history.coverage import check_covered  # noqa: PLC0415
+    from streams.history.queries import Until  # noqa: PLC0415
+    from streams.subscription.known_names import check_names  # noqa: PLC0415
+
+    with folding(bootstrap) as replay:
+        until = Until(at=at)
+        rows = replay.tables(until).values()
+        run(check_names(bootstrap, rows, clusters=clusters))
+        remark(check_covered(replay.coverage, until, clusters))
+        return rows
+
+
+def _now(bootstrap: str, clusters: tuple[str, ...], seconds: float) -> "tuple[Row, ...]":
+    from streams.subscription.client import Subscriber  # noqa: PLC0415
+    from streams.subscription.known_names import check_names  # noqa: PLC0415
+
+    async def snapshot() -> "tuple[Row, ...]":
+        async with Subscriber(bootstrap, tables=("frontend", "backend"), clusters=clusters) as subscriber:
+            rows = (await subscriber.snapshot()).rows
+        await check_names(bootstrap, rows, clusters=clusters)
+        return rows
+
+    return run_within(seconds, snapshot())

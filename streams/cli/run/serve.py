@@ -1,0 +1,91 @@
+"""`facets serve`: the facets for routers, over xDS and HTTP."""
+
+import asyncio
+
+import click
+
+from streams.cli.options import Duration, bootstrap_option, http_options, silence_option
+
+
+@click.command("serve")
+@bootstrap_option
+@click.option("--cluster", "clusters", multiple=True, help="Only this cluster's Services; repeatable.  [default: all]")
+@click.option("--xds-host", default="127.0.0.1", show_default=True, help="Address of the xDS server.")
+@click.option(
+    "--xds-port", type=click.IntRange(0, 65535), default=18000, show_default=True,
+    help="Port of the xDS server; 0: any free one.",
+)  # fmt: skip
+@http_options(8080, "the HTTP server, with /metrics, /healthz and /readyz")
+@click.option(
+    "--max-clients",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Limit of concurrent xDS clients.",
+)
+@click.option(
+    "--max-http-clients", type=click.IntRange(min=1), default=1000, show_default=True,
+    help="Limit of concurrent clients of /v1/changes.",
+)  # fmt: skip
+@click.option(
+    "--answer-within", type=Duration(), default="60s", show_default=True,
+    help="A client that does not acknowledge a response within this time is disconnected.",
+)  # fmt: skip
+@silence_option
+def serve_command(
+    bootstrap_servers: str,
+    clusters: tuple[str, ...],
+    xds_host: str,
+    xds_port: int,
+    http_host: str,
+    http_port: int,
+    max_clients: int,
+    max_http_clients: int,
+    answer_within: float,
+    silent_after: float,
+) -> None:
+    """Serve the facets to routers: xDS (ADS) for Envoy and gRPC, and HTTP.
+
+    Each Service port is a cluster, endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT. The
+    Services of several clusters that share a name are one, with all their endpoints. There is no TLS: keep it on
+    loopback, or behind a proxy that has it.
+
+    \b
+    facets serve
+    facets envoy-bootstrap > envoy.yaml; envoy -c envoy.yaml
+    curl localhost:8080/v1/propagation          which router has what
+    curl -N 'localhost:8080/v1/changes?table=backend&namespace=shop'
+                                                a snapshot, then each sealed change (server-sent events)
+    curl localhost:8080/v1/facets/backend/shop/cart
+    curl localhost:8080/openapi.json            all that HTTP answers, described
+
+    A signal stops it within 15 s. Exit codes: 69: no broker or a port that is taken; 124: something was given up to
+    stop in time.
+    """
+    from streams.runtime.shutdown import leave, set_on_signals  # noqa: PLC0415
+    from streams.serve.http.sse import SseSettings  # noqa: PLC0415
+    from streams.serve.run import ServeSettings, Serving, serve  # noqa: PLC0415
+    from streams.serve.xds.server import XdsSettings  # noqa: PLC0415
+
+    settings = ServeSettings(
+        bootstrap=bootstrap_servers,
+        xds=XdsSettings(xds_host, xds_port, max_clients, answer_within),
+        http_host=http_host,
+        http_port=http_port,
+        clusters=clusters,
+        sse=SseSettings(max_clients=max_http_clients),
+        silent_after=silent_after,
+    )
+
+    def started(at: Serving) -> None:
+        click.echo(
+            f"facets serve: xDS on {xds_host}:{at.xds_port}, HTTP on http://{http_host}:{at.http_port}", err=True
+        )
+
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        set_on_signals(stop)
+        await serve(settings, stop, started)
+
+    asyncio.run(until_stopped())
+    leave()

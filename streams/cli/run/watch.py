@@ -1,0 +1,132 @@
+"""`facets watch`: clusters' objects into the journal."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from streams.cli.options import bootstrap_option, create_topics_option, http_options, routing_options
+
+log = logging.getLogger("facets.watch")
+
+
+@click.command("watch")
+@bootstrap_option
+@click.option(
+    "--kubeconfig", type=click.Path(dir_okay=False, path_type=Path), help="Kubeconfig file.  [default: as kubectl]"
+)
+@click.option("--context", help="Context of the kubeconfig.  [default: its current one]")
+@click.option(
+    "--cluster",
+    "clusters",
+    multiple=True,
+    metavar="NAME[=CONTEXT]",
+    help="A cluster to watch, by the name that its rows shall carry; repeatable.  [default: named after its context]",
+)
+@click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the clusters.")
+@click.option(
+    "--stale-after",
+    type=click.FloatRange(min=5),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="Mark a cluster's rows stale when it has been out of touch for so long.",
+)
+@click.option(
+    "--accept-older-list",
+    is_flag=True,
+    help="Take what the API server lists although the journal has newer: it was restored from a backup.",
+)
+@click.option(
+    "--lease",
+    is_flag=True,
+    help="Stand by while another watcher of the cluster holds the lease, and take over when it ends. "
+    "The one thing that writes to the cluster.",
+)
+@click.option("--lease-namespace", default="default", show_default=True, help="Namespace of the lease.")
+@click.option(
+    "--lease-duration",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a lease is good for after the holder's last sign of life.",
+)
+@create_topics_option
+@routing_options
+@http_options(6067, "/metrics, /healthz and /readyz", "any free one, as where the default is taken")
+def watch_command(
+    bootstrap_servers: str,
+    kubeconfig: Path | None,
+    context: str | None,
+    clusters: tuple[str, ...],
+    cluster_domain: str,
+    stale_after: float,
+    accept_older_list: bool,
+    lease: bool,
+    lease_namespace: str,
+    lease_duration: int,
+    create_topics: bool,
+    http_host: str,
+    http_port: int,
+    routing_defaults: dict[str, str],
+) -> None:
+    """Publish the Services and endpoints of clusters to facets.journal.
+
+    Lists and watches Services, EndpointSlices and Endpoints, Namespaces, and the Gateway API's Gateways, routes and
+    policies while they are installed, and appends what changes, as it changes. It reads only (compose/rbac.yaml is
+    the role that it needs), but for the lease with --lease. Ctrl-C stops it cleanly; kill it at any time: the next
+    one lists anew, and what was deleted meanwhile is noticed.
+
+    \b
+    facets watch                                      the kubeconfig's current context
+    facets watch --cluster east=prod-eu-1 --cluster west=prod-us-1
+    facets watch --cluster east=prod-eu-1 --lease     start it twice: the second stands by
+
+    One watcher a cluster: a second one without --lease takes the cluster over, and the first ends with exit
+    code 75. 77: the account lacks a permission; 78: no usable kubeconfig, or topics are missing (facets topics
+    create); 69: no broker; 74: a commit was not acknowledged; 124: something was given up to stop in time.
+    """
+    import uvloop  # noqa: PLC0415
+
+    # The client repeats every refused connection; the watcher says once what it comes to. -vv shows all.
+    if logging.getLogger("kafka").level > logging.INFO:
+        logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
+
+    from streams.runtime.probes import Readiness, probe_server  # noqa: PLC0415
+    from streams.runtime.processes import collect_seldom  # noqa: PLC0415
+    from streams.runtime.shutdown import leave, set_on_signals  # noqa: PLC0415
+    from streams.watch.watcher import WatchOptions, cluster_configs, run_watchers  # noqa: PLC0415
+
+    named = click.get_current_context().get_parameter_source("http_port") is not ParameterSource.DEFAULT
+    configs = cluster_configs(kubeconfig=kubeconfig, context=context, clusters=clusters, cluster_domain=cluster_domain)
+    options = WatchOptions(
+        stale_after=stale_after,
+        accept_older_list=accept_older_list,
+        lease=lease,
+        lease_namespace=lease_namespace,
+        lease_duration=lease_duration,
+        routing_defaults=routing_defaults,
+        create_topics=create_topics,
+    )
+
+    async def watch() -> None:
+        from streams.watch.progress_bars import ListProgress  # noqa: PLC0415
+
+        stop = asyncio.Event()
+        set_on_signals(stop)
+        readiness = Readiness({"watchers": lambda: "they are being started"})
+        async with probe_server(http_host, http_port, readiness, or_any=not named) as port:
+            log.info("metrics and health on http://%s:%d", http_host, port)
+            with ListProgress() if sys.stderr.isatty() else contextlib.nullcontext() as progress:
+                await run_watchers(
+                    configs, bootstrap_servers, stop=stop, options=options, on_progress=progress, readiness=readiness
+                )
+
+    collect_seldom()
+    uvloop.run(watch())
+    leave()

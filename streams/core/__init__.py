@@ -1,1 +1,0 @@
-"""The pure core: every rule that decides what a facet row says. No IO, clock, environment, chance or await."""

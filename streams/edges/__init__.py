@@ -1,1 +1,0 @@
-"""The edges: everything that meets the outside (Kubernetes, Kafka, HTTP, xDS) and hands it to the layers below."""

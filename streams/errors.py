@@ -1,0 +1,18 @@
+"""The error that a person gets to see: what is wrong, with what, and what to do about it."""
+
+from streams.exit_codes import ExitCode
+
+
+class FacetsError(Exception):
+    """`remedy` says what to do; `exit_code` is the command's."""
+
+    exit_code: ExitCode = ExitCode.NEGATIVE
+
+    def __init__(self, problem: str, remedy: str = "", exit_code: ExitCode | None = None) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+        if remedy:
+            # A program that does not catch it shows the remedy below its traceback.
+            self.add_note(f"remedy: {remedy}")
+        if exit_code is not None:
+            self.exit_code = exit_code

@@ -1,0 +1,255 @@
+"""The backend facet: one endpoint set out of a Service's slices, and what changed in it.
+
+What a slice says is held as bytes (see `slices`), which are compared and joined; an endpoint is decoded only when two
+slices claim it.
+
+Rules (kubernetes website #38174, kubernetes #135334, #101935):
+- the set is the union of all slices; an endpoint's identity is family, address and the ports of its slice;
+- the same Pod (target uid) in two slices: the slice with the newer resourceVersion wins;
+- different Pods under one identity: a serving, non-terminating one wins, then the newer;
+- legacy Endpoints count only while the Service has no EndpointSlice.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from streams.facets.slice_text import LEGACY_PREFIX, Group, Source, new_group, new_source
+from streams.wire.records import SliceEndpoint
+
+
+class _RowGroupIn(msgspec.Struct, gc=False, rename="camel"):
+    slice: str
+    uid: str
+    resource_version: str
+    family: Literal["IPv4", "IPv6", "FQDN"]
+    ports: msgspec.Raw
+    endpoints: list[SliceEndpoint]
+    shadowed: list[SliceEndpoint] = []
+
+
+Identity = tuple[bytes, bytes]
+"""A layout's kind (family and ports), and an address."""
+
+Shadows = Mapping[str, frozenset[tuple[int, bytes]]]
+
+
+class Backend(NamedTuple):
+    """A Service's sources and which of their endpoints are shadowed by better ones."""
+
+    slices: dict[str, Source]
+    legacy: Source | None
+    shadows: Shadows
+
+    @property
+    def counted(self) -> dict[str, Source]:
+        """The sources whose union is the set."""
+        if self.slices or self.legacy is None:
+            return self.slices
+        return {self.legacy.label: self.legacy}
+
+
+class Difference(NamedTuple):
+    """What a new set changes of an old one: (label, group, endpoint bytes) triples, in no order."""
+
+    added: list[tuple[str, Group, bytes]]
+    removed: list[tuple[str, Group, bytes]]
+    updated: list[tuple[str, Group, bytes]]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.updated)
+
+
+NOTHING = Backend({}, None, {})
+NO_DIFFERENCE = Difference([], [], [])
+NO_CHANGE = b'{"added":[],"removed":[],"updated":[]}'
+
+_row_groups_in = msgspec.json.Decoder(list[_RowGroupIn])
+_endpoint_in = msgspec.json.Decoder(SliceEndpoint)
+_encode = msgspec.json.encode
+
+
+def read_row_groups(groups: bytes) -> Backend:
+    """The slices that a backend row's `groups` hold (legacy Endpoints are held in a record of their own)."""
+    slices: dict[str, Source] = {}
+    shadows: dict[str, frozenset[tuple[int, bytes]]] = {}
+    for row in _row_groups_in.decode(groups):
+        if row.slice.startswith(LEGACY_PREFIX):
+            continue
+        held = slices[row.slice].groups if row.slice in slices else ()
+        group = new_group(row.family, row.ports, [*row.endpoints, *row.shadowed])
+        slices[row.slice] = new_source(row.slice, row.uid, row.resource_version, (*held, group))
+        if row.shadowed:
+            dark = frozenset((len(held), _encode(each)) for each in row.shadowed)
+            shadows[row.slice] = shadows.get(row.slice, frozenset()) | dark
+    return Backend(slices, None, shadows)
+
+
+def advance(
+    old: Backend, changes: Mapping[str, Source | None], legacy: Source | None, *, withdrawn: tuple[bool, bool]
+) -> tuple[Backend, Difference]:
+    """The backend after `changes` (label to new source, None where deleted) with what it changes of the set.
+
+    `withdrawn` says whether the set was, and is, withheld because there is no Service.
+    """
+    slices = dict(old.slices)
+    for label, source in changes.items():
+        if source is None:
+            slices.pop(label, None)
+        else:
+            slices[label] = source
+    quick = (
+        not old.shadows
+        and withdrawn == (False, False)
+        and bool(slices)
+        and bool(old.slices)
+        and not _conflicts(slices, changes, old.slices)
+    )
+    if quick:
+        new = Backend(slices, legacy, {})
+        return new, _difference(_members(old.slices, changes, {}), _members(slices, changes, {}))
+    new = Backend(slices, legacy, {})
+    new = new._replace(shadows=shadows_of(new.counted))
+    before = {} if withdrawn[0] else _members(old.counted, old.counted, old.shadows)
+    after = {} if withdrawn[1] else _members(new.counted, new.counted, new.shadows)
+    return new, _difference(before, after)
+
+
+def is_empty(backend: Backend) -> bool:
+    """Whether no endpoint is in the set. (Of those that claim the same, one is never shadowed.)"""
+    return not any(group.text for source in backend.counted.values() for group in source.groups)
+
+
+def size(backend: Backend) -> int:
+    """How many endpoints are in the set."""
+    held = sum(len(group.endpoints) for source in backend.counted.values() for group in source.groups)
+    return held - sum(len(dark) for dark in backend.shadows.values())
+
+
+def encode_groups(backend: Backend, *, withdrawn: bool) -> bytes:
+    """The row's `groups`, ordered by slice. Where the set is withheld, all of it is shadowed."""
+    parts: list[bytes] = []
+    counted = backend.slices if withdrawn else backend.counted
+    for label in sorted(counted):
+        source = counted[label]
+        shadows = backend.shadows.get(label, ())
+        for index, group in enumerate(source.groups):
+            parts += (source.head, group.layout.lead)
+            if withdrawn:
+                parts += (b'],"shadowed":[', group.text) if group.text else ()
+            elif shadows and (dark := {endpoint for at, endpoint in shadows if at == index}):
+                parts.append(b",".join([each for each in group.endpoints if each not in dark]))
+                parts += (b'],"shadowed":[', b",".join([each for each in group.endpoints if each in dark]))
+            else:
+                parts.append(group.text)
+            parts.append(b"]},")
+    return b"".join(parts)[:-1]
+
+
+def encode_difference(difference: Difference) -> bytes:
+    """The row's `change`."""
+    if not difference:
+        return NO_CHANGE
+    return b'{"added":[%b],"removed":[%b],"updated":[%b]}' % tuple(map(_change_groups, difference))
+
+
+def shadows_of(sources: Mapping[str, Source]) -> Shadows:
+    """Which endpoints of these sources are not in their merged set."""
+    claims: dict[Identity, list[tuple[Source, int, bytes]]] = {}
+    for source in sources.values():
+        for index, group in enumerate(source.groups):
+            for endpoint, address in group.endpoints.items():
+                claims.setdefault((group.layout.kind, address), []).append((source, index, endpoint))
+    shadows: dict[str, set[tuple[int, bytes]]] = {}
+    for rivals in claims.values():
+        if len(rivals) > 1:
+            best = _best(rivals)
+            for rival in rivals:
+                if rival is not best:
+                    shadows.setdefault(rival[0].label, set()).add(rival[1:])
+    return {label: frozenset(dark) for label, dark in shadows.items()}
+
+
+def _best(rivals: list[tuple[Source, int, bytes]]) -> tuple[Source, int, bytes]:
+    pods: dict[str, tuple[tuple[int, bool, bool, str, bytes], tuple[Source, int, bytes]]] = {}
+    for rival in rivals:
+        source, _, raw = rival
+        endpoint = _endpoint_in.decode(raw)
+        live = endpoint.serving and not endpoint.terminating
+        rank = (source.revision, live, endpoint.ready, source.label, raw)
+        pod = endpoint.target.uid if endpoint.target else ""
+        if pod not in pods or rank > pods[pod][0]:
+            pods[pod] = (rank, rival)
+    return max(pods.values(), key=lambda each: (each[0][1], each[0]))[1]
+
+
+def _members(
+    sources: Mapping[str, Source], labels: Iterable[str], shadows: Shadows
+) -> dict[Identity, tuple[str, Group, bytes]]:
+    found: dict[Identity, tuple[str, Group, bytes]] = {}
+    for label in labels:
+        source = sources.get(label)
+        if source is None:
+            continue
+        dark = shadows.get(label, ())
+        for index, group in enumerate(source.groups):
+            for endpoint, address in group.endpoints.items():
+                if not dark or (index, endpoint) not in dark:
+                    found[group.layout.kind, address] = (label, group, endpoint)
+    return found
+
+
+def _difference(
+    before: dict[Identity, tuple[str, Group, bytes]], after: dict[Identity, tuple[str, Group, bytes]]
+) -> Difference:
+    added, updated = [], []
+    for identity, (label, group, endpoint) in after.items():
+        was = before.get(identity)
+        if was is None:
+            added.append((label, group, endpoint))
+        elif was[2] != endpoint or was[0] != label or was[1].layout.ports != group.layout.ports:
+            updated.append((label, group, endpoint))
+    removed = [member for identity, member in before.items() if identity not in after]
+    return Difference(added, removed, updated)
+
+
+def _conflicts(slices: dict[str, Source], changes: Iterable[str], old: dict[str, Source]) -> bool:
+    """Whether a changed slice claims an endpoint twice, or one that another slice holds."""
+    for label in changes:
+        source = slices.get(label)
+        if source is None:
+            continue
+        if len(source.groups) > 1:
+            return True
+        for group in source.groups:
+            fresh = set(group.endpoints.values())
+            if len(fresh) != len(group.endpoints):
+                return True
+            was = old[label].groups[0] if label in old else None
+            if was is not None and was.layout.kind == group.layout.kind:
+                fresh.difference_update(was.endpoints.values())
+            if not fresh:
+                continue
+            for other in slices.values():
+                if other.label == label:
+                    continue
+                for rival in other.groups:
+                    if rival.layout.kind == group.layout.kind and not fresh.isdisjoint(rival.endpoints.values()):
+                        return True
+    return False
+
+
+def _change_groups(members: list[tuple[str, Group, bytes]]) -> bytes:
+    grouped: dict[tuple[str, str, bytes, bytes], list[bytes]] = {}
+    for label, group, endpoint in members:
+        layout = group.layout
+        grouped.setdefault((label, layout.family, layout.ports, layout.lead), []).append(endpoint)
+    return b",".join(
+        encode_change(label, lead, sorted(endpoints)) for (label, _, _, lead), endpoints in sorted(grouped.items())
+    )
+
+
+def encode_change(label: str, lead: bytes, endpoints: list[bytes]) -> bytes:
+    """Endpoints (in order) of one slice, as a part of the row's `change`; `lead` is their layout's."""
+    return b'{"slice":%b%b%b]}' % (_encode(label), lead, b",".join(endpoints))

@@ -1,0 +1,206 @@
+"""What one EndpointSlice (or legacy Endpoints object) says, as canonical JSON bytes from the watcher to the row.
+
+The endpoints of a group are one text: their canonical JSON in byte order, joined by commas. Nearly every event leaves
+all but an endpoint or two of its slice as they were. What differs is found by comparing bytes, and only that is read:
+the rest is as valid as it was. `"` is escaped inside a JSON string, so the bytes `{"address":"` are nowhere but at the
+beginning of an endpoint, and every such place is a border between two.
+"""
+
+from functools import lru_cache
+from operator import ge
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from streams.wire.records import EndpointPort, SliceEndpoint
+from streams.wire.validation import check_addresses
+
+LEGACY_PREFIX = "Endpoints/"
+"""What stands before the name of a legacy Endpoints object where a slice's name is expected."""
+
+BORDER = b'{"address":"'
+_COMMA_BORDER = b"," + BORDER
+_NEAR = 256
+_FEW = 16
+_encode = msgspec.json.encode
+
+
+class _GroupIn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    family: Literal["IPv4", "IPv6", "FQDN"]
+    ports: msgspec.Raw
+    endpoints: list[SliceEndpoint]
+
+
+class _SourceIn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    groups: list[_GroupIn]
+
+
+_source_in = msgspec.json.Decoder(_SourceIn)
+_ports_in = msgspec.json.Decoder(list[EndpointPort])
+_endpoint_in = msgspec.json.Decoder(SliceEndpoint)
+
+
+class Layout(NamedTuple):
+    """What endpoints of a group share, as JSON: `ports` as given; `kind` equal where one endpoint can be in both;
+    `lead` is what stands before the endpoints in a row, `body_lead` in an event's object of this single group."""
+
+    family: str
+    ports: bytes
+    kind: bytes
+    lead: bytes
+    body_lead: bytes
+
+
+class Group:
+    """Endpoints of one layout, as one text."""
+
+    __slots__ = ("_endpoints", "layout", "text")
+
+    def __init__(self, layout: Layout, text: bytes) -> None:
+        self.layout = layout
+        self.text = text
+        self._endpoints: dict[bytes, bytes] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Group) and self.text == other.text and self.layout == other.layout
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def endpoints(self) -> dict[bytes, bytes]:
+        """Each endpoint's bytes, in order, to its address (as JSON has it). Kept once it was asked for."""
+        if self._endpoints is None:
+            self._endpoints = {each: address_of(each) for each in pieces(self.text)}
+        return self._endpoints
+
+
+class Source(NamedTuple):
+    """What one EndpointSlice or legacy Endpoints object says. `head` is the start of its groups' JSON in a row."""
+
+    label: str
+    uid: str
+    resource_version: str
+    revision: int
+    groups: tuple[Group, ...]
+    head: bytes
+
+    @property
+    def legacy(self) -> bool:
+        """Whether this is a legacy Endpoints object."""
+        return self.label.startswith(LEGACY_PREFIX)
+
+
+class Change(NamedTuple):
+    """A group after a change, with the endpoints that are in only one of the two, in byte order."""
+
+    group: Group
+    gone: list[bytes]
+    fresh: list[bytes]
+
+
+def read_source(label: str, uid: str, resource_version: str, body: bytes, held: Source | None) -> Source:
+    """A source from an event's `object`. What `held` says too is not validated again.
+
+    Raises msgspec.ValidationError or msgspec.DecodeError for what is not in the schema, ValueError for addresses that
+    are none.
+    """
+    if held is not None and len(held.groups) == 1 and (change := changed(held.groups[0], body)) is not None:
+        return new_source(label, uid, resource_version, (change.group,))
+    said = _source_in.decode(body).groups
+    for each in said:
+        check_addresses(each.family, each.endpoints)
+    groups = tuple(new_group(each.family, each.ports, each.endpoints) for each in said)
+    if len(groups) != 1 and not label.startswith(LEGACY_PREFIX):
+        raise msgspec.ValidationError(f"an EndpointSlice has one group, this has {len(groups)} - at `$.groups`")
+    return new_source(label, uid, resource_version, groups)
+
+
+def new_source(label: str, uid: str, resource_version: str, groups: tuple[Group, ...]) -> Source:
+    """A source of these groups. Raises ValueError for a resourceVersion that is no number."""
+    revision = int(resource_version) if resource_version else 0
+    head = b'{"slice":%b,"uid":%b,"resourceVersion":"%d"' % (_encode(label), _encode(uid), revision)
+    return Source(label, uid, str(revision), revision, groups, head)
+
+
+def new_group(family: str, ports: msgspec.Raw, endpoints: list[SliceEndpoint]) -> Group:
+    """A group of endpoints in any order; equal ones count once. Raises msgspec.MsgspecError for wrong ports."""
+    return Group(_layout(family, bytes(ports)), b",".join(sorted(set(map(_encode, endpoints)))))
+
+
+def changed(group: Group, body: bytes) -> Change | None:
+    """What an event's object makes of the group; None where the long way must be gone."""
+    lead = group.layout.body_lead
+    if not body.startswith(lead) or not body.endswith(b"]}]}"):
+        return None
+    old, new = group.text, body[len(lead) : -4]
+    start, old_end = _difference(old, new)
+    new_end = old_end + len(new) - len(old)
+    was, now = old[start:old_end], new[start:new_end]
+    if now and (not now.startswith(BORDER) or now.endswith(b",") != (new_end < len(new))):
+        return None
+    before, after = pieces(was), pieces(now)
+    if any(map(ge, after, after[1:])):
+        return None
+    gone, fresh = _without(before, after), _without(after, before)
+    try:
+        decoded = [_endpoint_in.decode(each) for each in fresh]
+        check_addresses(group.layout.family, decoded)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    if [_encode(each) for each in decoded] != fresh:
+        return None
+    return Change(Group(group.layout, new), gone, fresh)
+
+
+def pieces(text: bytes) -> list[bytes]:
+    """The endpoints of a text, which may end with a comma."""
+    if not text:
+        return []
+    first, *others = text.removesuffix(b",").split(_COMMA_BORDER)
+    return [first, *[BORDER + other for other in others]]
+
+
+def address_of(endpoint: bytes) -> bytes:
+    """The address as it stands between the quotes."""
+    address = endpoint[12 : endpoint.index(b'"', 12)]
+    return _encode(_endpoint_in.decode(endpoint).address)[1:-1] if b"\\" in address else address
+
+
+def _without(these: list[bytes], those: list[bytes]) -> list[bytes]:
+    others = those if len(those) < _FEW else set(those)
+    return [each for each in these if each not in others]
+
+
+def _difference(old: bytes, new: bytes) -> tuple[int, int]:
+    """Where the differing endpoints begin in both, and where they end in the old text. Some equal ones are among
+    them: on each side, where there is one, the neighbour, so that the order can be seen."""
+    shorter = min(len(old), len(new))
+    low, high = 0, shorter + 1
+    while high - low > _NEAR:
+        middle = (low + high) // 2
+        if old[low:middle] == new[low:middle]:
+            low = middle
+        else:
+            high = middle
+    start = max(old.rfind(BORDER, 0, low), 0)
+    start = max(old.rfind(BORDER, 0, start), 0)
+    low, high = 0, shorter - start + 1
+    size, resized = len(old), len(new)
+    while high - low > _NEAR:
+        middle = (low + high) // 2
+        if old[size - middle : size - low] == new[resized - middle : resized - low]:
+            low = middle
+        else:
+            high = middle
+    end = old.find(BORDER, size - low)
+    end = old.find(BORDER, end + 1) if end >= 0 else end
+    return start, size if end < 0 else end
+
+
+@lru_cache(maxsize=65536)
+def _layout(family: str, raw: bytes) -> Layout:
+    encoded = [_encode(port) for port in _ports_in.decode(raw)]
+    ports = b"[%b]" % b",".join(encoded)
+    lead = b',"family":"%b","ports":%b,"endpoints":[' % (family.encode(), ports)
+    kind = b"%b[%b]" % (family.encode(), b",".join(sorted(encoded)))
+    return Layout(family, ports, kind, lead, b'{"groups":[{' + lead[1:])

@@ -1,0 +1,117 @@
+"""The core on its own: Kubernetes objects or watch events in, facet rows out. No journal but the one in memory."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from streams.fold.fold import PartitionFold
+from streams.fold.partition_state import Write
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.normalize import MalformedObject, identify
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.records import SEAL_PREFIX
+
+EPOCH_TIME = "1970-01-01T00:00:00.000Z"
+_KINDS = {resource.kind: resource for resource in (*RESOURCES, *OPTIONAL)}
+_OPERATIONS = {"ADDED": Kind.APPLY, "MODIFIED": Kind.APPLY, "DELETED": Kind.DELETE}
+
+
+class UnknownInput(ValueError):
+    """Something that is neither a Kubernetes object, nor a list of them, nor a watch event."""
+
+
+class AuditFold:
+    """Folds one cluster's objects in one partition. Time stands still at `at`, so equal input makes equal rows."""
+
+    def __init__(
+        self,
+        cluster: str = "local",
+        cluster_domain: str = "cluster.local",
+        at: str = EPOCH_TIME,
+        routing_defaults: Mapping[str, str] | None = None,
+    ) -> None:
+        self._at = at
+        self._collector = Collector(
+            cluster,
+            epoch=1,
+            writer="fold",
+            seq=0,
+            partitions=1,
+            resources=_KINDS.values(),
+            cluster_domain=cluster_domain,
+            routing_defaults=routing_defaults,
+        )
+        self._fold = PartitionFold(0)
+        self._offset = 0
+        self._started = False
+        self.unknown_kinds: dict[str, int] = {}
+
+    def take(self, document: Any) -> Iterator[Write]:
+        """Fold a List, a watch event or a bare object. Raises UnknownInput."""
+        if not isinstance(document, Mapping):
+            raise UnknownInput(f"{document!r:.80} is not a JSON object")
+        if isinstance(document.get("items"), list) and str(document.get("kind", "List")).endswith("List"):
+            kind = str(document.get("kind", "List")).removesuffix("List")
+            items = [{"kind": kind, **item} if kind and isinstance(item, dict) else item for item in document["items"]]
+            yield from self._snapshot(items) if not self._started else self._events(items)
+        elif "object" in document and str(document.get("type")) in {*_OPERATIONS, "BOOKMARK"}:
+            if document["type"] != "BOOKMARK":
+                yield from self._event(_OPERATIONS[document["type"]], document["object"])
+        elif "kind" in document and "metadata" in document:
+            yield from self._event(Kind.APPLY, document)
+        else:
+            raise UnknownInput(f"{document!r:.80} is neither a Kubernetes object or List nor a watch event")
+
+    def finish(self) -> Iterator[Write]:
+        """Rows for input that had nothing in it: none; kept so that an empty cluster still gets its seals."""
+        if not self._started:
+            yield from self._snapshot([])
+
+    def _snapshot(self, items: Iterable[Any]) -> Iterator[Write]:
+        self._started = True
+        yield from self._journal(self._collector.begin(self._at))
+        for kind in _KINDS:
+            self._collector.ingest(kind, ReflectorEvent(Kind.INIT, None, ""))
+        for item in items:
+            kind = self._kind(item)
+            if kind:
+                self._collector.ingest(kind, ReflectorEvent(Kind.INIT_APPLY, item, ""))
+        for kind in _KINDS:
+            self._collector.ingest(kind, ReflectorEvent(Kind.INIT_DONE, None, ""))
+        yield from self._journal(self._collector.flush(self._at))
+
+    def _events(self, items: Iterable[Any]) -> Iterator[Write]:
+        for item in items:
+            yield from self._event(Kind.APPLY, item)
+
+    def _event(self, operation: Kind, item: Any) -> Iterator[Write]:
+        yield from self.finish()
+        kind = self._kind(item)
+        if kind:
+            meta = item.get("metadata")
+            version = str(meta.get("resourceVersion") or "") if isinstance(meta, dict) else ""
+            event = ReflectorEvent(operation, item, version)
+            try:
+                identify(item, _KINDS[kind].namespaced)
+            except MalformedObject as error:
+                event = ReflectorEvent(Kind.MALFORMED, item, version, str(error))
+            self._collector.ingest(kind, event)
+            yield from self._journal(self._collector.flush(self._at))
+
+    def _kind(self, item: Any) -> str:
+        kind = item.get("kind") if isinstance(item, Mapping) else None
+        if str(kind) in _KINDS and _group(item.get("apiVersion")) in {None, _KINDS[str(kind)].group}:
+            return str(kind)
+        self.unknown_kinds[str(kind)] = self.unknown_kinds.get(str(kind), 0) + 1
+        return ""
+
+    def _journal(self, records: Iterable[JournalRecord]) -> Iterator[Write]:
+        for record in records:
+            writes = self._fold.step(self._offset, record.value)
+            self._offset += 1
+            yield from (write for write in writes if not write.key.startswith(SEAL_PREFIX))
+
+
+def _group(version: Any) -> str | None:
+    """The API group of an apiVersion; None where there is none. Other groups have Services and Gateways too."""
+    return version.rpartition("/")[0] if isinstance(version, str) else None

@@ -1,0 +1,174 @@
+"""What a retained journal can tell: from where on, and how far, it knows what a cluster had.
+
+A cluster is known in a partition from where the first snapshot that is retained of it was complete. Before that nothing
+is known of it, which is not the same as that it had nothing.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.fold.partition_state import ClusterState
+from streams.history.queries import Until
+from streams.subscription.names import unknown_name
+from streams.wire.records import JOURNAL
+from streams.wire.timestamps import later
+
+GRACE_SECONDS = 10.0
+"""A watcher writes a commit a second: silence of so long is no pause between two of them."""
+
+_RETENTION = f"the retention of {JOURNAL} decides how far back it goes: facets topics"
+
+
+class NotKnown(FacetsError):
+    """The journal can't tell what was there."""
+
+    exit_code = ExitCode.NOT_KNOWN
+
+
+class ClusterCoverage(NamedTuple):
+    """Of a cluster in a partition: the offset and time from which on it is known (-1 where it isn't), and the seq and
+    time of its newest commit."""
+
+    since: int
+    since_at: str
+    seq: int
+    at: str
+
+
+class Coverage(NamedTuple):
+    """Of a partition, as far as it was folded: the first offset that is retained and its time ("" where it has none),
+    the offset after the last, the clusters, and whether a commit beyond the point asked for followed."""
+
+    begin: int
+    begin_at: str
+    end: int
+    clusters: Mapping[str, ClusterCoverage]
+    stopped: bool
+
+
+class CoverageRecorder:
+    """Notes from when on each cluster is known while a partition is folded."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[int, str]] = {}
+
+    def note(self, offset: int, clusters: Mapping[str, ClusterState]) -> None:
+        """The state after the record at an offset."""
+        if len(self._since) == len(clusters):
+            return
+        for name, cluster in clusters.items():
+            # The frontier of a cluster is empty until its first snapshot is complete.
+            if name not in self._since and cluster.seal.frontier and not cluster.seal.lost:
+                self._since[name] = (offset, cluster.seal.at)
+
+    def clusters(self, clusters: Mapping[str, ClusterState]) -> dict[str, ClusterCoverage]:
+        """What is known, with the state after the last record. Records that no cluster wrote ("") don't count."""
+        return {
+            name: ClusterCoverage(*self._since.get(name, (-1, "")), state.seal.seq, state.seal.at)
+            for name, state in clusters.items()
+            if name
+        }
+
+
+def check_offset(partition: int, offset: int, begin: int, end: int, what: str = "offset") -> None:
+    """Raise NotKnown if a partition does not hold this journal offset."""
+    if begin >= end:
+        raise NotKnown(f"partition {partition} of the journal is empty", "facets doctor")
+    if offset < begin:
+        raise NotKnown(
+            f"{what} {offset} is before the journal's beginning: {begin} in partition {partition}", _RETENTION
+        )
+    if offset >= end:
+        raise NotKnown(f"{what} {offset} is past the journal's end: {end - 1} in partition {partition}")
+
+
+def check_covered(parts: Mapping[int, Coverage], until: Until, clusters: Collection[str] = ()) -> list[str]:
+    """Raise NotKnown if what was folded, up to a point, does not tell what the clusters (none: any) had there; else
+    remarks on clusters that are not known there, or had been silent. Raises UnknownName for a cluster of `until.seqs`
+    that the journal does not have."""
+    stopped = any(part.stopped for part in parts.values())
+    seen = sorted({name for part in parts.values() for name in part.clusters})
+    for name, seq in until.seqs.items():
+        if name not in seen and not stopped:
+            raise unknown_name("cluster", name, seen, " in the journal")
+        newest = max((each.seq for each in _of(parts, name)), default=0)
+        if newest < seq and not stopped:
+            raise NotKnown(f"seq {seq} is past the journal's end: the newest commit of {name} is {newest}")
+    if until.at and not stopped:
+        _check_end(until.at, parts)
+    known = [name for name in seen if _known(parts, name)]
+    if unknown := [name for name in clusters if name not in known]:
+        raise NotKnown(f"nothing is known of {_clusters(unknown)}{_there(until)}", _beginning(parts))
+    if not known:
+        early = until.at and until.at < (_begin_at(parts) or until.at)
+        problem = f"{until.at} is before the journal's beginning" if early else f"nothing is known{_there(until)}"
+        raise NotKnown(problem, _beginning(parts))
+    return list(_remarks(parts, until, known, [name for name in seen if name not in known]))
+
+
+def check_since(parts: Mapping[int, Coverage], since: str) -> str:
+    """A remark where the journal begins after this time; "" where it doesn't. Raises NotKnown where it ends before."""
+    _check_end(since, parts)
+    known = [each.since_at for part in parts.values() for each in part.clusters.values() if each.since >= 0]
+    begin = min(known, default="")
+    return f"the journal begins at {begin}: what was before is not known" if since < begin else ""
+
+
+def known_at(part: Coverage, partition: int, version: int, at: str, clusters: Iterable[str]) -> list[str]:
+    """Which of the clusters are known at a version (or, where `at` is given, at a time) of a partition that was folded
+    to its end. Raises NotKnown if none is."""
+    if at:
+        _check_end(at, {partition: part})
+    else:
+        check_offset(partition, version, part.begin, part.end, "version")
+    whole = {name: each for name in clusters if (each := part.clusters.get(name)) is not None and each.since >= 0}
+    known = [name for name, each in whole.items() if (each.since_at <= at if at else each.since <= version)]
+    if not known:
+        first = min((each.since_at for each in whole.values()), default="")
+        begins = f"it begins at {first}; {_RETENTION}" if first else "it has no complete snapshot"
+        raise NotKnown(f"{at or f'version {version}'} is before what the journal knows", begins)
+    return known
+
+
+def _remarks(parts: Mapping[int, Coverage], until: Until, known: list[str], unknown: list[str]) -> Iterator[str]:
+    if unknown:
+        yield f"nothing is known of {_clusters(unknown)}{_there(until)}"
+    for name in known:
+        newest = max(each.at for each in _of(parts, name))
+        if until.at and later(newest, GRACE_SECONDS) < until.at:
+            yield f"cluster {name} had been silent since {newest}: its rows are as of then"
+
+
+def _check_end(at: str, parts: Mapping[int, Coverage]) -> None:
+    newest = max((each.at for part in parts.values() for each in part.clusters.values()), default="")
+    if newest and later(newest, GRACE_SECONDS) < at:
+        raise NotKnown(f"{at} is after the journal's end: its newest commit is of {newest}", "facets doctor")
+
+
+def _known(parts: Mapping[int, Coverage], cluster: str) -> bool:
+    return all(cluster in part.clusters and part.clusters[cluster].since >= 0 for part in parts.values())
+
+
+def _of(parts: Mapping[int, Coverage], cluster: str) -> list[ClusterCoverage]:
+    return [part.clusters[cluster] for part in parts.values() if cluster in part.clusters]
+
+
+def _begin_at(parts: Mapping[int, Coverage]) -> str:
+    return min((part.begin_at for part in parts.values() if part.begin_at), default="")
+
+
+def _beginning(parts: Mapping[int, Coverage]) -> str:
+    at = _begin_at(parts)
+    return f"the journal begins at {at}; {_RETENTION}" if at else "the journal is empty: facets doctor"
+
+
+def _there(until: Until) -> str:
+    if until.at:
+        return f" at {until.at}"
+    return " there" if until.seqs or until.offsets else ": no snapshot is complete in the journal"
+
+
+def _clusters(names: list[str]) -> str:
+    return f"cluster{'s' * (len(names) > 1)} {', '.join(names)}"

@@ -1,0 +1,154 @@
+"""Looking back: how far of a journal to fold, who has an address, and what differs between two rows."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.facets.rows import STAMPS
+from streams.subscription.delivery import Row, is_deleted
+from streams.wire.records import TABLES
+
+
+class _Stamp(msgspec.Struct):
+    cluster: str = ""
+    seq: int = 0
+    at: str = ""
+
+
+_decode_stamp = msgspec.json.Decoder(_Stamp).decode
+
+
+def time_of(value: bytes | None) -> str:
+    """The time of a journal record's commit; "" where it can't be read."""
+    try:
+        return _decode_stamp(value or b"").at
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+class Until(NamedTuple):
+    """How far to fold, in each partition: up to a time, by cluster up to a seq, up to an offset (all inclusive). Time
+    and seq end a partition at the first commit beyond them, so that what is folded is always a prefix."""
+
+    at: str = ""
+    seqs: Mapping[str, int] = {}
+    offsets: Mapping[int, int] = {}
+
+    def beyond(self, partition: int, offset: int, value: bytes | None) -> bool:
+        """Whether a journal record is the first that is not to be folded."""
+        if offset > self.offsets.get(partition, offset):
+            return True
+        if not self.at and not self.seqs:
+            return False
+        try:
+            stamp = _decode_stamp(value or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return False
+        return bool(self.at and stamp.at > self.at) or stamp.seq > self.seqs.get(stamp.cluster, stamp.seq)
+
+
+class Holder(NamedTuple):
+    """A Service that has an address: as its `cluster IP`, or as an `endpoint` (with its state, port and target)."""
+
+    cluster: str
+    namespace: str
+    name: str
+    held_as: str
+    ports: str
+    state: str
+    target: str
+    version: int
+
+
+def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> Iterator[Holder]:
+    """The Services among the rows that have an address; with ports those that have one of them there. Raises
+    ValueError for what is no IP address."""
+    wanted = ip_address(address)
+    plain = str(wanted).encode()
+    for row in rows:
+        # IPv6 has many forms of one address; an IPv4 address is in a row's bytes as it is.
+        if row.table not in {"frontend", "backend"} or (wanted.version == 4 and plain not in row.value):
+            continue
+        if is_deleted(row.value):
+            continue
+        said = row.decode()
+        if row.table == "frontend":
+            if any(_is(wanted, each) for each in said["clusterIPs"]) and _has_port(said["ports"], ports):
+                shown = ",".join(f"{port['port']}/{port['protocol']}" for port in said["ports"])
+                yield Holder(row.cluster, row.namespace, row.name, "cluster IP", shown, said["state"], "", row.version)
+            continue
+        for each in said["endpoints"]:
+            if _is(wanted, each["address"]) and _has_port(each["ports"], ports):
+                target = each["target"]
+                yield Holder(
+                    row.cluster, row.namespace, row.name, "endpoint",
+                    ",".join(f"{port['port']}/{port['protocol']}" for port in each["ports"]),
+                    f"{condition(each)} (stale)" if said["state"] == "stale" else condition(each),
+                    f"{target['kind']}/{target['name']}" if target else "", row.version,
+                )  # fmt: skip
+
+
+def condition(endpoint: Mapping[str, Any]) -> str:
+    """An endpoint's conditions in a word: ready, draining (serving but terminating), serving, terminating or down."""
+    if endpoint["ready"]:
+        return "ready"
+    if endpoint["serving"]:
+        return "draining" if endpoint["terminating"] else "serving"
+    return "terminating" if endpoint["terminating"] else "down"
+
+
+class Difference(NamedTuple):
+    """One thing that differs between two rows of a Service: `+` came, `-` went, `~` is another; `what` is an endpoint
+    or a field."""
+
+    sign: str
+    what: str
+    before: Any
+    after: Any
+
+
+def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Difference]:
+    """What differs between two rows as they are printed; None for no row (or a deleted one)."""
+    if old is None or new is None:
+        return [] if old is new else [Difference("-" if new is None else "+", table, old, new)]
+    found = [
+        Difference("~", name, old.get(name), new.get(name))
+        for name in sorted({*old, *new} - STAMPS - {"endpoints"})
+        if old.get(name) != new.get(name)
+    ]
+    if table == "backend":
+        before, after = (_by_identity(row["endpoints"]) for row in (old, new))
+        for key in sorted({*before, *after}):
+            one, other = before.get(key), after.get(key)
+            if one != other:
+                sign = "+" if one is None else "-" if other is None else "~"
+                found.append(Difference(sign, key[0], one, other))
+    return found
+
+
+def place(row: Row) -> tuple[int, str, str, str]:
+    """The order in which rows are shown: by table, then Service, then cluster."""
+    return TABLES.index(row.table), row.namespace, row.name, row.cluster
+
+
+def _by_identity(endpoints: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    found = {}
+    for each in endpoints:
+        host = f"[{each['address']}]" if each["family"] == "IPv6" else each["address"]
+        ports = sorted(str(port["port"]) for port in each["ports"])
+        found[f"{host}:{','.join(ports)}", str(each["ports"])] = each
+    return found
+
+
+def _has_port(ports: Iterable[Mapping[str, Any]], wanted: Collection[int]) -> bool:
+    """Whether a port is among those wanted; one that is null is not restricted."""
+    return not wanted or any(each["port"] is None or each["port"] in wanted for each in ports)
+
+
+def _is(wanted: Any, address: str) -> bool:
+    try:
+        return bool(ip_address(address) == wanted)
+    except ValueError:  # An FQDN endpoint.
+        return False

@@ -1,0 +1,158 @@
+"""Replay: folds the retained journal again, as far as is asked, into the rows that followed from it."""
+
+from collections.abc import Iterator
+from itertools import product
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.facets.rows import same_content
+from streams.fold.fold import PartitionFold
+from streams.history.coverage import Coverage, CoverageRecorder
+from streams.history.queries import Until, time_of
+from streams.kafka.admin import config
+from streams.kafka.journal import JournalReader
+from streams.runtime.progress import ProgressReport
+from streams.subscription.client import Subscriber
+from streams.subscription.delivery import EVERYTHING, Filter, Row
+from streams.wire.partitioning import partition_of
+from streams.wire.records import JOURNAL, TABLES, topic_of
+
+Place = tuple[str, str, str, str]
+"""A row's table, cluster, namespace and name."""
+
+
+class Part(NamedTuple):
+    """What of a partition is retained: the first offset, and the one after the last."""
+
+    begin: int
+    end: int
+
+
+class Replay:
+    """`rows` gives each row as it is made again, in the order of each partition. Use it in a `with`.
+
+    `whole` is False where the journal no longer has its beginning: rows then have the content that they had, but
+    `version` and `previous` only from the first snapshot on that is retained."""
+
+    def __init__(self, bootstrap: str, progress: ProgressReport = lambda _, __: None) -> None:
+        self._bootstrap = bootstrap
+        self._reader = JournalReader(bootstrap)
+        self._progress = progress
+        self._window = 0
+        self.parts: dict[int, Part] = {}
+        self.coverage: dict[int, Coverage] = {}
+        """Of each partition that `rows` has folded, what it can tell."""
+
+    def __enter__(self) -> Self:
+        try:
+            counts = self._reader.partitions()
+            if not counts:
+                raise FacetsError(
+                    f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
+                )
+            # Deleted rows get their tombstones by the same window as in the worker.
+            found = config(self._bootstrap, topic_of(TABLES[0]))
+            self._window = int(found.get("min.compaction.lag.ms", "86400000")) // 1000
+            self.parts = {p: Part(self._reader.begin(p), self._reader.end(p)) for p in range(counts)}
+        except BaseException:
+            self._reader.disconnect()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reader.disconnect()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the journal still has its beginning."""
+        return all(part.begin == 0 for part in self.parts.values())
+
+    def rows(self, until: Until, wanted: Filter = EVERYTHING) -> Iterator[Row]:
+        """Rows that are wanted as they are made, deleted ones with a value; a tombstone's is empty. The fewer Services
+        are wanted, the faster: the changes of others are only decoded. Raises FacetsError."""
+        chosen = self._partitions(wanted)
+        self.coverage = {}
+        total = sum(self.parts[p].end - self.parts[p].begin for p in chosen) or 1
+        done = 0
+        for partition in chosen:
+            begin, end = self.parts[partition]
+            fold = PartitionFold(partition, TABLES, self._window, None if wanted == EVERYTHING else wanted.wants)
+            recorder, begin_at, stopped = CoverageRecorder(), "", False
+            for record in self._reader.records(JOURNAL, partition, begin, end):
+                begin_at = begin_at or time_of(record.value)
+                if until.beyond(partition, record.offset, record.value):
+                    stopped = True
+                    break
+                for write in fold.step(record.offset, record.value, record.timestamp):
+                    if write.table in TABLES and not write.key.startswith(b"~"):
+                        cluster, namespace, name = write.key.decode().split("/")
+                        yield Row(write.table, cluster, namespace, name, write.version, write.value or b"")
+                recorder.note(record.offset, fold.clusters)
+                done += 1
+                if done % 500 == 0:
+                    self._progress(f"folding {JOURNAL}", done / total)
+            self.coverage[partition] = Coverage(begin, begin_at, end, recorder.clusters(fold.clusters), stopped)
+            done = sum(self.parts[p].end - self.parts[p].begin for p in chosen if p <= partition)
+        self._progress(f"folding {JOURNAL}", 1.0)
+
+    def _partitions(self, wanted: Filter) -> list[int]:
+        """The partitions that the wanted Services are in."""
+        if not (wanted.namespaces and wanted.services):
+            return sorted(self.parts)
+        count = len(self.parts)
+        named = product(wanted.namespaces, wanted.services)
+        return sorted({partition_of(namespace, service, count) for namespace, service in named})
+
+    def tables(self, until: Until, wanted: Filter = EVERYTHING) -> dict[Place, Row]:
+        """The newest row of each wanted Service in each table, without those of deleted Services' tombstones."""
+        held: dict[Place, Row] = {}
+        for row in self.rows(until, wanted):
+            key = (row.table, row.cluster, row.namespace, row.name)
+            if row.value:
+                held[key] = row
+            else:
+                held.pop(key, None)
+        return held
+
+
+class Verdict(NamedTuple):
+    """How the replayed rows compare with those in the tables: the same bytes, the same content (where the journal's
+    beginning has expired, or another fold version wrote the row anew), or another."""
+
+    identical: int
+    same: int
+    wrong: tuple[str, ...]
+
+
+async def table_rows(bootstrap: str) -> tuple[dict[Place, Row], Until]:
+    """The tables at a sealed cut, and how far the journal is in it."""
+    async with Subscriber(bootstrap, tables=TABLES) as subscriber:
+        snapshot = await subscriber.snapshot()
+        sealed: dict[int, int] = dict.fromkeys(range(subscriber.partitions), -1)
+        for (partition, _), seal in subscriber.sealed().items():
+            sealed[partition] = max(sealed[partition], seal.offset)
+    rows = {(row.table, row.cluster, row.namespace, row.name): row for row in snapshot.rows}
+    return rows, Until(offsets=sealed)
+
+
+def compare(there: dict[Place, Row], made: dict[Place, Row], *, whole: bool) -> Verdict:
+    """Hold what was made again against what is there."""
+    identical = same = 0
+    wrong: list[str] = []
+    for key in sorted({*there, *made}):
+        one, other = there.get(key), made.get(key)
+        name = f"{key[0]} {key[1]}/{key[2]}/{key[3]}"
+        if one is None or other is None:
+            wrong.append(f"{name}: {'is not in the table' if one is None else 'does not follow from the journal'}")
+        elif one.value == other.value:
+            identical += 1
+        elif (not whole or b'"cause":[],' in one.value) and same_content(one.value, other.value):
+            # Without a cause where another fold version wrote it anew: the journal alone gives it an older version.
+            same += 1
+        else:
+            wrong.append(f"{name}: version {one.version} in the table, {other.version} from the journal")
+    return Verdict(identical, same, tuple(wrong))

@@ -1,0 +1,480 @@
+"""The journal's writing side (kafka-python): commits in order and acknowledged, and the claim of an epoch."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.codec import has_lz4
+from kafka.errors import KafkaError
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.facets.changelog_records import unreadable
+from streams.kafka.admin import BrokerUnreachable
+from streams.kafka.bulk_reader import stamp_of
+from streams.kafka.epochs import TAIL_GROWTH, Stamp, Standing, standing_in
+from streams.objects.collector import Collector, JournalRecord
+from streams.wire.partitioning import partition_of
+from streams.wire.records import JOURNAL, SEAL_PREFIX, Seal, topic_of
+from streams.wire.topics import MAX_MESSAGE_BYTES
+
+log = logging.getLogger("facets.journal")
+
+DELIVERY_SECONDS = 300
+"""How long a commit is tried before the watcher gives up: a broker may be away for so long."""
+
+_SMALL_BYTES = 64 * 1024
+"""So much is handed to the producer at once: a hand-over through a thread makes a change later."""
+
+_TAIL = 200
+_POLL_MS = 500
+_READ_SECONDS = 30
+_BOOTSTRAP_MS = 15_000
+
+T = TypeVar("T")
+
+
+class JournalWriteFailed(FacetsError):
+    """A commit could not be written: what follows it must not be."""
+
+    exit_code = ExitCode.IO_ERROR
+
+
+class Superseded(FacetsError):
+    """Another watcher has opened a higher epoch of the cluster."""
+
+    exit_code = ExitCode.GAVE_UP
+
+
+class _Stamp(msgspec.Struct):
+    cluster: str
+    epoch: int
+    writer: str
+    seq: int
+    frontier: dict[str, str] = {}
+    phase: str = ""
+
+
+_decode_stamp = msgspec.json.Decoder(_Stamp).decode
+_decode_seal = msgspec.json.Decoder(Seal).decode
+
+
+# ---- writing -----------------------------------------------------------------------------------------
+
+
+class Publisher:
+    """Appends commits through one idempotent producer; every one is acknowledged by all in-sync replicas.
+
+    `written` counts the acknowledged records by partition; `skew_seconds` is how far this machine's clock was ahead
+    of the broker's when it took the last record (0.0 where the topic does not have the broker's times).
+    """
+
+    def __init__(self, bootstrap: str, cluster: str) -> None:
+        self.written: dict[int, int] = {}
+        self.skew_seconds = 0.0
+        self._key = cluster.encode()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-publish")
+        with _reaching(bootstrap):
+            self._producer = KafkaProducer(
+                bootstrap_servers=bootstrap,
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=0,
+                compression_type="lz4" if has_lz4() else "gzip",
+                max_request_size=MAX_MESSAGE_BYTES,
+                delivery_timeout_ms=DELIVERY_SECONDS * 1000,
+                max_block_ms=_BOOTSTRAP_MS,
+                bootstrap_timeout_ms=_BOOTSTRAP_MS,
+                reconnect_backoff_max_ms=1000,
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+                client_id=f"facets-watch-{cluster}",
+            )
+
+    async def publish(self, records: Sequence[JournalRecord]) -> list[int]:
+        """Write the records in order; their offsets, when all are acknowledged. Raises JournalWriteFailed: some of
+        them may be in the journal then, and nothing may follow."""
+        if not records:
+            return []
+        loop = asyncio.get_running_loop()
+        acknowledged: asyncio.Future[list[int]] = loop.create_future()
+
+        def settle(error: object, offsets: list[int]) -> None:
+            if acknowledged.done():
+                return
+            if error is None:
+                acknowledged.set_result(offsets)
+            else:
+                acknowledged.set_exception(
+                    JournalWriteFailed(
+                        f"a commit could not be written to {JOURNAL}: {error!r}",
+                        "check the broker and start again: the next epoch begins with a whole snapshot, "
+                        "so nothing is lost",
+                    )
+                )
+
+        acks = _Acks(len(records), loop, settle)
+        handed_over = time.time()
+        if self.written and sum(len(record.value) for record in records) <= _SMALL_BYTES:
+            self._send(records, acks)
+        else:
+            # Sending may wait for metadata the first time, and compressing takes its time.
+            loop.run_in_executor(self._thread, self._send, records, acks)
+        offsets = await acknowledged
+        self.skew_seconds = _skew(handed_over, acks.appended, time.time())
+        for record in records:
+            self.written[record.partition] = self.written.get(record.partition, 0) + 1
+        return offsets
+
+    def _send(self, records: Sequence[JournalRecord], acks: "_Acks") -> None:
+        try:
+            for index, record in enumerate(records):
+                sent = self._producer.send(JOURNAL, record.value, key=self._key, partition=record.partition)
+                sent.add_callback(acks.good, index)
+                sent.add_errback(acks.bad)
+        except Exception as error:
+            acks.bad(error)
+
+    async def close(self, seconds: float = 10) -> None:
+        """Disconnect. What is not acknowledged within the time is given up."""
+        await asyncio.to_thread(self._close, seconds)
+
+    def _close(self, seconds: float) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        try:
+            self._producer.close(seconds)
+        except KafkaError as error:
+            log.warning("the journal's producer was not closed cleanly: %s", error)
+
+
+class _Acks:
+    """Counts acknowledgements in the producer's thread, and tells the event loop once."""
+
+    def __init__(
+        self, count: int, loop: asyncio.AbstractEventLoop, settle: Callable[[object, list[int]], None]
+    ) -> None:
+        self._lock = threading.Lock()
+        self.appended = 0.0
+        self._left = count
+        self._offsets = [-1] * count
+        self._loop = loop
+        self._settle = settle
+
+    def good(self, index: int, metadata: Any) -> None:
+        with self._lock:
+            self._offsets[index] = metadata.offset
+            self.appended = metadata.timestamp / 1000
+            self._left -= 1
+            done = self._left == 0
+        if done:
+            self._tell(None)
+
+    def bad(self, error: object) -> None:
+        self._tell(error)
+
+    def _tell(self, error: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._settle, error, self._offsets)
+        except RuntimeError:
+            return  # the loop has ended: nobody waits any more
+
+
+def _skew(before: float, appended: float, after: float) -> float:
+    """How far a clock that showed `before` and `after` is ahead of one that showed `appended` in between."""
+    return before - appended if appended < before else min(0.0, after - appended)
+
+
+# ---- reading -----------------------------------------------------------------------------------------
+
+
+class JournalReader:
+    """Reads ends of journal partitions: where a cluster stands, and who has opened an epoch.
+
+    Its methods block; `call` runs one in the reader's own thread. They raise BrokerUnreachable.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-journal")
+        with _reaching(bootstrap):
+            self._consumer: Any = KafkaConsumer(
+                bootstrap_servers=bootstrap,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                allow_auto_create_topics=False,
+                max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+                reconnect_backoff_max_ms=1000,
+                bootstrap_timeout_ms=_BOOTSTRAP_MS,
+                metrics_enabled=False,
+                client_id="facets-journal",
+            )
+
+    async def call(self, method: Callable[..., T], *arguments: Any) -> T:
+        """One of the reader's methods, without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, method, *arguments)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self.call(self._consumer.close)
+        self._thread.shutdown(wait=False)
+
+    def disconnect(self) -> None:
+        """The same, for one that is used without an event loop."""
+        self._consumer.close()
+        self._thread.shutdown(wait=False)
+
+    def partitions(self) -> int:
+        """How many partitions the journal has; 0 where there is none."""
+        return self._count(JOURNAL)
+
+    def standing(self, cluster: str) -> Standing:
+        """What the journal says of the cluster (see `standing_in`). A cluster that the journal no longer names stands
+        as its seals say: an epoch must never be lower than one that a table has taken."""
+        partitions = self._count(JOURNAL)
+        return standing_in(_ClusterView(self, cluster), home(cluster, partitions), partitions, _TAIL)
+
+    def end(self, partition: int, topic: str = JOURNAL) -> int:
+        """The offset after a partition's last record."""
+        each = TopicPartition(topic, partition)
+        with _reaching(self._bootstrap):
+            end: int = self._consumer.end_offsets([each])[each]
+        return end
+
+    def begin(self, partition: int, topic: str = JOURNAL) -> int:
+        """The offset of a partition's first record that is retained."""
+        each = TopicPartition(topic, partition)
+        with _reaching(self._bootstrap):
+            begin: int = self._consumer.beginning_offsets([each])[each]
+        return begin
+
+    def opener(self, cluster: str, partition: int, since: int, epoch: int) -> str:
+        """The writer of the first commit of this epoch or a higher one, from an offset on ("": none). That is its
+        `begin`, unless the claim took so long that the journal's retention has taken another's."""
+        for _, stamp in self.stamps(cluster, partition, since):
+            if stamp.epoch >= epoch:
+                return stamp.writer
+        return ""
+
+    def since(self, cluster: str, partition: int, start: int, writer: str) -> tuple[int, int, _Stamp | None]:
+        """The records from an offset on: the offset after the last, how many are the writer's, and the commit of the
+        cluster's with the highest epoch."""
+        end = self.end(partition)
+        own = 0
+        highest: _Stamp | None = None
+        for _, stamp in self.stamps(cluster, partition, start, end):
+            own += stamp.writer == writer
+            if highest is None or stamp.epoch > highest.epoch:
+                highest = stamp
+        return end, own, highest
+
+    def last_commit(self, cluster: str, partition: int) -> float:
+        """When Kafka took the cluster's newest commit in a journal partition (seconds since the epoch); 0.0 where none
+        of it is among the last that are looked at."""
+        end = self.end(partition)
+        newest = 0.0
+        for record in self.records(JOURNAL, partition, max(self.begin(partition), end - _TAIL), end):
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                if _decode_stamp(record.value or b"").cluster == cluster:
+                    newest = max(newest, record.timestamp / 1000)
+        return newest
+
+    def newest_seal(self, cluster: str, partition: int) -> Seal | None:
+        """The cluster's newest seal in a partition of the frontend table, looked for from the log's end backwards."""
+        topic, key, span = topic_of("frontend"), SEAL_PREFIX + cluster.encode(), _TAIL
+        if not self._count(topic):
+            return None
+        begin, end = self.begin(partition, topic), self.end(partition, topic)
+        journal_end = self.end(partition)
+        ahead: Seal | None = None  # All are, where the journal was made anew.
+        while end > begin:
+            start = max(begin, end - span)
+            records = self.records(topic, partition, start, end)
+            newest: Seal | None = None
+            for record in records:
+                # One that can't be read is the worker's to mend.
+                if record.key != key or unreadable("frontend", key, record.value, stamp_of(record.headers)):
+                    continue
+                if not record.value:
+                    continue
+                seal = _decode_seal(record.value)
+                if seal.offset >= journal_end:
+                    ahead = seal
+                elif newest is None or seal.offset > newest.offset:
+                    newest = seal
+            if newest is not None or start == begin:
+                return newest or ahead
+            span *= TAIL_GROWTH
+        return None
+
+    def stamps(self, cluster: str, partition: int, start: int, end: int | None = None) -> Iterator[tuple[int, _Stamp]]:
+        """The cluster's commits in a journal partition from an offset up to another (its end), with their offsets."""
+        for record in self.records(JOURNAL, partition, start, self.end(partition) if end is None else end):
+            try:
+                stamp = _decode_stamp(record.value or b"")
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+            if stamp.cluster == cluster:
+                yield record.offset, stamp
+
+    def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
+        """A partition's records from an offset up to another."""
+        if start >= end:
+            return
+        each = TopicPartition(topic, partition)
+        with _reaching(self._bootstrap):
+            self._consumer.assign([each])
+            self._consumer.seek(each, start)
+            progress = time.monotonic()
+            while self._consumer.position(each) < end:
+                polled = self._consumer.poll(timeout_ms=_POLL_MS)
+                for record in polled.get(each, ()):
+                    if record.offset >= end:
+                        return
+                    yield record
+                now = time.monotonic()
+                if polled:
+                    progress = now
+                elif now - progress > _READ_SECONDS:
+                    raise BrokerUnreachable(
+                        f"{topic}[{partition}] can't be read: no record from {self._bootstrap} in {_READ_SECONDS} s",
+                        "check the broker's log",
+                    )
+
+    def _count(self, topic: str) -> int:
+        with _reaching(self._bootstrap):
+            return len(self._consumer.partitions_for_topic(topic) or ())
+
+
+class _ClusterView:
+    """What there is to read of one cluster."""
+
+    def __init__(self, reader: JournalReader, cluster: str) -> None:
+        self._reader = reader
+        self._cluster = cluster
+
+    def newest_seal(self, partition: int) -> Stamp | None:
+        seal = self._reader.newest_seal(self._cluster, partition)
+        return Stamp(seal.offset, seal.epoch, seal.seq, seal.frontier, seal.closed) if seal else None
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        return self._reader.begin(partition), self._reader.end(partition)
+
+    def stamps(self, partition: int, start: int, end: int) -> Iterator[Stamp]:
+        for offset, stamp in self._reader.stamps(self._cluster, partition, start, end):
+            yield Stamp(offset, stamp.epoch, stamp.seq, stamp.frontier, stamp.phase == "close")
+
+
+@contextmanager
+def _reaching(bootstrap: str) -> Iterator[None]:
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise BrokerUnreachable(
+            f"no Kafka broker answers at {bootstrap} ({type(error).__name__})",
+            "check --bootstrap-servers / FACETS_BOOTSTRAP_SERVERS, or start one with: facets up",
+        ) from error
+
+
+# ---- epochs ------------------------------------------------------------------------------------------
+
+
+def home(cluster: str, partitions: int) -> int:
+    """The partition whose order decides who has opened an epoch of the cluster first."""
+    return partition_of("", cluster, partitions)
+
+
+async def discover_epoch(bootstrap: str, cluster: str) -> Standing:
+    """Where a cluster stands in the journal. Raises BrokerUnreachable."""
+    reader = await asyncio.to_thread(JournalReader, bootstrap)
+    try:
+        return await reader.call(reader.standing, cluster)
+    finally:
+        await reader.close()
+
+
+class Claim(NamedTuple):
+    """An opened epoch: where the cluster stood before, and the home partition's offset and the number of records
+    that the publisher had there from which on higher epochs must be looked for."""
+
+    before: Standing
+    since: int
+    written: int
+
+
+async def claim_epoch(
+    publisher: Publisher, reader: JournalReader, collector: Collector, now: Callable[[], str]
+) -> Claim:
+    """Open the next epoch of the collector's cluster; the snapshot's begin is in every partition then.
+
+    The fold takes an epoch from the writer whose `begin` comes first, so the home partition is read back: where
+    another one was first, the next epoch is tried. Raises BrokerUnreachable, JournalWriteFailed.
+    """
+    cluster = collector.cluster
+    partition = home(cluster, collector.partitions)
+    while True:
+        # Before the standing is read, so that no rival can come between the two unseen.
+        since = await reader.call(reader.end, partition)
+        written = publisher.written.get(partition, 0)
+        standing = await reader.call(reader.standing, cluster)
+        collector.epoch = max(collector.epoch, standing.epoch) + 1
+        collector.seq = max(collector.seq, standing.seq)
+        await publisher.publish([collector.begin_in(partition, now())])
+        opener = await reader.call(reader.opener, cluster, partition, since, collector.epoch)
+        if opener == collector.writer:
+            await publisher.publish(collector.begin(now()))
+            # What an older watcher wrote up to these begins counts: no list may be older than that.
+            before = await reader.call(reader.standing, cluster)
+            collector.seq = max(collector.seq, before.seq)
+            log.info("cluster %s: epoch %d opened", cluster, collector.epoch)
+            return Claim(standing._replace(frontier=before.frontier or standing.frontier), since, written)
+        log.warning("cluster %s: %s has opened epoch %d first; trying the next", cluster, opener, collector.epoch)
+
+
+class EpochGuard:
+    """Notices that another watcher has opened a higher epoch.
+
+    Cheap while nobody else writes to the home partition: its end then stands where the publisher's own
+    acknowledgements say. Else what was written is read.
+    """
+
+    def __init__(self, publisher: Publisher, reader: JournalReader, collector: Collector, claim: Claim) -> None:
+        self._publisher = publisher
+        self._reader = reader
+        self._collector = collector
+        self._partition = home(collector.cluster, collector.partitions)
+        self._since = claim.since
+        self._written = claim.written
+        self._lock = asyncio.Lock()
+
+    async def check(self) -> None:
+        """Raises Superseded, BrokerUnreachable."""
+        async with self._lock:
+            written = self._publisher.written.get(self._partition, 0)
+            end = await self._reader.call(self._reader.end, self._partition)
+            if end - self._since == written - self._written:
+                self._since, self._written = end, written
+                return
+            await self._read()
+
+    async def _read(self) -> None:
+        collector = self._collector
+        end, own, highest = await self._reader.call(
+            self._reader.since, collector.cluster, self._partition, self._since, collector.writer
+        )
+        # Only what was read is counted as seen: a record that was under way is seen next time.
+        self._since = end
+        self._written += own
+        if highest is not None and highest.epoch > collector.epoch:
+            raise Superseded(
+                f"cluster {collector.cluster}: watcher {highest.writer} has opened epoch {highest.epoch}; "
+                f"this one ({collector.writer}, epoch {collector.epoch}) ends",
+                "run one watcher a cluster; to have others stand by, start all of them with --lease",
+            )

@@ -1,0 +1,54 @@
+"""What lies in this machine's data folder, and whether anything of ours uses it."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.local.kafka.state import BrokerFiles, find_process
+from streams.runtime.process_lock import LockHeld, Owner, ProcessLock
+
+_UP_LOCK = "up.lock"
+_PARTS = ("kafka", "work")
+"""What facets makes there: whatever else lies in the folder is somebody else's."""
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[list[Path]]:
+    """The parts of the folder that are there, while nothing else of facets can run on them. Raises FacetsError where
+    something does."""
+    owner = Owner.this_process()
+    with ExitStack() as stack:
+        locks = [folder / _UP_LOCK, *sorted(folder.glob("work/*/worker-*.lock"))]
+        for lock in locks:
+            try:
+                stack.enter_context(ProcessLock(lock, owner))
+            except LockHeld as held:
+                what = "`facets up`" if lock.name == _UP_LOCK else f"the worker {lock.parent.name}"
+                raise _in_use(folder, what, held.owner.pid if held.owner else None) from None
+            except OSError as error:
+                raise FacetsError(
+                    f"the data folder {folder} can't be used: {error.strerror or error}",
+                    "check who owns it", ExitCode.IO_ERROR,
+                ) from error  # fmt: skip
+        broker = find_process(BrokerFiles.under(folder))
+        if broker is not None:
+            raise _in_use(folder, "a Kafka broker", broker.pid)
+        yield [folder / name for name in _PARTS if (folder / name).exists()]
+
+
+def size_of(path: Path) -> int:
+    """Bytes in a file, or in all files below a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(each.lstat().st_size for each in path.rglob("*") if not each.is_dir())
+
+
+def _in_use(folder: Path, what: str, pid: int | None) -> FacetsError:
+    process = f" (process {pid})" if pid is not None else ""
+    return FacetsError(
+        f"{what}{process} runs on {folder}",
+        "end it first" + (f": kill {pid}" if pid is not None else ""),
+        ExitCode.NEGATIVE,
+    )

@@ -1,0 +1,80 @@
+"""What a recorded cluster has beside its recording: API discovery, and the Namespaces that its objects are in.
+
+Discovery as of Kubernetes' API concepts: APIGroupList, APIGroup and APIResourceList, of what was recorded alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from streams.local.derived_uid import derived_uid
+from streams.local.recording import Recording, Track
+
+NAMESPACES = "/api/v1/namespaces"
+
+
+def with_namespaces(recording: Recording) -> Recording:
+    """The recording with a list of the Namespaces, which never change, unless they were recorded."""
+    tracks = recording.tracks
+    if NAMESPACES in tracks:
+        return recording
+    names = {
+        str(namespace)
+        for track in tracks.values()
+        for item in (*track.state(track.first), *(moment.item for moment in track.moments))
+        if (namespace := item["metadata"].get("namespace"))
+    }
+    first = min(track.first for track in tracks.values())
+    items = [_namespace(name, recording) for name in sorted(names)]
+    listed = {"apiVersion": "v1", "metadata": {"resourceVersion": str(first)}, "items": items}
+    track = Track(NAMESPACES, "Namespace", listed)
+    # As an API server's bookmarks do: without one, a watch to which nothing happens would fall out of the history.
+    newest = max(each.last for each in tracks.values())
+    track.add(recording.duration_ms, "BOOKMARK", {"metadata": {"resourceVersion": str(newest)}})
+    return Recording(recording.header, {**tracks, NAMESPACES: track})
+
+
+def _namespace(name: str, recording: Recording) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "uid": derived_uid(f"namespace/{recording.cluster}/{name}"),
+            "resourceVersion": "1",
+            "creationTimestamp": recording.header.get("recorded"),
+            "labels": {"kubernetes.io/metadata.name": name},
+        },
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    }
+
+
+def discovery(tracks: Mapping[str, Track], path: str) -> dict[str, Any] | None:
+    """The answer at a discovery path; None where there is none."""
+    resources: dict[str, list[dict[str, Any]]] = {}
+    for track in tracks.values():
+        root, _, name = track.path.rpartition("/")
+        resources.setdefault(root, []).append(
+            {
+                "name": name, "singularName": track.kind.lower(), "namespaced": track.path != NAMESPACES,
+                "kind": track.kind, "verbs": ["list", "watch"],
+            }
+        )  # fmt: skip
+    groups: dict[str, dict[str, Any]] = {}
+    for root in resources:
+        if root.startswith("/apis/"):
+            group, version = root.removeprefix("/apis/").split("/")
+            named = {"groupVersion": f"{group}/{version}", "version": version}
+            groups[group] = {
+                "kind": "APIGroup",
+                "apiVersion": "v1",
+                "name": group,
+                "versions": [named],
+                "preferredVersion": named,
+            }
+    if path in resources:
+        version = path.removeprefix("/apis/").removeprefix("/api/")
+        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources[path]}
+    if path == "/api":
+        return {"kind": "APIVersions", "versions": ["v1"]}
+    if path == "/apis":
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": list(groups.values())}
+    return groups.get(path.removeprefix("/apis/")) if path.startswith("/apis/") else None

@@ -1,0 +1,308 @@
+"""Broker, watchers, a worker and a server as one: what `facets up` runs."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
+
+import psutil
+from rich.console import Console
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.kafka.admin import ensure
+from streams.kafka.journal import Superseded
+from streams.local.demo_server import DemoServer
+from streams.local.kafka.broker import EmbeddedKafka
+from streams.local.ports import LOOPBACK, WantedPort, find_port
+from streams.local.supervisor import CHILD_STOP_SECONDS, BrokerPart, ChildProcess, Restarts, keep_running
+from streams.local.up_tally import ChangeLines, Tally
+from streams.runtime import folders, processes, shutdown
+from streams.runtime.probes import Readiness, probe_server
+from streams.runtime.process_lock import LockHeld, Owner, ProcessLock
+from streams.subscription.client import Batch, Snapshot, Subscriber
+from streams.watch.cluster_registry import DEMO, forget_cluster, forget_demo
+from streams.watch.clusters import ClusterConfig, cluster_configs
+from streams.watch.watcher import WatchOptions, run_watchers
+from streams.wire.records import TABLES
+
+log = logging.getLogger("facets.up")
+
+STOP_SECONDS = 14.0
+"""From a signal to the end, whatever does not answer: the parts' time to stop, and then the broker's."""
+
+_PARTS_STOP_SECONDS = CHILD_STOP_SECONDS + 0.5
+_BROKER_STOP_SECONDS = 3.0
+_DEMO_STOP_SECONDS = 1.0
+_END_DEMO_SECONDS = 4.0
+_SETTLE_SECONDS = 20
+_LEFTOVER_SECONDS = 5.0
+_BROKER_RESTARTS = Restarts(attempts=5)
+
+_T = TypeVar("_T")
+
+
+class UpOptions(NamedTuple):
+    """What `facets up` was asked for."""
+
+    demo: bool = False
+    speed: float = 1.0
+    seconds: float | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    clusters: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    bootstrap: str | None = None
+    web_port: WantedPort = WantedPort("--web-port", 6066)
+    xds_port: WantedPort = WantedPort("--xds-port", 18000)
+    http_port: WantedPort = WantedPort("--http-port", 8080)
+    watch_port: WantedPort = WantedPort("--watch-port", 6067)
+    routing_defaults: Mapping[str, str] = MappingProxyType({})
+
+
+class _Stopped(Exception):
+    """It was told to stop before everything ran."""
+
+
+async def run(options: UpOptions, stop: asyncio.Event) -> int:
+    """Run until `stop`, the time given, or a part that can't go on; the exit code. Raises FacetsError."""
+    # Before anything is started for it.
+    clusters = None if options.demo else _clusters(options, options.kubeconfig)
+    owner = Owner.this_process()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            lock = stack.enter_context(ProcessLock(folders.data_dir() / "up.lock", owner))
+        except LockHeld as held:
+            raise _already_runs(held.owner) from None
+        except OSError as error:
+            raise FacetsError(
+                f"the data folder {folders.data_dir()} can't be used: {error.strerror or error}",
+                "free space, or name another with FACETS_DATA_DIR", ExitCode.IO_ERROR,
+            ) from error  # fmt: skip
+        try:
+            await _unless(stop, asyncio.to_thread(_end_leftovers, lock.previous))
+            return await _Up(options, stop, stack, owner, lock).run(clusters)
+        except _Stopped:
+            return ExitCode.OK
+
+
+class _Up:
+    """One run. What is started is ended by `stack`, in reverse order."""
+
+    def __init__(
+        self, options: UpOptions, stop: asyncio.Event, stack: contextlib.AsyncExitStack, owner: Owner, lock: ProcessLock
+    ) -> None:
+        self._options = options
+        self._stop = stop
+        self._stack = stack
+        self._owner = owner
+        self._lock = lock
+        self._ending = asyncio.Event()
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._out = Console(soft_wrap=True, highlight=False)
+        self._tally = Tally(ChangeLines(self._out.print))
+        self._bootstrap = options.bootstrap or ""
+
+    async def run(self, clusters: list[ClusterConfig] | None) -> int:
+        """Start everything, wait, stop everything; the exit code."""
+        options = self._options
+        wanted = (options.web_port, options.xds_port, options.http_port, options.watch_port)
+        ports = {each.option: find_port(each) for each in wanted}
+        for _, moved in ports.values():
+            if moved:
+                log.warning("%s", moved)
+        web_port, xds_port, http_port, watch_port = (str(number) for number, _ in ports.values())
+        broker = None if options.bootstrap else await self._start_broker()
+        partitions = await _unless(self._stop, asyncio.to_thread(ensure, self._bootstrap))
+        self._console.print(f"Kafka at {self._bootstrap}, {partitions} partitions a topic")
+        if clusters is None:
+            demo = DemoServer(speed=options.speed, forever=True)
+            await demo.start()
+            self._stack.push_async_callback(self._stop_demo, demo)
+            clusters = [each._replace(source=DEMO) for each in _clusters(options, demo.kubeconfig)]
+        else:
+            await _unless(self._stop, self._end_killed_demo())
+        self._owner.details.update(Kafka=self._bootstrap, HTTP=f"http://127.0.0.1:{http_port}")
+        self._lock.write()
+        watch = functools.partial(self._watch, clusters, int(watch_port))
+        tasks = self._start_parts(broker, watch, web_port, xds_port, http_port)
+        self._console.print(
+            f"Table views at http://127.0.0.1:{web_port}/v1/backend/CLUSTER/NAMESPACE/NAME, "
+            f"xDS at 127.0.0.1:{xds_port}, HTTP at http://127.0.0.1:{http_port}, "
+            f"watcher's health at http://127.0.0.1:{watch_port}/readyz; Ctrl-C stops"
+        )
+        stopped = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait(
+            {*tasks.values(), stopped}, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        failed = [name for name, task in tasks.items() if task in done]
+        if not done and not self._tally.materialized:
+            settled = asyncio.create_task(self._tally.first.wait())
+            await asyncio.wait({stopped, settled}, timeout=_SETTLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            settled.cancel()
+        stopped.cancel()
+        await self._end(tasks)
+        self._out.print()
+        self._out.print(self._tally.summary())
+        for name in failed:
+            await tasks[name]
+        if options.seconds is not None and not self._stop.is_set() and not self._tally.materialized:
+            raise FacetsError(
+                "no table was materialized in that time", "the log above says why; or give it longer (--for)"
+            )
+        return ExitCode.OK
+
+    def _start_parts(
+        self,
+        broker: EmbeddedKafka | None,
+        watch: Callable[[asyncio.Event], Awaitable[None]],
+        web_port: str,
+        xds_port: str,
+        http_port: str,
+    ) -> dict[str, asyncio.Task[None]]:
+        kafka = ("--bootstrap-servers", self._bootstrap)
+        worker = ChildProcess("worker", ("work", "--http-port", web_port, "--instance", "up", *kafka), self._note)
+        server = ChildProcess("server", ("serve", "--xds-port", xds_port, "--http-port", http_port, *kafka), self._note)
+        parts: dict[str, Callable[[asyncio.Event], Awaitable[None]]] = {
+            "watcher": watch,
+            "worker": worker.run,
+            "server": server.run,
+            "subscriber": self._count,
+        }
+        restarts = dict.fromkeys(parts, Restarts())
+        if broker is not None:
+            parts["broker"] = BrokerPart(broker, self._note).run
+            restarts["broker"] = _BROKER_RESTARTS
+        return {
+            name: asyncio.create_task(
+                keep_running(name, functools.partial(part, self._ending), self._ending, restarts[name])
+            )
+            for name, part in parts.items()
+        }
+
+    async def _start_broker(self) -> EmbeddedKafka:
+        broker = EmbeddedKafka()
+        # Registered before: a start that is broken off leaves nothing behind, and stopping it then does nothing.
+        self._stack.push_async_callback(self._stop_broker, broker)
+        await _unless(self._stop, broker.__aenter__())
+        self._bootstrap = broker.bootstrap_servers
+        self._note("broker", broker.pid)
+        return broker
+
+    async def _stop_broker(self, broker: EmbeddedKafka) -> None:
+        with shutdown.waiting_for("the broker to close its files"):
+            await asyncio.to_thread(broker.stop, _BROKER_STOP_SECONDS)
+
+    async def _stop_demo(self, demo: DemoServer) -> None:
+        await shutdown.closed("the demo's API servers", demo.stop(), _DEMO_STOP_SECONDS)
+
+    async def _end(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
+        """Tell every part to end, and say which ones are waited for."""
+        self._ending.set()
+        running = {task: name for name, task in tasks.items() if not task.done()}
+        self._console.print(f"Stopping: {', '.join(running.values())}")
+        tasks["subscriber"].cancel()
+        with contextlib.ExitStack() as waits:
+            for name in running.values():
+                waits.enter_context(shutdown.waiting_for(f"the {name}"))
+            await asyncio.wait(running, timeout=_PARTS_STOP_SECONDS)
+        for task, name in running.items():
+            if not task.done():
+                shutdown.give_up(f"the {name}", _PARTS_STOP_SECONDS)
+                task.cancel()
+        await asyncio.wait(tasks.values(), timeout=1)
+
+    async def _watch(self, clusters: list[ClusterConfig], port: int, ending: asyncio.Event) -> None:
+        how = WatchOptions(accept_older_list=self._options.demo, routing_defaults=self._options.routing_defaults)
+        readiness = Readiness({"watchers": lambda: "they are being started"})
+        try:
+            async with probe_server(LOOPBACK, port, readiness, or_any=True):
+                await run_watchers(clusters, self._bootstrap, options=how, stop=ending, readiness=readiness)
+            if self._options.demo:
+                await self._end_demo(clusters)
+        except Superseded as error:
+            raise FacetsError(
+                str(error),
+                f"another `facets up` or `facets watch` follows the same cluster into Kafka at {self._bootstrap}: end "
+                "one of the two, or give the clusters names of their own (--cluster NAME=CONTEXT)",
+                error.exit_code,
+            ) from error
+
+    async def _end_demo(self, clusters: list[ClusterConfig]) -> None:
+        """The demo's clusters end with it. What can't be written now is at the next start."""
+        try:
+            async with asyncio.timeout(_END_DEMO_SECONDS):
+                await asyncio.gather(*(forget_cluster(self._bootstrap, each.name, force=True) for each in clusters))
+        except (FacetsError, TimeoutError) as error:
+            log.warning(
+                "the demo's clusters are still there: the next `facets up` ends them (%s)", error or "timed out"
+            )
+
+    async def _end_killed_demo(self) -> None:
+        """End the clusters of a demo that was killed: they would stand beside the user's own for ever."""
+        # On a broker of our own no other demo can run.
+        names = await forget_demo(self._bootstrap, force=self._options.bootstrap is None)
+        if names:
+            self._console.print(f"An earlier demo was killed: its clusters {', '.join(names)} are forgotten")
+
+    async def _count(self, ending: asyncio.Event) -> None:
+        async with Subscriber(self._bootstrap, tables=TABLES, progress=True) as subscriber:
+            async for item in subscriber:
+                self._tally.take(item.rows, live=not isinstance(item, Snapshot))
+                if isinstance(item, Batch) and item.seal.frontier:
+                    self._tally.sealed()
+
+    def _note(self, name: str, pid: int) -> None:
+        """Write down what was started, should it ever outlive this process."""
+        with contextlib.suppress(OSError, psutil.Error):
+            self._owner.note_child(name, pid)
+            self._lock.write()
+
+
+def _clusters(options: UpOptions, kubeconfig: Path | None) -> list[ClusterConfig]:
+    return cluster_configs(
+        kubeconfig=kubeconfig, context=options.context, clusters=options.clusters, every_context=options.demo,
+        cluster_domain=options.cluster_domain,
+    )  # fmt: skip
+
+
+def _already_runs(owner: Owner | None) -> FacetsError:
+    what = "`facets up` already runs here"
+    if owner is not None:
+        details = "".join(f"; {name} at {value}" for name, value in owner.details.items())
+        what = f"{what} (process {owner.pid}, since {owner.since}{details})"
+    end = f"kill {owner.pid}" if owner is not None else "Ctrl-C where it runs"
+    return FacetsError(
+        what,
+        f"look at it with: facets get backend -A; end it with: {end}; or give this one a folder of its own: "
+        "FACETS_DATA_DIR=FOLDER facets up",
+        ExitCode.UNAVAILABLE,
+    )
+
+
+def _end_leftovers(earlier: Owner | None) -> None:
+    """End what an earlier run left: on its ports it would go on answering with old rows."""
+    for name, process in (earlier.living_children() if earlier is not None else {}).items():
+        if name == "broker":
+            continue  # It is joined.
+        log.warning("the %s of an earlier `facets up` (process %d) still runs: it is ended", name, process.pid)
+        processes.end(process.pid, grace=_LEFTOVER_SECONDS)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of `work`, which is cancelled when `stop` comes first: raises _Stopped then."""
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+            raise _Stopped
+        return task.result()
+    finally:
+        stopped.cancel()

@@ -1,0 +1,394 @@
+"""The watcher's state for one cluster: what reflectors say in, the journal's commits out.
+
+- The first lists of an epoch are one snapshot: `begin` to every partition, what is listed as it comes, and `end`
+  once every resource type has its InitDone.
+- A later relist of one type (410 Gone) is compared with what is held and becomes live changes at its InitDone;
+  until then that type's frontier stands still, and nothing counts as deleted. Of a list that was cut off (it may have
+  been that of a lagging server, which is refused) nothing counts as the last good state of an object that can't be
+  read.
+- All changes of one Service that are seen together are in one commit; a commit is split only between Services, and
+  not between those that one object's change bears on (a route's, a slice's whose label moved).
+- An optional type is waited for from `follow` to its first InitDone, or to `give_up`; what it can't list is named in
+  the frontier with no version (""), and the fold keeps what it had of it.
+- What routes and Services say depends on others (`Bearings`): they are looked at again when those change.
+- The objects are held as the bytes of their event, so that a full snapshot can be written again at any time.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from streams.objects.gateway_api import ServiceKey
+from streams.objects.normalize import MalformedObject
+from streams.objects.projection import Bearings, Said, services_of
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import RESOURCES, Resource
+from streams.wire.event_encoding import Key, delete_event, reject_event
+from streams.wire.partitioning import partition_of
+
+MAX_EVENTS = 500
+MAX_BYTES = 1024 * 1024
+
+
+class JournalRecord(NamedTuple):
+    """A commit as it goes to the journal, with the number of events in it."""
+
+    partition: int
+    value: bytes
+    events: int
+
+
+_Changes = list[tuple[ServiceKey, bytes]]
+_SINGLE = frozenset({Kind.APPLY, Kind.DELETE, Kind.MALFORMED})
+"""What says something new of one object."""
+
+
+class Collector:
+    """Collects the changes of one cluster into commits. `seq` is the number of the last commit in the journal,
+    `malformed` counts the objects that could not be read, and `last_malformed` says what was wrong with the last."""
+
+    def __init__(
+        self,
+        cluster: str,
+        *,
+        epoch: int,
+        writer: str,
+        seq: int,
+        partitions: int,
+        resources: Iterable[Resource] = RESOURCES,
+        cluster_domain: str = "cluster.local",
+        routing_defaults: Mapping[str, str] | None = None,
+        source: str = "",
+    ) -> None:
+        self.cluster = cluster
+        self.source = source
+        self.epoch = epoch
+        self.writer = writer
+        self.seq = seq
+        self.partitions = partitions
+        self.frontier: dict[str, str] = {}
+        self.stale_since = ""
+        self.synced = False
+        self.malformed = 0
+        self.last_malformed = ""
+        self._waiting = {resource.kind for resource in resources}
+        self._frontier_names = {resource.kind: resource.frontier for resource in resources}
+        self._objects: dict[Key, Said] = {}
+        self._rejected: dict[Key, Said] = {}
+        self._relists: dict[str, set[Key]] = {}
+        self._relisted: dict[str, list[_Changes]] = {}
+        self._listed: dict[str, dict[Key, Said | None]] = {}
+        """The types whose list was complete once, with what was held then of the objects that a relist has changed."""
+        self._given_up: set[str] = set()
+        self._required = frozenset(self._waiting)
+        self._bearings = Bearings(cluster_domain, routing_defaults)
+        self._pending: dict[ServiceKey, list[bytes]] = {}
+        self._linked: set[ServiceKey] = set()
+        self._pending_frontier: dict[str, str] = {}
+        self._pending_events = 0
+        self._touched: set[Key] = set()
+
+    @property
+    def objects(self) -> int:
+        """How many objects are held."""
+        return len(self._objects)
+
+    @property
+    def pending(self) -> int:
+        """How many events wait for the next `flush`."""
+        return self._pending_events
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is held is what the journal says at the frontier: only then is a `snapshot` one."""
+        # A relist of an optional type may never end: it must not keep the journal from being replayable.
+        return self.synced and not self._pending and self._required.isdisjoint((*self._relists, *self._relisted))
+
+    # ---- optional types ------------------------------------------------------------------------------
+
+    def follow(self, resource: Resource) -> None:
+        """An optional type is listed from now on; a snapshot that is not complete waits for it."""
+        self._frontier_names[resource.kind] = resource.frontier
+        self._pending_frontier.setdefault(resource.frontier, self.frontier.get(resource.frontier, ""))
+        if not self.synced:
+            self._waiting.add(resource.kind)
+
+    def give_up(self, resource: Resource) -> None:
+        """The type can't be listed for now: the snapshot goes without it."""
+        self.follow(resource)
+        self._waiting.discard(resource.kind)
+        self._given_up.add(resource.kind)
+
+    def forget(self, resource: Resource) -> None:
+        """The type is served no longer: nothing of it is there."""
+        self.follow(resource)
+        self.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
+        self.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, ""))
+        for frontier in (self.frontier, self._pending_frontier):
+            frontier.pop(resource.frontier, None)
+
+    # ---- in ------------------------------------------------------------------------------------------
+
+    def waits(self, kind: str, event: ReflectorEvent) -> bool:
+        """Whether another state of the object waits for the next `flush`: flush first, and subscribers get both."""
+        return event.kind in _SINGLE and _key_of(kind, event.item) in self._touched
+
+    def ingest(self, kind: str, event: ReflectorEvent) -> None:
+        """Take what a resource type's reflector says."""
+        if self.synced and event.kind in _SINGLE and kind not in self._relists:
+            self._touched.add(_key_of(kind, event.item))
+        match event.kind:
+            case Kind.INIT:
+                # A relist that was cut off has already changed what is held: its changes wait for the next one.
+                self._relists[kind] = set()
+                self._relisted.setdefault(kind, [])
+                if not self.synced and kind not in self._given_up:
+                    # Listed again before the others were once: half of a list must not end the snapshot.
+                    self._waiting.add(kind)
+            case Kind.INIT_APPLY | Kind.APPLY | Kind.MALFORMED:
+                self._apply(kind, event)
+            case Kind.DELETE:
+                meta = event.item["metadata"]
+                key = (kind, meta.get("namespace") or "", meta["name"])
+                self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))
+                if kind in self._relists:
+                    self._relists[kind].discard(key)
+                    if kind in self._listed:
+                        self._listed[kind][key] = None
+            case Kind.INIT_DONE:
+                seen = self._relists.pop(kind)
+                for changes in self._relisted.pop(kind):
+                    self._queue(changes)
+                held = dict.fromkeys((*self._objects, *self._rejected))
+                for key in [key for key in held if key[0] == kind and key not in seen]:
+                    self._delete(key, event.resource_version, "")
+                self._listed[kind] = {}
+                self._waiting.discard(kind)
+                self._given_up.discard(kind)
+                if event.resource_version:
+                    self._bearings.listed(kind)
+        if event.resource_version and event.kind not in {Kind.INIT, Kind.INIT_APPLY} and kind not in self._relists:
+            self._pending_frontier[self._frontier_names[kind]] = event.resource_version
+
+    def _apply(self, kind: str, event: ReflectorEvent) -> None:
+        message = event.message
+        if not message:
+            try:
+                key, said = self._bearings.read(kind, event.item)
+            except MalformedObject as error:
+                message = str(error)
+        if message:
+            self._reject(kind, event.item, message)
+            return
+        self._see(key)
+        if said is None:
+            meta = event.item["metadata"]
+            self._delete(key, meta["resourceVersion"], meta["uid"])
+        else:
+            self._hold(key, said)
+
+    def _hold(self, key: Key, new: Said) -> None:
+        """The object says this now: what is new of it is a change of each Service that it bears on, or bore on."""
+        was, bad = self._objects.get(key), self._rejected.pop(key, None)
+        if key[0] in self._relists and key[0] in self._listed and (was is None or was.version != new.version):
+            self._listed[key[0]].setdefault(key, was)
+        if was is None and bad is None:
+            self._objects[key] = new
+            self._change(key[0], list(new.events.items()))
+            return
+        before = was.events if was else {}
+        events = new.events
+        if new.bodies is not None and was is not None and was.bodies is not None and was.uid == new.uid:
+            # Of an object that changed only in what no facet uses (its status) there is nothing to tell.
+            events = {
+                each: before[each] if was.bodies.get(each) == new.bodies[each] else event
+                for each, event in events.items()
+            }
+        self._objects[key] = new._replace(events=events)
+        gone = [each for each in before if each not in events]
+        if bad is not None:
+            gone += [each for each in bad.events if each not in events and each not in before]
+        changes = [(each, delete_event(key, each, uid=new.uid, version=new.version)) for each in gone]
+        changes += [(each, event) for each, event in events.items() if bad is not None or before.get(each) != event]
+        self._change(key[0], changes)
+
+    def _reject(self, kind: str, item: Any, message: str) -> None:
+        """The object can't be read: say so to the Services that it bore on, or (as far as can be told) bears on."""
+        meta = item.get("metadata") if isinstance(item, dict) else None
+        meta = meta if isinstance(meta, dict) else {}
+        namespace, name, uid, version = (
+            value if isinstance(value := meta.get(field), str) else ""
+            for field in ("namespace", "name", "uid", "resourceVersion")
+        )
+        self.malformed += 1
+        self.last_malformed = f"{kind} {namespace}/{name} can't be read: {message}"
+        key = (kind, namespace, name)
+        self._take_back(key)
+        self._see(key)
+        was = self._objects.get(key)
+        services: Iterable[ServiceKey] = was.events if was and was.events else services_of(key, item)
+        events = {
+            each: reject_event(key, each, uid=uid, version=version, message=message, item=item) for each in services
+        }
+        self._rejected[key] = Said(events, uid, version)
+        self._change(kind, list(events.items()))
+
+    def _take_back(self, key: Key) -> None:
+        """What a list that was cut off said of the object does not count: it stands as it was held before."""
+        now, seen = self._objects.get(key), self._relists.get(key[0])
+        if now is None or seen is None or key in seen:
+            return
+        was = self._listed[key[0]].get(key, now) if key[0] in self._listed else None
+        if was is None:
+            self._delete(key, now.version, now.uid)
+        elif was is not now:
+            self._hold(key, was)
+
+    def _see(self, key: Key) -> None:
+        seen = self._relists.get(key[0])
+        if seen is not None:
+            seen.add(key)
+
+    def _delete(self, key: Key, version: str, uid: str) -> None:
+        was, bad = self._objects.pop(key, None), self._rejected.pop(key, None)
+        self._bearings.drop(key)
+        services = {**(was.events if was else {}), **(bad.events if bad else {})}
+        self._change(key[0], [(each, delete_event(key, each, uid=uid, version=version)) for each in services])
+
+    def _change(self, kind: str, changes: _Changes) -> None:
+        if not changes:
+            return
+        if self.synced and kind in self._relists:
+            self._relisted[kind].append(changes)
+        else:
+            self._queue(changes)
+
+    def _queue(self, changes: _Changes) -> None:
+        for service, change in changes:
+            self._pending.setdefault(service, []).append(change)
+        if len(changes) > 1:
+            self._linked.update(service for service, _ in changes)
+        self._pending_events += len(changes)
+
+    # ---- out -----------------------------------------------------------------------------------------
+
+    def begin(self, at: str) -> list[JournalRecord]:
+        """The epoch's snapshot begin, to every partition."""
+        return self._to_all("begin", at)
+
+    def close(self, at: str) -> list[JournalRecord]:
+        """The end of the cluster, in every partition: nothing of it is there any more."""
+        return self._to_all("close", at)
+
+    def begin_in(self, partition: int, at: str) -> JournalRecord:
+        """Snapshot begin in one partition: the claim of the epoch. `begin` repeats it everywhere."""
+        self.seq += 1
+        return self._record(partition, "begin", at, ())
+
+    def flush(self, at: str) -> list[JournalRecord]:
+        """All that waits, as commits of `at`; the one that completes the snapshot ends it in every partition."""
+        ending = not self.synced and not self._waiting
+        if self.synced or ending:
+            for key, said in self._bearings.reconsider(self._objects, self._rejected):
+                self._hold(key, said)
+        phase = "live" if self.synced else "snapshot"
+        by_partition: dict[int, tuple[list[list[bytes]], list[list[bytes]]]] = {}
+        for service, changes in self._pending.items():
+            linked = self.synced and service in self._linked
+            by_partition.setdefault(partition_of(*service, self.partitions), ([], []))[linked].append(changes)
+        self._pending, self._linked, self._pending_events, self._touched = {}, set(), 0, set()
+        records: list[JournalRecord] = []
+        chunked = [(partition, _chunks(*groups)) for partition, groups in sorted(by_partition.items())]
+        last = max((len(chunks) for _, chunks in chunked), default=0)
+        for turn in range(last):
+            self.seq += 1
+            if turn == last - 1 and self.synced:
+                self.frontier = {**self.frontier, **self._pending_frontier}
+            for partition, chunks in chunked:
+                # The last chunks share the last number: only there do all partitions stand at the new frontier.
+                at_turn = turn - (last - len(chunks))
+                if at_turn >= 0:
+                    records.append(self._record(partition, phase, at, chunks[at_turn]))
+        if ending:
+            self.synced = True
+            self.frontier = {**self.frontier, **self._pending_frontier}
+            records += self._to_all("end", at)
+        elif self.synced:
+            self.frontier = {**self.frontier, **self._pending_frontier}
+        return records
+
+    def heartbeat(self, at: str, partitions: Iterable[int] | None = None) -> list[JournalRecord]:
+        """An empty commit to each of these partitions (all, if not given): nothing happened, up to the frontier."""
+        return self._to_all("live" if self.synced else "snapshot", at, partitions)
+
+    def snapshot(self, at: str) -> list[JournalRecord]:
+        """Everything that is held, once more, so that the retained journal stays replayable. Only when nothing is
+        pending: the snapshot is as of the frontier."""
+        records = self.begin(at)
+        by_partition: dict[int, list[list[bytes]]] = {}
+        for held in (*self._objects.values(), *self._rejected.values()):
+            for service, event in held.events.items():
+                by_partition.setdefault(partition_of(*service, self.partitions), []).append([event])
+        for partition, groups in sorted(by_partition.items()):
+            for chunk in _split(groups):
+                self.seq += 1
+                records.append(self._record(partition, "snapshot", at, chunk))
+        return records + self._to_all("end", at)
+
+    def _to_all(self, phase: str, at: str, partitions: Iterable[int] | None = None) -> list[JournalRecord]:
+        self.seq += 1
+        wanted = range(self.partitions) if partitions is None else partitions
+        return [self._record(partition, phase, at, ()) for partition in wanted]
+
+    def _record(self, partition: int, phase: str, at: str, events: Iterable[bytes]) -> JournalRecord:
+        listed = list(events)
+        head = {
+            "cluster": self.cluster,
+            "epoch": self.epoch,
+            "writer": self.writer,
+            "seq": self.seq,
+            "at": at,
+            "phase": phase,
+            "frontier": self.frontier if self.synced else {},
+        }
+        if self.stale_since:
+            head["staleSince"] = self.stale_since
+        if self.source:
+            head["source"] = self.source
+        value = orjson.dumps(head)
+        if listed:
+            value = b'%b,"events":[%b]}' % (value[:-1], b",".join(listed))
+        return JournalRecord(partition, value, len(listed))
+
+
+def _key_of(kind: str, item: Any) -> Key:
+    meta = item.get("metadata") if isinstance(item, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
+    return kind, str(meta.get("namespace")), str(meta.get("name"))
+
+
+def _chunks(groups: list[list[bytes]], linked: list[list[bytes]]) -> list[list[bytes]]:
+    """The events of Services in chunks. Those that are linked with others' stay together, in the last one: it has the
+    same number in every partition."""
+    chunks = list(_split(groups))
+    last = [event for group in linked for event in group]
+    if last and chunks and len(chunks[-1]) + len(last) <= MAX_EVENTS:
+        chunks[-1] = chunks[-1] + last
+    elif last:
+        chunks.append(last)
+    return chunks
+
+
+def _split(groups: list[list[bytes]]) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
+    size = 0
+    for group in groups:
+        weight = sum(map(len, group))
+        if chunk and (len(chunk) + len(group) > MAX_EVENTS or size + weight > MAX_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk = chunk + group if chunk else list(group)
+        size += weight
+    if chunk:
+        yield chunk

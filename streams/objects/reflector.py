@@ -1,0 +1,229 @@
+"""One resource type's list and watch as a step function: from what the API server says to reflector events.
+
+Every transition is here. Phases and what may come in each:
+
+    LISTING    a page of a list (more to come, or the last), or an event of a streaming list (KEP-3157), whose
+               end is the bookmark annotated k8s.io/initial-events-end
+    WATCHING   ADDED, MODIFIED, DELETED, BOOKMARK; a closed connection (watch again from the version reached)
+
+    LISTING  --last page / initial-events-end-->  WATCHING
+    WATCHING --410 Gone (Expired)-->              LISTING    (absence means deletion, but only at InitDone)
+    LISTING  --410 Gone (continue expired)-->     LISTING    (from the start)
+    LISTING  --a list older than what was seen--> LISTING    (a lagging server: LaggingServer, ask again later)
+
+resourceVersions are compared as numbers, within one type only (KEP-5504). An object older than the one held is
+dropped: it comes from a server that lags.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from streams.objects.normalize import MalformedObject, identify
+
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+PAGE_SIZE = 500
+
+
+class Kind(Enum):
+    """What a reflector event says."""
+
+    INIT = "Init"
+    INIT_APPLY = "InitApply"
+    INIT_DONE = "InitDone"
+    APPLY = "Apply"
+    DELETE = "Delete"
+    BOOKMARK = "Bookmark"
+    MALFORMED = "Malformed"
+
+
+class ReflectorEvent(NamedTuple):
+    """`item` is the object as served (None for INIT, INIT_DONE, BOOKMARK), `resource_version` the version that the
+    reflector has reached with this event, `message` why a MALFORMED object can't be used."""
+
+    kind: Kind
+    item: Any
+    resource_version: str
+    message: str = ""
+
+
+class Request(NamedTuple):
+    """What to ask of the API server next: `params` of a GET on the resource, as a watch or as a list."""
+
+    watch: bool
+    params: Mapping[str, str]
+
+
+class LaggingServer(Exception):
+    """The server's answer (`listed`) is older than what was already seen (`reached`): ask again, after a while."""
+
+    def __init__(self, listed: str, reached: str) -> None:
+        super().__init__(f"the list is as of resourceVersion {listed}, but {reached} was already reached")
+        self.listed = listed
+        self.reached = reached
+
+
+class UnknownEvent(Exception):
+    """A watch event of a type that the API doesn't name."""
+
+
+class Reflector:
+    """`at_least` is a resourceVersion that the first list must have reached ("" where nothing is known);
+    `namespaced` whether the type's objects are in namespaces."""
+
+    def __init__(self, at_least: str = "", streaming: bool = True, namespaced: bool = True) -> None:
+        self.listing = True
+        self.streaming = streaming
+        self._namespaced = namespaced
+        self.resource_version = at_least
+        self._continue = ""
+        self._seen: dict[tuple[str, str], int] = {}
+        self._held: dict[tuple[str, str], int] = {}
+        self._started = False
+
+    def request(self, timeout_seconds: int = 290) -> Request:
+        """The request that the state calls for."""
+        if not self.listing:
+            return Request(
+                True,
+                {
+                    "watch": "true",
+                    "allowWatchBookmarks": "true",
+                    "resourceVersion": self.resource_version,
+                    "timeoutSeconds": str(timeout_seconds),
+                },
+            )
+        if self.streaming:
+            return Request(
+                True,
+                {
+                    "watch": "true",
+                    "allowWatchBookmarks": "true",
+                    "sendInitialEvents": "true",
+                    "resourceVersionMatch": "NotOlderThan",
+                    "resourceVersion": self.resource_version,
+                    "timeoutSeconds": str(timeout_seconds),
+                },
+            )
+        params = {"limit": str(PAGE_SIZE)}
+        if self._continue:
+            params["continue"] = self._continue
+        return Request(False, params)
+
+    def page(self, answer: Mapping[str, Any]) -> Iterator[ReflectorEvent]:
+        """A page of a list. Raises LaggingServer."""
+        meta = _object(answer.get("metadata"))
+        version = str(meta.get("resourceVersion") or "")
+        if not self._continue:
+            self._refuse_older(version)
+        yield from self._begin()
+        for item in answer.get("items") or ():
+            yield from self._listed(item)
+        self._continue = str(meta.get("continue") or "")
+        if not self._continue:
+            yield from self._done(version)
+
+    def event(self, kind: str, item: Any) -> Iterator[ReflectorEvent]:
+        """A watch event (also of a streaming list). Raises LaggingServer, UnknownEvent."""
+        if kind == "BOOKMARK":
+            meta = _object(_object(item).get("metadata"))
+            version = str(meta.get("resourceVersion") or "")
+            if not self.listing:
+                if _number(version) > _number(self.resource_version):
+                    self.resource_version = version
+                    yield ReflectorEvent(Kind.BOOKMARK, None, version)
+            elif _object(meta.get("annotations")).get(INITIAL_EVENTS_END) == "true":
+                self._refuse_older(version)
+                yield from self._begin()
+                yield from self._done(version)
+            return
+        if kind not in {"ADDED", "MODIFIED", "DELETED"}:
+            raise UnknownEvent(f"{kind!r} is no watch event that the Kubernetes API names")
+        if self.listing:
+            yield from self._begin()
+            if kind == "DELETED":
+                yield from self._unlisted(item)
+            else:
+                yield from self._listed(item)
+        else:
+            yield from self._watched(kind, item)
+
+    def expired(self) -> None:
+        """410 Gone: the version asked for is no longer to be had. List again."""
+        self.listing = True
+        self._continue = ""
+        self._started = False
+        self._seen = {}
+
+    def interrupted(self) -> None:
+        """The connection ended. A watch goes on from the version reached; a list starts anew."""
+        if self.listing:
+            self.expired()
+
+    def unsupported(self) -> None:
+        """The server has no streaming lists: page through ordinary ones."""
+        self.streaming = False
+        self.expired()
+
+    def _begin(self) -> Iterator[ReflectorEvent]:
+        if not self._started:
+            self._started = True
+            yield ReflectorEvent(Kind.INIT, None, self.resource_version)
+
+    def _done(self, version: str) -> Iterator[ReflectorEvent]:
+        self.listing = False
+        self.resource_version = version
+        self._held, self._seen = self._seen, {}
+        self._started = False
+        yield ReflectorEvent(Kind.INIT_DONE, None, version)
+
+    def _refuse_older(self, version: str) -> None:
+        if self.resource_version and _number(version) < _number(self.resource_version):
+            reached = self.resource_version
+            self.expired()
+            raise LaggingServer(version, reached)
+
+    def _listed(self, item: Any) -> Iterator[ReflectorEvent]:
+        try:
+            meta = identify(item, self._namespaced)
+        except MalformedObject as error:
+            yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
+            return
+        self._seen[meta["namespace"], meta["name"]] = _number(meta["resourceVersion"])
+        yield ReflectorEvent(Kind.INIT_APPLY, item, self.resource_version)
+
+    def _unlisted(self, item: Any) -> Iterator[ReflectorEvent]:
+        try:
+            meta = identify(item, self._namespaced)
+        except MalformedObject as error:
+            yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
+            return
+        if self._seen.pop((meta["namespace"], meta["name"]), None) is not None:
+            yield ReflectorEvent(Kind.DELETE, item, self.resource_version)
+
+    def _watched(self, kind: str, item: Any) -> Iterator[ReflectorEvent]:
+        try:
+            meta = identify(item, self._namespaced)
+        except MalformedObject as error:
+            yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
+            return
+        key = (meta["namespace"], meta["name"])
+        version = _number(meta["resourceVersion"])
+        held = self._held.get(key)
+        if version > _number(self.resource_version):
+            self.resource_version = meta["resourceVersion"]
+        if kind == "DELETED":
+            if held is not None and held <= version:
+                del self._held[key]
+                yield ReflectorEvent(Kind.DELETE, item, self.resource_version)
+        elif held is None or held < version:
+            self._held[key] = version
+            yield ReflectorEvent(Kind.APPLY, item, self.resource_version)
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(version: str) -> int:
+    return int(version) if version.isascii() and version.isdigit() else 0

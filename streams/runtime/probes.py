@@ -1,0 +1,92 @@
+"""`/metrics`, `/healthz` and `/readyz`: what every process of ours answers on its one HTTP port.
+
+`/healthz` says that the process runs: an orchestrator that gets no answer starts it again. `/readyz` says whether it
+does its work, and if not, what it waits for.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+
+HOST = "127.0.0.1"
+
+Check = Callable[[], str]
+"""Why something isn't ready; "" when it is."""
+
+_RETRY_SECONDS = 1
+_SHUTDOWN_SECONDS = 1.0
+
+
+class Readiness:
+    """What a process needs before it does its work, by name. `details` is what else there is to say once it is ready;
+    `refresh` is called before the metrics are read."""
+
+    def __init__(
+        self,
+        needs: Mapping[str, Check] | None = None,
+        *,
+        details: Callable[[], Mapping[str, Any]] = dict,
+        refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.needs: dict[str, Check] = dict(needs or {})
+        self.details = details
+        self.refresh = refresh
+
+    def missing(self) -> dict[str, str]:
+        """What isn't ready, and why."""
+        return {name: reason for name, check in self.needs.items() if (reason := check())}
+
+
+def add_probe_routes(app: web.Application, readiness: Readiness) -> None:
+    """Add `GET /metrics`, `/healthz` and `/readyz`."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        readiness.refresh()
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def healthy(request: web.Request) -> web.Response:
+        return web.json_response({"healthy": True})
+
+    async def ready(request: web.Request) -> web.Response:
+        missing = readiness.missing()
+        if missing:
+            text = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+            return web.json_response({"error": text}, status=503, headers={"Retry-After": str(_RETRY_SECONDS)})
+        return web.json_response({"ready": True, **readiness.details()})
+
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/healthz", healthy)
+    app.router.add_get("/readyz", ready)
+
+
+@asynccontextmanager
+async def probe_server(host: str, port: int, readiness: Readiness, *, or_any: bool = False) -> AsyncIterator[int]:
+    """Answer them on an address of their own while the block runs; gives the port (0 is any free one, and so is a
+    taken one with `or_any`). Raises FacetsError where the address can't be had."""
+    app = web.Application()
+    add_probe_routes(app, readiness)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        try:
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError:
+                if not or_any:
+                    raise
+                await web.TCPSite(runner, host, 0).start()
+        except OSError as error:
+            raise FacetsError(
+                f"metrics and health can't listen on {host}:{port}: {error.strerror}",
+                "choose another --http-port (0: any free one)",
+                ExitCode.UNAVAILABLE,
+            ) from error
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

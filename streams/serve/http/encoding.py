@@ -1,0 +1,121 @@
+"""Snapshots, batches and heartbeats as JSON, and as server-sent events (WHATWG HTML, "Server-sent events")."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.subscription.delivery import Filter, Row
+from streams.subscription.freshness import Place, Silence, worst
+from streams.wire.records import Seal
+
+_encode = msgspec.json.encode
+
+
+class Selection(NamedTuple):
+    """What one client wants: rows of these tables that the filter lets through."""
+
+    tables: frozenset[str]
+    wanted: Filter = Filter()
+
+    def takes(self, row: Row) -> bool:
+        """Whether a row is wanted."""
+        return row.table in self.tables and self.wanted.wants(row.cluster, row.namespace, row.name)
+
+
+class Printed:
+    """A row, with its JSON as the commands print it: made when it is first asked for, once for all clients."""
+
+    __slots__ = ("_text", "row")
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self._text = b""
+
+    @property
+    def text(self) -> bytes:
+        """The row with its table's name first."""
+        if not self._text:
+            self._text = print_row(self.row)
+            # The wire form is not needed any more.
+            self.row = self.row._replace(value=b"")
+        return self._text
+
+
+def text_of(each: Printed) -> bytes:
+    """A row as it is written."""
+    return each.text
+
+
+def print_row(row: Row) -> bytes:
+    """A row as JSON, with its table's name first."""
+    return _encode({"table": row.table, **row.decode()})
+
+
+def batch_head(partition: int, seal: Seal, *, quiet: bool) -> dict[str, Any]:
+    """What a batch says besides its rows; `quiet` where there are none."""
+    return {
+        "type": "progress" if quiet else "batch",
+        "partition": partition,
+        "offset": seal.offset,
+        "cluster": seal.cluster,
+        "epoch": seal.epoch,
+        "seq": seal.seq,
+        "at": seal.at,
+        "phase": seal.phase,
+        "frontier": seal.frontier,
+    }
+
+
+def with_rows(head: Mapping[str, Any], texts: Iterable[bytes]) -> bytes:
+    """JSON of the head and `rows`, last."""
+    return b'%b,"rows":[%b]}' % (_encode(head)[:-1], b",".join(texts))
+
+
+def event(name: str, data: bytes, cursor: str = "") -> bytes:
+    """A server-sent event; JSON has no raw line break, so the data is one line. Without a cursor the client keeps the
+    last one that it has."""
+    head = b"event: %b\nid: %b\n" % (name.encode(), cursor.encode()) if cursor else b"event: %b\n" % name.encode()
+    return b"%bdata: %b\n\n" % (head, data)
+
+
+def heartbeat(
+    at: str, frontiers: Mapping[str, Mapping[str, str]], silent: Mapping[Place, Silence], cursor: str
+) -> bytes:
+    """How far all is: everything of a cluster up to its frontier has been sent. `stale` names the clusters that are
+    silent, with the partitions in which they are."""
+    stale: dict[str, dict[str, Any]] = {}
+    for cluster in sorted({cluster for _, cluster in silent}):
+        own = {partition: silence for (partition, name), silence in sorted(silent.items()) if name == cluster}
+        longest = worst(own.values())
+        stale[cluster] = {"reason": longest.reason, "since": longest.since, "partitions": list(own)}
+    return event("heartbeat", _encode({"type": "heartbeat", "at": at, "frontiers": frontiers, "stale": stale}), cursor)
+
+
+def end(reason: str, text: str) -> bytes:
+    """The last event of a stream that the server ends."""
+    return event("end", _encode({"type": "end", "reason": reason, "message": text}))
+
+
+def snapshot_part(reason: str, texts: Iterable[bytes], *, first: bool) -> bytes:
+    """A part of a snapshot, but not the last. It has no id: half a snapshot is nothing to go on from."""
+    return event("snapshot", with_rows({"type": "snapshot", "reason": reason, "first": first, "last": False}, texts))
+
+
+def snapshot_end(reason: str, texts: Iterable[bytes], cursor: str, *, first: bool) -> bytes:
+    """The last part of a snapshot."""
+    head = {"type": "snapshot", "reason": reason, "first": first, "last": True}
+    return event("snapshot", with_rows(head, texts), cursor)
+
+
+def frontiers(seals: Mapping[tuple[int, str], Seal], partitions: int) -> dict[str, dict[str, str]]:
+    """By cluster and resource type the lowest resourceVersion of all partitions: up to it, everything is in. A cluster
+    of which some partition has no complete snapshot has none, and neither has a type that can't be listed for now."""
+    found: dict[str, dict[str, str]] = {}
+    for cluster in sorted({cluster for _, cluster in seals}):
+        each = [seal.frontier for p in range(partitions) if (seal := seals.get((p, cluster))) and seal.frontier]
+        known = [{name for name, version in at.items() if version} for at in each]
+        shared = set.intersection(*known) if len(each) == partitions else set()
+        if shared:
+            found[cluster] = {name: min((at[name] for at in each), key=int) for name in sorted(shared)}
+    return found

@@ -1,0 +1,318 @@
+"""All rows at the newest sealed state, and a ring of the events since, shared by all clients.
+
+A client holds no queue, only its place in the ring: one that is slower than the ring is long has lost it, and goes on
+by its cursor. Each batch is encoded once, and once more for each subset of its rows that some filter asks for.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from streams.serve.http.encoding import (
+    Printed,
+    Selection,
+    batch_head,
+    event,
+    frontiers,
+    heartbeat,
+    snapshot_end,
+    snapshot_part,
+    text_of,
+    with_rows,
+)
+from streams.subscription.delivery import Cursor, Row, is_deleted
+from streams.subscription.freshness import Place, Silence, overlay_json
+from streams.wire.partitioning import partition_of
+from streams.wire.records import Seal
+
+_SNAPSHOT_AGE = 256
+"""How many events a snapshot that others were given may be old: who gets it has these to read after it."""
+
+Key = tuple[str, str, str, str]
+
+
+class _Entry:
+    """An event of the ring. A heartbeat has no partition, and is for everybody."""
+
+    __slots__ = ("_all", "_some", "at", "cursor", "head", "offset", "partition", "rows", "size")
+
+    def __init__(
+        self, partition: int, offset: int, head: dict[str, object], rows: tuple[Printed, ...], at: str, cursor: str
+    ) -> None:
+        self.partition = partition
+        self.offset = offset
+        self.head = head
+        self.rows = rows
+        self.at = at
+        self.cursor = cursor
+        # About what it will be when it is encoded; what is made for filters comes on top, as it is made.
+        self.size = 1024 + 2 * sum(len(each.row.value) for each in rows)
+        self._all = b""
+        self._some: dict[tuple[int, ...], bytes] = {}
+
+    @classmethod
+    def beat(cls, text: bytes, at: str, cursor: str) -> "_Entry":
+        """A heartbeat."""
+        made = cls(-1, -1, {}, (), at, cursor)
+        made._all = text
+        return made
+
+    @property
+    def text(self) -> bytes:
+        """The whole event."""
+        if not self._all:
+            self._all = event("batch", with_rows(self.head, (row.text for row in self.rows)), self.cursor)
+        return self._all
+
+    def of(self, selection: Selection) -> bytes:
+        """The event with the rows that are selected; nothing if there are none."""
+        if self.partition < 0:
+            return self._all
+        found = tuple(i for i, each in enumerate(self.rows) if selection.takes(each.row))
+        if len(found) == len(self.rows):
+            return self.text
+        if not found:
+            return b""
+        if found not in self._some:
+            texts = (self.rows[i].text for i in found)
+            self._some[found] = event("batch", with_rows(self.head, texts), self.cursor)
+            self.size += len(self._some[found])
+        return self._some[found]
+
+
+class Shot(NamedTuple):
+    """All rows as they were before the event `place` of the ring."""
+
+    place: int
+    cursor: str
+    rows: tuple[Printed, ...]
+
+    def events(
+        self, reason: str, selection: Selection, size: int, shown: Callable[[Printed], bytes] = text_of
+    ) -> Iterator[bytes]:
+        """The snapshot for one client, in events of about `size` bytes; always at least one. `shown` is a row's text
+        as it is to be shown now."""
+        first, length = True, 0
+        texts: list[bytes] = []
+        for each in self.rows:
+            if not selection.takes(each.row):
+                continue
+            if length >= size:
+                yield snapshot_part(reason, texts, first=first)
+                first, texts, length = False, [], 0
+            texts.append(shown(each))
+            length += len(each.text)
+        yield snapshot_end(reason, texts, self.cursor, first=first)
+
+
+class Reader:
+    """One client's place: the next event of the ring, and, as long as that matters, what it had before it came."""
+
+    __slots__ = ("generation", "had", "place", "selection")
+
+    def __init__(self, selection: Selection, generation: int, place: int, had: Cursor | None = None) -> None:
+        self.selection = selection
+        self.generation = generation
+        self.place = place
+        self.had = had
+
+
+class Lost(Exception):
+    """The reader's place is not in the ring any more."""
+
+
+class Feed:
+    """`replace` and `apply` take what a subscriber to all tables delivers; `read` gives a client what is new to it."""
+
+    def __init__(self, partitions: int, ring_events: int = 8192, ring_bytes: int = 64 * 1024 * 1024) -> None:
+        self.partitions = partitions
+        self.generation = 0
+        self.reason = "start"
+        self.seals: dict[tuple[int, str], Seal] = {}
+        self.silent: Mapping[Place, Silence] = {}
+        self._rows: dict[Key, Printed] = {}
+        self._ring: deque[_Entry] = deque()
+        self._limits = ring_events, ring_bytes
+        self._first = 0
+        self._bytes = 0
+        self._cursor = ""
+        self.at = ""
+        self._applied: dict[int, int] = {}
+        self._floor: dict[int, int] = {}
+        self._floor_at = ""
+        self._shot: Shot | None = None
+        self._read: tuple[object, int, bytes] = (None, 0, b"")
+
+    # ---- what comes --------------------------------------------------------------------------------------
+
+    def replace(self, reason: str, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal], cursor: str) -> None:
+        """Take a snapshot: every reader of before gets one too."""
+        self.generation += 1
+        self.reason = reason
+        self.seals = dict(seals)
+        self._rows = {_key(row): Printed(_bare(row)) for row in rows}
+        self._first = self.next
+        self._ring.clear()
+        self._bytes = 0
+        at = Cursor.decode(cursor)
+        self._cursor, self.at, self._floor_at = cursor, at.at, at.at
+        self._applied, self._floor = dict(at.applied), dict(at.applied)
+        self._shot = None
+
+    def apply(self, partition: int, seal: Seal, rows: tuple[Row, ...], cursor: str) -> None:
+        """Take a sealed batch."""
+        self.seals[partition, seal.cluster] = seal
+        self._cursor, self.at = cursor, max(self.at, seal.at)
+        self._applied[partition] = seal.offset
+        if not rows:
+            return
+        printed = tuple(Printed(_bare(row)) for row in rows)
+        for each in printed:
+            if is_deleted(each.row.value):
+                self._rows.pop(_key(each.row), None)
+            else:
+                self._rows[_key(each.row)] = each
+        head = batch_head(partition, seal, quiet=False)
+        self._append(_Entry(partition, seal.offset, head, printed, self.at, cursor))
+
+    def beat(self) -> None:
+        """A heartbeat for all."""
+        text = heartbeat(self.at, frontiers(self.seals, self.partitions), self.silent, self._cursor)
+        self._append(_Entry.beat(text, self.at, self._cursor))
+
+    def _append(self, entry: _Entry) -> None:
+        self._ring.append(entry)
+        self._bytes += entry.size
+        events, limit = self._limits
+        while len(self._ring) > events or (self._bytes > limit and len(self._ring) > 1):
+            gone = self._ring.popleft()
+            self._first += 1
+            self._bytes -= gone.size
+            if gone.partition >= 0:
+                self._floor[gone.partition] = gone.offset
+            self._floor_at = gone.at
+
+    # ---- what clients get ----------------------------------------------------------------------------------
+
+    @property
+    def next(self) -> int:
+        """The place after the newest event."""
+        return self._first + len(self._ring)
+
+    def shot(self) -> Shot:
+        """All rows, as they are now or were not long ago."""
+        shot = self._shot
+        if shot is None or shot.place < self._first or self.next - shot.place > _SNAPSHOT_AGE:
+            shot = self._shot = Shot(self.next, self._cursor, tuple(self._rows.values()))
+        return shot
+
+    def within(self, applied: Mapping[int, int]) -> bool:
+        """Whether all that comes after these journal offsets is in the ring."""
+        return all(applied.get(p, -1) >= self._floor.get(p, -1) for p in range(self.partitions))
+
+    def resumable(self, cursor: Cursor, selection: Selection) -> bool:
+        """Whether the ring goes on from a cursor. One that is ahead of it, or of a time that it doesn't know, or not of
+        these tables, must be looked at against the topics."""
+        return (
+            self.within(cursor.applied)
+            and self._floor_at <= cursor.at <= self.at
+            and all(offset <= self._applied.get(p, -1) for p, offset in cursor.applied.items())
+            and selection.tables <= {table for table, _ in cursor.positions}
+        )
+
+    def reader(self, selection: Selection, place: int) -> Reader:
+        """A reader of what comes after a snapshot."""
+        return Reader(selection, self.generation, place)
+
+    def resumed(self, selection: Selection, had: Cursor) -> Reader:
+        """A reader of what comes after a cursor that the ring covers."""
+        return Reader(selection, self.generation, self._first, had)
+
+    def read(self, reader: Reader, size: int) -> bytes:
+        """The next events for a client, about `size` bytes; none if there are none. Raises Lost."""
+        if reader.place < self._first or reader.generation != self.generation:
+            raise Lost
+        if reader.place == self.next:
+            return b""
+        # Most readers are at the same place, and want the same.
+        at = (reader.place, self.next, reader.selection, size)
+        if reader.had is None and self._read[0] == at:
+            _, reader.place, text = self._read
+            return text
+        whole = self._next(reader, size)
+        if reader.had is None:
+            self._read = (at, reader.place, whole)
+        return whole
+
+    def _next(self, reader: Reader, size: int) -> bytes:
+        texts: list[bytes] = []
+        length = 0
+        for i in range(reader.place - self._first, len(self._ring)):
+            if length >= size:
+                break
+            entry = self._ring[i]
+            reader.place += 1
+            text = self._of(entry, reader) if reader.had is None else self._beyond(reader, reader.had, entry)
+            if text:
+                texts.append(text)
+                length += len(text)
+        return texts[0] if len(texts) == 1 else b"".join(texts)
+
+    def _of(self, entry: _Entry, reader: Reader) -> bytes:
+        size = entry.size
+        text = entry.of(reader.selection)
+        self._bytes += entry.size - size
+        return text
+
+    def _beyond(self, reader: Reader, had: Cursor, entry: _Entry) -> bytes:
+        """An event for a client that had some of the ring already, with an id that takes back nothing of it: the
+        server that it comes from may have delivered the partitions in another order."""
+        at = Cursor.decode(entry.cursor)
+        if all(at.applied.get(p, -1) >= offset for p, offset in had.applied.items()):
+            reader.had = None
+        elif entry.partition < 0:
+            return b""
+        if entry.partition >= 0 and entry.offset <= had.applied.get(entry.partition, -1):
+            return b""
+        text = self._of(entry, reader)
+        if reader.had is None:
+            return text
+        reader.had = _both(had, at)
+        return text.replace(b"id: " + entry.cursor.encode(), b"id: " + reader.had.encode().encode(), 1)
+
+    def shown(self, each: Printed) -> bytes:
+        """A row as JSON, as it is now: `stale` while its cluster is silent."""
+        if not self.silent:
+            return each.text
+        row = each.row
+        silence = self.silent.get((partition_of(row.namespace, row.name, self.partitions), row.cluster))
+        return each.text if silence is None else overlay_json(each.text, silence.reason)
+
+    def rows(self, selection: Selection) -> Iterator[bytes]:
+        """The rows that are selected, each as JSON."""
+        return (self.shown(each) for _, each in sorted(self._rows.items()) if selection.takes(each.row))
+
+    def row(self, table: str, namespace: str, name: str) -> list[bytes]:
+        """A Service's rows in each cluster that has it."""
+        clusters = sorted({cluster for _, cluster in self.seals})
+        found = (self._rows.get((table, cluster, namespace, name)) for cluster in clusters)
+        return [self.shown(each) for each in found if each is not None]
+
+
+def _bare(row: Row) -> Row:
+    """The row as it is written: what a reader says of it is said when it is shown."""
+    return row._replace(silence="") if row.silence else row
+
+
+def _key(row: Row) -> Key:
+    return row.table, row.cluster, row.namespace, row.name
+
+
+def _both(one: Cursor, other: Cursor) -> Cursor:
+    """Of a client that has had what both say."""
+    applied = {p: max(one.applied.get(p, -1), other.applied.get(p, -1)) for p in {*one.applied, *other.applied}}
+    positions = {
+        each: max(one.positions.get(each, 0), other.positions.get(each, 0))
+        for each in {*one.positions, *other.positions}
+    }
+    return Cursor(max(one.at, other.at), applied, positions)

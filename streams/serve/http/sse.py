@@ -1,0 +1,348 @@
+"""`GET /v1/changes`: snapshots and sealed batches as server-sent events, for many clients at small cost.
+
+All clients share one subscription and one ring (core.changes.feed). A client is a task that writes what is new to it
+when it is woken; the more clients there are, the more each of them is given at once. One that does not read is held
+back by its own connection only, and disconnected when it has read nothing for a while or has lost its place in the
+ring; a client whose cursor is older than the ring is brought up to it by a subscriber of its own, some at a time.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import NamedTuple
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from streams.errors import FacetsError
+from streams.serve.http.encoding import Selection, batch_head, end, event, print_row, with_rows
+from streams.serve.http.feed import Feed, Lost, Reader
+from streams.serve.http.openapi import MAX_CURSOR
+from streams.serve.http.query import NO_SNAPSHOT, BadParameter, Busy, known_only, selection
+from streams.serve.metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
+from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
+from streams.subscription.delivery import Cursor, InvalidCursor, Row
+from streams.subscription.freshness import Place, Silence
+from streams.wire.records import Seal
+from streams.wire.timestamps import later
+
+log = logging.getLogger("facets.http")
+
+_WRITE = 32 * 1024
+"""About how much a client is given at once."""
+
+_BUFFER = 16 * 1024
+"""How much a connection may hold that the client has not read, before it is given no more."""
+
+_PACE_SECONDS = 25e-6
+"""For each client, how much longer all wait before they are woken again: twice what a write was measured to cost, so
+that half of a core is left."""
+
+_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx would hold events back
+}
+PARAMETERS = ("table", "cluster", "namespace", "service", "cursor")
+
+
+class SseSettings(NamedTuple):
+    """What clients may take. Times in seconds."""
+
+    max_clients: int = 1000
+    max_catching_up: int = 4
+    heartbeat: float = 5.0
+    read_within: float = 60.0
+    ring_events: int = 8192
+    ring_bytes: int = 64 * 1024 * 1024
+
+
+class _Ended(Exception):
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class ChangesHub:
+    """Holds the feed and its clients. `replace` and `apply` feed it; before the first snapshot nobody is let in."""
+
+    def __init__(self, settings: SseSettings, bootstrap: str, partitions: int, window: float) -> None:
+        self.settings = settings
+        self.feed = Feed(partitions, settings.ring_events, settings.ring_bytes)
+        self.bootstrap = bootstrap
+        self.window = window
+        self.ready = False
+        self.closing = False
+        self.clients = 0
+        self._catching_up = 0
+        self._moved = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = 0.0
+        self._beat: asyncio.Task[None] | None = None
+
+    # ---- what comes ------------------------------------------------------------------------------------
+
+    def replace(self, reason: str, rows: tuple[Row, ...], seals: Mapping[tuple[int, str], Seal], cursor: str) -> None:
+        """Take a snapshot."""
+        self.feed.replace(reason, rows, seals, cursor)
+        self.ready = True
+        self._changed()
+        if self._beat is None:
+            self._beat = asyncio.create_task(self._heartbeats())
+
+    def apply(self, partition: int, seal: Seal, rows: tuple[Row, ...], cursor: str) -> None:
+        """Take a sealed batch."""
+        self.feed.apply(partition, seal, rows, cursor)
+        if rows:
+            self._changed()
+
+    def silence(self, silent: Mapping[Place, Silence]) -> None:
+        """Take which clusters are silent, and where; clients are told at once."""
+        self.feed.silent = silent
+        if self.ready:
+            self.feed.beat()
+            self._changed()
+
+    async def close(self) -> None:
+        """Tell all clients that the server ends."""
+        self.closing = True
+        if self._beat is not None:
+            self._beat.cancel()
+        self._wake()
+
+    async def moved(self) -> None:
+        """Wait until there may be something new."""
+        await self._moved.wait()
+
+    def _changed(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            # Each is given more at once instead, so that the core is left some room.
+            due = self._woken + self.clients * _PACE_SECONDS
+            self._timer = loop.call_at(max(due, loop.time()), self._wake)
+
+    def _wake(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._woken = asyncio.get_running_loop().time()
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.heartbeat)
+            self.feed.beat()
+            self._changed()
+
+    # ---- clients -----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """Count a client in. Raises Busy."""
+        if self.closing:
+            raise Busy("the server is shutting down", 1)
+        if not self.ready:
+            raise Busy(NO_SNAPSHOT, 1)
+        if self.clients >= self.settings.max_clients:
+            HTTP_ENDED.labels("clients").inc()
+            raise Busy(f"too many clients: the limit is {self.settings.max_clients} (--max-http-clients)", 5)
+        self.clients += 1
+        HTTP_CLIENTS.inc()
+        try:
+            yield
+        finally:
+            self.clients -= 1
+            HTTP_CLIENTS.dec()
+
+    @contextlib.contextmanager
+    def _catching(self) -> Iterator[None]:
+        """Count one in that is brought up to the ring. Raises Busy."""
+        if self._catching_up >= self.settings.max_catching_up:
+            raise Busy(f"too many clients with old cursors: the limit is {self.settings.max_catching_up}", 2)
+        self._catching_up += 1
+        HTTP_CAUGHT_UP.inc()
+        try:
+            yield
+        finally:
+            self._catching_up -= 1
+
+    async def follow(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/changes`."""
+        known_only(request, *PARAMETERS)
+        wanted = selection(request)
+        cursor = _cursor(request)
+        with self._admitted():
+            client = _Client(self, request, wanted)
+            if cursor is None:
+                return await client.serve(None, "start")
+            if self.feed.resumable(cursor, wanted):
+                return await client.serve(self.feed.resumed(wanted, cursor), "")
+            if later(cursor.at or "1970-01-01T00:00:00Z", self.window) < self.feed.at:
+                return await client.serve(None, "expired")
+            with contextlib.ExitStack() as slot:
+                slot.enter_context(self._catching())
+                return await client.serve_from(cursor, slot)
+
+
+class _Client:
+    """One client's stream."""
+
+    def __init__(self, hub: ChangesHub, request: web.Request, wanted: Selection) -> None:
+        self._hub = hub
+        self._request = request
+        self._selection = wanted
+        self._writing_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stalled = False
+
+    async def serve(self, reader: Reader | None, reason: str) -> web.StreamResponse:
+        """Follow from the reader's place, or from a snapshot for this reason."""
+        return await self._run(self._follow(reader, reason))
+
+    async def serve_from(self, cursor: Cursor, slot: contextlib.ExitStack) -> web.StreamResponse:
+        """Follow from a cursor that is older than the ring; the slot is given back when it is reached."""
+        return await self._run(self._catch_up(cursor, slot))
+
+    async def _run(self, steps: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+        response = web.StreamResponse(headers=_HEADERS)
+        response.force_close()
+        writer = await response.prepare(self._request)
+        transport = self._request.transport
+        if writer is None or transport is None:  # It has gone already.
+            return response
+        transport.set_write_buffer_limits(high=_BUFFER)
+        gone = "gone"
+        try:
+            async with contextlib.aclosing(steps):
+                async for text in steps:
+                    await self._write(writer, text)
+        except _Ended as ended:
+            gone = ended.reason
+            with contextlib.suppress(ConnectionError):
+                await writer.write(end(ended.reason, str(ended)))
+        except TimeoutError:
+            gone = "stalled"
+            log.warning("%s: disconnected: no read for %g s", self._peer, self._hub.settings.read_within)
+        except ConnectionError:
+            pass
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            HTTP_ENDED.labels(gone).inc()
+        return response
+
+    async def _write(self, writer: AbstractStreamWriter, text: bytes) -> None:
+        """Write, and wait until the client has read most of it. Raises TimeoutError if it does not."""
+        loop = asyncio.get_running_loop()
+        self._writing_since = loop.time()
+        if self._timer is None:
+            # One timer for many writes: one for each took a quarter of the time.
+            self._timer = loop.call_later(self._hub.settings.read_within, self._look)
+        try:
+            # Not the connection's buffer but the ring is to hold what the client has not read.
+            await writer.write(text)
+            await writer.drain()
+        except (ConnectionError, asyncio.CancelledError):
+            # Cancelled as soon as its connection is: also where that is our own doing.
+            if not self._stalled:
+                raise
+        if self._stalled:
+            raise TimeoutError
+        self._writing_since = None
+
+    def _look(self) -> None:
+        """Disconnect the client if it has not read what was written."""
+        self._timer = None
+        if self._writing_since is None:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._writing_since + self._hub.settings.read_within
+        if loop.time() < due:
+            self._timer = loop.call_at(due, self._look)
+            return
+        self._stalled = True
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def _follow(self, reader: Reader | None, reason: str) -> AsyncGenerator[bytes, None]:
+        feed = self._hub.feed
+        while True:
+            if reader is None:
+                shot, generation = feed.shot(), feed.generation
+                reader = Reader(self._selection, generation, shot.place)
+                for text in shot.events(reason, self._selection, _WRITE, feed.shown):
+                    yield text
+                    await asyncio.sleep(0)
+            if self._hub.closing:
+                raise _Ended("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
+            try:
+                text = feed.read(reader, _WRITE)
+            except Lost:
+                if reader.generation == feed.generation:
+                    log.warning("%s: disconnected: %d events behind", self._peer, feed.next - reader.place)
+                    raise _Ended("slow", "too many events behind: reconnect with Last-Event-ID") from None
+                reader, reason = None, feed.reason
+                continue
+            if text:
+                yield text
+                await asyncio.sleep(0)
+            else:
+                await self._hub.moved()
+
+    async def _catch_up(self, cursor: Cursor, slot: contextlib.ExitStack) -> AsyncGenerator[bytes, None]:
+        feed, wanted = self._hub.feed, self._selection.wanted
+        generation, applied = feed.generation, dict(cursor.applied)
+        reader: Reader | None = None
+        reason = "lost"
+        try:
+            async with Subscriber(
+                self._hub.bootstrap, tables=sorted(self._selection.tables), clusters=wanted.clusters,
+                namespaces=wanted.namespaces, services=wanted.services, cursor=cursor.encode(), progress=True,
+                silent_after=None,
+            ) as subscriber:  # fmt: skip
+                async for item in subscriber:
+                    if self._hub.closing:
+                        raise _Ended("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
+                    if isinstance(item, ClusterStatus):
+                        continue
+                    if isinstance(item, Snapshot) or generation != feed.generation:
+                        reason = item.reason if isinstance(item, Snapshot) else feed.reason
+                        break
+                    if item.rows:
+                        head = batch_head(item.partition, item.seal, quiet=False)
+                        yield event("batch", with_rows(head, map(print_row, item.rows)), item.cursor)
+                    applied[item.partition] = item.seal.offset
+                    if feed.within(applied):
+                        reader = feed.resumed(self._selection, Cursor.decode(item.cursor))
+                        break
+        except FacetsError as error:
+            raise _Ended("unavailable", str(error)) from error
+        slot.close()
+        async for text in self._follow(reader, reason):
+            yield text
+
+    @property
+    def _peer(self) -> str:
+        return str(self._request.remote)
+
+
+def _cursor(request: web.Request) -> Cursor | None:
+    """The cursor of Last-Event-ID, or else of the query. Raises BadParameter, also for the one that is not taken."""
+    header = _read_cursor("Last-Event-ID", request.headers.get("Last-Event-ID", ""))
+    query = _read_cursor("cursor", request.query.get("cursor", ""))
+    return header or query
+
+
+def _read_cursor(name: str, text: str) -> Cursor | None:
+    if not text:
+        return None
+    if len(text) > MAX_CURSOR:
+        raise BadParameter(name, f"{name}: a cursor has at most {MAX_CURSOR} characters (got {len(text)})")
+    try:
+        return Cursor.decode(text)
+    except InvalidCursor:
+        raise BadParameter(
+            name, f"{name}: the cursor is damaged or isn't one; leave it out to start from a snapshot"
+        ) from None

@@ -1,0 +1,169 @@
+"""What `facets serve` runs: one subscriber of all tables, and behind it the xDS server and the HTTP server."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.kafka.admin import config
+from streams.runtime.probes import Readiness, add_probe_routes
+from streams.serve.http.facet_routes import add_facet_routes
+from streams.serve.http.propagation_routes import add_xds_routes
+from streams.serve.http.query import NO_SNAPSHOT, in_json
+from streams.serve.http.sse import ChangesHub, SseSettings
+from streams.serve.xds.server import XdsServer, XdsSettings
+from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
+from streams.subscription.cluster_metrics import show_freshness
+from streams.subscription.freshness import SILENT_AFTER_SECONDS, of_clusters
+from streams.subscription.names import suggestion
+from streams.wire.records import TABLES, topic_of
+
+log = logging.getLogger("facets.serve")
+
+_HEADER_BYTES = 32 * 1024
+"""The longest header: a cursor of many partitions (Last-Event-ID)."""
+
+_LINE_BYTES = 128 * 1024
+"""The longest first line of a request: every repeatable parameter as often and as long as it may be, and a cursor."""
+
+_END_SECONDS = 5.0
+
+
+class ServeSettings(NamedTuple):
+    """What is served, from where, and on which addresses. No clusters means all. A cluster without a commit for
+    `silent_after` seconds (by `clock`) is stale."""
+
+    bootstrap: str
+    xds: XdsSettings
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    clusters: tuple[str, ...] = ()
+    tables: tuple[str, ...] = TABLES
+    sse: SseSettings = SseSettings()
+    silent_after: float = SILENT_AFTER_SECONDS
+    clock: Callable[[], float] = time.time
+
+
+class Serving(NamedTuple):
+    """The ports that are listened on."""
+
+    xds_port: int
+    http_port: int
+
+
+async def serve(
+    settings: ServeSettings, stop: asyncio.Event, started: Callable[[Serving], None] = lambda _: None
+) -> None:
+    """Serve until `stop` is set. Raises FacetsError. Routers are let in when a first snapshot is there: before, they
+    would be told nothing. HTTP clients are told until then to come back (503, /readyz)."""
+    async with Subscriber(
+        settings.bootstrap,
+        tables=settings.tables,
+        clusters=settings.clusters,
+        progress=True,
+        silent_after=settings.silent_after,
+        clock=settings.clock,
+    ) as subscriber:
+        found = await asyncio.to_thread(config, settings.bootstrap, topic_of(settings.tables[0]))
+        window = int(found["min.compaction.lag.ms"]) / 1000
+        xds = XdsServer(settings.xds, subscriber.partitions)
+        hub = ChangesHub(settings.sse, settings.bootstrap, subscriber.partitions, window)
+        async with contextlib.AsyncExitStack() as stack:
+            http_port = await _listen(settings, xds, hub, stack)
+            tasks: set[asyncio.Task[Any]] = {
+                asyncio.create_task(_follow(subscriber, xds, hub, settings.clusters)),
+                asyncio.create_task(stop.wait()),
+            }
+            ready = asyncio.create_task(xds.ready.wait())
+            try:
+                await _until_one(tasks | {ready}, tasks)
+                if ready.done():
+                    await xds.start()
+                    stack.push_async_callback(xds.stop)
+                    started(Serving(xds.port, http_port))
+                    await _until_one(tasks, tasks)
+            finally:
+                for task in (*tasks, ready):
+                    task.cancel()
+                await asyncio.gather(*tasks, ready, return_exceptions=True)
+
+
+def warn_of_unknown(clusters: tuple[str, ...], known: set[str]) -> None:
+    """Say which of the clusters that are to be served are not known. That is no error: watchers may start later."""
+    for name in clusters:
+        if name not in known:
+            log.warning("cluster %s is not known yet; %s", name, suggestion(name, known) or "no cluster is")
+
+
+async def _until_one(tasks: set[asyncio.Task[Any]], checked: set[asyncio.Task[Any]]) -> None:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done & checked:
+        task.result()
+
+
+async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clusters: tuple[str, ...]) -> None:
+    """Hand on what the subscriber delivers, for ever."""
+    unchecked = True
+    async for item in subscriber:
+        if isinstance(item, Snapshot):
+            seals = subscriber.sealed()
+            if unchecked:
+                warn_of_unknown(clusters, {cluster for _, cluster in seals})
+                unchecked = False
+            xds.silence(subscriber.silent())
+            hub.silence(subscriber.silent())
+            xds.replace(item.rows, seals)
+            hub.replace(item.reason, item.rows, seals, item.cursor)
+        elif isinstance(item, ClusterStatus):
+            xds.silence(subscriber.silent())
+            hub.silence(subscriber.silent())
+        else:
+            xds.apply(item.rows, item.seal, item.partition)
+            hub.apply(item.partition, item.seal, item.rows, item.cursor)
+
+
+def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] = time.time) -> Readiness:
+    """Clusters that are silent are no reason to take a server out: what is known of them is served, as stale."""
+
+    def details() -> dict[str, Any]:
+        return {"at": hub.feed.at, "stale": sorted({cluster for _, cluster in hub.feed.silent})}
+
+    def refresh() -> None:
+        show_freshness(of_clusters(xds.catalog.seals, clock(), xds.silent))
+
+    return Readiness({"tables": lambda: "" if hub.ready else NO_SNAPSHOT}, details=details, refresh=refresh)
+
+
+async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stack: contextlib.AsyncExitStack) -> int:
+    app = web.Application(middlewares=[in_json])
+    add_xds_routes(app, xds, settings.clock)
+    add_facet_routes(app, hub)
+    add_probe_routes(app, serve_readiness(xds, hub, settings.clock))
+    # A request ends with its client: otherwise those who have gone would hold the places of those who wait.
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=_END_SECONDS,
+        max_line_size=_LINE_BYTES,
+        max_field_size=_HEADER_BYTES,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(hub.close)
+    site = web.TCPSite(runner, settings.http_host, settings.http_port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise FacetsError(
+            f"can't listen on {settings.http_host}:{settings.http_port}: {error.strerror}",
+            "choose another --http-port",
+            ExitCode.UNAVAILABLE,
+        ) from error
+    return int(runner.addresses[0][1])

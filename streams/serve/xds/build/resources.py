@@ -1,0 +1,144 @@
+"""Clusters, listeners and route configurations of one Service port. The endpoint sets are in `endpoints`."""
+
+import re
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import config_source_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
+from envoy.extensions.http.stateful_session.header.v3 import header_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+
+from streams.serve.xds.build.decision import Decision
+from streams.serve.xds.build.endpoints import port_of, sticks_by_hash
+from streams.serve.xds.build.service import Service
+from streams.wire.records import ServicePort
+from streams.wire.routing_records import SessionPersistence
+
+STATEFUL_SESSION = "envoy.filters.http.stateful_session"
+DEFAULT_COOKIE = "facets-session"
+_HTTP2 = frozenset({"grpc", "h2c", "http2", "kubernetes.io/h2c"})
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def cluster(name: str, service: Service, number: int, decision: Decision) -> cluster_pb2.Cluster:
+    """The CDS resource of a Service port. By Service and by endpoint differ in the endpoint set only, so that a
+    decision can change under a running client without a break."""
+    made = cluster_pb2.Cluster(name=name)
+    made.connect_timeout.FromSeconds(5)
+    fields = made.metadata.filter_metadata["facets"].fields
+    fields["namespace"].string_value = service.namespace
+    fields["service"].string_value = service.name
+    fields["routing"].string_value = decision.route
+    if decision.route == "dns":
+        _resolve(made, service, number)
+    else:
+        made.type = cluster_pb2.Cluster.EDS
+        made.eds_cluster_config.eds_config.CopyFrom(_ads())
+        if sticks_by_hash(decision):
+            made.lb_policy = cluster_pb2.Cluster.RING_HASH
+            made.ring_hash_lb_config.minimum_ring_size.value = 1024
+        # Not-ready endpoints never get traffic, however many there are: Kubernetes has no panic mode.
+        made.common_lb_config.healthy_panic_threshold.value = 0
+        if decision.session is not None:
+            # A session stays with its endpoint while that drains.
+            statuses = made.common_lb_config.override_host_status.statuses
+            statuses.extend([0, 1, 3])  # UNKNOWN, HEALTHY, DRAINING
+    if _speaks_http2(service, number):
+        options = http_protocol_options_pb2.HttpProtocolOptions()
+        options.explicit_http_config.http2_protocol_options.SetInParent()
+        made.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(options)
+    return made
+
+
+def listener(name: str, decision: Decision) -> listener_pb2.Listener:
+    """The LDS resource for gRPC's proxyless clients (gRPC A27): an API listener that takes its routes from RDS."""
+    manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix=name)
+    manager.rds.config_source.CopyFrom(_ads())
+    manager.rds.route_config_name = name
+    if decision.session is not None:
+        manager.http_filters.add(name=STATEFUL_SESSION).typed_config.Pack(stateful_session_pb2.StatefulSession())
+    manager.http_filters.add(name="envoy.filters.http.router").typed_config.Pack(router_pb2.Router())
+    made = listener_pb2.Listener(name=name)
+    made.api_listener.api_listener.Pack(manager)
+    return made
+
+
+def routes(name: str, decision: Decision, *, grpc: bool) -> route_pb2.RouteConfiguration:
+    """The RDS resource: all requests go to the cluster of the same name, with the stickiness that is asked for."""
+    made = route_pb2.RouteConfiguration(name=name)
+    host = made.virtual_hosts.add(name=name, domains=["*"])
+    route = host.routes.add()
+    route.match.prefix = "/"
+    route.route.cluster = name
+    route.route.timeout.FromSeconds(0)
+    # These two are safe for any request: it has not reached the application.
+    route.route.retry_policy.retry_on = "connect-failure,refused-stream"
+    route.route.retry_policy.num_retries.value = 2
+    if sticks_by_hash(decision):
+        _hash(route.route)
+    session = _session(decision.session, grpc)
+    if session is not None:
+        per_route = stateful_session_pb2.StatefulSessionPerRoute(stateful_session=session)
+        route.typed_per_filter_config[STATEFUL_SESSION].Pack(per_route)
+    return made
+
+
+def _hash(action: route_components_pb2.RouteAction) -> None:
+    action.hash_policy.add().connection_properties.source_ip = True
+    # gRPC knows no source address; there a channel is the client (gRPC A42).
+    action.hash_policy.add().filter_state.key = "io.grpc.channel_id"
+
+
+def _session(asked: SessionPersistence | None, grpc: bool) -> stateful_session_pb2.StatefulSession | None:
+    if asked is None:
+        return None
+    made = stateful_session_pb2.StatefulSession()
+    if asked.type == "Header":
+        if grpc:  # It knows cookies only (gRPC A55), and refuses the rest.
+            return None
+        made.session_state.name = "envoy.http.stateful_session.header"
+        made.session_state.typed_config.Pack(header_pb2.HeaderBasedSessionState(name=asked.session_name or "session"))
+        return made
+    state = cookie_pb2.CookieBasedSessionState()
+    state.cookie.name = asked.session_name or DEFAULT_COOKIE
+    state.cookie.path = "/"
+    if asked.cookie_lifetime == "Permanent" and asked.absolute_timeout:
+        state.cookie.ttl.FromMilliseconds(round(seconds(asked.absolute_timeout) * 1000))
+    made.session_state.name = "envoy.http.stateful_session.cookie"
+    made.session_state.typed_config.Pack(state)
+    return made
+
+
+def seconds(duration: str) -> float:
+    """A Gateway API duration (GEP-2257) such as 1h30m."""
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|h|m|s)", duration))
+
+
+def _resolve(made: cluster_pb2.Cluster, service: Service, number: int) -> None:
+    external = next(
+        each.frontend.external_name for each in service.clusters if each.frontend and each.frontend.external_name
+    )
+    made.type = cluster_pb2.Cluster.LOGICAL_DNS
+    # One address family of the name may not be reachable from here: Envoy tries both (RFC 8305).
+    made.dns_lookup_family = cluster_pb2.Cluster.ALL
+    made.load_assignment.cluster_name = made.name
+    address = made.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.socket_address
+    address.address = external
+    address.port_value = number
+
+
+def _speaks_http2(service: Service, number: int) -> bool:
+    ports: list[ServicePort | None] = [port_of(each.frontend, number) for each in service.clusters]
+    return any(port is not None and (port.app_protocol or "").lower() in _HTTP2 for port in ports)
+
+
+def _ads() -> config_source_pb2.ConfigSource:
+    source = config_source_pb2.ConfigSource(resource_api_version=config_source_pb2.V3)
+    source.ads.SetInParent()
+    return source

@@ -1,0 +1,103 @@
+"""The incremental variant: only what changed is sent, and what is gone is said so."""
+
+from collections.abc import Collection, Iterator, Set
+
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+from envoy.service.discovery.v3.discovery_pb2 import Resource as ResourceMessage
+
+from streams.serve.xds.build.catalog import Catalog, Resource, digest_of
+from streams.serve.xds.build.names import FULL_STATE, TYPE_URLS, WILDCARD
+from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, joined
+
+
+class DeltaStream(Stream):
+    """One client's DeltaAggregatedResources."""
+
+    __slots__ = ()
+
+    def take(self, request: DeltaDiscoveryRequest, catalog: Catalog) -> Answer | None:
+        """Take a request; what it says of the response before, if it says so. Raises ProtocolViolation."""
+        subscribe, unsubscribe = request.resource_names_subscribe, request.resource_names_unsubscribe
+        check_names(subscribe, len(subscribe) + len(unsubscribe) + len(request.initial_resource_versions))
+        state = self.state_of(request.type_url)
+        if state is None:
+            if subscribe or self.first_of_unserved(request.type_url):
+                empty = DeltaDiscoveryResponse(
+                    type_url=request.type_url,
+                    nonce=self.next_nonce(),
+                    removed_resources=[name for name in subscribe if name != WILDCARD],
+                )
+                self._empty += (Response(None, empty.SerializeToString()),)
+            return None
+        answer = None
+        # Only the nonce is bound to a response: names are taken from every request.
+        if state.in_flight is not None and request.response_nonce == state.in_flight.nonce:
+            error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
+            answer = state.answered(state.in_flight, error)
+        first = not state.started
+        if first:
+            state.held = {
+                catalog.own(name): digest_of(version) for name, version in request.initial_resource_versions.items()
+            }
+            state.started = True
+        if (WILDCARD in subscribe or (first and not subscribe)) and state.kind in FULL_STATE:
+            # What the client has from an earlier stream may be gone by now.
+            state.wildcard = state.due = True
+            self.ask(state, state.subscribed(catalog) | state.held.keys())
+        asked = {catalog.own(name) for name in subscribe if name != WILDCARD}
+        if not first:  # Asked for again: the client may have forgotten it.
+            state.forget(asked)
+        state.names |= asked
+        self._owe(state, asked)
+        self._unsubscribe(state, unsubscribe)
+        if first and not state.wildcard:
+            state.forget(set(state.held) - state.names)
+        return answer
+
+    def _owe(self, state: TypeState, names: Set[str]) -> None:
+        state.owed = (state.owed | names) or NOTHING
+        self.ask(state, names)
+
+    def _unsubscribe(self, state: TypeState, names: Collection[str]) -> None:
+        if WILDCARD in names:
+            state.wildcard = state.due = False
+            state.forget((state.held.keys() | state.dirty | state.unknown | state.removals) - state.names)
+        gone = state.names.intersection(names)
+        state.names -= gone
+        state.forget(gone)
+        if state.wildcard:
+            # They may still be among all that there is: the client is told either way.
+            self._owe(state, gone)
+
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
+        if state.in_flight is not None or not (state.dirty or state.due):
+            return
+        if state.wildcard and not catalog.settled:
+            return
+        changed = self.look(state, catalog)
+        # Of what the client never had nothing is broken: it can be told at once.
+        never = {name for name in state.removals if name not in state.held}
+        state.removals = (state.removals - never) or NOTHING
+        if changed or never or state.due:
+            state.due = False
+            yield self._respond(state, changed, never)
+
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
+        if state.in_flight is None and state.removals:
+            removed, state.removals = state.removals, NOTHING
+            yield self._respond(state, {}, removed)
+
+    def _respond(self, state: TypeState, changed: dict[str, Resource], removed: Set[str]) -> Response:
+        nonce = self.next_nonce()
+        state.owed = (state.owed - removed) or NOTHING
+        self.sent(state, nonce, {**changed, **dict.fromkeys(removed)})
+        ordered = sorted(changed.values(), key=lambda each: each.name)
+        rest = DeltaDiscoveryResponse(removed_resources=sorted(removed), type_url=TYPE_URLS[state.kind], nonce=nonce)
+        return Response(state.kind, joined(rest, map(_encoded, ordered)))
+
+
+def _encoded(resource: Resource) -> bytes:
+    if not resource.in_delta:
+        entry = ResourceMessage(name=resource.name, version=resource.version, resource=resource.body)
+        resource.in_delta = DeltaDiscoveryResponse(resources=[entry]).SerializeToString()
+    return resource.in_delta

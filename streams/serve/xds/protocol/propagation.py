@@ -1,0 +1,122 @@
+"""Who has what: for each client the Services whose newest state it has not acknowledged yet.
+
+Only what is behind is held; a client that follows a Service and is not behind has acknowledged its newest version.
+Times are given by the caller, as seconds since the epoch.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from streams.serve.xds.build.catalog import Catalog, Key
+from streams.serve.xds.protocol.stream import Stream
+from streams.wire.timestamps import read
+
+NEVER = -1
+"""The version that a client has acknowledged which has acknowledged none."""
+
+
+class Behind:
+    """A Service of which a client has not acknowledged the newest version.
+
+    `acked` is the newest version that it has acknowledged, `through` the newest that it was sent; `changes` counts
+    the versions since `acked`, `unsent` those since `through`; `since` and `unsent_since` are when the oldest of these
+    were made. `names` are the Service's resources, also those that it no longer has: that they are gone is to be
+    acknowledged too."""
+
+    __slots__ = ("acked", "changes", "names", "since", "through", "unsent", "unsent_since")
+
+    def __init__(self, acked: int, since: float) -> None:
+        self.names: tuple[str, ...] = ()
+        self.acked = self.through = acked
+        self.changes = self.unsent = 0
+        self.since = self.unsent_since = since
+
+    def add(self, names: Iterable[str]) -> None:
+        """These are the Service's resources too."""
+        if not self.names:
+            self.names = tuple(names)
+            return
+        more = tuple(name for name in names if name not in self.names)
+        if more:
+            self.names += more
+
+
+class Standing(NamedTuple):
+    """Where a client stands with a Service; `behind` in versions, `seconds` since the oldest of them was made."""
+
+    sent: int
+    acked: int
+    behind: int
+    seconds: float
+
+
+class Ledger:
+    """What one client has yet to acknowledge."""
+
+    __slots__ = ("_stream", "behind")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.behind: dict[Key, Behind] = {}
+
+    def changed(self, key: Key, before: int, at: float, names: Iterable[str]) -> None:
+        """A Service that the client follows has a new version, made at `at`; `before` is the one before."""
+        entry = self.behind.get(key)
+        if entry is None:
+            entry = self.behind[key] = Behind(before, at)
+        entry.add(names)
+        if not entry.unsent:
+            entry.unsent_since = at
+        entry.changes += 1
+        entry.unsent += 1
+
+    def asked(self, names: Iterable[str], catalog: Catalog, at: float) -> None:
+        """The client has subscribed to these."""
+        for name in names:
+            key = catalog.service_of(name)
+            if key is None:
+                continue
+            entry = self.behind.get(key)
+            if entry is None:
+                entry = self.behind[key] = Behind(NEVER, at)
+            if name not in entry.names:
+                # As a rule all of the Service's: the tuple that the catalog holds anyhow.
+                known = catalog.names_of(key)
+                entry.names = known if name in known and not entry.names else (*entry.names, name)
+
+    def settle(self, keys: Iterable[Key], catalog: Catalog, now: float) -> list[float]:
+        """Look at these after responses were sent or answered; for each Service that is now acknowledged, how long
+        it took from when its oldest unacknowledged version was made (not for what a new client gets at first)."""
+        took: list[float] = []
+        for key in tuple(keys):
+            entry = self.behind.get(key)
+            if entry is None:
+                continue
+            if not self._stream.unsent(entry.names):
+                entry.through, entry.unsent = catalog.newest(key)[0], 0
+            if self._stream.unanswered(entry.names):
+                continue
+            if entry.acked != NEVER and entry.through > entry.acked:
+                took.append(now - entry.since)
+            entry.acked, entry.changes = entry.through, entry.unsent
+            entry.since = entry.unsent_since
+            if not entry.unsent and entry.through >= 0 and not self._stream.unsent(entry.names):
+                del self.behind[key]
+        if not self.behind:
+            self.behind = {}  # A dict never gives back what it grew to.
+        return took
+
+    def standing(self, key: Key, catalog: Catalog, now: float) -> Standing | None:
+        """Where the client stands with a Service; None if it doesn't follow it."""
+        entry = self.behind.get(key)
+        if entry is not None:
+            return Standing(entry.through, entry.acked, max(1, entry.changes), max(0.0, now - entry.since))
+        if not self._stream.follows(catalog.names_of(key)):
+            return None
+        newest, _ = catalog.newest(key)
+        return Standing(newest, newest, 0, 0.0)
+
+
+def made_at(text: str) -> float:
+    """A record's time in seconds since the epoch; the beginning of time where there is none."""
+    return read(text).timestamp() if text else 0.0

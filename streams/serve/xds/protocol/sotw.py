@@ -1,0 +1,109 @@
+"""The state-of-the-world variant: each response of clusters or listeners has all of them."""
+
+import hashlib
+from collections.abc import Iterator
+
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+
+from streams.serve.xds.build.catalog import Catalog, Client, Resource
+from streams.serve.xds.build.names import FULL_STATE, TYPE_URLS, WILDCARD, Kind
+from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, joined
+
+
+class SotwStream(Stream):
+    """One client's StreamAggregatedResources."""
+
+    __slots__ = ("_last_nonce", "_world")
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._world: dict[Kind, dict[str, Resource]] = {kind: {} for kind in FULL_STATE}
+        self._last_nonce: dict[Kind, str] = {}
+
+    def take(self, request: DiscoveryRequest, catalog: Catalog) -> Answer | None:
+        """Take a request; what it says of the response before, if it says so. Raises ProtocolViolation."""
+        check_names(request.resource_names, len(request.resource_names))
+        state = self.state_of(request.type_url)
+        if state is None:
+            if self.first_of_unserved(request.type_url):
+                empty = DiscoveryResponse(version_info="0", type_url=request.type_url, nonce=self.next_nonce())
+                self._empty += (Response(None, empty.SerializeToString()),)
+            return None
+        answer = None
+        if request.response_nonce:
+            if request.response_nonce != self._last_nonce.get(state.kind):
+                return None  # Stale: the client has since been sent another, and will say all this again.
+            if state.in_flight is not None:
+                error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
+                answer = state.answered(state.in_flight, error)
+        self._subscribe(state, [catalog.own(name) for name in request.resource_names], catalog)
+        return answer
+
+    def _subscribe(self, state: TypeState, names: list[str], catalog: Catalog) -> None:
+        before, was_wildcard = state.names, state.wildcard
+        state.explicit = state.explicit or bool(names)
+        state.names = {name for name in names if name != WILDCARD}
+        state.wildcard = state.kind in FULL_STATE and (WILDCARD in names or not state.explicit)
+        added = state.names - before
+        if state.wildcard and not was_wildcard:
+            added |= state.subscribed(catalog)
+        if added or not state.started:
+            state.due = True
+            # A name that is asked for anew is sent anew: the client may have forgotten it meanwhile.
+            state.forget(added)
+            self.ask(state, added)
+        if not state.wildcard:
+            gone = (set(before) | set(state.held)) - state.names
+            state.forget(gone)
+            world = self._world.get(state.kind, {})
+            for name in gone:
+                world.pop(name, None)
+        state.started = True
+
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
+        if state.in_flight is not None or not (state.dirty or state.due):
+            return
+        if state.kind not in FULL_STATE:
+            state.due = False
+            changed = self.look(state, catalog)
+            # The protocol has no word for it: what is gone is just not sent any more.
+            state.forget(state.removals)
+            if changed:
+                yield self._respond(state, changed)
+            return
+        if state.wildcard and not catalog.settled:
+            return
+        changed = self.look(state, catalog)
+        if not changed and not (state.due and (state.wildcard or state.names - state.unknown)):
+            return
+        state.due = False
+        self._world[state.kind].update(changed)
+        yield self._respond(state, self._world[state.kind])
+
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
+        if state.in_flight is not None or not state.removals:
+            return
+        world = self._world[state.kind]
+        for name in state.removals:
+            world.pop(name, None)
+        removed = dict.fromkeys(state.removals)
+        state.removals = NOTHING
+        yield self._respond(state, world, removed)
+
+    def _respond(
+        self, state: TypeState, resources: dict[str, Resource], removed: dict[str, None] | None = None
+    ) -> Response:
+        nonce = self.next_nonce()
+        self._last_nonce[state.kind] = nonce
+        self.sent(state, nonce, {**resources, **(removed or {})})
+        said = "\n".join(f"{name} {digest}" for name, digest in sorted(state.held.items()))
+        ordered = sorted(resources.values(), key=lambda each: each.name)
+        version = hashlib.sha256(said.encode()).hexdigest()[:16]
+        rest = DiscoveryResponse(version_info=version, type_url=TYPE_URLS[state.kind], nonce=nonce)
+        return Response(state.kind, joined(rest, map(_encoded, ordered)))
+
+
+def _encoded(resource: Resource) -> bytes:
+    if not resource.in_sotw:
+        resource.in_sotw = DiscoveryResponse(resources=[resource.body]).SerializeToString()
+    return resource.in_sotw

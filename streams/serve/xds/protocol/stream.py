@@ -1,0 +1,278 @@
+"""What both variants of the xDS protocol share: what a client is subscribed to, what it has, and what is on its way.
+
+Written against the xDS protocol document (envoyproxy.io/docs, "xDS REST and gRPC protocol"). Of each type at most
+one response is on its way: what changes until the client has acknowledged it (ACK or NACK) is sent afterwards, as
+it is then. So a client that is slow gets fewer and newer states, and never holds up anything but itself.
+"""
+
+from collections.abc import Iterable, Iterator, Set
+from typing import NamedTuple
+
+from google.protobuf.message import Message
+
+from streams.serve.xds.build.catalog import Absence, Catalog, Client, Resource
+from streams.serve.xds.build.names import KINDS, TYPE_URLS, UNSERVED, Kind
+
+MAX_NAMES = 100_000
+"""How many resource names one client may ask for, by type."""
+
+
+NOTHING: frozenset[str] = frozenset()
+
+
+class ProtocolViolation(Exception):
+    """A request that no client that keeps to the protocol sends; the stream ends with this text."""
+
+
+class Answer(NamedTuple):
+    """What became of a response: `error` is a NACK's text, empty for an ACK; `names` are the resources in it."""
+
+    kind: Kind
+    error: str
+    names: tuple[str, ...]
+
+
+class InFlight(NamedTuple):
+    """A response on its way: by name what was in it, None for a removal."""
+
+    nonce: str
+    sent: dict[str, Resource | None]
+
+
+class Response(NamedTuple):
+    """A response, serialized; `kind` is None for a type that is not served."""
+
+    kind: Kind | None
+    body: bytes
+
+
+class TypeState:
+    """One resource type on one stream.
+
+    `held` is by name the digest that the client was sent last, `unacked` the names of which it has not acknowledged
+    what it was sent last; `dirty` are the names to look at again, `unknown` those of which nothing can be said yet;
+    `removals` are gone and wait for their turn to be taken back. A client is `owed` an answer for names that it asked
+    for, and, where a response is `due`, one even if there is nothing in it.
+
+    There is one for each type of each client: names and digests are the catalog's own strings, and those sets that are
+    empty as a rule are all the same one then."""
+
+    __slots__ = (
+        "dirty", "due", "explicit", "held", "in_flight", "kind", "names", "owed", "removals", "started", "unacked",
+        "unknown", "wildcard",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.started = False
+        self.due = False
+        self.explicit = False
+        self.wildcard = False
+        self.names: set[str] = set()
+        self.held: dict[str, str] = {}
+        self.unacked = NOTHING
+        self.dirty: set[str] = set()
+        self.unknown = NOTHING
+        self.owed = NOTHING
+        self.removals = NOTHING
+        self.in_flight: InFlight | None = None
+
+    def wants(self, name: str) -> bool:
+        """Whether the client is subscribed to a name."""
+        return (self.wildcard and self.kind != "lds") or name in self.names
+
+    def subscribed(self, catalog: Catalog) -> set[str]:
+        """All names that the client is subscribed to now."""
+        return self.names.union(catalog.names(self.kind)) if self.wildcard else set(self.names)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """The client no longer has these."""
+        gone = frozenset(names)
+        for name in gone:
+            self.held.pop(name, None)
+        self.dirty -= gone
+        self.unacked = (self.unacked - gone) or NOTHING
+        self.unknown = (self.unknown - gone) or NOTHING
+        self.owed = (self.owed - gone) or NOTHING
+        self.removals = (self.removals - gone) or NOTHING
+
+    def answered(self, flight: InFlight, error: str) -> Answer:
+        """The response on its way was taken (or refused, if there is an error)."""
+        self.in_flight = None
+        if not error:
+            self.unacked = self.unacked.difference(flight.sent) or NOTHING
+        return Answer(self.kind, error, tuple(flight.sent))
+
+
+class Stream:
+    """One client's stream, in either variant. `touch` says what changed, `advance` gives the responses that are due;
+    `take` (of the variant) takes a request."""
+
+    __slots__ = ("_asked", "_complete", "_empty", "_nonce", "_refused", "client", "types")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.types: dict[Kind, TypeState] = {}
+        self._nonce = 0
+        self._refused = NOTHING
+        self._asked: Set[str] = NOTHING
+        self._empty: tuple[Response, ...] = ()
+        self._complete = -1
+
+    def touch(self, names: Iterable[str]) -> bool:
+        """Note names whose resources may have changed; whether the client is subscribed to any."""
+        # For each client at each change: no calls, no generators.
+        concerned = False
+        for state in self.types.values():
+            every = state.wildcard and state.kind != "lds"
+            for name in names:
+                if every or name in state.names:
+                    state.dirty.add(name)
+                    concerned = True
+        return concerned
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a response is on its way that the client has not answered."""
+        return any(state.in_flight is not None for state in self.types.values())
+
+    @property
+    def due(self) -> bool:
+        """Whether there may be something to send before the client has answered what is on its way."""
+        return any(state.in_flight is None and bool(state.dirty or state.removals) for state in self.types.values())
+
+    @property
+    def backlog(self) -> int:
+        """How many names are to be looked at, or told to be gone. `advance` that sends nothing and leaves it as it was
+        has settled nothing."""
+        return sum(len(state.dirty) + len(state.unknown) + len(state.removals) for state in self.types.values())
+
+    def advance(self, catalog: Catalog) -> Iterator[Response]:
+        """The responses that are due, in the order make before break: CDS, EDS, LDS, RDS, and what is gone in the
+        reverse order, only when nothing that could refer to it is still to be sent."""
+        empty, self._empty = self._empty, ()
+        yield from empty
+        if catalog.complete != self._complete:
+            self._complete = catalog.complete
+            for state in self.types.values():
+                state.dirty |= state.unknown
+                state.unknown = NOTHING
+        asked = [self.types[kind] for kind in TYPE_URLS if kind in self.types]
+        for state in asked:
+            yield from self._make(state, catalog)
+        for state in reversed(asked):
+            yield from self._break(state, catalog)
+            if state.dirty or state.removals:
+                return
+
+    def unsent(self, names: Iterable[str]) -> bool:
+        """Whether something is still to be sent, or to become known, of these names."""
+        for state in self.types.values():
+            for name in names:
+                if name in state.dirty or name in state.removals or name in state.unknown:
+                    return True
+        return False
+
+    def unanswered(self, names: Iterable[str]) -> bool:
+        """Whether the client has not acknowledged (or has refused) something that it was sent of these names."""
+        for state in self.types.values():
+            for name in names:
+                if name in state.unacked and state.wants(name):
+                    return True
+        return False
+
+    def asked(self) -> Set[str]:
+        """The names that the client has asked for since this was called last, and is to be told of."""
+        if not self._asked:
+            return NOTHING
+        asked, self._asked = self._asked, NOTHING
+        return asked & set().union(*(state.dirty for state in self.types.values()))
+
+    def follows(self, names: Iterable[str]) -> bool:
+        """Whether the client is subscribed to any of these names."""
+        return any(state.wants(name) for name in names for state in self.types.values())
+
+    # ---- for the variants -------------------------------------------------------------------------------
+
+    def state_of(self, type_url: str) -> TypeState | None:
+        """The state of a type; None for one that is known, but of which there is nothing here."""
+        kind = KINDS.get(type_url)
+        if kind is not None:
+            return self.types.setdefault(kind, TypeState(kind))
+        if type_url in UNSERVED:
+            return None
+        served = ", ".join(TYPE_URLS.values())
+        raise ProtocolViolation(f"type_url {type_url[:200]!r} is not known here; served are: {served}")
+
+    def first_of_unserved(self, type_url: str) -> bool:
+        """Whether this is the first request for a type that is not served."""
+        first = type_url not in self._refused
+        self._refused |= {type_url}
+        return first
+
+    def ask(self, state: TypeState, names: Set[str]) -> None:
+        """The client has asked for these."""
+        state.dirty |= names
+        self._asked |= names
+
+    def next_nonce(self) -> str:
+        """A nonce that this stream has not used."""
+        self._nonce += 1
+        return str(self._nonce)
+
+    def look(self, state: TypeState, catalog: Catalog) -> dict[str, Resource]:
+        """Look at the dirty names: what is new to the client. What is gone is noted in `removals`."""
+        changed: dict[str, Resource] = {}
+        dirty, state.dirty = state.dirty, set()
+        there, gone, unknown = set(), set(), set()
+        for name in dirty:
+            found = catalog.resource(state.kind, name, self.client)
+            if isinstance(found, Resource):
+                there.add(name)
+                if state.held.get(name) != found.digest:
+                    changed[name] = found
+            elif found is Absence.UNKNOWN:
+                unknown.add(name)
+            elif name in state.held or name in state.owed:
+                gone.add(name)
+        state.removals = (state.removals - there | gone) or NOTHING
+        state.unknown = (state.unknown | unknown) or NOTHING
+        state.owed = (state.owed - there) or NOTHING
+        return changed
+
+    def sent(self, state: TypeState, nonce: str, sent: dict[str, Resource | None]) -> None:
+        """Note a response that is on its way. A cluster or listener that changed warms up until it is sent its
+        endpoints or routes again, also when those are the same."""
+        state.in_flight = InFlight(nonce, sent)
+        state.unacked = state.unacked.union(sent) or NOTHING
+        below = {"cds": "eds", "lds": "rds"}.get(state.kind)
+        lower = self.types.get(below) if below else None  # type: ignore[call-overload]
+        for name, resource in sent.items():
+            if resource is None:
+                state.held.pop(name, None)
+                continue
+            if lower is not None and lower.wants(name) and state.held.get(name) != resource.digest:
+                lower.held.pop(name, None)
+                lower.dirty.add(name)
+            state.held[name] = resource.digest
+
+    def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
+        raise NotImplementedError
+
+    def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
+        raise NotImplementedError
+
+
+def joined(rest: Message, resources: Iterable[bytes]) -> bytes:
+    """A response of these resources, each serialized as a response of its own, and of the rest. Serialized messages one
+    behind the other are one message with the fields of both (protobuf.dev, "Encoding", "Last One Wins")."""
+    return b"".join((rest.SerializeToString(), *resources))
+
+
+def check_names(names: Iterable[str], count: int) -> None:
+    """Refuse what is no name, and more than anybody needs."""
+    if count > MAX_NAMES:
+        raise ProtocolViolation(f"{count} resource names are more than the {MAX_NAMES} that one client may ask for")
+    for name in names:
+        if not name or len(name) > 512 or not name.isprintable():
+            raise ProtocolViolation(f"resource name {name[:80]!r} is empty, too long, or not printable")

@@ -1,0 +1,338 @@
+"""The xDS server: ADS (and each type's own service), state of the world and delta, on grpc.aio.
+
+Each client's stream is looked at when something that it follows changes, and at its own pace: what is sent next is
+made from the newest sealed state at that moment. So there is no queue that could grow, and no client that waits for
+another one.
+"""
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import grpc
+from envoy.service.discovery.v3 import discovery_pb2
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.serve.metrics import CLIENTS, ENDED, NACKS, PROPAGATION, RESPONSES
+from streams.serve.xds.build.catalog import Catalog, Changes, Client, Key
+from streams.serve.xds.build.endpoints import locality_of
+from streams.serve.xds.build.names import TYPE_URLS, Kind
+from streams.serve.xds.protocol.delta import DeltaStream
+from streams.serve.xds.protocol.propagation import NEVER, Ledger, made_at
+from streams.serve.xds.protocol.sotw import SotwStream
+from streams.serve.xds.protocol.stream import Answer, ProtocolViolation
+from streams.subscription.delivery import Row
+from streams.subscription.freshness import Place, Silence
+
+log = logging.getLogger("facets.xds")
+
+_MAX_REQUEST_BYTES = 16 * 1024 * 1024
+_GRACE_SECONDS = 1.0
+_ADS = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+_SERVICES: tuple[tuple[str, str, Kind | None], ...] = (
+    (_ADS, "AggregatedResources", None),
+    ("envoy.service.cluster.v3.ClusterDiscoveryService", "Clusters", "cds"),
+    ("envoy.service.endpoint.v3.EndpointDiscoveryService", "Endpoints", "eds"),
+    ("envoy.service.listener.v3.ListenerDiscoveryService", "Listeners", "lds"),
+    ("envoy.service.route.v3.RouteDiscoveryService", "Routes", "rds"),
+)
+
+
+class XdsSettings(NamedTuple):
+    """Where to listen, and what one client may take. Times in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 18000
+    max_clients: int = 1000
+    answer_within: float = 60.0
+
+
+class Ended(Exception):
+    """A stream is ended by the server. `reason` is what it is counted by."""
+
+    def __init__(self, reason: str, code: grpc.StatusCode, text: str, node: str = "") -> None:
+        super().__init__(text)
+        self.reason, self.code, self.node = reason, code, node
+
+
+class Connection:
+    """One client's stream as the server sees it. The RPC's own task reads; another one writes, and is there only while
+    there is something to send. `deadline` ends the reading when the client does not take or answer a response."""
+
+    __slots__ = (
+        "agent", "context", "deadline", "failed", "last_nack", "ledger", "nacks", "node", "number", "peer", "sent_at",
+        "since", "stream", "variant", "wanted", "writer", "writing_since",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, node: Any, variant: str, stream: SotwStream | DeltaStream, context: Any, deadline: Any
+    ) -> None:
+        self.number = number
+        self.node: str = node.id
+        self.variant = variant
+        self.stream = stream
+        self.context = context
+        self.peer: str = context.peer()
+        self.agent: str = sys.intern(node.user_agent_name)
+        self.ledger = Ledger(stream)
+        self.since = time.time()
+        self.nacks = 0
+        self.last_nack = ""
+        self.deadline: asyncio.Timeout = deadline
+        self.sent_at: dict[Kind, float] = {}
+        self.writer: asyncio.Task[None] | None = None
+        self.writing_since: float | None = None
+        self.wanted = False
+        self.failed: Exception | None = None
+
+
+class XdsServer:
+    """Holds the newest sealed state and serves it. `replace` and `apply` feed it; `start` and `stop` are the gRPC
+    server's."""
+
+    def __init__(self, settings: XdsSettings, partitions: int) -> None:
+        self.settings = settings
+        self.catalog = Catalog(partitions)
+        self.connections: dict[int, Connection] = {}
+        self.port = 0
+        self.silent: Mapping[Place, Silence] = {}
+        self.ready = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._numbers = 0
+        self._server: Any = None
+
+    # ---- the state ------------------------------------------------------------------------------------
+
+    def replace(self, rows: tuple[Row, ...], seals: Any) -> None:
+        """Take a snapshot."""
+        self._publish(self.catalog.replace(rows, seals), {}, wake_all=True)
+        self.ready.set()
+
+    def apply(self, rows: tuple[Row, ...], seal: Any, partition: int) -> None:
+        """Take a sealed batch."""
+        complete = self.catalog.complete
+        before = {key: self.catalog.newest(key)[0] for key in {(row.namespace, row.name) for row in rows}}
+        changes = self.catalog.apply(rows, seal, partition)
+        self._publish(changes, before, wake_all=self.catalog.complete != complete)
+
+    def silence(self, silent: Mapping[Place, Silence]) -> None:
+        """Take which clusters are silent, and where. Clients keep what they have: an endpoint set that may be out of
+        date serves better than none."""
+        self.silent = silent
+
+    def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
+        timed = [
+            (key, tuple(change.names), made_at(change.trigger), made_at(change.at)) for key, change in changes.items()
+        ]
+        for each in self.connections.values():
+            for key, names, triggered, made in timed:
+                if each.stream.touch(names):
+                    # As kube-proxy holds it: what was triggered before there was anybody to tell is not late.
+                    at = triggered if triggered >= each.since else made
+                    each.ledger.changed(key, before.get(key, NEVER), at, names)
+            if wake_all or each.stream.due:
+                self._wake(each)
+        self._move()
+
+    async def moved(self) -> None:
+        """Wait until the state, or what a client has of it, is another."""
+        await self._moved.wait()
+
+    def _move(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    # ---- the server -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen. Raises FacetsError if the address can't be had."""
+        server = grpc.aio.server(
+            maximum_concurrent_rpcs=None,
+            options=[
+                ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.enable_channelz", 0),  # Nobody can read it here, and it takes 0.7 KiB a connection.
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ],
+        )
+        for name, stem, kind in _SERVICES:
+            server.add_generic_rpc_handlers((self._handler(name, stem, kind),))
+        at = f"{self.settings.host}:{self.settings.port}"
+        try:
+            self.port = server.add_insecure_port(at)
+        except RuntimeError as error:
+            raise FacetsError(
+                f"the xDS server can't listen on {at}", "choose another --xds-port", ExitCode.UNAVAILABLE
+            ) from error
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """End all streams and stop."""
+        if self._server is not None:
+            await self._server.stop(_GRACE_SECONDS)
+
+    def _handler(self, name: str, stem: str, kind: Kind | None) -> Any:
+        return grpc.method_handlers_generic_handler(
+            name,
+            {
+                f"Stream{stem}": grpc.stream_stream_rpc_method_handler(
+                    partial(self._serve, "sotw", kind), discovery_pb2.DiscoveryRequest.FromString
+                ),
+                f"Delta{stem}": grpc.stream_stream_rpc_method_handler(
+                    partial(self._serve, "delta", kind), discovery_pb2.DeltaDiscoveryRequest.FromString
+                ),
+            },
+        )
+
+    # ---- one client -----------------------------------------------------------------------------------
+
+    async def _serve(self, variant: str, kind: Kind | None, _: Any, context: Any) -> None:
+        # Requests are read from the context: the iterator would hold each one until the next one comes.
+        try:
+            if len(self.connections) >= self.settings.max_clients:
+                text = f"{self.settings.max_clients} clients are connected: --max-clients"
+                raise Ended("clients", grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            await self._read(context, variant, kind)
+        except Ended as ended:
+            ENDED.labels(ended.reason).inc()
+            log.warning("%s: ended (%s)", ended.node or context.peer(), ended)
+            await context.abort(ended.code, str(ended))
+
+    async def _read(self, context: Any, variant: str, kind: Kind | None) -> None:
+        """Take requests until the client has no more. Raises Ended."""
+        each: Connection | None = None
+        node = ""
+        try:
+            async with asyncio.timeout(self.settings.answer_within) as deadline:
+                while (request := await context.read()) is not grpc.aio.EOF:
+                    if each is None:
+                        node = request.node.id[:256]
+                        each = self._connected(request.node, variant, context, deadline)
+                    self._take(each, request, kind)
+                    del request  # It would be held until the next one comes, and the first one has all the names.
+                if each is not None and each.writer is not None:
+                    await each.writer
+            if each is not None and each.failed is not None:
+                raise each.failed
+        except ProtocolViolation as error:
+            raise Ended("violation", grpc.StatusCode.INVALID_ARGUMENT, str(error), node) from error
+        except TimeoutError as error:
+            if each is not None and each.failed is not None:
+                raise each.failed from error
+            text = "no request came"
+            if each is not None:
+                text = f"no answer to a response within {self.settings.answer_within:g} s: read, and ACK or NACK"
+            raise Ended("unread", grpc.StatusCode.DEADLINE_EXCEEDED, text, node) from error
+        finally:
+            if each is not None:
+                self._gone(each)
+
+    def _connected(self, node: Any, variant: str, context: Any, deadline: asyncio.Timeout) -> Connection:
+        client = client_of(node)
+        self._numbers += 1
+        stream = SotwStream(client) if variant == "sotw" else DeltaStream(client)
+        each = Connection(self._numbers, node, variant, stream, context, deadline)
+        self._expect(each)
+        self.connections[each.number] = each
+        CLIENTS.labels(variant).inc()
+        log.info("%s: connected (%s, %s)", each.node, variant, each.peer)
+        return each
+
+    def _gone(self, each: Connection) -> None:
+        if each.writer is not None:
+            each.writer.cancel()
+        del self.connections[each.number]
+        self._move()
+        CLIENTS.labels(each.variant).dec()
+        log.info("%s: gone (%s)", each.node, each.variant)
+
+    def _take(self, each: Connection, request: Any, kind: Kind | None) -> None:
+        if kind is not None and not request.type_url:
+            request.type_url = TYPE_URLS[kind]
+        answer = each.stream.take(request, self.catalog)
+        each.ledger.asked(each.stream.asked(), self.catalog, time.time())
+        if answer is not None:
+            self._answered(each, answer)
+        self._wake(each)
+
+    def _answered(self, each: Connection, answer: Answer) -> None:
+        each.sent_at.pop(answer.kind, None)
+        self._expect(each)
+        if answer.error:
+            each.nacks += 1
+            each.last_nack = f"{answer.kind.upper()}: {answer.error[:1000]}"
+            NACKS.labels(answer.kind).inc()
+            some = ", ".join(answer.names[:5]) + (", ..." if len(answer.names) > 5 else "")
+            log.warning("%s: refused %s (%s): %s", each.node, answer.kind.upper(), some, answer.error[:1000])
+        keys = {key for name in answer.names if (key := self.catalog.service_of(name))}
+        self._settle(each, keys)
+
+    def _settle(self, each: Connection, keys: Iterable[Key]) -> None:
+        for took in each.ledger.settle(keys, self.catalog, time.time()):
+            PROPAGATION.observe(max(0.0, took))
+        self._move()
+
+    def _wake(self, each: Connection) -> None:
+        """Send what is due."""
+        each.wanted = True
+        if each.writer is None:
+            each.writer = asyncio.create_task(self._write(each))
+
+    async def _write(self, each: Connection) -> None:
+        """Send what is due, until nothing is wanted any more."""
+        loop = asyncio.get_running_loop()
+        try:
+            while each.wanted:
+                each.wanted = False
+                backlog, sent = each.stream.backlog, False
+                for response in each.stream.advance(self.catalog):
+                    sent = True
+                    each.writing_since = loop.time()
+                    if response.kind is not None:
+                        each.sent_at[response.kind] = each.writing_since
+                        RESPONSES.labels(response.kind).inc()
+                    self._expect(each)
+                    await each.context.write(response.body)
+                each.writing_since = None
+                # Who is woken in vain has nothing to settle: that must cost next to nothing.
+                if sent or each.stream.backlog != backlog:
+                    self._expect(each)
+                    self._settle(each, each.ledger.behind)
+        except Exception as error:
+            each.failed = error
+            self._expect(each)
+        finally:
+            each.writer = None
+
+    def _expect(self, each: Connection) -> None:
+        """Set until when the client has time."""
+        since = list(each.sent_at.values())
+        if each.writing_since is not None:
+            since.append(each.writing_since)
+        by = min(since) + self.settings.answer_within if since else None
+        if each.failed is not None:
+            by = 0.0
+        if by != each.deadline.when() and not each.deadline.expired():
+            each.deadline.reschedule(by)
+
+
+def client_of(node: Any) -> Client:
+    """What a client says of itself. Raises ProtocolViolation for a node that has no usable id, or names a kind of
+    traffic that there is not."""
+    if not node.id:
+        raise ProtocolViolation("node.id is empty: set node.id in the client's bootstrap (Envoy: --service-node)")
+    if len(node.id) > 256 or not node.id.isprintable():
+        raise ProtocolViolation("node.id is longer than 256 characters, or not printable")
+    fields = node.metadata.fields
+    traffic = fields["traffic"].string_value if "traffic" in fields else "mesh"
+    if traffic not in {"mesh", "gateway"}:
+        raise ProtocolViolation(f"node.metadata.traffic is {traffic[:40]!r}: must be mesh or gateway")
+    return Client(locality_of(node), traffic, node.user_agent_name.startswith("gRPC"))  # type: ignore[arg-type]

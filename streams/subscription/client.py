@@ -1,0 +1,580 @@
+"""The subscriber client: a snapshot at a sealed cut, then one sealed batch at a time, from any point in the window."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.kafka.address import default_bootstrap
+from streams.kafka.admin import BrokerUnreachable, config, partition_counts
+from streams.kafka.bulk_reader import BulkReader, Chunk, stamp_of
+from streams.runtime.shutdown import closed
+from streams.subscription.delivery import Batch as SealedBatch
+from streams.subscription.delivery import ChangelogGap, Cursor, Filter, Row, Subscription, is_deleted, reached
+from streams.subscription.facet_records import Compacted, Replaced, check_anchor, seal_of
+from streams.subscription.freshness import SILENT_AFTER_SECONDS, Place, Silence, worst
+from streams.subscription.silence import SilenceMonitor
+from streams.wire.partitioning import partition_of
+from streams.wire.records import JOURNAL, SEAL_PREFIX, Seal, topic_of
+from streams.wire.timestamps import later
+from streams.worker.unreadable import report
+
+log = logging.getLogger("facets.subscriber")
+
+_FETCH_BYTES = 32 * 1024 * 1024
+_POLL_MS = 500
+_POLL_RECORDS = 20_000
+_TAIL = 200
+_SILENCE_SECONDS = 5
+_CLOSE_SECONDS = 2.0
+_READING_SECONDS = 600
+"""Where reading all there is took longer, what came since is read too: of what compaction took meanwhile, the newer
+rows may lie beyond the end as it was."""
+_NOTHING = Filter(services=frozenset({""}))
+_T = TypeVar("_T")
+
+
+class Snapshot(NamedTuple):
+    """All rows at a sealed cut. `reason` is `start`, or why the changes between could not be had: `gap` (one was
+    missed), `expired` (the cursor is older than the resume window), `lost` (the topics are not those of the cursor)."""
+
+    reason: str
+    rows: tuple[Row, ...]
+    seals: tuple[Seal, ...]
+    cursor: str
+
+
+class Batch(NamedTuple):
+    """The rows of one journal offset, of all subscribed tables. Without rows it is progress."""
+
+    partition: int
+    seal: Seal
+    rows: tuple[Row, ...]
+    cursor: str
+
+
+class ClusterStatus(NamedTuple):
+    """A cluster has fallen silent, or is heard of again. `stale` is what its rows in the `partitions` are shown with:
+    why, and since when; without partitions they are as they are written. Nothing of this is in the tables."""
+
+    cluster: str
+    stale: str
+    since: str
+    partitions: tuple[int, ...]
+    cursor: str
+    rows: tuple[Row, ...] = ()
+
+
+class Subscriber:
+    """Follows facet tables.
+
+        async with Subscriber(tables=("backend",), namespaces=("shop",)) as subscriber:
+            async for item in subscriber:  # one Snapshot, then Batches
+                for row in item.rows:
+                    print(row.name, [e["address"] for e in row.decode()["endpoints"]])
+                save(item.cursor)
+
+    `bootstrap` is Kafka's address, HOST:PORT[,...]. Without it the one in FACETS_BOOTSTRAP_SERVERS is taken, else the
+    broker that `facets up` runs on this machine. `cursor` resumes after the item that it came with: each change since
+    comes once, or a Snapshot says why not. `progress` also yields batches without rows, so that silence is never
+    mistaken for a stall. A cluster without a commit for `silent_after` seconds (by `clock`, in seconds since the epoch;
+    None: never) is stale: its rows decode as that, and a ClusterStatus comes when it falls silent and when it is heard
+    of again. Raises FacetsError when the broker or the topics are not there at the start; later the connection is taken
+    up again by itself.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str | None = None,
+        *,
+        tables: Iterable[str] = ("backend",),
+        clusters: Iterable[str] = (),
+        namespaces: Iterable[str] = (),
+        services: Iterable[str] = (),
+        cursor: str | None = None,
+        progress: bool = False,
+        silent_after: float | None = SILENT_AFTER_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.tables = tuple(tables)
+        self.partitions = 0
+        self._broker = bootstrap or ""
+        self._wanted = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
+        self._cursor = Cursor.decode(cursor) if cursor else None
+        self._progress = progress
+        self._consumer: AIOKafkaConsumer | None = None
+        self._state: Subscription | None = None
+        self._table_of = {topic_of(table): table for table in self.tables}
+        self._next: dict[TopicPartition, int] = {}
+        self._ahead: dict[TopicPartition, int] = {}
+        self._anchors: dict[TopicPartition, tuple[int, str]] = {}
+        self._silent_since: float | None = None
+        self._silent_after = silent_after
+        self._clock = clock
+        self._monitor = SilenceMonitor("", 0, None, clock)
+        self._learning: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        if not self._broker:
+            self._broker = await asyncio.to_thread(default_bootstrap)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._broker,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_bytes=2 * _FETCH_BYTES,
+            fetch_max_wait_ms=_POLL_MS,
+            client_id="facets-subscriber",
+        )
+        try:
+            await consumer.start()
+        except (KafkaConnectionError, OSError) as error:
+            await consumer.stop()
+            raise FacetsError(
+                f"no Kafka broker answers at {self._broker}",
+                "check --bootstrap-servers / FACETS_BOOTSTRAP_SERVERS, or start one with: facets up",
+                ExitCode.UNAVAILABLE,
+            ) from error
+        self._consumer = consumer
+        try:
+            there = await asyncio.to_thread(partition_counts, self._broker)
+            for topic in self._table_of:
+                if topic not in there:
+                    raise FacetsError(
+                        f"topic {topic} does not exist at {self._broker}", "facets topics create", ExitCode.UNAVAILABLE
+                    )
+            self.partitions = there[topic_of(self.tables[0])]
+            self._monitor = SilenceMonitor(self._broker or "", self.partitions, self._silent_after, self._clock)
+        except BaseException:
+            await consumer.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        if self._learning is not None:
+            # Not cancelled at once: aiokafka leaves a connection open that is cancelled while it is made.
+            await asyncio.wait({self._learning}, timeout=_CLOSE_SECONDS)
+            self._learning.cancel()
+        if self._consumer is not None:
+            await closed("the subscriber to disconnect from Kafka", self._consumer.stop(), _CLOSE_SECONDS)
+
+    def __aiter__(self) -> AsyncIterator[Snapshot | Batch | ClusterStatus]:
+        return self._follow()
+
+    async def snapshot(self, *, cut: bool = False) -> Snapshot:
+        """One snapshot, as of now. Each Service is right in it; with `cut` all of a cluster's are, together: as they
+        were at one `seq`, which takes until every partition has sealed that much (bound it with asyncio.timeout). A
+        cut can't be resumed: its cursor is empty."""
+        names = self._wanted
+        if not cut and names.services and len(names.namespaces) == 1:
+            (namespace,) = names.namespaces
+            await self._bootstrap({partition_of(namespace, each, self.partitions) for each in names.services})
+        else:
+            await self._bootstrap()
+        state = self._subscription()
+        rows = state.ready()
+        if cut:
+            rows = await self._level(state, rows)
+        await self._monitor.look(state.seals, at_once=True)
+        rows = self._judged(rows)
+        seals = tuple(seal for _, seal in sorted(state.seals.items()))
+        return Snapshot("start", rows, seals, "" if cut else state.cursor.encode())
+
+    async def wait(
+        self,
+        resource_version: str,
+        *,
+        cluster: str,
+        resource: str = "endpointslices.discovery.k8s.io",
+        namespace: str = "",
+        service: str = "",
+        progress: Callable[[dict[int, str]], None] | None = None,
+    ) -> dict[int, str]:
+        """Return when everything of the cluster's `resource` up to this resourceVersion is sealed: in the Service's
+        partition, or in all where none is named. The answer, and what `progress` is told meanwhile, is where each
+        partition stands. For use without iterating; bound it with asyncio.timeout. Raises UnknownName if by then no
+        such Service is in the tables, and none was lately: a misspelt one would else be waited for in vain or with
+        success, as its partition happens to stand."""
+        wanted = {partition_of(namespace, service, self.partitions)} if service else set(range(self.partitions))
+        named = Filter(frozenset({cluster}), frozenset({namespace}), frozenset({service}))
+        rows, self._wanted = self._wanted, named if service else _NOTHING
+        try:
+            await self._bootstrap(wanted)
+        finally:
+            self._wanted = rows
+        state = self._subscription()
+        state.ready()
+        while True:
+            at = {p: _frontier(state, p, cluster, resource) for p in sorted(wanted)}
+            if progress is not None:
+                progress(at)
+            if all(reached(state.seals, p, cluster, resource, resource_version) for p in wanted):
+                if service and not state.has_row(cluster, namespace, service):
+                    await self._check_names(cluster, namespace, service)
+                return at
+            await self._monitor.look(state.seals)
+            async for _ in self._poll():
+                pass
+
+    async def _check_names(self, *names: str) -> None:
+        # Imported here: it reads the names by a subscriber of its own.
+        from streams.subscription.known_names import check_names  # noqa: PLC0415
+
+        cluster, namespace, service = names
+        await check_names(self._broker, (), clusters=[cluster], namespaces=[namespace], services=[service])
+
+    def frontiers(self, cluster: str, resource: str) -> dict[int, str]:
+        """How far each partition has sealed this resource type of the cluster."""
+        state = self._subscription()
+        return {p: at for p in range(self.partitions) if (at := _frontier(state, p, cluster, resource))}
+
+    def sealed(self) -> dict[tuple[int, str], Seal]:
+        """The newest seal of each cluster, by partition and cluster."""
+        return dict(self._subscription().seals)
+
+    def silent(self) -> dict[Place, Silence]:
+        """The clusters that were silent when it was last looked, by partition and cluster."""
+        return dict(self._monitor.silent)
+
+    async def clusters(self) -> dict[Place, Seal]:
+        """The newest seal of each cluster in each partition, as of now, with `silent` judged anew; no rows are read.
+        For use without iterating."""
+        seals = await self._log_seals()
+        await self._monitor.look(seals, at_once=True)
+        return seals
+
+    async def _follow(self) -> AsyncIterator[Snapshot | Batch | ClusterStatus]:
+        reason = "start"
+        if self._cursor is not None:
+            cursor, self._cursor = self._cursor, None
+            reason = await self._again(self._resume, cursor)
+        if not reason and self._silent_after is not None:
+            self._learning = asyncio.create_task(self._learn())
+        while True:
+            if reason:
+                log.log(
+                    logging.DEBUG if reason == "start" else logging.WARNING, "starting from a snapshot (%s)", reason
+                )
+                await self._again(self._bootstrap)
+                rows = self._subscription().ready()
+                before = {cluster for _, cluster in self._monitor.silent}
+                self._monitor.forget()
+                await self._monitor.look(self._subscription().seals, at_once=True)
+                yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor.encode())
+                for status in self._statuses(before):
+                    yield status
+            try:
+                while True:
+                    async for batch in self._poll():
+                        if batch.rows or self._progress:
+                            rows = self._judged(batch.rows)
+                            yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor.encode())
+                    before = {cluster for _, cluster in self._monitor.silent}
+                    if await self._monitor.look(self._subscription().seals):
+                        for status in self._statuses(before):
+                            yield status
+            except ChangelogGap as gap:
+                log.warning("%s", gap)
+                reason = "gap"
+            except Compacted as gap:
+                log.warning("%s", gap)
+                reason = "expired"
+            except (OffsetOutOfRangeError, Replaced) as error:
+                log.warning("the topics are not those that were followed: %s", error)
+                reason = "lost"
+
+    async def _resume(self, cursor: Cursor) -> str:
+        """Take up the cursor; the reason for a snapshot instead, "" where it holds."""
+        consumer, assigned = self._reader(), self._assigned()
+        begins, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
+        window = int((await asyncio.to_thread(config, self._broker, topic_of(self.tables[0])))["min.compaction.lag.ms"])
+        newest = await self._newest_seal(ends, begins)
+        if cursor.at and newest and later(cursor.at, window / 1000) < newest:
+            return "expired"
+        self._state = Subscription(self.tables, self.partitions, self._wanted, cursor, skipped=self._skipped)
+        self._next, self._anchors, self._ahead = {}, {}, {}
+        for each in assigned:
+            position = cursor.positions.get((self._table_of[each.topic], each.partition))
+            if position is None:
+                if cursor.applied.get(each.partition, -1) >= 0:
+                    return "lost"
+                position = begins[each]
+            elif not begins[each] <= position <= ends[each]:
+                return "lost"
+            elif position > begins[each]:
+                # The seal before the position is read again: it shows that this is the log the cursor is of.
+                position -= 1
+                self._anchors[each] = (cursor.applied.get(each.partition, -1), cursor.at)
+            self._next[each] = self._ahead[each] = position
+        return ""
+
+    async def _newest_seal(self, ends: dict[TopicPartition, int], begins: dict[TopicPartition, int]) -> str:
+        """The time of the newest seal in the last records of each partition."""
+        consumer = self._reader()
+        newest = ""
+        waiting = {each for each in ends if begins[each] < ends[each]}
+        if not waiting:
+            return newest
+        consumer.assign(list(ends))
+        for each, end in ends.items():
+            consumer.seek(each, max(begins[each], end - _TAIL))
+        while waiting:
+            for each, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+                for record in records:
+                    if (record.key or b"").startswith(SEAL_PREFIX) and record.value is not None:
+                        with suppress(msgspec.MsgspecError):
+                            newest = max(newest, seal_of(record).at)
+                if records[-1].offset >= ends[each] - 1:
+                    waiting.discard(each)
+        return newest
+
+    async def _bootstrap(self, partitions: Collection[int] | None = None) -> None:
+        """Read all there is; `ready` of the subscription is then the snapshot."""
+        while True:
+            begun = time.time()
+            await self._read_all(partitions)
+            elapsed = time.time() - begun
+            if elapsed <= _READING_SECONDS or elapsed <= await self._deletions_kept():
+                return
+            # Say, this machine slept: what was read first may be deleted, and compaction has removed what said so.
+            log.warning("reading the tables took %.0f s, longer than deletions are kept: reading them again", elapsed)
+
+    async def _deletions_kept(self) -> float:
+        """For how many seconds at least a tombstone can be read."""
+        settings = await asyncio.to_thread(config, self._broker, topic_of(self.tables[0]))
+        return int(settings["delete.retention.ms"]) / 1000
+
+    async def _read_all(
+        self, partitions: Collection[int] | None, *, strict: bool = False, endless: Collection[int] = ()
+    ) -> None:
+        assigned = [each for each in self._assigned() if partitions is None or each.partition in partitions]
+        self._state = state = Subscription(
+            self.tables, self.partitions, self._wanted, strict=strict, skipped=self._skipped
+        )
+        state.endless = set(endless)
+        self._next, self._anchors = {}, {}
+        async with BulkReader(self._broker) as reader:
+            positions = await reader.begins(assigned)
+            started = float("-inf")
+            while time.time() - started > _READING_SECONDS:
+                started = time.time()
+                async with aclosing(reader.read(positions, await reader.ends(assigned))) as chunks:
+                    async for chunk in chunks:
+                        each = chunk.partition
+                        if len(chunk) and state.beyond(self._table_of[each.topic], each.partition, max(chunk.versions)):
+                            await self._ask_journal(state, each.partition)
+                        self._gather(chunk)
+                        positions[each] = self._next[each] = chunk.next
+        if state.doubtful() and not strict:
+            log.warning("the facet topics hold records that can't be read: every record is looked at")
+            if strangers := state.of_another_journal():
+                log.warning(
+                    "the tables do not follow from the journal that is here, in partitions %s", sorted(strangers)
+                )
+            await self._read_all(partitions, strict=True, endless=state.endless | strangers)
+            return
+        self._ahead = positions
+        told = False
+        while not state.complete():
+            if not told:
+                log.warning("a worker ended between two tables long ago: waiting until `facets work` goes on there")
+                told = True
+            async for _ in self._poll():
+                pass
+
+    def _gather(self, chunk: Chunk) -> None:
+        records = zip(chunk.offsets, chunk.keys, chunk.values, chunk.versions, strict=True)
+        self._subscription().gather(self._table_of[chunk.partition.topic], chunk.partition.partition, records)
+
+    def _skipped(self, table: str, partition: int, offset: int, why: str) -> None:
+        report(topic_of(table), partition, offset, why)
+
+    async def _ask_journal(self, state: Subscription, partition: int) -> None:
+        """How far the journal goes now: no record can be of a later commit. One that may not be asked has no end."""
+        journal = TopicPartition(JOURNAL, partition)
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS), BulkReader(self._broker) as reader:
+                ends = await reader.ends([journal])
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.debug("the end of %s[%d] is not known: %r", JOURNAL, partition, error)
+            state.journal_ends.pop(partition, None)
+        else:
+            state.journal_ends[partition] = ends[journal]
+            if not ends[journal]:
+                state.endless.add(partition)
+
+    async def _level(self, state: Subscription, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """The rows as they are when every partition has each cluster's changes up to the highest seq now sealed in
+        any, and none after."""
+        cut: dict[str, int] = {}
+        for (_, cluster), seal in state.seals.items():
+            if not self._wanted.clusters or cluster in self._wanted.clusters:
+                cut[cluster] = max(cut.get(cluster, 0), seal.seq)
+        held = {(row.table, row.cluster, row.namespace, row.name): row for row in rows}
+        behind = {
+            (partition, cluster)
+            for cluster, seq in cut.items()
+            for partition in range(self.partitions)
+            if (known := state.seals.get((partition, cluster))) is None or known.seq < seq
+        }
+        while behind:
+            async for partition, seal, changed in self._poll():
+                wanted = cut.get(seal.cluster, 0)
+                if seal.seq <= wanted:
+                    held |= {(row.table, row.cluster, row.namespace, row.name): row for row in changed}
+                if seal.seq >= wanted:
+                    behind.discard((partition, seal.cluster))
+        return tuple(row for _, row in sorted(held.items()) if not is_deleted(row.value))
+
+    async def _again(self, step: Callable[..., Awaitable[_T]], *args: Any) -> _T:
+        """Do a step, again and again while the broker is away."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((KafkaError, BrokerUnreachable)),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
+            before_sleep=self._away,
+        ):
+            with attempt:
+                return await step(*args)
+        raise AssertionError("unreachable: it is tried for ever")
+
+    def _away(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("Kafka at %s does not answer (%s): trying again", self._broker, error)
+
+    async def _poll(self) -> AsyncIterator[SealedBatch]:
+        state = self._subscription()
+        if self._ahead:
+            # Not before: a snapshot alone needs none of it, and aiokafka 0.14 hangs when it is stopped right after.
+            self._reader().assign(list(self._ahead))
+            for each, position in self._ahead.items():
+                self._reader().seek(each, position)
+            self._ahead = {}
+        fetched = await self._reader().getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+        if not fetched:
+            await self._check_connection()
+            return
+        self._silent_since = None
+        for each, records in fetched.items():
+            table = self._table_of[each.topic]
+            for record in records:
+                due = self._next.get(each, record.offset)
+                self._next[each] = record.offset + 1
+                if record.offset != due and not state.bootstrapping:
+                    raise Compacted(
+                        f"{each.topic}[{each.partition}]: offset {due} is gone, the next is {record.offset}"
+                    )
+                if self._anchors and (anchor := self._anchors.pop(each, None)):
+                    check_anchor(record, anchor)
+                    continue
+                version = stamp_of(record.headers)
+                if state.beyond(table, each.partition, version):
+                    await self._ask_journal(state, each.partition)
+                for batch in state.feed(table, each.partition, record.offset, record.key or b"", record.value, version):
+                    yield batch
+
+    async def _check_connection(self) -> None:
+        """The consumer waits for a broker that is away without a word: after some silence, ask."""
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since > _SILENCE_SECONDS:
+            assigned = self._assigned()[0]
+            await self._again(self._ask_end, assigned)
+            self._silent_since = None
+
+    async def _ask_end(self, each: TopicPartition) -> None:
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                await self._reader().end_offsets([each])
+        except TimeoutError:
+            raise KafkaConnectionError(f"no answer in {_SILENCE_SECONDS} s") from None
+
+    # ---- silence -------------------------------------------------------------------------------------
+
+    def _judged(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """The rows with what is to be shown of them."""
+        if not self._monitor.silent:
+            return rows
+        return tuple(
+            row._replace(
+                silence=self._monitor.reason(partition_of(row.namespace, row.name, self.partitions), row.cluster)
+            )
+            for row in rows
+        )
+
+    def _statuses(self, before: Collection[str]) -> Iterator[ClusterStatus]:
+        """What there is to say of each cluster that is silent, or was `before`."""
+        by_cluster: dict[str, dict[int, Silence]] = {cluster: {} for cluster in sorted(before)}
+        for (partition, cluster), silence in sorted(self._monitor.silent.items()):
+            by_cluster.setdefault(cluster, {})[partition] = silence
+        cursor = self._subscription().cursor.encode()
+        for cluster, found in by_cluster.items():
+            if not self._wanted.clusters or cluster in self._wanted.clusters:
+                longest = worst(found.values()) if found else Silence("", "")
+                yield ClusterStatus(cluster, longest.reason, longest.since, tuple(found), cursor)
+
+    async def _learn(self) -> None:
+        """After a resumption only clusters that say something are known: find the seals of the others in the log."""
+        try:
+            self._monitor.learn(await self._log_seals())
+        except (KafkaError, FacetsError, OSError) as error:
+            log.warning("clusters that have fallen silent are not known until they are heard of: %s", error)
+
+    async def _log_seals(self) -> dict[Place, Seal]:
+        """The newest seal of each cluster in each partition of the first table."""
+        newest: dict[tuple[int, bytes], tuple[int, bytes]] = {}
+        wanted = [TopicPartition(topic_of(self.tables[0]), partition) for partition in range(self.partitions)]
+        async with (
+            BulkReader(self._broker) as reader,
+            aclosing(reader.read(await reader.begins(wanted), await reader.ends(wanted))) as chunks,
+        ):
+            async for chunk in chunks:
+                if self._closing:
+                    break
+                for _, key, value, version in chunk:
+                    if key.startswith(SEAL_PREFIX) and value is not None:
+                        place = (chunk.partition.partition, key)
+                        # A replaced worker's late seal does not count.
+                        if version >= newest.get(place, (-1, b""))[0]:
+                            newest[place] = (version, value)
+        found = {}
+        for (partition, _), (_, value) in newest.items():
+            with suppress(msgspec.MsgspecError):
+                seal = msgspec.json.decode(value, type=Seal)
+                found[partition, seal.cluster] = seal
+        return found
+
+    def _seals(self) -> tuple[Seal, ...]:
+        return tuple(seal for _, seal in sorted(self._subscription().seals.items()))
+
+    def _assigned(self) -> list[TopicPartition]:
+        return [TopicPartition(topic, p) for topic in self._table_of for p in range(self.partitions)]
+
+    def _reader(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise RuntimeError("use `async with Subscriber(...)`")
+        return self._consumer
+
+    def _subscription(self) -> Subscription:
+        if self._state is None:
+            raise RuntimeError("nothing is read yet")
+        return self._state
+
+
+def _frontier(state: Subscription, partition: int, cluster: str, resource: str) -> str:
+    seal = state.seals.get((partition, cluster))
+    return seal.frontier.get(resource, "") if seal else ""

@@ -1,0 +1,476 @@
+"""A subscriber's state: records of the facet topics in, a snapshot and then sealed batches out.
+
+- Rows wait for the seal that covers them: all rows of one journal offset, of all subscribed tables, come together.
+- A row whose version is not higher than the one held is a replaced worker's duplicate and is dropped.
+- `previous` must be the version held; if it isn't, a change was missed, and that is an error (`ChangelogGap`).
+- What can't be read is skipped (`skipped` is told of it): no worker wrote it, so nothing is missing without it.
+"""
+
+import base64
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.facets.changelog_records import is_row_key, unreadable
+from streams.subscription.freshness import overlay
+from streams.wire.partitioning import partition_of
+from streams.wire.records import SEAL_PREFIX, Seal, decode_row
+
+_SKIP = 4096
+"""How many seals wait in bootstrap before the rows below them are applied."""
+
+_NO_END = 2**63
+"""The journal's end, where it is not known."""
+
+_MORE = b'"more":true}'
+"""How a seal ends that another cluster's seal of the same offset follows."""
+
+_decode_seal = msgspec.json.Decoder(Seal).decode
+
+
+class _Stamp(msgspec.Struct):
+    previous: int | None
+
+
+_decode_stamp = msgspec.json.Decoder(_Stamp).decode
+
+
+class ChangelogGap(Exception):
+    """A row does not follow the one that is held: something was missed. Start again from a snapshot."""
+
+
+class InvalidCursor(FacetsError, ValueError):
+    """A cursor that no subscription made."""
+
+    exit_code = ExitCode.BAD_DATA
+
+
+class Row(NamedTuple):
+    """A facet row as delivered; `value` is its wire form. `silence` is the reader's judgement that its cluster is not
+    heard of any more (core.freshness), which is no part of it."""
+
+    table: str
+    cluster: str
+    namespace: str
+    name: str
+    version: int
+    value: bytes
+    silence: str = ""
+
+    def decode(self) -> dict[str, Any]:
+        """The row as the commands print it: `stale` while its cluster is silent."""
+        return overlay(decode_row(self.table, self.value), self.silence)
+
+
+class Cursor(NamedTuple):
+    """Where a subscriber stands: for each partition the journal offset that is applied, and for each table the
+    offset of its topic to read on from. `at` is the time of the newest seal applied."""
+
+    at: str
+    applied: dict[int, int]
+    positions: dict[tuple[str, int], int]
+
+    def encode(self) -> str:
+        """As opaque text."""
+        tables: dict[str, dict[str, int]] = {}
+        for (table, partition), position in sorted(self.positions.items()):
+            tables.setdefault(table, {})[str(partition)] = position
+        body = {"at": self.at, "applied": {str(p): o for p, o in sorted(self.applied.items())}, "tables": tables}
+        return base64.urlsafe_b64encode(msgspec.json.encode(body)).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> "Cursor":
+        """Raises InvalidCursor."""
+        try:
+            body = msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=_CursorBody)
+            return cls(
+                body.at,
+                {int(p): offset for p, offset in body.applied.items()},
+                {(table, int(p)): at for table, ps in body.tables.items() for p, at in ps.items()},
+            )
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+            raise InvalidCursor(
+                "the cursor is damaged or isn't one", "leave the cursor out, to start from a snapshot"
+            ) from error
+
+
+class _CursorBody(msgspec.Struct):
+    at: str
+    applied: dict[str, int]
+    tables: dict[str, dict[str, int]]
+
+
+class Filter(NamedTuple):
+    """Which rows are wanted; an empty set means all. Seals are never dropped."""
+
+    clusters: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
+
+    def wants(self, cluster: str, namespace: str, name: str) -> bool:
+        """Whether a row is wanted."""
+        return (
+            (not self.clusters or cluster in self.clusters)
+            and (not self.namespaces or namespace in self.namespaces)
+            and (not self.services or name in self.services)
+        )
+
+
+EVERYTHING = Filter()
+
+
+class Batch(NamedTuple):
+    """All rows of one journal offset, complete. Without rows it is progress: nothing changed up to the seal."""
+
+    partition: int
+    seal: Seal
+    rows: tuple[Row, ...]
+
+
+_Sealed = tuple[int, int, bytes, bytes]
+"""A seal that has come for a table, not decoded: the journal offset that it seals, the offset in the topic after it,
+its key and its value. A plain tuple: most of what a bootstrap reads is seals."""
+
+
+class _Partition:
+    """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, as they came."""
+
+    __slots__ = ("applied", "gathered", "more", "pending", "seals")
+
+    def __init__(self, tables: Iterable[str], applied: int) -> None:
+        self.applied = applied
+        self.more: dict[str, Seal] = {}
+        self.gathered: dict[str, list[tuple[bytes, int, bytes | None]]] = {table: [] for table in tables}
+        self.pending: dict[str, list[tuple[str, int, Row | None]]] = {table: [] for table in tables}
+        self.seals: dict[str, deque[_Sealed]] = {table: deque() for table in tables}
+
+
+class Subscription:
+    """`feed` takes records in the order of each topic partition. In bootstrap the rows make up a snapshot and
+    nothing is delivered; once it is `complete()`, `ready()` gives it out, and from then on each seal delivers a batch.
+    A subscription from a cursor needs none of that.
+
+    In bootstrap only the newest record of each key is looked at, and only at the end: where `doubtful()`, all has to be
+    read again by a subscription that is `strict`. `journal_ends` are the offsets of the journal's next commits, as far
+    as they are known: no record can be of a later one (`beyond` says when they have to be asked for anew). Where the
+    journal is not the one that the tables follow from (it is not mirrored, say, or was made anew), there is no end:
+    `endless` are these partitions.
+    """
+
+    def __init__(
+        self,
+        tables: Iterable[str],
+        partitions: int,
+        wanted: Filter,
+        cursor: Cursor | None = None,
+        *,
+        strict: bool = False,
+        skipped: Callable[[str, int, int, str], None] = lambda *_: None,
+    ) -> None:
+        self.tables = tuple(tables)
+        self.partitions = partitions
+        self.wanted = wanted
+        self.bootstrapping = cursor is None
+        self.journal_ends: dict[int, int] = {}
+        self.endless: set[int] = set()
+        self._seals_within: Counter[int] = Counter()
+        self._strict = strict
+        self._skipped = skipped
+        self._doubtful = False
+        self._sealed_to: dict[tuple[str, int], int] = {}
+        self.seals: dict[tuple[int, str], Seal] = {}
+        self._newest: dict[int, dict[bytes, tuple[int, bytes]]] = {p: {} for p in range(partitions)}
+        self._held: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
+        self._names: dict[bytes, bool] = {}
+        self._versions: dict[tuple[str, str], int] = {}
+        self._floor = {p: cursor.applied.get(p, -1) if cursor else -1 for p in range(partitions)}
+        self._parts = {p: _Partition(self.tables, self._floor[p]) for p in range(partitions)}
+        self._positions: dict[tuple[str, int], int] = dict(cursor.positions) if cursor else {}
+        self._at = cursor.at if cursor else ""
+
+    @property
+    def cursor(self) -> Cursor:
+        """Resume after the last delivered batch."""
+        return Cursor(self._at, {p: part.applied for p, part in self._parts.items()}, dict(self._positions))
+
+    def complete(self) -> bool:
+        """Whether the rows read are those at the cut: at the newest offset that all tables have sealed.
+
+        They are not where a worker ended between its writes to two tables and stayed away for longer than the resume
+        window: compaction may then have taken what lies at the cut, because one table is ahead. More has to be read,
+        until a worker has brought the tables level.
+        """
+        for partition, part in self._parts.items():
+            self._skip(partition, part)
+        return all(self._whole(part) for part in self._parts.values())
+
+    def _whole(self, part: _Partition) -> bool:
+        for queue in part.seals.values():
+            if any(seal[0] != due for due, seal in enumerate(queue, part.applied + 1)):
+                return False
+        for table, gathered in part.gathered.items():
+            first: dict[bytes, bytes | None] = {}
+            for key, _, value in gathered:
+                first.setdefault(key, value)
+            for key, value in first.items():
+                version, held = self._held[table].get(key, (0, None))
+                if value is not None and _decode_stamp(value).previous != (None if held is None else version):
+                    return False
+        return True
+
+    def ready(self) -> tuple[Row, ...]:
+        """End the bootstrap: the rows at the sealed cut, without those of deleted Services."""
+        for partition, part in self._parts.items():
+            self._skip(partition, part)
+        self.bootstrapping = False
+        for partition, newest in self._newest.items():
+            for _, value in newest.values():
+                seal = _decode_seal(value)
+                self.seals[partition, seal.cluster] = seal
+                self._at = max(self._at, seal.at)
+        for part in self._parts.values():
+            for table, gathered in part.gathered.items():
+                part.pending[table] = [
+                    (key.decode(), version, None if value is None else _row(table, key, version, value))
+                    for key, version, value in gathered
+                ]
+                gathered.clear()
+        rows = [
+            _row(table, key, version, value)
+            for table, held in sorted(self._held.items())
+            for key, (version, value) in sorted(held.items())
+            if value is not None
+        ]
+        self._versions = {(row.table, f"{row.cluster}/{row.namespace}/{row.name}"): row.version for row in rows}
+        self._held, self._newest, self._names = {}, {}, {}
+        return tuple(row for row in rows if not is_deleted(row.value))
+
+    def has_row(self, cluster: str, namespace: str, name: str) -> bool:
+        """Whether a row of the Service is held, be it `deleted`. Only of a Service that is wanted, after `ready`."""
+        return any((table, f"{cluster}/{namespace}/{name}") in self._versions for table in self.tables)
+
+    def feed(
+        self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
+    ) -> Iterable[Batch]:
+        """Take one record; `position` is its offset in the facet topic, `version` its stamp (a seal's offset).
+        Raises ChangelogGap."""
+        if is_row_key(key) and not self._wants(key):
+            return ()
+        if not self._readable(table, partition, position, key, value, version):
+            return ()
+        if self.bootstrapping:
+            self.gather(table, partition, ((position, key, value, version),))
+            return ()
+        if key.startswith(SEAL_PREFIX):
+            self._sealed_to[table, partition] = max(version, self._sealed_to.get((table, partition), -1))
+        return self._feed(table, partition, position, key, value, version)
+
+    def beyond(self, table: str, partition: int, version: int) -> bool:
+        """Whether a record of this version may be ahead of its journal, as far as that is known to go: live, each
+        offset is sealed after the one before, so only a leap is looked at."""
+        if version < self.journal_ends.get(partition, 0) or partition in self.endless:
+            return False
+        if self.bootstrapping:
+            return True
+        sealed = max(self._sealed_to.get((table, partition), -1), self._parts[partition].applied)
+        return version > sealed + 1
+
+    def _readable(
+        self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
+    ) -> bool:
+        why = unreadable(table, key, value, version)
+        if not why and partition in self.journal_ends and self.beyond(table, partition, version):
+            why = f"its version {version} is ahead of the journal, which ends at {self.journal_ends[partition]}"
+        if why:
+            self._skipped(table, partition, position, why)
+        return not why
+
+    def _feed(
+        self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
+    ) -> Iterator[Batch]:
+        part = self._parts[partition]
+        if key.startswith(SEAL_PREFIX):
+            if value is None:
+                return
+            queue = part.seals[table]
+            if value.endswith(_MORE):
+                if version > part.applied:
+                    more = _decode_seal(value)
+                    part.more[more.cluster] = more
+            elif version > part.applied and (not queue or version > queue[-1][0]):
+                queue.append((version, position + 1, key, value))
+                yield from self._deliver(partition, part)
+            elif version <= part.applied and _decode_seal(value).at > self._at:
+                raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
+        elif self._wants(key) and version > part.applied:
+            row = None if value is None else _row(table, key, version, value)
+            part.pending[table].append((key.decode(), version, row))
+
+    def _wants(self, key: bytes) -> bool:
+        return is_row_key(key) and self.wanted.wants(*key.decode().split("/"))
+
+    # ---- bootstrap -----------------------------------------------------------------------------------
+
+    def gather(self, table: str, partition: int, records: Iterable[tuple[int, bytes, bytes | None, int]]) -> None:
+        """Take records (position, key, value and version as in `feed`) while in bootstrap, when most of them are
+        replaced by later ones: each is looked at as little as can be."""
+        part = self._parts[partition]
+        queue, names, gathered = part.seals[table], self._names, part.gathered[table]
+        end = _NO_END if partition in self.endless else self.journal_ends.get(partition, _NO_END)
+        within = 0
+        for position, key, value, version in records:
+            if self._strict:
+                if not self._readable(table, partition, position, key, value, version):
+                    continue
+            elif not 0 <= version < end:
+                self._doubtful = True
+                within -= key.startswith(SEAL_PREFIX) and version >= end
+                continue
+            if key.startswith(SEAL_PREFIX):
+                within += 1
+                if value is None:
+                    continue
+                if value.endswith(_MORE) or version <= part.applied or (queue and version <= queue[-1][0]):
+                    self._note(partition, version, key, value)
+                    continue
+                queue.append((version, position + 1, key, value))
+                if len(queue) >= _SKIP:
+                    self._skip(partition, part)
+            elif not key.startswith(b"~"):
+                wanted = names.get(key)
+                if wanted is None:
+                    wanted = names[key] = self._wants(key)
+                if not wanted:
+                    continue
+                if version > part.applied:
+                    gathered.append((key, version, value))
+                else:
+                    self._hold(table, key, version, value)
+        self._seals_within[partition] += within
+
+    def of_another_journal(self) -> set[int]:
+        """Partitions of which most seals are ahead of the journal: it is not the one that they follow from."""
+        return {partition for partition, count in self._seals_within.items() if count < 0}
+
+    def doubtful(self) -> bool:
+        """Whether there is something that can't be read: what it hides is not known. At the end of the bootstrap,
+        before `complete`."""
+        if not self._doubtful and not self._strict:
+            newest = ((self.tables[0], key, *each) for seals in self._newest.values() for key, each in seals.items())
+            queued = (
+                (table, key, version, value)
+                for part in self._parts.values()
+                for table, queue in part.seals.items()
+                for version, _, key, value in queue
+            )
+            held = ((table, key, *each) for table, rows in self._held.items() for key, each in rows.items())
+            gathered = (
+                (table, key, version, value)
+                for part in self._parts.values()
+                for table, rows in part.gathered.items()
+                for key, version, value in rows
+            )
+            self._doubtful = any(
+                unreadable(table, key, value, version)
+                for table, key, version, value in chain(newest, queued, held, gathered)
+            )
+        return self._doubtful
+
+    def _skip(self, partition: int, part: _Partition) -> None:
+        """Apply all up to the newest offset that every table has sealed. Seals on the way are not looked at: a log
+        holds a day of them."""
+        if not all(part.seals.values()):
+            return
+        target = min(queue[-1][0] for queue in part.seals.values())
+        for table, queue in part.seals.items():
+            while queue and queue[0][0] <= target:
+                offset, position, key, value = queue.popleft()
+                self._positions[table, partition] = position
+                self._note(partition, offset, key, value)
+            later = []
+            for each in part.gathered[table]:
+                if each[1] > target:
+                    later.append(each)
+                else:
+                    self._hold(table, *each)
+            part.gathered[table][:] = later
+        part.applied = target
+
+    def _note(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
+        newest = self._newest[partition]
+        known = newest.get(key)
+        if known is None or known[0] < offset:
+            newest[key] = (offset, value)
+
+    def _hold(self, table: str, key: bytes, version: int, value: bytes | None) -> None:
+        held = self._held[table].get(key)
+        if held is None or held[0] <= version:
+            self._held[table][key] = (version, value)
+
+    # ---- live ----------------------------------------------------------------------------------------
+
+    def _deliver(self, partition: int, part: _Partition) -> Iterator[Batch]:
+        while all(part.seals.values()):
+            target = min(queue[-1][0] for queue in part.seals.values())
+            first = max(queue[0][0] for queue in part.seals.values())
+            if first > target:
+                return
+            for table, queue in part.seals.items():
+                while queue and queue[0][0] <= first:
+                    offset, self._positions[table, partition], _, value = queue.popleft()
+                    if offset == first:
+                        seal = _decode_seal(value)
+            self.seals[partition, seal.cluster] = seal
+            self._at = max(self._at, seal.at)
+            part.applied = first
+            yield Batch(partition, seal, tuple(self._sealed(part, first)))
+            for name in [name for name, seal in part.more.items() if seal.offset <= first]:
+                self.seals[partition, name] = seal = part.more.pop(name)
+                yield Batch(partition, seal, ())
+
+    def _sealed(self, part: _Partition, offset: int) -> Iterator[Row]:
+        for table, pending in part.pending.items():
+            later = []
+            for each in pending:
+                key, version, row = each
+                if version > offset:
+                    later.append(each)
+                elif row is None:
+                    self._versions.pop((table, key), None)
+                elif self._follows(key, row):
+                    yield row
+            part.pending[table] = later
+
+    def _follows(self, key: str, row: Row) -> bool:
+        held = self._versions.get((row.table, key))
+        if held is not None and row.version <= held:
+            return False
+        previous = _decode_stamp(row.value).previous
+        floor = self._floor[partition_of(row.namespace, row.name, self.partitions)]
+        if previous != held and not (held is None and previous is not None and previous <= floor):
+            raise ChangelogGap(
+                f"{row.table} {key}: version {row.version} follows {previous}, but {held} is the last one that came"
+            )
+        self._versions[row.table, key] = row.version
+        return True
+
+
+def _row(table: str, key: bytes, version: int, value: bytes) -> Row:
+    cluster, namespace, name = key.decode().split("/")
+    return Row(table, cluster, namespace, name, version, value)
+
+
+def is_deleted(value: bytes) -> bool:
+    """Whether a row's state is `deleted`, without decoding it (the state comes before any free text)."""
+    return value.find(b'"state":"deleted"', 0, 1024) > 0
+
+
+def reached(seals: Mapping[tuple[int, str], Seal], partition: int, cluster: str, frontier: str, version: str) -> bool:
+    """Whether a partition has sealed everything of a cluster's resource type up to a resourceVersion."""
+    seal = seals.get((partition, cluster))
+    return seal is not None and int(seal.frontier.get(frontier) or 0) >= int(version)

@@ -1,0 +1,33 @@
+"""Where a facet topic is not the one that a cursor is of, or no longer has what comes after it."""
+
+from typing import Any
+
+import msgspec
+
+from streams.wire.records import SEAL_PREFIX, Seal
+
+
+class Compacted(Exception):
+    """Records after the position are gone: the subscriber was away for longer than the resume window."""
+
+
+class Replaced(Exception):
+    """The topic is not the one that the cursor is of."""
+
+
+def check_anchor(record: Any, anchor: tuple[int, str]) -> None:
+    """That this is the seal that a cursor has applied (`anchor`: journal offset, time). Raises Replaced."""
+    applied, at = anchor
+    if not (record.key or b"").startswith(SEAL_PREFIX) or record.value is None:
+        raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is not the cursor's seal")
+    try:
+        seal = seal_of(record)
+    except msgspec.MsgspecError as error:
+        raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is no seal: {error}") from error
+    if seal.offset > applied or seal.at > at:
+        raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} seals {seal.offset} at {seal.at}")
+
+
+def seal_of(record: Any) -> Seal:
+    """The seal in a record. Raises msgspec.MsgspecError."""
+    return msgspec.json.decode(record.value, type=Seal)

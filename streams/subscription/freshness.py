@@ -1,0 +1,154 @@
+"""Whether a cluster is still heard of, and whether its watcher's clock is right.
+
+A watcher that is gone says nothing, so nothing in the tables can say that it is. Every reader judges it by the age of
+the cluster's newest commit: watchers write an empty one each second. The age runs from the time at which Kafka took the
+commit (`Seal.appended`) to the reader's now, so a watcher's own clock has no part in it. The judgement is shown and
+never written: what follows from the journal stays the same whoever reads it, and when.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.wire.records import Seal
+from streams.wire.timestamps import read
+
+SILENT_AFTER_SECONDS = 10.0
+"""How old a cluster's newest commit may be: ten of those that come each second."""
+
+SKEW_SECONDS = 2.0
+"""By how much a commit's own time may differ from the time at which Kafka took it."""
+
+FIRST_FOLD_WITH_APPENDED = 2
+"""Seals of older versions of the fold have the commit's own time alone."""
+
+Place = tuple[int, str]
+"""A partition, and a cluster."""
+
+
+class Silence(NamedTuple):
+    """That a partition has had nothing of a cluster for too long: `reason` as a row shows it, `since` the time of the
+    last commit."""
+
+    reason: str
+    since: str
+
+
+class ClusterFreshness(NamedTuple):
+    """A cluster in all partitions. `age_seconds` is that of its frontier: of the partition that is furthest behind
+    (None where the log has no times); `clock_skew_seconds` is by how much its watcher's clock is ahead of Kafka's;
+    `silences` are by partition."""
+
+    last_commit: str
+    age_seconds: float | None
+    clock_skew_seconds: float
+    silences: dict[int, Silence]
+
+    @property
+    def clock_is_wrong(self) -> bool:
+        """Whether the times in the cluster's rows can't be trusted."""
+        return abs(self.clock_skew_seconds) > SKEW_SECONDS
+
+
+def last_commit(seal: Seal) -> str:
+    """When Kafka took the newest commit behind a seal; "" where that isn't known."""
+    return seal.appended or (seal.at if seal.fold < FIRST_FOLD_WITH_APPENDED else "")
+
+
+def age_seconds(seal: Seal, now: float) -> float | None:
+    """How old a seal's newest commit is at `now` (seconds since the epoch); never negative, None where not known."""
+    at = last_commit(seal)
+    return max(0.0, now - read(at).timestamp()) if at else None
+
+
+def clock_skew_seconds(seal: Seal) -> float:
+    """By how much a commit's own time is ahead of the time at which Kafka took it; 0 where that isn't known. A commit
+    that was tried again for a while is behind by that."""
+    if not seal.appended or not seal.at:
+        return 0.0
+    return (read(seal.at) - read(seal.appended)).total_seconds()
+
+
+def silences(
+    seals: Mapping[Place, Seal],
+    now: float,
+    after: float = SILENT_AFTER_SECONDS,
+    ends: Mapping[int, int] | None = None,
+) -> dict[Place, Silence]:
+    """Which clusters have been silent, and where, for longer than `after` seconds at `now` (seconds since the epoch).
+
+    `ends` are the offsets after the journal's last records, where they are known: while a partition seals nothing of
+    any cluster although its journal goes on, it is the worker that is missing.
+    """
+    open_ones = ((place, seal) for place, seal in seals.items() if not seal.closed)
+    ages = {place: age for place, seal in open_ones if (age := age_seconds(seal, now)) is not None}
+    silent = {place for place, age in ages.items() if age > after}
+    if not silent:
+        return {}
+    alive = {partition for partition, cluster in ages if (partition, cluster) not in silent}
+    sealed: dict[int, int] = {}
+    for (partition, _), seal in seals.items():
+        sealed[partition] = max(seal.offset, sealed.get(partition, -1))
+    found: dict[Place, Silence] = {}
+    for partition, cluster in sorted(silent):
+        since = last_commit(seals[partition, cluster])
+        unfolded = (ends or {}).get(partition, 0) - 1 > sealed[partition]
+        if partition not in alive and unfolded:
+            reason = f"WorkerSilent: commits wait to be folded, the last one was of {since}"
+        else:
+            reason = f"WatcherSilent: no commit since {since}"
+        found[partition, cluster] = Silence(reason, since)
+    return found
+
+
+def of_clusters(
+    seals: Mapping[Place, Seal], now: float, silent: Mapping[Place, Silence]
+) -> dict[str, ClusterFreshness]:
+    """The freshness of each cluster that has not ended, from its seals and what `silences` says of them."""
+    by_cluster: dict[str, list[Seal]] = {}
+    for (_, cluster), seal in seals.items():
+        if cluster and not seal.closed:
+            by_cluster.setdefault(cluster, []).append(seal)
+    return {
+        cluster: ClusterFreshness(
+            max(map(last_commit, own)),
+            max((age for seal in own if (age := age_seconds(seal, now)) is not None), default=None),
+            clock_skew_seconds(max(own, key=last_commit)),
+            {partition: silence for (partition, name), silence in sorted(silent.items()) if name == cluster},
+        )
+        for cluster, own in sorted(by_cluster.items())
+    }
+
+
+def worst(found: Iterable[Silence]) -> Silence:
+    """The silence that has lasted longest."""
+    return min(found, key=lambda silence: silence.since)
+
+
+# ---- rows as they are shown ----------------------------------------------------------------------------
+
+
+def overlaid_state(state: str, reason: str, silence: str) -> tuple[str, str]:
+    """A row's state and reason under a silence's reason. What is deleted or unknown is that for a better reason."""
+    if not silence or state in {"deleted", "unknown"}:
+        return state, reason
+    return "stale", f"{silence}; {reason}" if reason else silence
+
+
+def overlay(row: dict[str, Any], silence: str) -> dict[str, Any]:
+    """A decoded row as it is shown while its cluster is silent."""
+    if silence:
+        row["state"], row["reason"] = overlaid_state(row["state"], row["reason"], silence)
+    return row
+
+
+def overlay_json(text: bytes, silence: str) -> bytes:
+    """The same of a row's JSON."""
+    if not silence:
+        return text
+    row = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    state, reason = (msgspec.json.decode(row[name]) for name in ("state", "reason"))
+    state, reason = overlaid_state(state, reason, silence)
+    row["state"], row["reason"] = (msgspec.Raw(msgspec.json.encode(each)) for each in (state, reason))
+    return msgspec.json.encode(row)

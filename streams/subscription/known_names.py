@@ -1,0 +1,40 @@
+"""The names in the tables, read to tell a typo from what has no rows."""
+
+from collections.abc import Collection, Iterable
+
+from streams.subscription.client import Subscriber
+from streams.subscription.delivery import Row
+from streams.subscription.names import KnownNames, unknown_names
+
+
+async def read_names(bootstrap: str) -> KnownNames:
+    """The clusters and Services that are in the tables now. Raises FacetsError."""
+    async with Subscriber(bootstrap, tables=("frontend",)) as subscriber:
+        rows = (await subscriber.snapshot()).rows
+        clusters = {cluster for (_, cluster), seal in subscriber.sealed().items() if not seal.closed}
+    return KnownNames(
+        frozenset(clusters).union(row.cluster for row in rows),
+        frozenset((row.cluster, row.namespace, row.name) for row in rows),
+    )
+
+
+async def check_names(
+    bootstrap: str,
+    rows: Iterable[Row],
+    *,
+    clusters: Collection[str] = (),
+    namespaces: Collection[str] = (),
+    services: Collection[str] = (),
+) -> None:
+    """Raise UnknownName if the rows were selected by a name that nothing is known of. Reads the tables' names only if
+    the rows are not of each name."""
+    rows = tuple(rows)
+    if (
+        {row.cluster for row in rows}.issuperset(clusters)
+        and {row.namespace for row in rows}.issuperset(namespaces)
+        and {row.name for row in rows}.issuperset(services)
+    ):
+        return
+    error = unknown_names(await read_names(bootstrap), clusters, namespaces, services)
+    if error is not None:
+        raise error

@@ -1,0 +1,106 @@
+"""The names that the tables know, and errors for those that they don't, with the nearest ones."""
+
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+
+_LISTED = 8
+"""So many names are listed where none is near."""
+
+_INITIAL_NAMESPACES = frozenset({"default", "kube-node-lease", "kube-public", "kube-system"})
+"""Those that every cluster has, with Services or without (Kubernetes, "Initial namespaces")."""
+
+
+class UnknownName(FacetsError):
+    """A cluster, namespace, Service or router that nothing is known of."""
+
+    exit_code = ExitCode.UNKNOWN_NAME
+
+
+class KnownNames(NamedTuple):
+    """The clusters, and the Services as cluster, namespace and name."""
+
+    clusters: frozenset[str]
+    services: frozenset[tuple[str, str, str]]
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names that are spelt most like this one, best first."""
+    by_lower = {each.lower(): each for each in sorted(known)}
+    return [by_lower[each] for each in get_close_matches(name.lower(), by_lower, most)]
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """What to try instead of an unknown name, as a part of a sentence; "" where nothing is known."""
+    if near := nearest(name, known):
+        return f"did you mean {_either(near)}?"
+    listed = sorted(known)[:_LISTED]
+    return f"there are {', '.join(listed)}{', ...' if len(known) > _LISTED else ''}" if listed else ""
+
+
+def unknown_name(kind: str, name: str, known: Collection[str], where: str = "") -> UnknownName:
+    """The error for one name of a kind such as "cluster"; `where` says where it was looked for."""
+    return UnknownName(f'{kind} "{name}" not found{where}', suggestion(name, known))
+
+
+def unknown_names(
+    known: KnownNames, clusters: Iterable[str], namespaces: Iterable[str], services: Iterable[str]
+) -> UnknownName | None:
+    """The error for what of a selection is unknown: its clusters; its namespaces, in these clusters; its Services, in
+    these clusters and namespaces. None where all is known. An empty selection means all, and is always known."""
+    errors = list(_unknown(known, sorted(set(clusters)), sorted(set(namespaces)), sorted(set(services))))
+    if not errors:
+        return None
+    remedies = dict.fromkeys(each.remedy for each in errors if each.remedy)
+    return UnknownName("; ".join(map(str, errors)), "; ".join(remedies))
+
+
+def _unknown(
+    known: KnownNames, clusters: list[str], namespaces: list[str], services: list[str]
+) -> Iterator[UnknownName]:
+    for name in clusters:
+        if name not in known.clusters:
+            yield unknown_name("cluster", name, known.clusters)
+    if clusters and not known.clusters.intersection(clusters):
+        return
+    inside = [each for each in known.services if not clusters or each[0] in clusters]
+    there = {namespace for _, namespace, _ in inside}
+    missing = [name for name in namespaces if name not in there | _INITIAL_NAMESPACES]
+    for name in missing:
+        yield unknown_name("namespace", name, there, _where(cluster=clusters))
+    if missing and len(missing) == len(namespaces):
+        return
+    for name in services:
+        if not any(name == each[2] and (not namespaces or each[1] in namespaces) for each in inside):
+            yield _unknown_service(name, inside, clusters, namespaces)
+
+
+def _unknown_service(
+    name: str, inside: list[tuple[str, str, str]], clusters: list[str], namespaces: list[str]
+) -> UnknownName:
+    where = _where(namespace=namespaces, cluster=clusters)
+    elsewhere = sorted({namespace for _, namespace, each in inside if each == name})
+    if elsewhere:
+        return UnknownName(f'service "{name}" not found{where}', f"it is in namespace {_either(elsewhere)}")
+    nearby = {each for _, namespace, each in inside if not namespaces or namespace in namespaces}
+    if namespaces and not nearest(name, nearby):
+        paths = {f"{namespace}/{each}" for _, namespace, each in inside}
+        near = [
+            path for path in sorted(paths) if path.partition("/")[2] in nearest(name, {each for *_, each in inside})
+        ]
+        if near:
+            return UnknownName(f'service "{name}" not found{where}', f"did you mean {_either(near[:3])}?")
+    return unknown_name("service", name, nearby, where)
+
+
+def _where(**named: list[str]) -> str:
+    parts = [f"{what} {_either(names)}" for what, names in named.items() if names]
+    return f" in {', '.join(parts)}" if parts else ""
+
+
+def _either(names: list[str]) -> str:
+    quoted = [f'"{each}"' for each in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

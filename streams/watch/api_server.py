@@ -1,0 +1,378 @@
+"""A Kubernetes API server over HTTP: raw lists and watch streams, decoded with orjson.
+
+The `kubernetes` package finds the configuration and keeps credentials fresh; the bytes are streamed with aiohttp,
+since its own watch builds model objects and knows no streaming lists.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import aiohttp
+import orjson
+
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+from streams.objects.reflector import Reflector, ReflectorEvent
+from streams.objects.resources import RESOURCES, Resource
+from streams.watch.cluster_errors import Obstacle, obstacle
+from streams.watch.clusters import Access, BadKubeconfig, ClusterConfig, config_source, load_access
+
+log = logging.getLogger("facets.apiserver")
+
+MAX_LINE = 16 * 1024 * 1024
+"""The longest watch event, in bytes; etcd's own limit for an object is 1.5 MiB."""
+
+IDLE_SECONDS = 60
+"""How long an answer may be without a byte."""
+
+MAX_RETRY_AFTER = 30.0
+"""The longest time, in seconds, that a server may ask to be left alone: by then it may be another one."""
+
+_PROBE_SECONDS = 5
+_READ_SECONDS = 30
+_CONNECT_SECONDS = 10
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+
+Event = tuple[str, Any]
+
+
+class ClusterUnusable(FacetsError):
+    """The cluster's permissions or resources do not allow watching."""
+
+    exit_code = ExitCode.FORBIDDEN
+
+
+class Expired(Exception):
+    """410 Gone."""
+
+
+class Unsupported(Exception):
+    """The server has no streaming lists."""
+
+
+class ServerBehind(Exception):
+    """The server has not reached the resourceVersion that was asked for."""
+
+
+class Undecodable(Exception):
+    """What the server sent is not what the API promises."""
+
+
+class SilentStream(Exception):
+    """A watch that is open, and on which nothing comes: not even a bookmark."""
+
+
+class ServerBusy(Exception):
+    """429 or 503; `after` is what Retry-After says, in seconds, at most MAX_RETRY_AFTER (0 where it says nothing)."""
+
+    def __init__(self, text: str, after: float) -> None:
+        super().__init__(text)
+        self.after = after
+
+
+class ServerError(Exception):
+    """Any other answer that is no success."""
+
+
+TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError, ServerError)
+"""What may pass by itself: no connection, a broken one, an answer that is no success."""
+
+
+class ApiServer:
+    """One cluster's API server; use it as an async context manager."""
+
+    def __init__(self, cluster: ClusterConfig) -> None:
+        self.cluster = cluster
+        self._access: Access | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._renewing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._access = await asyncio.to_thread(load_access, self.cluster)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=IDLE_SECONDS),
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "service-facets"},
+            read_bufsize=1024 * 1024,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def explain(self, error: Exception) -> Obstacle:
+        """An error of this server's methods, for a person."""
+        return obstacle(error, self.cluster, self._access.host if self._access else "the API server")
+
+    # ---- list and watch --------------------------------------------------------------------------------
+
+    async def page(self, resource: Resource, params: Mapping[str, str]) -> Mapping[str, Any]:
+        """A page of a list. Raises ClusterUnusable, Expired, ServerBusy, ServerBehind, Undecodable, TRANSIENT."""
+        async with self._open("GET", resource.path, params) as response:
+            await self._check(response, resource, "list")
+            return _decoded(await response.read())
+
+    async def watch(
+        self, resource: Resource, params: Mapping[str, str], silence: float = IDLE_SECONDS
+    ) -> AsyncGenerator[list[Event], None]:
+        """The events of a watch, as they come together: first an empty list, once the stream is open. `silence` is for
+        how many seconds nothing may come. Raises as `page`, and Unsupported, SilentStream."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence)
+        async with self._open("GET", resource.path, params, limits=limits) as response:
+            await self._check(response, resource, "watch", "sendInitialEvents" in params)
+            yield []
+            lines = LineSplitter(MAX_LINE)
+            while True:
+                try:
+                    chunk = await response.content.readany()
+                except aiohttp.SocketTimeoutError:
+                    raise SilentStream(f"the watch was silent for {silence:g} s, without a bookmark") from None
+                if not chunk:
+                    return
+                events: list[Event] = []
+                failure: Exception | None = None
+                for line in lines.feed(chunk):
+                    try:
+                        events.append(_event(line))
+                    except (Expired, ServerBehind, ServerBusy, ServerError, Undecodable) as error:
+                        failure = error
+                        break
+                if events:
+                    yield events
+                if failure is not None:
+                    raise failure
+
+    async def preflight(self, resource: Resource) -> int | None:
+        """Show that the resource may be listed and watched, before anything depends on it: how many objects there
+        are, where the server says. Raises as `watch`."""
+        page = await self.page(resource, {"limit": "1"})
+        meta = page.get("metadata")
+        meta = meta if isinstance(meta, dict) else {}
+        params = {"watch": "true", "resourceVersion": str(meta.get("resourceVersion") or ""), "timeoutSeconds": "1"}
+        async with self._open("GET", resource.path, params) as response:
+            if response.status != 410:
+                await self._check(response, resource, "watch")
+        remaining = meta.get("remainingItemCount")
+        items = page.get("items")
+        return len(items if isinstance(items, list) else ()) + (remaining if isinstance(remaining, int) else 0)
+
+    async def follow(
+        self,
+        resource: Resource,
+        reflector: Reflector,
+        sink: Callable[[str, ReflectorEvent], Awaitable[None]],
+        contact: Callable[[bool], None],
+    ) -> None:
+        """List and watch for ever, event by event: ListWatch for a caller that needs no batches."""
+        from streams.watch.list_watch import EventSink, ListWatch  # noqa: PLC0415
+
+        await ListWatch(self, resource, reflector, EventSink(sink, contact)).run()
+
+    # ---- other requests --------------------------------------------------------------------------------
+
+    async def reachable(self) -> bool:
+        """Whether the server answers now, and with no error of its own."""
+        try:
+            async with self._open("GET", "/version", {}, limits=_within(_PROBE_SECONDS)) as response:
+                return response.status < 500
+        except TRANSIENT:
+            return False
+
+    async def read(self, path: str) -> dict[str, Any] | None:
+        """What is at a path; None where there is nothing. Raises ClusterUnusable (401, 403), ServerBusy, Undecodable,
+        TRANSIENT."""
+        async with self._open("GET", path, {}, limits=_within(_READ_SECONDS)) as response:
+            if response.status == 404:
+                return None
+            if response.status in {401, 403}:
+                raise ClusterUnusable(
+                    f"cluster {self.cluster.name} ({config_source(self.cluster)}) does not let this account get "
+                    f"{path}: HTTP {response.status}",
+                    self._login if response.status == 401 else "bind the ClusterRole system:discovery to the account",
+                )
+            body = _decoded(await response.read())
+            if response.status != 200:
+                after = response.headers.get("Retry-After", "")
+                _fail({"code": response.status, **body}, float(after) if after.isdecimal() else 0.0)
+            return body
+
+    async def send(self, method: str, path: str, body: Any = None, *, seconds: float) -> tuple[int, Any]:
+        """A request below the server's root, answered within the time: status and decoded body. Raises TRANSIENT,
+        Undecodable."""
+        async with self._open(method, path, {}, body=body, limits=_within(seconds)) as response:
+            return response.status, _decoded(await response.read())
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        body: Any = None,
+        limits: aiohttp.ClientTimeout | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        response = await self._ask(method, path, params, body, limits)
+        try:
+            if response.status == 401:
+                # The kubeconfig, a client certificate or a plugin's token may have been renewed meanwhile.
+                response.close()
+                await self._renew()
+                response = await self._ask(method, path, params, body, limits)
+            yield response
+        finally:
+            response.close()
+
+    async def _ask(
+        self, method: str, path: str, params: Mapping[str, str], body: Any, limits: aiohttp.ClientTimeout | None
+    ) -> aiohttp.ClientResponse:
+        access = self._access
+        if self._session is None or access is None:
+            raise RuntimeError("use `async with ApiServer(...)`")
+        authorization = await asyncio.to_thread(access.authorization)
+        headers = {"Authorization": authorization} if authorization else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return await self._session.request(
+            method,
+            access.host + path,
+            params=params,
+            headers=headers,
+            data=None if body is None else orjson.dumps(body),
+            ssl=access.ssl,
+            server_hostname=access.server_hostname,
+            proxy=access.proxy,
+            allow_redirects=False,
+            timeout=limits or self._session.timeout,
+        )
+
+    async def _renew(self) -> None:
+        async with self._renewing:
+            try:
+                self._access = await asyncio.to_thread(load_access, self.cluster)
+            except BadKubeconfig as error:
+                log.warning(
+                    "cluster %s: the credentials can't be renewed: %s (%s)", self.cluster.name, error, error.remedy
+                )
+
+    @property
+    def _login(self) -> str:
+        return f"the credentials of {config_source(self.cluster)} are unknown or have expired: log in again"
+
+    async def _check(
+        self, response: aiohttp.ClientResponse, resource: Resource, verb: str, streaming_list: bool = False
+    ) -> None:
+        status = response.status
+        if status == 200:
+            return
+        text = await response.content.read(16384)
+        try:
+            body = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            body = None
+        body = body if isinstance(body, dict) else {}
+        message = str(body.get("message") or text[:300].decode(errors="replace"))
+        if streaming_list and status in {400, 422}:
+            raise Unsupported(message)
+        if status in {401, 403}:
+            raise ClusterUnusable(
+                f"cluster {self.cluster.name} ({config_source(self.cluster)}) does not let this account "
+                f"{verb} {resource.frontier}: HTTP {status}: {message}",
+                _rule(resource) if status == 403 else self._login,
+            )
+        if status == 404:
+            raise ClusterUnusable(
+                f"cluster {self.cluster.name} has no {resource.frontier} (nothing at {resource.path})",
+                "is this a Kubernetes API server of 1.21 or newer?" if resource in RESOURCES else "is its CRD gone?",
+            )
+        after = response.headers.get("Retry-After", "")
+        _fail({"code": status, **body, "message": message}, float(after) if after.isdecimal() else 0.0)
+
+
+class LineSplitter:
+    """Lines from chunks that are cut anywhere."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that end in this chunk, without empty ones. Raises Undecodable for one over the limit."""
+        if b"\n" not in chunk:
+            self._held += chunk
+            lines = []
+        else:
+            first, *lines = chunk.split(b"\n")
+            lines.insert(0, bytes(self._held) + first if self._held else first)
+            self._held = bytearray(lines.pop())
+        if len(self._held) > self._limit:
+            raise Undecodable(f"a watch event of more than {self._limit} bytes")
+        return [line for line in lines if line]
+
+
+def _event(line: bytes) -> Event:
+    event = _decoded(line)
+    kind, item = str(event.get("type")), event.get("object")
+    if kind == "ERROR":
+        _fail(item if isinstance(item, dict) else {"message": repr(item)}, 0.0)
+    return kind, item
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable(f"not JSON ({error}): {body[:100]!r}") from None
+    if not isinstance(decoded, dict):
+        raise Undecodable(f"not a JSON object: {body[:100]!r}")
+    return decoded
+
+
+def _fail(status: Mapping[str, Any], after: float) -> NoReturn:
+    """Raise what a metav1.Status says, whether it came as the answer or inside a watch."""
+    code, reason = status.get("code"), status.get("reason")
+    message = str(status.get("message") or status)[:500]
+    details = status.get("details")
+    details = details if isinstance(details, dict) else {}
+    if code == 410 or reason in ("Expired", "Gone"):  # tuples: what stands there need not be hashable
+        raise Expired(message)
+    causes = details.get("causes")
+    causes = causes if isinstance(causes, list) else []
+    if any(isinstance(each, dict) and each.get("reason") == "ResourceVersionTooLarge" for each in causes):
+        raise ServerBehind(message)
+    if code in (429, 503):
+        wait = after or details.get("retryAfterSeconds")
+        seconds = min(max(float(wait), 0.0), MAX_RETRY_AFTER) if isinstance(wait, int | float) else 0.0
+        raise ServerBusy(f"HTTP {code}: {message}", seconds)
+    raise ServerError(f"HTTP {code}: {message}")
+
+
+def _rule(resource: Resource) -> str:
+    plural, _, group = resource.frontier.partition(".")
+    return (
+        f'grant it with a ClusterRole: apiGroups ["{group}"], resources ["{plural}"], verbs ["get", "list", "watch"] '
+        "(compose/rbac.yaml has the whole role)"
+    )
+
+
+def _within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds)
+
+
+def _socket(address: Any) -> socket.socket:
+    """A socket whose dead peer is noticed within half a minute, where the platform can."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made

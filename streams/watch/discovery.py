@@ -1,0 +1,278 @@
+"""The optional resource types of one cluster: found by API discovery, followed while they are served.
+
+A type that is installed later is picked up at the next look; one that is removed is forgotten, once two looks in a row
+don't find it. One that can't be listed (no right to it, or an API that answers errors) is said so, and holds up
+nothing: the first snapshot waits for it `PATIENCE_SECONDS`, and it is tried again later.
+
+Where a CRD is replaced by one with more fields, a watch that is open may go on for minutes by the old schema, which
+prunes them, and nothing tells afterwards which objects it pruned. So a type is listed anew when the hash changes that
+the API server has of its group's schema (Kubernetes API concepts, OpenAPI v3).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.objects.resources import OPTIONAL, Resource, best_version
+from streams.watch.api_server import (
+    TRANSIENT,
+    ApiServer,
+    ClusterUnusable,
+    Expired,
+    ServerBehind,
+    ServerBusy,
+    Undecodable,
+)
+from streams.watch.list_watch import ListWatch, Sink, WatchTimes
+
+log = logging.getLogger("facets.watch")
+
+DISCOVERY_SECONDS = 5.0
+PATIENCE_SECONDS = 15.0
+REFUSED_SECONDS = 10.0
+
+Served = dict[str, Resource]
+"""What is served, by name in frontiers."""
+
+
+class Followers(Protocol):
+    """Who is told which types are followed; each waits for its turn among the events."""
+
+    async def follow(self, resource: Resource) -> None:
+        """It is listed from now on."""
+
+    async def give_up(self, resource: Resource) -> None:
+        """It can't be listed for now."""
+
+    async def forget(self, resource: Resource) -> None:
+        """It is served no longer."""
+
+
+async def discover(server: ApiServer) -> Served:
+    """Which of the optional types the cluster serves, in which version. Raises ClusterUnusable, TRANSIENT, ServerBusy,
+    Undecodable."""
+    found: Served = {}
+    groups: dict[str, list[Resource]] = {}
+    for resource in OPTIONAL:
+        groups.setdefault(resource.group, []).append(resource)
+    for group, resources in groups.items():
+        versions = await _versions(server, group)
+        served: dict[str, list[str]] = {}
+        for version in versions:
+            root = f"/apis/{group}" if group else "/api"
+            for each in _named(await server.read(f"{root}/{version}"), "resources"):
+                served.setdefault(str(each.get("name")), []).append(version)
+        schemas = await _schemas(server, group) if served else {}
+        for resource in resources:
+            best = best_version(served.get(resource.frontier.partition(".")[0], []))
+            if best is not None:
+                found[resource.frontier] = resource.served_as(best, schemas.get(best, ""))
+    return found
+
+
+async def discover_at_start(server: ApiServer) -> Served:
+    """As `discover`, and what is missing is told. Raises TRANSIENT, ServerBusy, Undecodable: what the account may not
+    find out is gone without."""
+    cluster = server.cluster.name
+    try:
+        served = await discover(server)
+    except ClusterUnusable as error:
+        log.warning("%s; going on without the Gateway API and Namespaces, trying again: %s", error, error.remedy)
+        return {}
+    missing = [each for each in OPTIONAL if each.frontier not in served]
+    builtin = [each.frontier for each in missing if not each.group]
+    if builtin:
+        log.warning(
+            "cluster %s: API discovery at /api/v1 does not name %s: going on without; is what answers there a whole "
+            "Kubernetes API server?",
+            cluster,
+            ", ".join(builtin),
+        )
+    installable = [each.frontier for each in missing if each.group]
+    if installable:
+        log.info(
+            "cluster %s: not installed: %s; routing rows do without, and follow what is installed later",
+            cluster,
+            ", ".join(installable),
+        )
+    return served
+
+
+async def _schemas(server: ApiServer, group: str) -> dict[str, str]:
+    """Where the schema of each version of a CRD's group is, with its hash. Kubernetes' own come with the server."""
+    if not group:
+        return {}
+    try:
+        paths = (await server.read("/openapi/v3") or {}).get("paths")
+    except ClusterUnusable:
+        return {}
+    prefix = f"apis/{group}/"
+    return {
+        path.removeprefix(prefix): str(each.get("serverRelativeURL"))
+        for path, each in (paths.items() if isinstance(paths, dict) else ())
+        if path.startswith(prefix) and isinstance(each, dict)
+    }
+
+
+async def _versions(server: ApiServer, group: str) -> list[str]:
+    if not group:
+        return ["v1"]
+    listed = [str(each.get("version")) for each in _named(await server.read(f"/apis/{group}"), "versions")]
+    return [version for version in listed if best_version([version])]
+
+
+def _named(answer: Mapping[str, Any] | None, field: str) -> Iterable[Mapping[str, Any]]:
+    listed = (answer or {}).get(field)
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else ()
+
+
+class OptionalResources:
+    """Follows what is served of the optional types, for one epoch. `served` is what was found before it began."""
+
+    def __init__(
+        self,
+        server: ApiServer,
+        sink: Sink,
+        followers: Followers,
+        served: Served,
+        *,
+        at_least: Mapping[str, str],
+        synced: Callable[[], bool],
+        times: WatchTimes | None = None,
+    ) -> None:
+        self._server = server
+        self._sink = sink
+        self._followers = followers
+        self._found = dict(served)
+        self._at_least = at_least
+        self._synced = synced
+        self._times = times
+        self._missed: set[str] = set()
+        self._warned = ""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            for resource in self._found.values():
+                self._start(resource)
+            while True:
+                await asyncio.sleep(DISCOVERY_SECONDS)
+                try:
+                    served = await discover(self._server)
+                except ClusterUnusable as error:
+                    self._warn(str(error), error.remedy)
+                    continue
+                except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
+                    self._warn(*self._server.explain(error)[:2])
+                    continue
+                self._warned = ""
+                await self._compare(served)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _warn(self, problem: str, remedy: str) -> None:
+        """Say what is in the way of discovery: each trouble once."""
+        level = logging.DEBUG if problem == self._warned else logging.WARNING
+        self._warned = problem
+        log.log(
+            level, "cluster %s: API discovery: %s; what is known stays, trying again: %s",
+            self._server.cluster.name, problem, remedy,
+        )  # fmt: skip
+
+    async def _compare(self, served: Served) -> None:
+        for name, resource in served.items():
+            if self._found.get(name) == resource:
+                continue
+            known = self._found.get(name)
+            await self._stop(name)
+            self._found[name] = resource
+            if known is not None and known.path == resource.path:
+                log.info("cluster %s: %s: its schema has changed; listing again", self._server.cluster.name, name)
+            else:
+                log.info("cluster %s: %s: following it at %s", self._server.cluster.name, name, resource.path)
+            if known is None:
+                await self._followers.follow(resource)
+            self._start(resource)
+        missing = self._found.keys() - served.keys()
+        for name in missing & self._missed:
+            await self._stop(name)
+            log.info("cluster %s: %s: no longer served", self._server.cluster.name, name)
+            await self._followers.forget(self._found.pop(name))
+        self._missed = missing
+
+    def _start(self, resource: Resource) -> None:
+        self._tasks[resource.frontier] = asyncio.create_task(self._follow(resource))
+
+    async def _stop(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self, resource: Resource) -> None:
+        """List and watch the type, whatever comes."""
+        impatient = asyncio.create_task(self._lose_patience(resource))
+        waiting = _Until(self._sink, impatient)
+        warned = False
+        try:
+            while True:
+                least = self._at_least.get(resource.frontier, "")
+                reflector = Reflector(at_least=least, namespaced=resource.namespaced)
+                try:
+                    await ListWatch(self._server, resource, reflector, waiting, times=self._times).run()
+                except ClusterUnusable as error:
+                    # A type that was removed under our eyes is for the next discovery to find out.
+                    level = logging.DEBUG if warned else logging.WARNING
+                    log.log(level, "%s; going on without it, trying again: %s", error, error.remedy)
+                    warned = True
+                    impatient.cancel()
+                    await self._followers.give_up(resource)
+                await asyncio.sleep(REFUSED_SECONDS)
+        finally:
+            impatient.cancel()
+
+    async def _lose_patience(self, resource: Resource) -> None:
+        await asyncio.sleep(PATIENCE_SECONDS)
+        if not self._synced():
+            log.warning(
+                "cluster %s: %s is not listed after %.0f s: the first snapshot goes without it",
+                self._server.cluster.name,
+                resource.frontier,
+                PATIENCE_SECONDS,
+            )
+            await self._followers.give_up(resource)
+
+
+class _Until:
+    """A Sink that ends the waiting for a type's list when it is there."""
+
+    def __init__(self, sink: Sink, waiting: "asyncio.Task[None]") -> None:
+        self._sink = sink
+        self._waiting = waiting
+
+    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        """Pass the events on."""
+        await self._sink.take(resource, events)
+        if any(event.kind is Kind.INIT_DONE for event in events):
+            self._waiting.cancel()
+
+    def connected(self, resource: Resource, open_now: bool) -> None:
+        """Pass it on."""
+        self._sink.connected(resource, open_now)
+
+    def confirmed(self, resource: Resource) -> None:
+        """Pass it on."""
+        self._sink.confirmed(resource)
+
+    def unconfirmed(self, resource: Resource) -> None:
+        """Pass it on."""
+        self._sink.unconfirmed(resource)
+
+    def trouble(self, resource: Resource, reason: str) -> None:
+        """Pass it on."""
+        self._sink.trouble(resource, reason)

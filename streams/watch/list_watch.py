@@ -1,0 +1,321 @@
+"""List and watch of one resource type, for ever: the core's Reflector driven against an API server.
+
+What the server says goes to a Sink; what goes wrong is retried with full jitter, except what a person must mend.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, NamedTuple, Protocol
+
+from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
+from streams.objects.resources import Resource
+from streams.watch.api_server import (
+    TRANSIENT,
+    ApiServer,
+    ClusterUnusable,
+    Event,
+    Expired,
+    ServerBehind,
+    ServerBusy,
+    SilentStream,
+    Undecodable,
+    Unsupported,
+)
+
+log = logging.getLogger("facets.watch")
+
+_STEADY_SHARE = 0.8
+_OLD_BOOKMARKS = 3
+_UNDECODABLE = 3
+_WARN_SECONDS = 60
+
+
+class WatchTimes(NamedTuple):
+    """How long requests last, in seconds.
+
+    An API server ends a watch after its `timeoutSeconds`, and sends a bookmark some two seconds before that
+    (kube-apiserver, cacher: "right before the watcher timeout"; measured with 1.36: 1.2 to 2.1 s before, from 3 s on).
+    So a watch for `watch` is never silent for `silence` where all is well, however quiet the cluster is. After any
+    trouble the next watch is for `confirm` only: its bookmark shows, soon, that the server is in step again.
+    """
+
+    listing: int = 290
+    watch: int = 50
+    silence: float = 60.0
+    confirm: int = 5
+    grace: float = 5.0
+
+
+class Backoff:
+    """Waiting times with full jitter: between nothing and a bound (in seconds) that doubles up to `most`. A server that
+    answers again is asked within `most`, however long it was away."""
+
+    def __init__(self, first: float = 0.2, most: float = 8.0, chance: Callable[[], float] = random.random) -> None:
+        self._first = first
+        self._most = most
+        self._chance = chance
+        self._bound = first
+
+    def next(self) -> float:
+        """How long to wait now."""
+        wait = self._bound * self._chance()
+        self._bound = min(self._bound * 2, self._most)
+        return wait
+
+    def reset(self) -> None:
+        """It went well: begin with short waits again."""
+        self._bound = self._first
+
+
+class Sink(Protocol):
+    """Who takes what the lists and watches of a cluster say."""
+
+    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        """Take these events, in order; waiting here holds up the stream."""
+
+    def connected(self, resource: Resource, open_now: bool) -> None:
+        """The server has just answered for the resource; whether its stream stays open."""
+
+    def confirmed(self, resource: Resource) -> None:
+        """The stream was just seen to be alive: a list, an event, a bookmark, or its end when its time was over."""
+
+    def unconfirmed(self, resource: Resource) -> None:
+        """Streams are opened, but nothing comes: what is known is as of the last `confirmed`."""
+
+    def trouble(self, resource: Resource, reason: str) -> None:
+        """The stream ended for this reason (a few words), and is asked for again."""
+
+
+class EventSink:
+    """A Sink of two functions: one for each event, one for each answer (True) and each trouble (False)."""
+
+    def __init__(self, take: Callable[[str, ReflectorEvent], Awaitable[None]], contact: Callable[[bool], None]) -> None:
+        self._take = take
+        self._contact = contact
+
+    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        """Each event by itself."""
+        for event in events:
+            await self._take(resource.kind, event)
+
+    def connected(self, resource: Resource, open_now: bool) -> None:
+        """An answer."""
+        if open_now:
+            self._contact(True)
+
+    def confirmed(self, resource: Resource) -> None:
+        """An answer."""
+        self._contact(True)
+
+    def unconfirmed(self, resource: Resource) -> None:
+        """No answer."""
+        self._contact(False)
+
+    def trouble(self, resource: Resource, reason: str) -> None:
+        """No answer."""
+        self._contact(False)
+
+
+class ListWatch:
+    """Follows one resource type."""
+
+    def __init__(
+        self,
+        server: ApiServer,
+        resource: Resource,
+        reflector: Reflector,
+        sink: Sink,
+        backoff: Backoff | None = None,
+        times: WatchTimes | None = None,
+    ) -> None:
+        self._server = server
+        self._resource = resource
+        self._reflector = reflector
+        self._sink = sink
+        self._backoff = backoff or Backoff()
+        self._times = times or WatchTimes()
+        self._synced = False
+        self._doubtful = False
+        self._silent = False
+        self._old_bookmarks = 0
+        self._undecodable = 0
+        self._warned = -float(_WARN_SECONDS)
+
+    async def run(self) -> None:
+        """List and watch until cancelled. Raises ClusterUnusable if the first list is not permitted."""
+        while True:
+            wait = await self._once()
+            if wait > 0:
+                await asyncio.sleep(wait)
+
+    async def _once(self) -> float:
+        """One request; how long to wait before the next, in seconds."""
+        reflector, times = self._reflector, self._times
+        seconds = times.listing if reflector.listing else times.confirm if self._doubtful else times.watch
+        request = reflector.request(seconds)
+        least = 0.0
+        try:
+            if not request.watch:
+                await self._page(request.params)
+                return 0
+            short = self._doubtful and not reflector.listing
+            if await self._watch(request.params, seconds, times.confirm + times.grace if short else times.silence):
+                return 0
+            reason = "short"
+        except Expired as error:
+            reason = "expired"
+            self._say(logging.INFO, "%s: listing again", error)
+            reflector.expired()
+        except Unsupported as error:
+            self._say(logging.INFO, "no streaming lists (%s): listing in pages", error)
+            reflector.unsupported()
+            return 0
+        except ServerBusy as error:
+            reason = "busy"
+            least = error.after
+            self._say(logging.WARNING, "%s: asking again after %.0f s", error, least)
+        except LaggingServer as error:
+            reason = "behind"
+            self._behind(f"lists resourceVersion {error.listed}, but {error.reached} was already seen")
+        except ServerBehind as error:
+            reason = "behind"
+            self._behind(
+                f"has not reached resourceVersion {reflector.resource_version}, which was seen before: {error}"
+            )
+            reflector.expired()
+        except Undecodable as error:
+            reason = "undecodable"
+            self._undecodable += 1
+            self._say(logging.WARNING, "%s: asking again", error)
+            if self._undecodable >= _UNDECODABLE:
+                # The same bytes would come again; a list goes round them.
+                self._undecodable = 0
+                reflector.expired()
+        except ClusterUnusable as error:
+            if not self._synced:
+                raise
+            reason = "forbidden"
+            self._warn_sometimes(f"{error}; asking again ({error.remedy})")
+        except SilentStream as error:
+            reason = "silent"
+            self._warn_sometimes(f"{error}; opening it anew")
+            if reflector.listing:
+                reflector.unsupported()
+            elif self._silent:
+                self._sink.unconfirmed(self._resource)
+            self._silent = True
+        except TRANSIENT as error:
+            reason = "unreachable"
+            problem = self._server.explain(error)
+            self._warn_sometimes(f"{problem.problem}; asking again ({problem.remedy})")
+            if isinstance(error, TimeoutError) and reflector.listing and request.watch:
+                reflector.unsupported()
+        self._doubtful = True
+        if request.watch:
+            reflector.interrupted()
+        self._sink.trouble(self._resource, reason)
+        return least + self._backoff.next()
+
+    async def _page(self, params: Mapping[str, str]) -> None:
+        page = await self._server.page(self._resource, params)
+        self._sink.connected(self._resource, True)
+        self._confirm()
+        try:
+            await self._deliver(list(self._reflector.page(page)))
+        finally:
+            self._sink.connected(self._resource, False)
+        self._synced = self._synced or not self._reflector.listing
+
+    async def _watch(self, params: Mapping[str, str], seconds: float, silence: float) -> bool:
+        """Whether it went well enough to ask again at once. `seconds` is for how long it was asked for, `silence` how
+        long nothing may come. A stream that lists ends with the list: the watch after it is asked for as every other.
+        """
+        reflector = self._reflector
+        listing = reflector.listing
+        begin = time.monotonic()
+        news = False
+        try:
+            async with aclosing(self._server.watch(self._resource, params, silence)) as chunks:
+                async for chunk in chunks:
+                    self._sink.connected(self._resource, True)
+                    if not chunk:
+                        continue
+                    self._confirm()
+                    await self._take(chunk)
+                    self._undecodable = 0
+                    if not reflector.listing:
+                        self._synced = news = True
+                        if listing:
+                            return True
+                        self._backoff.reset()
+        finally:
+            self._sink.connected(self._resource, False)
+        if reflector.listing:
+            raise Unsupported("the list ended without its end being marked")
+        if time.monotonic() - begin > seconds * _STEADY_SHARE:
+            self._confirm()
+            self._backoff.reset()
+            return True
+        return news
+
+    async def _take(self, chunk: list[Event]) -> None:
+        events: list[ReflectorEvent] = []
+        for kind, item in chunk:
+            if kind == "BOOKMARK":
+                self._notice_old_bookmark(item)
+            try:
+                events.extend(self._reflector.event(kind, item))
+            except UnknownEvent as error:
+                self._say(logging.WARNING, "%s: passed over", error)
+                self._sink.trouble(self._resource, "unknown-event")
+        await self._deliver(events)
+
+    def _confirm(self) -> None:
+        self._doubtful = self._silent = False
+        self._sink.confirmed(self._resource)
+
+    async def _deliver(self, events: list[ReflectorEvent]) -> None:
+        if events:
+            if events[-1].kind is Kind.INIT_DONE:
+                log.info(
+                    "cluster %s: %s listed, as of resourceVersion %s",
+                    self._server.cluster.name,
+                    self._resource.frontier,
+                    self._reflector.resource_version,
+                )
+            await self._sink.take(self._resource, events)
+
+    def _notice_old_bookmark(self, item: Any) -> None:
+        """Bookmarks that stay below what was reached come from a server that was set back: only a list shows it."""
+        if self._reflector.listing:
+            return
+        meta = item.get("metadata") if isinstance(item, dict) else None
+        version = str(meta.get("resourceVersion")) if isinstance(meta, dict) else ""
+        if not (version.isdecimal() and self._reflector.resource_version.isdecimal()):
+            return
+        old = int(version) < int(self._reflector.resource_version)
+        self._old_bookmarks = self._old_bookmarks + 1 if old else 0
+        if self._old_bookmarks >= _OLD_BOOKMARKS:
+            self._old_bookmarks = 0
+            raise ServerBehind(f"its bookmarks stay at {version}")
+
+    def _behind(self, what: str) -> None:
+        self._warn_sometimes(
+            f"the API server of cluster {self._server.cluster.name} {what}; asking again "
+            "(restored from a backup? then start with --accept-older-list)"
+        )
+
+    def _warn_sometimes(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._warned >= _WARN_SECONDS:
+            self._warned = now
+            self._say(logging.WARNING, "%s", text)
+        else:
+            self._say(logging.DEBUG, "%s", text)
+
+    def _say(self, level: int, text: str, *values: object) -> None:
+        log.log(level, f"cluster %s: %s: {text}", self._server.cluster.name, self._resource.frontier, *values)

@@ -1,0 +1,420 @@
+"""One epoch of one cluster: lists and watches into a bounded queue, out of it into the journal, at once.
+
+While one write is under way the next batch collects, so batches are small when it is quiet and grow with the load.
+Nothing but `_write` appends to the journal, and it never begins before it is sure, after a pause of this process,
+that no other watcher has taken over.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from streams.kafka.admin import BrokerUnreachable
+from streams.kafka.journal import DELIVERY_SECONDS, EpochGuard, Publisher
+from streams.objects.collector import Collector, JournalRecord
+from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.objects.resources import RESOURCES, Resource
+from streams.runtime.shutdown import give_up, waiting_for
+from streams.subscription.freshness import SKEW_SECONDS
+from streams.watch import metrics
+from streams.watch.api_server import ApiServer
+from streams.watch.discovery import OptionalResources, Served
+from streams.watch.lease import Lease
+from streams.watch.list_watch import ListWatch, WatchTimes
+from streams.wire.records import DEAD_LETTER
+from streams.wire.timestamps import write
+
+log = logging.getLogger("facets.watch")
+
+HEARTBEAT_SECONDS = 1.0
+PAUSE_SECONDS = 5.0
+GUARD_SECONDS = 3.0
+PROBE_SECONDS = 5.0
+LATE_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
+MAX_STATES = 15
+"""How many states of an object that bunch up are told one by one: each has a commit. A longer backlog collapses."""
+
+_QUEUE_BATCHES = 64
+_DRAIN_EVENTS = 1000
+
+
+def now() -> str:
+    """The time, as commits carry it."""
+    return write(datetime.now(UTC))
+
+
+class Progress(Protocol):
+    """Told how far the first lists of a cluster are; `total` is None where the server doesn't say."""
+
+    def __call__(self, cluster: str, resource: str, listed: int, total: int | None, done: bool) -> None:
+        """So many objects of the resource are listed."""
+
+
+class _Batch(NamedTuple):
+    """Events of a resource type, or (`turn`) something else that has its turn among them."""
+
+    kind: str
+    events: list[ReflectorEvent]
+    received: float
+    turn: Callable[[], None] | None = None
+
+
+class Session:
+    """Runs until its epoch ends. `at_least` names the resourceVersions that the first lists must have reached."""
+
+    def __init__(
+        self,
+        server: ApiServer,
+        publisher: Publisher,
+        collector: Collector,
+        guard: EpochGuard,
+        *,
+        lease: Lease | None = None,
+        at_least: Mapping[str, str] | None = None,
+        served: Served | None = None,
+        stale_after: float = 60.0,
+        times: WatchTimes | None = None,
+        snapshot_every: float = 86400.0,
+        totals: Mapping[str, int | None] | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self._server = server
+        self._publisher = publisher
+        self._collector = collector
+        self._guard = guard
+        self._lease = lease
+        self._stale_after = stale_after
+        self._snapshot_every = snapshot_every
+        self._totals = totals or {}
+        self._on_progress = on_progress
+        at_least = at_least or {}
+        self._follows = [
+            ListWatch(server, each, Reflector(at_least=at_least.get(each.frontier, "")), self, times=times)
+            for each in RESOURCES
+        ]
+        for resource in (served or {}).values():
+            collector.follow(resource)
+        self._optional = OptionalResources(
+            server, self, self, served or {}, at_least=at_least, synced=lambda: collector.synced, times=times
+        )
+        self._queue: asyncio.Queue[_Batch | None] = asyncio.Queue(_QUEUE_BATCHES)
+        self._ending = False
+        begun = time.monotonic()
+        self._said = [begun] * collector.partitions
+        self._awake = begun
+        self._snapshot_at = begun + snapshot_every
+        self._stale_from = begun
+        self._contact = {each.frontier: (begun, datetime.now(UTC)) for each in RESOURCES}
+        self._confirmed = dict(self._contact)
+        self._connected: set[str] = set()
+        self._doubtful: set[str] = set()
+        self._listing = {each.frontier: 0 for each in RESOURCES}
+        self._last_at = ""
+        self._clock_is_wrong = False
+        self._early: list[list[JournalRecord]] = []
+
+    def not_ready(self) -> str:
+        """Why what the cluster changes is not in the journal soon after; "" when it is."""
+        collector = self._collector
+        if not collector.synced:
+            return "its first lists are not complete"
+        if collector.stale_since:
+            return f"its API server has not been reached since {collector.stale_since}"
+        late = time.monotonic() - min(self._said)
+        return f"the journal has not acknowledged a commit for {late:.0f} s" if late > 2 * LATE_SECONDS else ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`, or what ends the epoch: raises Superseded, LeaseLost, ClusterUnusable, JournalWriteFailed."""
+        metrics.EPOCH.labels(self._collector.cluster).set(self._collector.epoch)
+        pump = asyncio.create_task(self._pump())
+        others = [asyncio.create_task(each.run()) for each in self._follows]
+        others += [asyncio.create_task(each) for each in (self._watch_epoch(), self._probe(), self._optional.run())]
+        if self._lease is not None:
+            others.append(asyncio.create_task(self._lease.keep()))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([pump, stopping, *others], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                await task
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await self._finish(pump)
+        finally:
+            metrics.EPOCH.labels(self._collector.cluster).set(0)
+            for task in (pump, stopping, *others):
+                task.cancel()
+            await asyncio.gather(pump, stopping, *others, return_exceptions=True)
+
+    async def _finish(self, pump: "asyncio.Task[None]") -> None:
+        """What has come is still written; what can't be is in the next epoch's snapshot."""
+        self._ending = True
+        if not self._queue.full():
+            self._queue.put_nowait(None)
+        what = f"the journal to acknowledge the last commits of cluster {self._collector.cluster}"
+        with waiting_for(what):
+            done, _ = await asyncio.wait([pump], timeout=SHUTDOWN_SECONDS)
+        for task in done:
+            await task
+        if not done:
+            give_up(f"{what} (the next watcher's snapshot will hold what was in them)", SHUTDOWN_SECONDS)
+
+    # ---- in: what ListWatch says -----------------------------------------------------------------------
+
+    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        """Queue the events; waits while the queue is full, and so holds up the stream."""
+        metrics.EVENTS.labels(self._collector.cluster, resource.frontier).inc(len(events))
+        if self._on_progress is not None and resource.frontier in self._listing:
+            self._show(resource, events)
+        await self._queue.put(_Batch(resource.kind, events, time.monotonic()))
+
+    def connected(self, resource: Resource, open_now: bool) -> None:
+        """The API server has answered for the resource. An optional one says nothing of the cluster's state."""
+        if resource.frontier not in self._contact:
+            return
+        if open_now:
+            self._connected.add(resource.frontier)
+            if resource.frontier not in self._doubtful:
+                self._contact[resource.frontier] = (time.monotonic(), datetime.now(UTC))
+        else:
+            self._connected.discard(resource.frontier)
+
+    def confirmed(self, resource: Resource) -> None:
+        """The resource's stream is alive."""
+        if resource.frontier in self._contact:
+            self._doubtful.discard(resource.frontier)
+            answered = (time.monotonic(), datetime.now(UTC))
+            self._contact[resource.frontier] = self._confirmed[resource.frontier] = answered
+
+    def unconfirmed(self, resource: Resource) -> None:
+        """Nothing comes on the resource's streams: that the server answers otherwise counts no longer."""
+        if resource.frontier in self._contact:
+            self._doubtful.add(resource.frontier)
+            self._contact[resource.frontier] = self._confirmed[resource.frontier]
+
+    async def follow(self, resource: Resource) -> None:
+        """An optional type is listed from now on."""
+        await self._in_turn(lambda: self._collector.follow(resource))
+
+    async def give_up(self, resource: Resource) -> None:
+        """An optional type can't be listed for now."""
+        await self._in_turn(lambda: self._collector.give_up(resource))
+
+    async def forget(self, resource: Resource) -> None:
+        """An optional type is served no longer."""
+        await self._in_turn(lambda: self._collector.forget(resource))
+
+    async def _in_turn(self, turn: Callable[[], None]) -> None:
+        await self._queue.put(_Batch("", [], time.monotonic(), turn))
+
+    def trouble(self, resource: Resource, reason: str) -> None:
+        """A stream is asked for again."""
+        metrics.RECONNECTS.labels(self._collector.cluster, resource.frontier, reason).inc()
+
+    def _show(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        if self._on_progress is None:
+            return
+        name = resource.frontier
+        done = False
+        for event in events:
+            if event.kind is Kind.INIT:
+                self._listing[name] = 0
+            elif event.kind is Kind.INIT_APPLY:
+                self._listing[name] += 1
+            elif event.kind is Kind.INIT_DONE:
+                done = True
+        self._on_progress(self._collector.cluster, name, self._listing[name], self._totals.get(name), done)
+        if done:
+            del self._listing[name]
+
+    # ---- out: the only writer --------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        while True:
+            batches = await self._next()
+            await self._be_sure(news=bool(batches))
+            for batch in batches:
+                self._ingest(batch)
+            await self._write(min((batch.received for batch in batches), default=None))
+            if self._ending and self._queue.empty():
+                return
+
+    async def _next(self) -> list[_Batch]:
+        """What waits in the queue; else what comes before the next heartbeat is due."""
+        batches: list[_Batch] = []
+        count = 0
+        if self._queue.empty() and not self._ending:
+            due = min(self._said) + HEARTBEAT_SECONDS - time.monotonic()
+            try:
+                async with asyncio.timeout(max(due, 0.0)):
+                    first = await self._queue.get()
+            except TimeoutError:
+                return []
+            if first is not None:
+                batches.append(first)
+                count = len(first.events)
+        while count < _DRAIN_EVENTS and not self._queue.empty():
+            more = self._queue.get_nowait()
+            if more is not None:
+                batches.append(more)
+                count += len(more.events)
+        return batches
+
+    async def _be_sure(self, *, news: bool) -> None:
+        """Nothing is written after a pause, or without the lease, before it is clear that the epoch is still ours."""
+        lease = self._lease
+        pause = time.monotonic() - self._awake
+        if pause > PAUSE_SECONDS:
+            log.info(
+                "cluster %s: %.0f s without a turn; looking for a higher epoch first", self._collector.cluster, pause
+            )
+            self._stale_from = time.monotonic() + self._stale_after
+            await self._check()
+        while lease is not None and not lease.held:
+            # News waits until the lease is renewed. Heartbeats go on, for the rows must become stale when it is the
+            # API server that is away; whoever has taken the lease meanwhile has left a higher epoch in the journal.
+            await self._check()
+            if not news or self._ending:
+                break
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+        self._awake = time.monotonic()
+
+    async def _check(self) -> None:
+        while True:
+            try:
+                return await self._guard.check()
+            except BrokerUnreachable as error:
+                log.warning("cluster %s: %s; trying again", self._collector.cluster, error)
+                if self._ending:
+                    raise
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _ingest(self, batch: _Batch) -> None:
+        collector = self._collector
+        ingest = collector.ingest
+        before = collector.malformed
+        if batch.turn is not None:
+            batch.turn()
+        for event in batch.events:
+            if collector.waits(batch.kind, event) and len(self._early) < MAX_STATES:
+                self._early.append(collector.flush(self._now()))
+            ingest(batch.kind, event)
+        if collector.malformed != before:
+            metrics.MALFORMED.labels(collector.cluster, batch.kind).inc(collector.malformed - before)
+            log.warning("cluster %s: %s; see topic %s", collector.cluster, collector.last_malformed, DEAD_LETTER)
+
+    async def _write(self, received: float | None) -> None:
+        collector = self._collector
+        at = self._now()
+        tick = time.monotonic()
+        turned = self._turn_stale(tick)
+        was_synced = collector.synced
+        records = [record for flushed in self._early for record in flushed] + collector.flush(at)
+        self._early = []
+        said = {record.partition for record in records}
+        quiet = [
+            partition
+            for partition, last in enumerate(self._said)
+            if partition not in said and (turned or tick - last >= HEARTBEAT_SECONDS)
+        ]
+        if turned:
+            quiet = list(range(collector.partitions))
+        if tick >= self._snapshot_at and collector.settled:
+            log.info("cluster %s: writing a full snapshot of %d objects", collector.cluster, collector.objects)
+            records += collector.snapshot(at)
+            self._snapshot_at = tick + self._snapshot_every
+        elif quiet:
+            records += collector.heartbeat(at, quiet)
+        if not records:
+            return
+        late = asyncio.get_running_loop().call_later(LATE_SECONDS, self._say_late)
+        try:
+            await self._publisher.publish(records)
+        finally:
+            late.cancel()
+        self._account(records, received)
+        if collector.synced and not was_synced:
+            log.info(
+                "cluster %s: epoch %d: %d objects are in the journal",
+                collector.cluster,
+                collector.epoch,
+                collector.objects,
+            )
+
+    def _account(self, records: list[JournalRecord], received: float | None) -> None:
+        collector = self._collector
+        done = time.monotonic()
+        for record in records:
+            self._said[record.partition] = done
+        metrics.COMMITS.labels(collector.cluster, "live" if collector.synced else "snapshot").inc(len(records))
+        metrics.OBJECTS.labels(collector.cluster).set(collector.objects)
+        self._check_clock()
+        if received is not None:
+            metrics.LAG.labels(collector.cluster).observe(done - received)
+
+    def _check_clock(self) -> None:
+        """Say so, once, when this machine's clock and the broker's are apart: the times in all rows are this one's."""
+        skew = self._publisher.skew_seconds
+        metrics.CLOCK_SKEW.labels(self._collector.cluster).set(skew)
+        wrong = abs(skew) > SKEW_SECONDS
+        if wrong and not self._clock_is_wrong:
+            way = "ahead of" if skew > 0 else "behind"
+            log.warning("cluster %s: this machine's clock is %.1f s %s Kafka's: synchronize both (NTP)",
+                        self._collector.cluster, abs(skew), way)  # fmt: skip
+        self._clock_is_wrong = wrong
+
+    def _say_late(self) -> None:
+        log.warning(
+            "cluster %s: the journal has not acknowledged a commit for %.0f s; is the broker there? Trying for %d s",
+            self._collector.cluster,
+            LATE_SECONDS,
+            DELIVERY_SECONDS,
+        )
+
+    def _turn_stale(self, tick: float) -> bool:
+        """Note since when a resource is out of touch; whether that is news."""
+        collector = self._collector
+        last, last_at = min(self._contact.values())
+        metrics.CONTACT.labels(collector.cluster).set(last_at.timestamp())
+        stale = tick - last > self._stale_after and tick >= self._stale_from
+        if stale == bool(collector.stale_since) or not (collector.synced or not stale):
+            return False
+        collector.stale_since = write(last_at) if stale else ""
+        if stale:
+            log.warning(
+                "cluster %s: out of touch since %s; its rows are marked stale", collector.cluster, write(last_at)
+            )
+        else:
+            log.info("cluster %s: in touch again", collector.cluster)
+        return True
+
+    def _now(self) -> str:
+        """The time of a commit; it never goes back, whatever becomes of the clock."""
+        self._last_at = max(self._last_at, now())
+        return self._last_at
+
+    # ---- beside it ---------------------------------------------------------------------------------------
+
+    async def _watch_epoch(self) -> None:
+        while True:
+            await asyncio.sleep(GUARD_SECONDS)
+            try:
+                await self._guard.check()
+            except BrokerUnreachable as error:
+                log.debug("cluster %s: %s", self._collector.cluster, error)
+
+    async def _probe(self) -> None:
+        """A quiet stream says nothing for a minute: ask, so that a dead server is not taken for a quiet one."""
+        while True:
+            await asyncio.sleep(min(PROBE_SECONDS, self._stale_after / 4))
+            old = time.monotonic() - min(15.0, self._stale_after / 3)
+            quiet = [name for name in self._connected - self._doubtful if self._contact[name][0] < old]
+            if quiet and await self._server.reachable():
+                answered = (time.monotonic(), datetime.now(UTC))
+                for name in quiet:
+                    if name in self._connected - self._doubtful:
+                        self._contact[name] = answered

@@ -1,0 +1,269 @@
+"""The watcher: clusters' objects into the journal, one epoch of each cluster at a time."""
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import MappingProxyType
+from typing import NamedTuple
+
+from streams.exit_codes import ExitCode
+from streams.kafka.admin import config, ensure, require
+from streams.kafka.journal import EpochGuard, JournalReader, Publisher, Superseded, claim_epoch
+from streams.objects.collector import Collector
+from streams.objects.resources import RESOURCES
+from streams.runtime.probes import Readiness
+from streams.runtime.shutdown import closed
+from streams.watch.api_server import (
+    TRANSIENT,
+    ApiServer,
+    ClusterUnusable,
+    Expired,
+    ServerBehind,
+    ServerBusy,
+    Undecodable,
+)
+from streams.watch.clusters import ClusterConfig, cluster_configs
+from streams.watch.discovery import Served, discover_at_start
+from streams.watch.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
+from streams.watch.list_watch import Backoff, WatchTimes
+from streams.watch.session import Progress, Session, now
+from streams.wire.records import JOURNAL
+from streams.wire.topics import JOURNAL_RETENTION_SECONDS
+
+__all__ = ["ClusterConfig", "Progress", "WatchOptions", "cluster_configs", "run_watchers"]
+
+log = logging.getLogger("facets.watch")
+
+SNAPSHOTS_PER_RETENTION = 5
+"""At least four are promised; one more leaves room for one that comes late."""
+
+_CLOSE_SECONDS = 2.0
+"""How long the end of a watcher waits for each of its connections."""
+
+
+class WatchOptions(NamedTuple):
+    """How to watch; times are in seconds. `accept_older_list` takes what an API server lists although the journal has
+    newer: it was restored from a backup. `routing_defaults` are `service` or `endpoint`, by direction, for Services
+    whose operator sets nothing."""
+
+    stale_after: float = 60.0
+    accept_older_list: bool = False
+    lease: bool = False
+    lease_namespace: str = "default"
+    lease_duration: int = DURATION_SECONDS
+    lease_renew: float = RENEW_SECONDS
+    routing_defaults: Mapping[str, str] = MappingProxyType({})
+    times: WatchTimes = WatchTimes()
+    create_topics: bool = False
+
+
+async def run_watchers(
+    configs: Sequence[ClusterConfig],
+    bootstrap: str,
+    *,
+    stop: asyncio.Event,
+    options: WatchOptions | None = None,
+    on_progress: Progress | None = None,
+    accept_older_list: bool = False,
+    readiness: Readiness | None = None,
+) -> None:
+    """Watch the clusters until `stop`. `accept_older_list` is short for the option of that name; `readiness` is told
+    of each cluster.
+
+    A cluster that another watcher has taken over ends alone, and the others go on; every other failure ends all.
+    Raises FacetsError.
+    """
+    chosen = options or WatchOptions(accept_older_list=accept_older_list)
+    partitions = await asyncio.to_thread(ensure if chosen.create_topics else require, bootstrap)
+    retention = _seconds((await asyncio.to_thread(config, bootstrap, JOURNAL)).get("retention.ms", ""))
+    watchers = [
+        _ClusterWatcher(each, bootstrap, partitions, retention / SNAPSHOTS_PER_RETENTION, chosen, on_progress)
+        for each in configs
+    ]
+    if readiness is not None:
+        readiness.needs = {f"cluster {each.name}": each.not_ready for each in watchers}
+    tasks = {asyncio.create_task(each.run(stop)): each for each in watchers}
+    superseded: Superseded | None = None
+    try:
+        running = set(tasks)
+        while running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                try:
+                    await task
+                except Superseded as error:
+                    superseded = error
+                    if running:
+                        log.error("%s; the other clusters go on (%s)", error, error.remedy)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if superseded is not None:
+        raise superseded
+
+
+class _ClusterWatcher:
+    """One cluster: reach it, stand by for the lease if there is one, open an epoch, and again when that is lost."""
+
+    def __init__(
+        self,
+        cluster: ClusterConfig,
+        bootstrap: str,
+        partitions: int,
+        snapshot_every: float,
+        options: WatchOptions,
+        on_progress: Progress | None,
+    ) -> None:
+        self._cluster = cluster
+        self._bootstrap = bootstrap
+        self._partitions = partitions
+        self._snapshot_every = snapshot_every
+        self._options = options
+        self._on_progress = on_progress
+        self._writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._epoch = 0
+        self._session_now: Session | None = None
+        self._waits_for = "its API server has not been reached yet"
+
+    @property
+    def name(self) -> str:
+        """The cluster's."""
+        return self._cluster.name
+
+    def not_ready(self) -> str:
+        """Why the cluster's changes don't get into the journal; "" when they do, or when another watcher has the
+        lease and this one stands by."""
+        return self._waits_for if self._session_now is None else self._session_now.not_ready()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`. Raises FacetsError."""
+        stopping = asyncio.create_task(stop.wait())
+        working = asyncio.create_task(self._work(stop))
+        try:
+            # A session ends by itself at `stop`, all that comes before it is simply broken off.
+            await asyncio.wait([stopping, working], return_when=asyncio.FIRST_COMPLETED)
+            if not working.done() and not self._epoch:
+                working.cancel()
+            await asyncio.gather(working, return_exceptions=False)
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+        finally:
+            stopping.cancel()
+            working.cancel()
+            await asyncio.gather(stopping, working, return_exceptions=True)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        options = self._options
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(ApiServer(self._cluster))
+            totals, served = await self._reach(server)
+            publisher = await asyncio.to_thread(Publisher, self._bootstrap, self._cluster.name)
+            stack.push_async_callback(publisher.close, _CLOSE_SECONDS)
+            reader = await asyncio.to_thread(JournalReader, self._bootstrap)
+            stack.push_async_callback(
+                lambda: closed("the journal's reader to disconnect", reader.close(), _CLOSE_SECONDS)
+            )
+            lease = None
+            if options.lease:
+                lease = Lease(
+                    server,
+                    self._cluster.name,
+                    self._writer,
+                    namespace=options.lease_namespace,
+                    duration=options.lease_duration,
+                    renew=options.lease_renew,
+                )
+                release = lease.release
+                stack.push_async_callback(lambda: closed("the lease to be released", release(), _CLOSE_SECONDS))
+            while not stop.is_set():
+                if lease is not None:
+                    self._waits_for = ""
+                    await lease.acquire()
+                self._waits_for = "its epoch is not opened yet"
+                try:
+                    await self._session(server, publisher, reader, lease, totals, served, stop)
+                except LeaseLost as error:
+                    log.warning("cluster %s: %s; standing by", self._cluster.name, error)
+                except Superseded as error:
+                    # With the lease still held it is no takeover but a watcher that has no part in the lease.
+                    if lease is None or lease.held:
+                        self._waits_for = "another watcher has taken it over"
+                        raise
+                    log.warning("%s; standing by", error)
+                finally:
+                    self._epoch = 0
+                    self._session_now = None
+
+    async def _session(
+        self,
+        server: ApiServer,
+        publisher: Publisher,
+        reader: JournalReader,
+        lease: Lease | None,
+        totals: Mapping[str, int | None],
+        served: Served,
+        stop: asyncio.Event,
+    ) -> None:
+        options = self._options
+        collector = Collector(
+            self._cluster.name,
+            epoch=0,
+            writer=self._writer,
+            seq=0,
+            partitions=self._partitions,
+            cluster_domain=self._cluster.cluster_domain,
+            routing_defaults=options.routing_defaults,
+            source=self._cluster.source,
+        )
+        claim = await claim_epoch(publisher, reader, collector, now)
+        self._epoch = collector.epoch
+        session = Session(
+            server,
+            publisher,
+            collector,
+            EpochGuard(publisher, reader, collector, claim),
+            lease=lease,
+            at_least={} if options.accept_older_list else claim.before.frontier,
+            served=served,
+            stale_after=options.stale_after,
+            times=options.times,
+            snapshot_every=self._snapshot_every,
+            totals=totals,
+            on_progress=self._on_progress,
+        )
+        self._session_now = session
+        await session.run(stop)
+
+    async def _reach(self, server: ApiServer) -> tuple[dict[str, int | None], Served]:
+        """Show that everything may be listed and watched before an epoch is opened: a watcher that can't do its work
+        must not put an end to one that can. How many objects there are, by resource, and what is served of the
+        optional ones."""
+        backoff = Backoff()
+        warned = ""
+        while True:
+            try:
+                totals = {each.frontier: await server.preflight(each) for each in RESOURCES}
+                return totals, await discover_at_start(server)
+            except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
+                wait = max(backoff.next(), error.after if isinstance(error, ServerBusy) else 0)
+                found = server.explain(error)
+                if found.lasting:
+                    raise ClusterUnusable(
+                        f"cluster {self._cluster.name}: {found.problem}", found.remedy, ExitCode.MISCONFIGURED
+                    ) from error
+                # Told once; again where it is another trouble.
+                level = logging.DEBUG if found.problem == warned else logging.WARNING
+                warned = found.problem
+                log.log(level, "cluster %s: %s; trying again: %s", self._cluster.name, found.problem, found.remedy)
+                await asyncio.sleep(wait)
+
+
+def _seconds(milliseconds: str) -> float:
+    """A retention.ms in seconds; -1 (for ever) and what is no number are taken for the default."""
+    return int(milliseconds) / 1000 if milliseconds.isdecimal() else JOURNAL_RETENTION_SECONDS

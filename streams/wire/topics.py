@@ -1,0 +1,57 @@
+"""The topics as data: what each is for, how long it keeps what, and how its records are keyed."""
+
+from typing import NamedTuple
+
+from streams.fold.partition_state import DEFAULT_WINDOW_SECONDS
+from streams.wire.partitioning import DEFAULT_PARTITIONS
+from streams.wire.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
+
+MAX_MESSAGE_BYTES = 17 * 1024 * 1024
+"""A row of 16 MiB with its envelope."""
+
+JOURNAL_RETENTION_SECONDS = 7 * 86400
+"""The audit horizon."""
+
+
+RETENTION = "retention.ms"
+
+
+class Topic(NamedTuple):
+    """`configs` are Kafka's topic configurations; times in them are in milliseconds. All of them are as they must be,
+    but for `retention.ms`, which is an operator's choice: a topic that is there has it in its own configuration."""
+
+    name: str
+    partitions: int
+    configs: dict[str, str]
+
+    @property
+    def required(self) -> dict[str, str]:
+        """The configurations that are no choice."""
+        return {name: value for name, value in self.configs.items() if name != RETENTION}
+
+
+def topics(
+    partitions: int = DEFAULT_PARTITIONS,
+    retention_seconds: int = JOURNAL_RETENTION_SECONDS,
+    window_seconds: int = DEFAULT_WINDOW_SECONDS,
+) -> tuple[Topic, ...]:
+    """All topics. Facet rows are kept whole for the resume window and compacted after it."""
+    keep = {
+        "cleanup.policy": "delete",
+        RETENTION: str(retention_seconds * 1000),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
+    compact = {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": str(window_seconds * 1000),
+        "delete.retention.ms": str(window_seconds * 1000),
+        "segment.ms": str(3600 * 1000),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
+    # By the brokers' clock: what a watcher whose clock is wrong writes is seen as that, and expires in time.
+    journal = {**keep, "message.timestamp.type": "LogAppendTime"}
+    return (
+        Topic(JOURNAL, partitions, journal),
+        *(Topic(topic_of(table), partitions, compact) for table in TABLES),
+        Topic(DEAD_LETTER, partitions, keep),
+    )

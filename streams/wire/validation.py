@@ -1,0 +1,105 @@
+"""What may enter the fold: every row that it makes must be readable by every reader, in any language, for ever.
+
+The types of `records` say what JSON must look like; here is what they can't say. A watcher writes nothing else
+(`normalize` has the same rules), so no commit of a watcher is refused. Errors are ValueErrors: the fold dead-letters
+what raises them, and seals it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address
+
+from streams.wire.name_syntax import KUBERNETES_NAME
+from streams.wire.records import Commit, Event, ServiceContent, SliceEndpoint
+from streams.wire.timestamps import later, read
+
+MAX_ID = 128
+"""The longest uid and resourceVersion, in characters."""
+
+_OBJECT_NAME = KUBERNETES_NAME.expression
+_SERVICE_KEY = re.compile(f"[^/]+/{_OBJECT_NAME.pattern}/{_OBJECT_NAME.pattern}")
+_RESOURCE_VERSION = re.compile(rf"[0-9]{{0,{MAX_ID}}}")
+_RESOURCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,316}")
+DNS_NAME = re.compile(r"[A-Za-z0-9_*]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
+_IPV4S = re.compile(rf"{IPV4}(?: {IPV4})*")
+
+
+def is_service_key(key: str) -> bool:
+    """Whether `cluster/namespace/name` can be a Service's."""
+    return _SERVICE_KEY.fullmatch(key) is not None
+
+
+def check_commit(commit: Commit, window_seconds: float) -> None:
+    """Raises ValueError for times that are none or too late for a resume window, and for a frontier that is none."""
+    later(commit.at, window_seconds)
+    if commit.stale_since:
+        read(commit.stale_since)
+    check_frontier(commit.frontier)
+
+
+def check_frontier(frontier: Mapping[str, str]) -> None:
+    """Raises ValueError for what is no resource type, or no resourceVersion of one (nor empty: it can't be listed)."""
+    for resource, version in frontier.items():
+        if not _RESOURCE.fullmatch(resource):
+            raise ValueError(f"{resource:.80} is no resource type - at `$.frontier`")
+        check_resource_version(version)
+
+
+def is_version(text: str) -> bool:
+    """Whether it is a resourceVersion: a decimal number (KEP-5504)."""
+    return bool(text) and _RESOURCE_VERSION.fullmatch(text) is not None
+
+
+def check_resource_version(version: str) -> None:
+    """Raises ValueError for what is no resourceVersion, nor empty."""
+    if not _RESOURCE_VERSION.fullmatch(version):
+        raise ValueError(f"the resourceVersion {version!r:.80} is not a decimal number")
+
+
+def check_identity(event: Event) -> None:
+    """Raises ValueError for an object that nothing in Kubernetes can be called."""
+    if not _OBJECT_NAME.fullmatch(event.name):
+        raise ValueError(f"no object can be named {event.name!r:.80}")
+    if event.namespace and not _OBJECT_NAME.fullmatch(event.namespace):
+        raise ValueError(f"no namespace can be named {event.namespace!r:.80}")
+    if len(event.uid) > MAX_ID:
+        raise ValueError(f"the uid {event.uid!r:.80} is longer than {MAX_ID} characters")
+    check_resource_version(event.resource_version)
+
+
+def check_service(service: ServiceContent) -> None:
+    """Raises ValueError for cluster IPs that are none."""
+    for address in service.cluster_ips:
+        if not _is_ipv4(address):
+            _check_ipv6(address)
+
+
+def check_addresses(family: str, endpoints: Sequence[SliceEndpoint]) -> None:
+    """Raises ValueError where an endpoint's address is not of the family."""
+    if family == "IPv4":
+        # One match for all of them: this is done for each endpoint of a first list.
+        joined = " ".join([each.address for each in endpoints])
+        if endpoints and not (_IPV4S.fullmatch(joined) and joined.count(" ") == len(endpoints) - 1):
+            bad = next(each.address for each in endpoints if not _is_ipv4(each.address))
+            raise ValueError(f"the address {bad!r:.80} is not of the family IPv4")
+    elif family == "IPv6":
+        for each in endpoints:
+            _check_ipv6(each.address)
+    else:
+        for each in endpoints:
+            if not DNS_NAME.fullmatch(each.address):
+                raise ValueError(f"the address {each.address!r:.80} is not a DNS name")
+
+
+def _is_ipv4(address: str) -> bool:
+    return " " not in address and _IPV4S.fullmatch(address) is not None
+
+
+@lru_cache(maxsize=65536)
+def _check_ipv6(address: str) -> None:
+    if "%" in address:
+        raise ValueError(f"the address {address!r:.80} has a zone")
+    IPv6Address(address)

@@ -1,0 +1,60 @@
+"""Whether a worker does its work: what `/readyz` and `/metrics` say of it."""
+
+import time
+from typing import TYPE_CHECKING
+
+from faust.types import TP
+
+from streams.runtime.probes import Readiness
+from streams.subscription.cluster_metrics import show_freshness
+from streams.subscription.freshness import Place, of_clusters, silences
+from streams.wire.records import JOURNAL, Seal
+from streams.worker.metrics import BEHIND
+
+if TYPE_CHECKING:
+    from streams.worker.app import FacetApp
+
+LAG_COMMITS = 100
+"""A worker that is further behind the journal than this has yet to catch up."""
+
+LATE_SECONDS = 10.0
+"""How long the broker may take to acknowledge rows."""
+
+
+def work_readiness(app: "FacetApp") -> Readiness:
+    """The readiness of the app's worker."""
+    materializer = app.materializer
+
+    def writing() -> str:
+        late = materializer.unacknowledged_seconds()
+        return f"the broker has not acknowledged rows for {late:.0f} s" if late > LATE_SECONDS else ""
+
+    def folding() -> str:
+        behind = behind_by_partition(app)
+        worst = max(behind, key=lambda partition: behind[partition], default=0)
+        if behind.get(worst, 0) <= LAG_COMMITS:
+            return ""
+        return f"partition {worst} is {behind[worst]} commits behind the journal"
+
+    def refresh() -> None:
+        BEHIND.set(sum(behind_by_partition(app).values()))
+        seals: dict[Place, Seal] = {
+            (partition, name): cluster.seal
+            for partition, fold in materializer.folds.items()
+            for name, cluster in fold.clusters.items()
+        }
+        now = time.time()
+        show_freshness(of_clusters(seals, now, silences(seals, now)))
+
+    needs = {"partitions": lambda: materializer.assigning, "rows": writing, "journal": folding}
+    return Readiness(needs, details=lambda: {"partitions": sorted(materializer.folds)}, refresh=refresh)
+
+
+def behind_by_partition(app: "FacetApp") -> dict[int, int]:
+    """How many journal records wait to be folded, where the broker has said how far the journal goes."""
+    behind = {}
+    for partition, offset in app.materializer.positions().items():
+        end = app.consumer.highwater(TP(JOURNAL, partition))
+        if end is not None:
+            behind[partition] = max(0, end - offset)
+    return behind

@@ -1,0 +1,64 @@
+"""Point look-ups on the worker's web port: any worker answers for any row, by routing to the one that holds it."""
+
+import time
+from typing import Any
+
+import msgspec
+
+from streams.subscription.freshness import overlay, silences
+from streams.wire.partitioning import partition_of
+from streams.wire.records import TABLES, decode_row
+
+
+def add_views(app: Any) -> None:
+    """Add `GET /v1/{table}/{cluster}/{namespace}/{name}` for every table, and `GET /v1/status`."""
+    for table in TABLES:
+        _add_row_view(app, table)
+
+    async def status(web: Any, request: Any) -> Any:
+        partitions = {
+            str(partition): {
+                "nextOffset": fold.next_offset,
+                "clusters": {
+                    name: {
+                        "epoch": cluster.seal.epoch,
+                        "seq": cluster.seal.seq,
+                        "at": cluster.seal.at,
+                        "appended": cluster.seal.appended,
+                        "frontier": cluster.seal.frontier,
+                        "deadLetters": cluster.seal.dead_letters,
+                    }
+                    for name, cluster in sorted(fold.clusters.items())
+                },
+            }
+            for partition, fold in sorted(app.materializer.folds.items())
+        }
+        return web.json({"partitions": partitions})
+
+    app.page("/v1/status", name="status")(status)
+
+
+def _silence(app: Any, key: str) -> str:
+    """Why the cluster of a row is taken for silent; "" while it is heard of."""
+    cluster, namespace, name = key.split("/")
+    partition = partition_of(namespace, name, app.settings.partitions)
+    fold = app.materializer.folds.get(partition)
+    if fold is None or cluster not in fold.clusters:
+        return ""
+    place = (partition, cluster)
+    found = silences({place: fold.clusters[cluster].seal}, time.time()).get(place)
+    return found.reason if found else ""
+
+
+def _add_row_view(app: Any, name: str) -> None:
+    table = app.tables[name]
+
+    async def row(web: Any, request: Any, key: str) -> Any:
+        value = table.data.data.get(key.encode())
+        if value is None:
+            return web.json({"error": f"no {name} row {key}", "remedy": "facets get lists what there is"}, status=404)
+        row = overlay(decode_row(name, value), _silence(app, key))
+        return web.bytes(msgspec.json.encode(row), content_type="application/json")
+
+    routed = app.table_route(table=table, match_info="key")(row)
+    app.page(f"/v1/{name}/{{key:[^/]+/[^/]+/[^/]+}}", name=f"{name}-row")(routed)
