@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from streams.fold.partition_state import HELD_PREFIX, source_of
+from streams.facets.reading import read_source_event
+from streams.wire.keys import COMPANION_PREFIX, INTERNAL, SEAL_PREFIX
 from streams.wire.records import (
     CLUSTER_NAME,
-    SEAL_PREFIX,
     AsOf,
     Cause,
     ChangeGroup,
@@ -35,7 +35,6 @@ BAD_VERSION = -2
 """The version of a record whose stamp is no version."""
 
 _MAX_DIGITS = 18
-_INTERNAL = b"~"
 _CLUSTER = re.compile(CLUSTER_NAME)
 
 
@@ -114,7 +113,7 @@ def unreadable(table: str, key: bytes, value: bytes | None, version: int) -> str
     try:
         if key.startswith(SEAL_PREFIX):
             return _bad_seal(key, _decode_seal(value), version)
-        if key.startswith(_INTERNAL):
+        if key.startswith(INTERNAL):
             return _bad_internal(key, value)
         if not is_row_key(key):
             return "its key is no CLUSTER/NAMESPACE/NAME"
@@ -147,8 +146,8 @@ def _bad_seal(key: bytes, seal: Seal, version: int) -> str:
 
 
 def _bad_internal(key: bytes, value: bytes) -> str:
-    if key.startswith(HELD_PREFIX):
-        if not is_row_key(key[len(HELD_PREFIX) :]):
+    if key.startswith(COMPANION_PREFIX):
+        if not is_row_key(key[len(COMPANION_PREFIX) :]):
             return "its key is of no Service"
-        source_of(_decode_event(value), None)
+        read_source_event(_decode_event(value), None)
     return ""

@@ -35,7 +35,7 @@ Identity = tuple[bytes, bytes]
 Shadows = Mapping[str, frozenset[tuple[int, bytes]]]
 
 
-class Backend(NamedTuple):
+class EndpointSet(NamedTuple):
     """A Service's sources and which of their endpoints are shadowed by better ones."""
 
     slices: dict[str, Source]
@@ -61,7 +61,7 @@ class Difference(NamedTuple):
         return bool(self.added or self.removed or self.updated)
 
 
-NOTHING = Backend({}, None, {})
+EMPTY_SET = EndpointSet({}, None, {})
 NO_DIFFERENCE = Difference([], [], [])
 NO_CHANGE = b'{"added":[],"removed":[],"updated":[]}'
 
@@ -70,7 +70,7 @@ _endpoint_in = msgspec.json.Decoder(SliceEndpoint)
 _encode = msgspec.json.encode
 
 
-def read_row_groups(groups: bytes) -> Backend:
+def read_groups(groups: bytes) -> EndpointSet:
     """The slices that a backend row's `groups` hold (legacy Endpoints are held in a record of their own)."""
     slices: dict[str, Source] = {}
     shadows: dict[str, frozenset[tuple[int, bytes]]] = {}
@@ -83,12 +83,12 @@ def read_row_groups(groups: bytes) -> Backend:
         if row.shadowed:
             dark = frozenset((len(held), _encode(each)) for each in row.shadowed)
             shadows[row.slice] = shadows.get(row.slice, frozenset()) | dark
-    return Backend(slices, None, shadows)
+    return EndpointSet(slices, None, shadows)
 
 
 def advance(
-    old: Backend, changes: Mapping[str, Source | None], legacy: Source | None, *, withdrawn: tuple[bool, bool]
-) -> tuple[Backend, Difference]:
+    old: EndpointSet, changes: Mapping[str, Source | None], legacy: Source | None, *, withdrawn: tuple[bool, bool]
+) -> tuple[EndpointSet, Difference]:
     """The backend after `changes` (label to new source, None where deleted) with what it changes of the set.
 
     `withdrawn` says whether the set was, and is, withheld because there is no Service.
@@ -107,27 +107,21 @@ def advance(
         and not _conflicts(slices, changes, old.slices)
     )
     if quick:
-        new = Backend(slices, legacy, {})
+        new = EndpointSet(slices, legacy, {})
         return new, _difference(_members(old.slices, changes, {}), _members(slices, changes, {}))
-    new = Backend(slices, legacy, {})
+    new = EndpointSet(slices, legacy, {})
     new = new._replace(shadows=shadows_of(new.counted))
     before = {} if withdrawn[0] else _members(old.counted, old.counted, old.shadows)
     after = {} if withdrawn[1] else _members(new.counted, new.counted, new.shadows)
     return new, _difference(before, after)
 
 
-def is_empty(backend: Backend) -> bool:
+def is_empty(endpoints: EndpointSet) -> bool:
     """Whether no endpoint is in the set. (Of those that claim the same, one is never shadowed.)"""
-    return not any(group.text for source in backend.counted.values() for group in source.groups)
+    return not any(group.text for source in endpoints.counted.values() for group in source.groups)
 
 
-def size(backend: Backend) -> int:
-    """How many endpoints are in the set."""
-    held = sum(len(group.endpoints) for source in backend.counted.values() for group in source.groups)
-    return held - sum(len(dark) for dark in backend.shadows.values())
-
-
-def encode_groups(backend: Backend, *, withdrawn: bool) -> bytes:
+def encode_groups(backend: EndpointSet, *, withdrawn: bool) -> bytes:
     """The row's `groups`, ordered by slice. Where the set is withheld, all of it is shadowed."""
     parts: list[bytes] = []
     counted = backend.slices if withdrawn else backend.counted

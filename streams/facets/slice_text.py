@@ -6,6 +6,7 @@ the rest is as valid as it was. `"` is escaped inside a JSON string, so the byte
 beginning of an endpoint, and every such place is a border between two.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from operator import ge
 from typing import Literal, NamedTuple
@@ -90,12 +91,12 @@ class Source(NamedTuple):
         return self.label.startswith(LEGACY_PREFIX)
 
 
-class Change(NamedTuple):
+class GroupChange(NamedTuple):
     """A group after a change, with the endpoints that are in only one of the two, in byte order."""
 
     group: Group
-    gone: list[bytes]
-    fresh: list[bytes]
+    removed: list[bytes]
+    added: list[bytes]
 
 
 def read_source(label: str, uid: str, resource_version: str, body: bytes, held: Source | None) -> Source:
@@ -106,10 +107,10 @@ def read_source(label: str, uid: str, resource_version: str, body: bytes, held: 
     """
     if held is not None and len(held.groups) == 1 and (change := changed(held.groups[0], body)) is not None:
         return new_source(label, uid, resource_version, (change.group,))
-    said = _source_in.decode(body).groups
-    for each in said:
-        check_addresses(each.family, each.endpoints)
-    groups = tuple(new_group(each.family, each.ports, each.endpoints) for each in said)
+    decoded = _source_in.decode(body).groups
+    for group in decoded:
+        check_addresses(group.family, group.endpoints)
+    groups = tuple(new_group(group.family, group.ports, group.endpoints) for group in decoded)
     if len(groups) != 1 and not label.startswith(LEGACY_PREFIX):
         raise msgspec.ValidationError(f"an EndpointSlice has one group, this has {len(groups)} - at `$.groups`")
     return new_source(label, uid, resource_version, groups)
@@ -127,13 +128,14 @@ def new_group(family: str, ports: msgspec.Raw, endpoints: list[SliceEndpoint]) -
     return Group(_layout(family, bytes(ports)), b",".join(sorted(set(map(_encode, endpoints)))))
 
 
-def changed(group: Group, body: bytes) -> Change | None:
-    """What an event's object makes of the group; None where the long way must be gone."""
+def changed(group: Group, body: bytes) -> GroupChange | None:
+    """What an event's object makes of the group; None where all of it has to be read."""
     lead = group.layout.body_lead
     if not body.startswith(lead) or not body.endswith(b"]}]}"):
         return None
     old, new = group.text, body[len(lead) : -4]
-    start, old_end = _difference(old, new)
+    start = _start_of_difference(old, new)
+    old_end = _end_of_difference(old, new, start)
     new_end = old_end + len(new) - len(old)
     was, now = old[start:old_end], new[start:new_end]
     if now and (not now.startswith(BORDER) or now.endswith(b",") != (new_end < len(new))):
@@ -141,15 +143,15 @@ def changed(group: Group, body: bytes) -> Change | None:
     before, after = pieces(was), pieces(now)
     if any(map(ge, after, after[1:])):
         return None
-    gone, fresh = _without(before, after), _without(after, before)
+    removed, added = _without(before, after), _without(after, before)
     try:
-        decoded = [_endpoint_in.decode(each) for each in fresh]
+        decoded = [_endpoint_in.decode(endpoint) for endpoint in added]
         check_addresses(group.layout.family, decoded)
     except (msgspec.MsgspecError, ValueError):
         return None
-    if [_encode(each) for each in decoded] != fresh:
+    if [_encode(endpoint) for endpoint in decoded] != added:
         return None
-    return Change(Group(group.layout, new), gone, fresh)
+    return GroupChange(Group(group.layout, new), removed, added)
 
 
 def pieces(text: bytes) -> list[bytes]:
@@ -171,30 +173,33 @@ def _without(these: list[bytes], those: list[bytes]) -> list[bytes]:
     return [each for each in these if each not in others]
 
 
-def _difference(old: bytes, new: bytes) -> tuple[int, int]:
-    """Where the differing endpoints begin in both, and where they end in the old text. Some equal ones are among
-    them: on each side, where there is one, the neighbour, so that the order can be seen."""
-    shorter = min(len(old), len(new))
-    low, high = 0, shorter + 1
-    while high - low > _NEAR:
-        middle = (low + high) // 2
-        if old[low:middle] == new[low:middle]:
-            low = middle
-        else:
-            high = middle
-    start = max(old.rfind(BORDER, 0, low), 0)
-    start = max(old.rfind(BORDER, 0, start), 0)
-    low, high = 0, shorter - start + 1
-    size, resized = len(old), len(new)
-    while high - low > _NEAR:
-        middle = (low + high) // 2
-        if old[size - middle : size - low] == new[resized - middle : resized - low]:
-            low = middle
-        else:
-            high = middle
-    end = old.find(BORDER, size - low)
+def _start_of_difference(old: bytes, new: bytes) -> int:
+    """Where the differing endpoints begin, in both texts, with an equal neighbour before them (so that the order can
+    be seen), where there is one."""
+    differs = _equal_bytes(lambda n: old[:n] == new[:n], min(len(old), len(new)))
+    start = max(old.rfind(BORDER, 0, differs), 0)
+    return max(old.rfind(BORDER, 0, start), 0)
+
+
+def _end_of_difference(old: bytes, new: bytes, start: int) -> int:
+    """Where the differing endpoints end in the old text, with an equal neighbour behind them, where there is one."""
+    size, new_size = len(old), len(new)
+    equal = _equal_bytes(lambda n: old[size - n :] == new[new_size - n :], min(size, new_size) - start)
+    end = old.find(BORDER, size - equal)
     end = old.find(BORDER, end + 1) if end >= 0 else end
-    return start, size if end < 0 else end
+    return size if end < 0 else end
+
+
+def _equal_bytes(are_equal: Callable[[int], bool], most: int) -> int:
+    """A number of bytes that are equal, at most `_NEAR` fewer than there are; `most` is how many there can be."""
+    low, high = 0, most + 1
+    while high - low > _NEAR:
+        middle = (low + high) // 2
+        if are_equal(middle):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 @lru_cache(maxsize=65536)

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from streams.fold.fold import PartitionFold
-from streams.fold.partition_state import Write
-from streams.objects.collector import Collector, JournalRecord
-from streams.objects.normalize import MalformedObject, identify
+from streams.fold.table import Write
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
+from streams.objects.fields import MalformedObject, identify
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.wire.records import SEAL_PREFIX
+from streams.wire.keys import SEAL_PREFIX
 
 EPOCH_TIME = "1970-01-01T00:00:00.000Z"
 _KINDS = {resource.kind: resource for resource in (*RESOURCES, *OPTIONAL)}

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.fold.partition_state import HELD_PREFIX
 from streams.wire import records, routing_records
+from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX
 from streams.wire.partitioning import DEFAULT_PARTITIONS
-from streams.wire.records import DEAD_LETTER, FOLD_VERSION, JOURNAL, SEAL_PREFIX, TABLES, topic_of
+from streams.wire.records import DEAD_LETTER, FOLD_VERSION, JOURNAL, TABLES, topic_of
 from streams.wire.row_forms import ROW_TYPES, row_view
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -150,7 +150,7 @@ def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
 
 
 def _messages(tables: dict[str, str]) -> dict[str, Any]:
-    seal, held = SEAL_PREFIX.decode(), HELD_PREFIX.decode()
+    seal, held = SEAL_PREFIX.decode(), COMPANION_PREFIX.decode()
     row = "CLUSTER/NAMESPACE/SERVICE"
     found = {
         "commit": _message("commit.json", "[^/]+", "The cluster's name.", None, "The changes seen together."),

@@ -15,7 +15,6 @@ FOLD_VERSION = 2
 JOURNAL = "facets.journal"
 DEAD_LETTER = "facets.deadletter"
 TABLES = ("frontend", "backend", "routing")
-SEAL_PREFIX = b"~seal/"
 
 MAX_NUMBER = 2**53 - 1
 """The largest whole number that every JSON reader takes for what it is (RFC 8259, section 6)."""

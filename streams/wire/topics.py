@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
-from streams.fold.partition_state import DEFAULT_WINDOW_SECONDS
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
+
+DEFAULT_WINDOW_SECONDS = 86400
+"""The resume window: how long a subscriber may be away and still miss nothing."""
 
 MAX_MESSAGE_BYTES = 17 * 1024 * 1024
 """A row of 16 MiB with its envelope."""

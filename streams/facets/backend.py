@@ -1,0 +1,304 @@
+"""The backend table: a Service's endpoint set, merged from its slices.
+
+The set and its merge are in `endpoint_set`. Legacy Endpoints count only while the Service has no slice; meanwhile
+they are held in the row's companion, as a row names only what counts.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.facets import endpoint_set, initial_rows, overlay, single_slice
+from streams.facets.changes import ServiceChange
+from streams.facets.endpoint_set import EMPTY_SET, NO_DIFFERENCE, EndpointSet
+from streams.facets.initial_rows import InitialObjects
+from streams.facets.reading import read_source_event
+from streams.facets.slice_text import LEGACY_PREFIX, Source
+from streams.facets.table import CompanionUpdate, RowUpdate, Table
+from streams.objects.resources import ROUTING_KINDS
+from streams.wire.records import (
+    Cause,
+    Event,
+    Group,
+    Rejection,
+    RowHead,
+    ServiceReference,
+    SliceGroup,
+    SourceContent,
+)
+from streams.wire.row_codec import RowContext, encode_head
+
+_encode = msgspec.json.encode
+_decode_groups = msgspec.json.Decoder(list[Group]).decode
+_decode_event = msgspec.json.Decoder(Event).decode
+
+
+class _Row(RowHead, kw_only=True):
+    service: ServiceReference | None
+    groups: msgspec.Raw
+    change: msgspec.Raw
+
+
+_decode_row = msgspec.json.Decoder(_Row).decode
+
+_ENDPOINT_KINDS = ("EndpointSlice", "Endpoints")
+_OTHER_TABLES_KINDS = ROUTING_KINDS | {"Service"}
+
+
+class Legacy(NamedTuple):
+    """Legacy Endpoints as held; `version` is their companion record's."""
+
+    version: int
+    source: Source
+
+
+class HeldBackend(NamedTuple):
+    """A backend as held; `service` is (uid, type), None while there is no Service. The legacy Endpoints are not in
+    `endpoints`."""
+
+    version: int | None
+    service: tuple[str, str] | None
+    endpoints: EndpointSet
+    state: str
+    reason: str
+    rejected: tuple[Rejection, ...]
+    legacy: Legacy | None = None
+
+    def counted(self) -> EndpointSet:
+        """The set as the row has it: with the legacy Endpoints."""
+        if self.legacy is None:
+            return self.endpoints
+        counted = self.endpoints._replace(legacy=self.legacy.source)
+        if counted.slices:
+            return counted
+        return counted._replace(shadows=endpoint_set.shadows_of(counted.counted))
+
+
+class BackendTable(Table[HeldBackend]):
+    """Follows from the Service (whether it is there, and its type), its EndpointSlices and its legacy Endpoints."""
+
+    name = "backend"
+    kinds = frozenset({"Service", *_ENDPOINT_KINDS})
+    nothing = HeldBackend(None, None, EMPTY_SET, "deleted", "", ())
+
+    def read(self, row: bytes) -> HeldBackend:
+        """See Table."""
+        fields = _decode_row(row)
+        service = (fields.service.uid, fields.service.type) if fields.service else None
+        endpoints, rejected = endpoint_set.read_groups(fields.groups), tuple(fields.rejected)
+        return HeldBackend(fields.version, service, endpoints, fields.state, fields.reason, rejected)
+
+    def fold(
+        self, ctx: RowContext, key: str, held: HeldBackend, change: ServiceChange
+    ) -> RowUpdate[HeldBackend] | None:
+        """See Table."""
+        service, causes = held.service, []
+        if (own := change.service) is not None:
+            service = None if own.content is None else (own.content[1].uid, own.content[1].type)
+            if service != held.service:
+                causes.append(own.cause)
+        before, difference = held.counted(), NO_DIFFERENCE
+        slices = _changed_slices(before.slices, change, causes)
+        legacy = next(change.of(("Endpoints",)), None)
+        after = before._replace(legacy=before.legacy if legacy is None else legacy.content)
+        # While there are slices, before and after, the Endpoints say nothing of the set.
+        if legacy is not None and after.legacy != before.legacy and not _any_left(before.slices, slices):
+            causes.append(legacy.cause)
+        if causes:
+            withdrawn = (held.service is None, service is None)
+            after, difference = endpoint_set.advance(before, slices, after.legacy, withdrawn=withdrawn)
+        rejected = overlay.rejected_after(held.rejected, change.marks, _ENDPOINT_KINDS)
+        is_known = service is not None or bool(after.slices or rejected) or held.version is not None
+        state, reason = _state(service, after, ctx, rejected)
+        if not is_known or (not causes and (state, reason, rejected) == (held.state, held.reason, held.rejected)):
+            return None
+        causes += [cause for cause in change.rejections if cause.kind not in _OTHER_TABLES_KINDS]
+        new = HeldBackend(ctx.offset, service, after._replace(legacy=None), state, reason, rejected, held.legacy)
+        content = _encode_content(service, after, endpoint_set.encode_difference(difference))
+        return RowUpdate(new, _encode_row(ctx, key, new, held.version, causes, content))
+
+    def encode(self, ctx: RowContext, key: str, held: HeldBackend, previous: int | None) -> bytes:
+        """See Table."""
+        content = _encode_content(held.service, held.counted(), endpoint_set.NO_CHANGE)
+        return _encode_row(ctx, key, held, previous, [], content)
+
+    def objects(self, key: str, held: HeldBackend) -> list[Cause]:
+        """See Table."""
+        name = key.rpartition("/")[2]
+        causes = [] if held.service is None else [Cause("Service", name, held.service[0], "")]
+        causes += [
+            Cause("EndpointSlice", label, source.uid, source.resource_version)
+            for label, source in sorted(held.endpoints.slices.items())
+        ]
+        if held.legacy is not None:
+            source = held.legacy.source
+            causes.append(Cause("Endpoints", name, source.uid, source.resource_version))
+        return causes
+
+    def is_finished(self, held: HeldBackend) -> bool:
+        """See Table."""
+        return held.service is None and not held.endpoints.slices and not held.rejected
+
+    # ---- fast paths ----------------------------------------------------------------------------------
+
+    def held_object(self, held: HeldBackend, event: Event) -> Source | None:
+        """See Table."""
+        return held.endpoints.slices.get(event.name) if event.kind == "EndpointSlice" else None
+
+    def is_current(self, held: HeldBackend, event: Event) -> bool:
+        """See Table."""
+        source = self.held_object(held, event)
+        if source is None or source.revision == 0:
+            return False
+        return (source.uid, source.resource_version) == (event.uid, event.resource_version)
+
+    def fold_single(self, ctx: RowContext, key: str, held: HeldBackend, event: Event) -> RowUpdate[HeldBackend] | None:
+        """See Table."""
+        if not _is_plainly_ready(ctx, held) or (change := single_slice.advance(held.endpoints, event)) is None:
+            return None
+        new = held._replace(version=ctx.offset, endpoints=change.endpoints)
+        causes = [Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger)]
+        content = _encode_content(held.service, change.endpoints, change.difference)
+        return RowUpdate(new, _encode_row(ctx, key, new, held.version, causes, content))
+
+    def prepare(self, key: str, objects: InitialObjects) -> bytes | None:
+        """See Table: the row after its head."""
+        slices = objects.slices
+        if not any(source.groups[0].text for source in slices.values()) or initial_rows.is_claimed_twice(slices):
+            return None
+        groups = {label: source.groups[0] for label, source in slices.items()}
+        added = b",".join(
+            endpoint_set.encode_change(label, group.layout.lead, [group.text])
+            for label, group in groups.items()
+            if group.text
+        )
+        difference = b'{"added":[%b],"removed":[],"updated":[]}' % added
+        return _encode_content(_service_of(objects), EndpointSet(slices, None, {}), difference)
+
+    def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> RowUpdate[HeldBackend]:
+        """See Table."""
+        endpoints = EndpointSet(objects.slices, None, {})
+        new = HeldBackend(ctx.offset, _service_of(objects), endpoints, "ready", "", ())
+        causes = [objects.service_cause, *objects.endpoint_causes]
+        return RowUpdate(new, _encode_row(ctx, key, new, None, causes, prepared))
+
+    def fold_initial_companion(
+        self, ctx: RowContext, held: HeldBackend, objects: InitialObjects
+    ) -> CompanionUpdate[HeldBackend] | None:
+        """See Table."""
+        if objects.legacy is None:
+            return None
+        source, event = objects.legacy
+        return CompanionUpdate(held._replace(legacy=Legacy(ctx.offset, source)), _encode(event))
+
+    # ---- the companion: legacy Endpoints --------------------------------------------------------------
+
+    def fold_companion(
+        self, ctx: RowContext, held: HeldBackend, change: ServiceChange
+    ) -> CompanionUpdate[HeldBackend] | None:
+        """See Table."""
+        legacy = next(change.of(("Endpoints",)), None)
+        if legacy is None or (held.legacy is not None and held.legacy.version >= ctx.offset):
+            return None
+        if legacy.content is None:
+            return None if held.legacy is None else CompanionUpdate(held._replace(legacy=None), None)
+        return CompanionUpdate(held._replace(legacy=Legacy(ctx.offset, legacy.content)), _encode(legacy.event))
+
+    def with_companion(self, held: HeldBackend, version: int, record: bytes) -> HeldBackend:
+        """See Table."""
+        return held._replace(legacy=Legacy(version, read_source_event(_decode_event(record), None)))
+
+    def without_row(self, held: HeldBackend) -> HeldBackend | None:
+        """See Table."""
+        return None if held.legacy is None else self.nothing._replace(legacy=held.legacy)
+
+    def companion_in_row(self, held: HeldBackend, row: bytes) -> CompanionUpdate[HeldBackend] | None:
+        """See Table."""
+        fields = _decode_row(row)
+        event = _legacy_in(fields)
+        if event is None or (held.legacy is not None and held.legacy.version >= fields.version):
+            return None
+        if event.op == "apply":
+            legacy = Legacy(fields.version, read_source_event(event, None))
+            return CompanionUpdate(held._replace(legacy=legacy), _encode(event))
+        return None if held.legacy is None else CompanionUpdate(held._replace(legacy=None), None)
+
+
+def _changed_slices(held: Mapping[str, Source], change: ServiceChange, causes: list[Cause]) -> dict[str, Source | None]:
+    """The slices that differ from those held (None where deleted); their causes are added to `causes`."""
+    changed = {}
+    for content, cause, _ in change.of(("EndpointSlice",)):
+        if content != held.get(cause.name):
+            changed[cause.name] = content
+            causes.append(cause)
+    return changed
+
+
+def _any_left(held: Mapping[str, Source], changes: Mapping[str, Source | None]) -> bool:
+    """Whether slices that were held are there after the changes."""
+    return any(changes.get(label, source) is not None for label, source in held.items())
+
+
+def _is_plainly_ready(ctx: RowContext, held: HeldBackend) -> bool:
+    """Whether nothing but its slices can matter to the row."""
+    return (
+        held.version is not None
+        and held.version < ctx.offset
+        and held.service is not None
+        and held.state == "ready"
+        and not (held.reason or held.rejected or held.endpoints.shadows or ctx.stale_since or ctx.lost)
+    )
+
+
+def _service_of(objects: InitialObjects) -> tuple[str, str]:
+    return objects.service.uid, objects.service.type
+
+
+def _state(
+    service: tuple[str, str] | None, endpoints: EndpointSet, ctx: RowContext, rejected: tuple[Rejection, ...]
+) -> tuple[str, str]:
+    """`empty` is known to be empty, and says by what."""
+    if service is None:
+        return overlay.overlaid("deleted", "ServiceNotFound", ctx, rejected)
+    if not endpoint_set.is_empty(endpoints):
+        return overlay.overlaid("ready", "", ctx, rejected)
+    if service[1] == "ExternalName":
+        return overlay.overlaid("empty", "ExternalName", ctx, rejected)
+    return overlay.overlaid("empty", "NoEndpoints" if endpoints.counted else "NoEndpointSlices", ctx, rejected)
+
+
+def _encode_row(
+    ctx: RowContext, key: str, new: HeldBackend, previous: int | None, causes: list[Cause], content: bytes
+) -> bytes:
+    head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
+    return head + content
+
+
+def _encode_content(service: tuple[str, str] | None, endpoints: EndpointSet, difference: bytes) -> bytes:
+    """The row after its head."""
+    return b',"service":%b,"groups":[%b],"change":%b}' % (
+        b"null" if service is None else b'{"uid":%b,"type":"%b"}' % (_encode(service[0]), service[1].encode()),
+        endpoint_set.encode_groups(endpoints, withdrawn=service is None),
+        difference,
+    )
+
+
+def _legacy_in(row: _Row) -> Event | None:
+    """The legacy Endpoints that a row shows: as an event that applies them, or deletes them where there are none;
+    None where the row does not tell, because there is no Service or there are slices."""
+    groups = _decode_groups(row.groups)
+    own = [group for group in groups if group.slice.startswith(LEGACY_PREFIX)]
+    if row.service is None or len(own) != len(groups):
+        return None
+    shown = [SliceGroup(group.family, group.ports, [*group.endpoints, *group.shadowed]) for group in own]
+    return Event(
+        op="apply" if own else "delete",
+        kind="Endpoints",
+        namespace=row.namespace,
+        name=row.name,
+        service=row.name,
+        uid=own[0].uid if own else "",
+        resource_version=own[0].resource_version if own else "",
+        object=msgspec.Raw(_encode(SourceContent(shown))),
+    )

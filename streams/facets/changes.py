@@ -1,0 +1,86 @@
+"""One commit's change of one Service, typed: what every table's rows are folded from."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from streams.wire.event_encoding import Key
+from streams.wire.records import Cause, Event, Rejection
+
+LocalName = tuple[str, str]
+"""An object as it is named beside others of its Service: its kind, and its name, with its namespace before it
+(`NAMESPACE/NAME`) where that is not the Service's."""
+
+
+class ObjectChange(NamedTuple):
+    """An object's new `content` (as `reading.read_event` gives it; None: deleted), and the cause that rows name.
+    `event` is None where a complete snapshot does not name the object."""
+
+    content: Any
+    cause: Cause
+    event: Event | None
+
+
+class ServiceChange:
+    """The objects of one Service that one commit changes, in the commit's order.
+
+    `whole` says that rows are to be looked at even where none of their objects has changed (the cluster's state has).
+    `marks` are the objects that can't be read (their Rejection), or can be read again (None); `rejections` name the
+    former as causes.
+    """
+
+    __slots__ = ("marks", "objects", "rejections", "whole")
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self.whole = whole
+        self.objects: dict[Key, ObjectChange] = {}
+        self.marks: dict[LocalName, Rejection | None] = {}
+        self.rejections: list[Cause] = []
+
+    def apply(self, event: Event, content: Any) -> None:
+        """The event's object is this now (None: deleted)."""
+        cause = Cause(
+            event.kind, event.name, event.uid, event.resource_version, event.trigger, namespace_elsewhere(event)
+        )
+        self.objects[event.kind, event.namespace, event.name] = ObjectChange(content, cause, event)
+        self.marks[local_name(event)] = None
+
+    def reject(self, event: Event, message: str) -> None:
+        """The event's object can't be read."""
+        namespace = namespace_elsewhere(event)
+        self.marks[local_name(event)] = Rejection(event.kind, event.name, event.resource_version, message, namespace)
+        self.rejections.append(Cause(event.kind, event.name, event.uid, event.resource_version, "", namespace))
+
+    def delete(self, namespace: str, cause: Cause) -> None:
+        """A complete snapshot does not name the object; `namespace` is the Service's."""
+        self.objects[cause.kind, cause.namespace or namespace, cause.name] = ObjectChange(None, cause, None)
+
+    @property
+    def service(self) -> ObjectChange | None:
+        """The change of the Service itself."""
+        return next(self.of(("Service",)), None)
+
+    def of(self, kinds: Iterable[str]) -> Iterator[ObjectChange]:
+        """The changes of objects of these kinds, in the commit's order."""
+        return (change for (kind, _, _), change in self.objects.items() if kind in kinds)
+
+    def concerns(self, kinds: Iterable[str]) -> bool:
+        """Whether rows that follow from objects of these kinds have to be looked at: not where only objects of other
+        kinds have changed."""
+        if self.whole or self.rejections or not self.objects:
+            return True
+        return any(kind in kinds for kind, _, _ in self.objects)
+
+
+def namespace_elsewhere(event: Event) -> str:
+    """The object's namespace where that is not the Service's, else nothing."""
+    return event.namespace if event.service_namespace else ""
+
+
+def local_name(event: Event) -> LocalName:
+    """The event's object, as it is named beside others of its Service."""
+    return event.kind, f"{event.namespace}/{event.name}" if event.service_namespace else event.name
+
+
+def local_name_of(reference: Cause | Rejection) -> LocalName:
+    """The same of an object that a row names."""
+    return reference.kind, f"{reference.namespace}/{reference.name}" if reference.namespace else reference.name

@@ -1,0 +1,81 @@
+"""Fast path for the initial list: the first rows of a Service of which nothing is held yet.
+
+They are prepared while the rest of the list is on its way, and make the bytes that the general path makes (a property
+test compares the two). Where that is not certain, nothing is prepared, and the general path is taken.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from streams.facets.changes import LocalName
+from streams.facets.slice_text import BORDER, Source
+from streams.wire.records import Cause, Event
+from streams.wire.routing_records import ServiceObject
+
+_ADDRESSES = re.compile(re.escape(BORDER) + rb'([^"]*)"').findall
+"""The addresses in a group's text that has no escapes."""
+
+
+class Staged(NamedTuple):
+    """An object in an open snapshot: its last state that could be read (`good`) with its content (None where it was
+    not read yet), and the newer rejection, if there is one."""
+
+    good: Event | None
+    bad: Event | None = None
+    content: object = None
+
+
+class InitialObjects(NamedTuple):
+    """A Service's objects in its first snapshot, all of which can be read: nothing but the Service, its slices and its
+    legacy Endpoints. `endpoint_causes` are those of slices and Endpoints, in the order in which a row names them."""
+
+    service: ServiceObject
+    service_content: bytes
+    service_cause: Cause
+    slices: dict[str, Source]
+    legacy: tuple[Source, Event] | None
+    endpoint_causes: list[Cause]
+
+
+def initial_objects(objects: Mapping[LocalName, Staged]) -> InitialObjects | None:
+    """The staged objects, sorted out; None where the general path is due."""
+    service: tuple[ServiceObject, bytes, Cause] | None = None
+    legacy: tuple[Source, Event] | None = None
+    slices: dict[str, Source] = {}
+    causes: list[Cause] = []
+    for (kind, _), (good, bad, content) in sorted(objects.items()):
+        if good is None or bad is not None or content is None or good.service_namespace:
+            return None
+        cause = Cause(kind, good.name, good.uid, good.resource_version, good.trigger)
+        if kind == "EndpointSlice" and isinstance(content, Source):
+            slices[good.name] = content
+            causes.append(cause)
+        elif kind == "Endpoints" and isinstance(content, Source) and legacy is None:
+            legacy = content, good
+            causes.append(cause)
+        elif kind == "Service" and isinstance(content, tuple) and service is None:
+            service = content[1], content[0], cause
+        else:
+            return None
+    if service is None:
+        return None
+    return InitialObjects(*service, slices, legacy, causes)
+
+
+def is_claimed_twice(slices: Mapping[str, Source]) -> bool:
+    """Whether an endpoint is in two slices, or twice in one (or might be)."""
+    claimed: dict[bytes, set[bytes]] = {}
+    for source in slices.values():
+        if len(source.groups) != 1:
+            return True
+        (group,) = source.groups
+        if b"\\" in group.text:
+            return True
+        addresses = _ADDRESSES(group.text)
+        of_kind = claimed.setdefault(group.layout.kind, set())
+        before = len(of_kind)
+        of_kind.update(addresses)
+        if len(of_kind) != before + len(addresses):
+            return True
+    return False

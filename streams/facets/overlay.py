@@ -1,0 +1,31 @@
+"""What lies over a row's own state: a cluster that is lost or unreachable, and objects that can't be read."""
+
+from collections.abc import Collection, Mapping
+
+from streams.facets.changes import LocalName, local_name_of
+from streams.wire.records import Rejection
+from streams.wire.row_codec import RowContext
+
+
+def overlaid(state: str, reason: str, ctx: RowContext, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
+    """State and reason with what the cluster's state, or rejected objects, do to them."""
+    if ctx.lost and state != "deleted":
+        return "unknown", "JournalExpired: waiting for the next complete snapshot"
+    if state != "deleted" and ctx.stale_since:
+        return "stale", f"ClusterUnreachable: since {ctx.stale_since}"
+    if rejected:
+        bad = rejected[0]
+        text = f"ObjectRejected: {bad.kind} {bad.name} at {bad.resource_version}: {bad.message}"
+        return state, f"{reason}; {text}" if reason else text
+    return state, reason
+
+
+def rejected_after(
+    held: tuple[Rejection, ...], marks: Mapping[LocalName, Rejection | None], kinds: Collection[str]
+) -> tuple[Rejection, ...]:
+    """The rejected objects of these kinds after a change, ordered by name."""
+    if not marks:
+        return held
+    now: dict[LocalName, Rejection | None] = {local_name_of(rejection): rejection for rejection in held}
+    now.update({name: rejection for name, rejection in marks.items() if name[0] in kinds})
+    return tuple(rejection for _, rejection in sorted(now.items()) if rejection is not None)

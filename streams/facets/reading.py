@@ -1,0 +1,65 @@
+"""Reads the objects that the journal's events carry: one reader for each kind that a facet follows from."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from streams.facets.slice_text import LEGACY_PREFIX, Source, read_source
+from streams.objects.fields import MalformedObject
+from streams.objects.resources import POLICY_KINDS, ROUTE_KINDS
+from streams.wire.records import Event
+from streams.wire.routing_records import HeldPolicy, HeldRoute, PolicyContent, RouteContent, ServiceObject
+from streams.wire.validation import check_identity, check_service
+
+_encode = msgspec.json.encode
+_decode_service = msgspec.json.Decoder(ServiceObject).decode
+_decode_route = msgspec.json.Decoder(RouteContent).decode
+_decode_policy = msgspec.json.Decoder(PolicyContent).decode
+
+
+def read_event(event: Event, held: Any = None) -> Any:
+    """What an event says of its object, None where it is deleted. `held` is the object's content as held, if that
+    helps to read the new one.
+
+    Raises MalformedObject, msgspec.MsgspecError, ValueError.
+    """
+    check_identity(event)
+    reader = _READERS.get(event.kind)
+    if reader is None:
+        raise MalformedObject(f"no facet is made of the kind {event.kind!r}")
+    return None if event.op == "delete" else reader(event, held)
+
+
+def read_source_event(event: Event, held: Source | None) -> Source:
+    """An EndpointSlice, or legacy Endpoints."""
+    label = event.name if event.kind == "EndpointSlice" else LEGACY_PREFIX + event.name
+    return read_source(label, event.uid, event.resource_version, bytes(event.object), held)
+
+
+def _read_service(event: Event, _: Any) -> tuple[bytes, ServiceObject]:
+    """A Service's canonical content, as a frontend row has it, and all that the journal says of it."""
+    service = _decode_service(event.object)
+    check_service(service)
+    # Without its routing, a ServiceObject is written as a ServiceContent is.
+    content = service if service.routing is None else msgspec.structs.replace(service, routing=None)
+    return _encode(content), service
+
+
+def _read_route(event: Event, _: Any) -> HeldRoute:
+    route = _decode_route(event.object)
+    return HeldRoute(event.kind, event.namespace, event.name, event.uid, route.created, route.parents, route.backends)
+
+
+def _read_policy(event: Event, _: Any) -> HeldPolicy:
+    policy = _decode_policy(event.object)
+    return HeldPolicy(event.kind, event.namespace, event.name, event.uid, policy.created, policy.session_persistence)
+
+
+_READERS: dict[str, Callable[[Event, Any], Any]] = {
+    "Service": _read_service,
+    "EndpointSlice": read_source_event,
+    "Endpoints": read_source_event,
+    **dict.fromkeys(ROUTE_KINDS, _read_route),
+    **dict.fromkeys(POLICY_KINDS, _read_policy),
+}

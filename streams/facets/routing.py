@@ -1,0 +1,172 @@
+"""The routing table: whether requests for a Service go to its frontend or to its backend. `routing_rules` decides."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from streams.facets import overlay
+from streams.facets.changes import ServiceChange
+from streams.facets.initial_rows import InitialObjects
+from streams.facets.routing_rules import Subject, decide
+from streams.facets.table import RowUpdate, Table
+from streams.objects.resources import POLICY_KINDS, ROUTE_KINDS, ROUTING_KINDS
+from streams.wire.event_encoding import Key
+from streams.wire.records import Cause, Rejection
+from streams.wire.routing_records import (
+    HeldPolicy,
+    HeldRoute,
+    OperatorRouting,
+    RoutedService,
+    RoutingRow,
+    ServiceObject,
+)
+from streams.wire.row_codec import RowContext, encode_head
+
+_encode = msgspec.json.encode
+_decode_row = msgspec.json.Decoder(RoutingRow).decode
+_Object = TypeVar("_Object", HeldRoute, HeldPolicy)
+
+
+class HeldRouting(NamedTuple):
+    """A routing row as held. `service` is None while there is no Service."""
+
+    version: int | None
+    service: RoutedService | None
+    routes: Mapping[Key, HeldRoute]
+    policies: Mapping[Key, HeldPolicy]
+    state: str
+    reason: str
+    rejected: tuple[Rejection, ...]
+
+
+class RoutingTable(Table[HeldRouting]):
+    """Follows from the Service, and from the routes and policies that name it."""
+
+    name = "routing"
+    kinds = ROUTING_KINDS | {"Service"}
+    nothing = HeldRouting(None, None, {}, {}, "deleted", "", ())
+
+    def read(self, row: bytes) -> HeldRouting:
+        """See Table."""
+        fields = _decode_row(row)
+        routes = {(route.kind, route.namespace, route.name): route for route in fields.routes}
+        policies = {(policy.kind, policy.namespace, policy.name): policy for policy in fields.policies}
+        rejected = tuple(fields.rejected)
+        return HeldRouting(fields.version, fields.service, routes, policies, fields.state, fields.reason, rejected)
+
+    def fold(
+        self, ctx: RowContext, key: str, held: HeldRouting, change: ServiceChange
+    ) -> RowUpdate[HeldRouting] | None:
+        """See Table."""
+        service, causes = held.service, []
+        if (own := change.service) is not None:
+            service = None if own.content is None else _routed(own.content[1])
+            if service != held.service:
+                causes.append(own.cause)
+        routes = _after(held.routes, change, ROUTE_KINDS, causes)
+        policies = _after(held.policies, change, POLICY_KINDS, causes)
+        rejected = overlay.rejected_after(held.rejected, change.marks, self.kinds)
+        if service is None:
+            # Nothing is kept of a Service that is not there.
+            rejected = tuple(rejection for rejection in rejected if rejection.kind != "Service")
+        state, reason = _state(service, bool(routes or policies or rejected), ctx, rejected)
+        is_known = state != "deleted" or held.version is not None
+        if not is_known or (not causes and (state, reason, rejected) == (held.state, held.reason, held.rejected)):
+            return None
+        causes += [cause for cause in change.rejections if cause.kind in self.kinds]
+        new = HeldRouting(ctx.offset, service, routes, policies, state, reason, rejected)
+        return RowUpdate(new, _encode_row(ctx, key, new, held.version, causes, _encode_content(key, new)))
+
+    def encode(self, ctx: RowContext, key: str, held: HeldRouting, previous: int | None) -> bytes:
+        """See Table."""
+        return _encode_row(ctx, key, held, previous, [], _encode_content(key, held))
+
+    def objects(self, key: str, held: HeldRouting) -> list[Cause]:
+        """See Table."""
+        _, namespace, name = key.split("/")
+        causes = [] if held.service is None else [Cause("Service", name, held.service.uid, "")]
+        named: dict[Key, HeldRoute | HeldPolicy] = {**held.routes, **held.policies}
+        for _, named_by in sorted(named.items()):
+            elsewhere = named_by.namespace if named_by.namespace != namespace else ""
+            causes.append(Cause(named_by.kind, named_by.name, named_by.uid, "", "", elsewhere))
+        return causes
+
+    def is_finished(self, held: HeldRouting) -> bool:
+        """See Table."""
+        return held.state == "deleted"
+
+    # ---- the fast path of the first list --------------------------------------------------------------
+
+    def prepare(self, key: str, objects: InitialObjects) -> tuple[RoutedService, bytes]:
+        """See Table: what is held of the Service, and the row after its head."""
+        service = _routed(objects.service)
+        return service, _encode_content(key, self.nothing._replace(service=service))
+
+    def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> RowUpdate[HeldRouting]:
+        """See Table."""
+        service, content = prepared
+        state, reason = _state(service, False, ctx, ())
+        new = HeldRouting(ctx.offset, service, {}, {}, state, reason, ())
+        return RowUpdate(new, _encode_row(ctx, key, new, None, [objects.service_cause], content))
+
+
+def _routed(service: ServiceObject) -> RoutedService:
+    """What of a Service bears on the choice."""
+    return RoutedService(
+        service.uid,
+        service.type,
+        service.headless,
+        bool(service.cluster_ips),
+        service.session_affinity,
+        service.routing or OperatorRouting(),
+    )
+
+
+def _after(
+    held: Mapping[Key, _Object], change: ServiceChange, kinds: Collection[str], causes: list[Cause]
+) -> Mapping[Key, _Object]:
+    """The routes or policies after the change; what led to it is added to `causes`."""
+    now = dict(held)
+    for key, (content, cause, _) in change.objects.items():
+        if key[0] not in kinds:
+            continue
+        if content is None:
+            if now.pop(key, None) is not None:
+                causes.append(cause)
+        elif content != held.get(key):
+            now[key] = content
+            causes.append(cause)
+    return now
+
+
+def _state(
+    service: RoutedService | None, is_named: bool, ctx: RowContext, rejected: tuple[Rejection, ...]
+) -> tuple[str, str]:
+    """`empty` where the Service is only named (by a route, say), but not there."""
+    if service is None:
+        return overlay.overlaid("empty" if is_named else "deleted", "ServiceNotFound", ctx, rejected)
+    invalid = service.operator.invalid
+    return overlay.overlaid("ready", f"InvalidAnnotation: {invalid}" if invalid else "", ctx, rejected)
+
+
+def _encode_row(
+    ctx: RowContext, key: str, new: HeldRouting, previous: int | None, causes: list[Cause], content: bytes
+) -> bytes:
+    head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
+    return head + content
+
+
+def _encode_content(key: str, new: HeldRouting) -> bytes:
+    """The row after its head."""
+    _, namespace, name = key.split("/")
+    routes = [route for _, route in sorted(new.routes.items())]
+    policies = [policy for _, policy in sorted(new.policies.items())]
+    subject = Subject(namespace, name, new.service, routes, policies)
+    return b',"service":%b,"gateway":%b,"mesh":%b,"routes":%b,"policies":%b}' % (
+        _encode(new.service),
+        _encode(decide(subject, "gateway")),
+        _encode(decide(subject, "mesh")),
+        _encode(routes),
+        _encode(policies),
+    )

@@ -1,0 +1,92 @@
+"""Fast path for the commonest change by far: a new state of one slice, where no endpoint can be claimed twice.
+
+It makes the set and the bytes that `endpoint_set.advance` makes (a property test compares the two), and returns None
+wherever it might not; the caller then takes the general path.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from streams.facets.endpoint_set import NO_CHANGE, EndpointSet, encode_change
+from streams.facets.slice_text import BORDER, Group, GroupChange, Source, address_of, changed, new_source
+from streams.wire.records import Event
+from streams.wire.validation import MAX_ID, is_version
+
+
+class SliceChange(NamedTuple):
+    """The set after the change, and the row's `change`."""
+
+    endpoints: EndpointSet
+    difference: bytes
+
+
+class _Endpoints(NamedTuple):
+    added: list[bytes]
+    removed: list[bytes]
+    updated: list[bytes]
+
+
+def advance(held: EndpointSet, event: Event) -> SliceChange | None:
+    """The set after `event`, of a set without shadows and legacy Endpoints."""
+    old = held.slices.get(event.name) if event.op == "apply" and event.kind == "EndpointSlice" else None
+    if old is None or len(old.groups) != 1 or len(event.uid) > MAX_ID or not is_version(event.resource_version):
+        return None
+    change = changed(old.groups[0], bytes(event.object))
+    if change is None or not change.group.text:
+        return None
+    source = new_source(event.name, event.uid, event.resource_version, (change.group,))
+    endpoints = _sorted_out(change)
+    if source == old or endpoints is None:
+        return None
+    if endpoints.added and _may_be_claimed_twice(held.slices, event.name, change.group, endpoints.added):
+        return None
+    return SliceChange(
+        EndpointSet({**held.slices, event.name: source}, None, {}), _encode(event.name, change.group, endpoints)
+    )
+
+
+def _sorted_out(change: GroupChange) -> _Endpoints | None:
+    """Which endpoints of the slice are new, gone, or have another state; None where an address is there twice."""
+    _, removed, added = change
+    if not added or not removed:
+        return _Endpoints(added, removed, [])
+    if len(added) == 1 == len(removed) and added[0].startswith(_address_text(removed[0])):
+        return _Endpoints([], [], added)
+    before, after = set(map(address_of, removed)), set(map(address_of, added))
+    if len(after) != len(added):
+        return None
+    return _Endpoints(
+        [endpoint for endpoint in added if address_of(endpoint) not in before],
+        [endpoint for endpoint in removed if address_of(endpoint) not in after],
+        [endpoint for endpoint in added if address_of(endpoint) in before],
+    )
+
+
+def _may_be_claimed_twice(slices: Mapping[str, Source], label: str, group: Group, added: list[bytes]) -> bool:
+    """Whether an added address is there twice in the slice, or in another slice with the same ports (or might be)."""
+    if b"\\" in group.text:
+        return True
+    for endpoint in added:
+        start = _address_text(endpoint)
+        if group.text.count(start) > 1:
+            return True
+        for other in slices.values():
+            if other.label != label and any(
+                rival.layout.kind == group.layout.kind and start in rival.text for rival in other.groups
+            ):
+                return True
+    return False
+
+
+def _address_text(endpoint: bytes) -> bytes:
+    """The endpoint's text up to the end of its address."""
+    return endpoint[: endpoint.index(b'"', len(BORDER)) + 1]
+
+
+def _encode(label: str, group: Group, endpoints: _Endpoints) -> bytes:
+    if not any(endpoints):
+        return NO_CHANGE
+    lead = group.layout.lead
+    return b'{"added":[%b],"removed":[%b],"updated":[%b]}' % tuple(
+        encode_change(label, lead, part) if part else b"" for part in endpoints
+    )

@@ -1,0 +1,10 @@
+"""The tables, in the order in which a commit's rows are written. A new one is a file of this folder and a line here."""
+
+from typing import Any
+
+from streams.facets.backend import BackendTable
+from streams.facets.frontend import FrontendTable
+from streams.facets.routing import RoutingTable
+from streams.facets.table import Table
+
+FACET_TABLES: tuple[Table[Any], ...] = (FrontendTable(), BackendTable(), RoutingTable())

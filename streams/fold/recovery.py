@@ -1,0 +1,140 @@
+"""How a partition's tables come back from their changelogs after a restart, and what is lost where the journal has
+expired meanwhile."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from streams.fold.clusters import ClusterState
+from streams.fold.table import TableState, Write
+from streams.fold.tombstones import Tombstones
+from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX, is_row, parse_row_key
+from streams.wire.records import FOLD_VERSION, Seal
+from streams.wire.row_codec import is_deleted, stamp_of
+
+_decode_seal = msgspec.json.Decoder(Seal).decode
+
+RecordKey = tuple[str, bytes]
+"""A table, and the key of one of its records."""
+
+
+class Recovery:
+    """Takes the records of all tables' changelogs in log order (`load`), and then gives the tables what they held
+    (`finish`). What `expire` needs of them later stays: each cluster's newest seal in any table (`newest_seals`), the
+    seal under which its snapshot was open (`open_snapshots`), and the rows above their table's seal (`unsealed`)."""
+
+    def __init__(self, tables: Sequence[TableState[Any]]) -> None:
+        self._tables = tables
+        self._by_name = {table.name: table for table in tables}
+        self._records: dict[RecordKey, tuple[int, bytes | None]] = {}
+        self._hidden: set[RecordKey] = set()
+        self.newest_seals: dict[str, Seal] = {}
+        self.open_snapshots: dict[str, Seal] = {}
+        self.unsealed: dict[tuple[str, str], tuple[int, bytes]] = {}
+
+    def snapshot_begins(self) -> dict[str, int]:
+        """The journal offset at which each open snapshot begins, by cluster."""
+        seals = self.open_snapshots.items()
+        return {name: seal.snapshot_begin for name, seal in seals if seal.snapshot_begin is not None}
+
+    def load(self, name: str, key: bytes, value: bytes | None, version: int) -> None:
+        """Take a record. One of a lower version than the one before it came from a worker that had been replaced; what
+        it hides is written again. The record can be read (`changelog_records.unreadable`)."""
+        if key.startswith(SEAL_PREFIX):
+            if value is not None:
+                self._load_seal(self._by_name[name], _decode_seal(value))
+            return
+        if not is_row(key) and not key.startswith(COMPANION_PREFIX):
+            return  # Of a newer worker.
+        before = self._records.get((name, key))
+        if before is not None and before[0] > version:
+            self._hidden.add((name, key))
+        else:
+            self._records[name, key] = version, value
+
+    @staticmethod
+    def _load_seal(table: TableState[Any], seal: Seal) -> None:
+        held = table.seals.get(seal.cluster)
+        if held is None or held.offset < seal.offset:
+            table.seals[seal.cluster] = seal
+        if not seal.more:
+            table.sealed = max(table.sealed, seal.offset)
+
+    def finish(self, clusters: dict[str, ClusterState], tombstones: Tombstones) -> tuple[int, list[Write]]:
+        """After the last record: the journal offset to go on from, and the records to write again."""
+        lowest = min(self._tables, key=lambda table: table.sealed)
+        self._restore_clusters(clusters, lowest)
+        self._mark_lost(clusters.values())
+        resume = self._resume_at(clusters, lowest.sealed + 1)
+        writes = [
+            Write(name, key, value, version)
+            for name, key in sorted(self._hidden)
+            for version, value in (self._records[name, key],)
+        ]
+        for (name, key), (version, value) in self._records.items():
+            if value is not None:
+                self._restore(self._by_name[name], key, value, version, clusters, tombstones)
+        self._records.clear()
+        self._hidden.clear()
+        for table in self._tables:
+            table.seals.clear()
+        return resume, writes
+
+    def _restore_clusters(self, clusters: dict[str, ClusterState], lowest: TableState[Any]) -> None:
+        """Each cluster as the table that has sealed least knows it; tables that another version of the fold wrote."""
+        for table in self._tables:
+            for name, seal in table.seals.items():
+                cluster = clusters.setdefault(name, ClusterState(name))
+                newest = self.newest_seals.get(name)
+                if newest is None or (newest.offset, newest.lost) < (seal.offset, seal.lost):
+                    self.newest_seals[name] = seal
+                if table is lowest:
+                    cluster.seal, cluster.counted = seal, seal.offset
+                if seal.fold != FOLD_VERSION:
+                    cluster.outdated[table.name] = {}
+
+    def _mark_lost(self, clusters: Iterable[ClusterState]) -> None:
+        """Also where only another table says so: this one had sealed more when the journal expired."""
+        for cluster in clusters:
+            seal = cluster.seal
+            if any(seal.cluster in table.seals and table.seals[seal.cluster].lost for table in self._tables):
+                if not seal.lost:
+                    cluster.seal = msgspec.structs.replace(seal, lost=True, frontier={}, snapshot_begin=None)
+                cluster.unmarked = {table.name for table in self._tables}
+
+    def _resume_at(self, clusters: dict[str, ClusterState], due: int) -> int:
+        """The offset to go on from: an open snapshot is read again from its begin."""
+        for name, cluster in clusters.items():
+            begin = cluster.seal.snapshot_begin
+            if begin is not None:
+                due = min(due, begin)
+                self.open_snapshots[name] = cluster.seal
+                cluster.seal = msgspec.structs.replace(cluster.seal, seq=0, snapshot_begin=None)
+        return due
+
+    def _restore(
+        self,
+        table: TableState[Any],
+        raw_key: bytes,
+        value: bytes,
+        version: int,
+        clusters: dict[str, ClusterState],
+        tombstones: Tombstones,
+    ) -> None:
+        """Give the table one of its records, and whoever else has to know of it."""
+        key = raw_key.removeprefix(COMPANION_PREFIX).decode()
+        name = parse_row_key(key).cluster
+        cluster = clusters.setdefault(name, ClusterState(name))
+        # Also where only a companion is held: the next list, or the cluster's end, may not have what it is of.
+        cluster.keys.add(key)
+        if raw_key.startswith(COMPANION_PREFIX):
+            table.load_companion(key, version, value)
+            return
+        table.load(key, value)
+        if version > table.sealed:
+            self.unsealed[table.name, key] = version, value
+        if table.name in cluster.outdated:
+            cluster.outdated[table.name][key] = value
+        if is_deleted(value) and table.rules.is_finished(table.rules.read(value)):
+            tombstones.schedule(name, stamp_of(value).as_of.at, table.name, key, version)

@@ -1,0 +1,137 @@
+"""An open snapshot: what has been listed of a cluster so far. It takes the place of what is held when it ends."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from streams.facets.changes import LocalName, ServiceChange, local_name, local_name_of
+from streams.facets.initial_rows import InitialObjects, Staged, initial_objects
+from streams.facets.reading import read_event
+from streams.fold.table import TableState
+from streams.wire.records import Event
+
+_MAX_PREPARED_OBJECTS = 8
+"""Objects of a Service above which its rows are prepared once, at the end, and not with each commit anew."""
+
+
+class PreparedRows:
+    """What of a Service's first rows is known before the snapshot ends."""
+
+    __slots__ = ("by_table", "objects")
+
+    def __init__(self, objects: InitialObjects, by_table: Sequence[Any]) -> None:
+        self.objects = objects
+        self.by_table = by_table
+
+
+class StagedService:
+    """A Service in an open snapshot: its objects, and its first rows as far as they are known."""
+
+    __slots__ = ("objects", "prepared")
+
+    def __init__(self) -> None:
+        self.objects: dict[LocalName, Staged] = {}
+        self.prepared: PreparedRows | None = None
+
+
+class OpenSnapshot:
+    """What a snapshot's commits have named so far, by Service."""
+
+    def __init__(self, tables: Sequence[TableState[Any]]) -> None:
+        self._tables = tables
+        self._services: dict[str, StagedService] = {}
+
+    def stage(self, events: Iterable[tuple[str, Event]]) -> None:
+        """Take a commit's events, each with its Service's key. Objects are read here and now, while the rest of the
+        list is still on its way."""
+        touched: dict[str, StagedService] = {}
+        for key, event in events:
+            touched[key] = service = self._services.setdefault(key, StagedService())
+            self._stage(service.objects, key, event)
+        for key, service in touched.items():
+            small = len(service.objects) <= _MAX_PREPARED_OBJECTS and self.is_first(key)
+            service.prepared = self._prepare(key, service.objects) if small else None
+
+    def keys(self) -> Iterator[str]:
+        """The Services that the snapshot names."""
+        return iter(self._services)
+
+    def take(self, key: str) -> StagedService:
+        """What the snapshot names of a Service, which it no longer holds then."""
+        return self._services.pop(key, None) or StagedService()
+
+    def is_first(self, key: str) -> bool:
+        """Whether nothing is held of the Service yet."""
+        return all(table.is_nothing(key) for table in self._tables)
+
+    def prepared(self, key: str, service: StagedService) -> PreparedRows | None:
+        """The first rows of a Service as far as they are known; None where the general path is due."""
+        return service.prepared or self._prepare(key, service.objects)
+
+    def _prepare(self, key: str, staged: dict[LocalName, Staged]) -> PreparedRows | None:
+        objects = initial_objects(staged)
+        if objects is None:
+            return None
+        by_table = [table.rules.prepare(key, objects) for table in self._tables]
+        return None if any(prepared is None for prepared in by_table) else PreparedRows(objects, by_table)
+
+    def _stage(self, objects: dict[LocalName, Staged], key: str, event: Event) -> None:
+        name = local_name(event)
+        if event.op == "delete":
+            objects.pop(name, None)
+        elif event.op == "reject":
+            objects[name] = objects.get(name, Staged(None))._replace(bad=event)
+        else:
+            content = None
+            if not is_current(self._tables, key, event):
+                # What can't be read is read again at the snapshot's end, and dead-lettered then.
+                with suppress(msgspec.MsgspecError, ValueError):
+                    content = read_event(event, held_object(self._tables, key, event))
+                if content is not None and event.kind == "EndpointSlice":
+                    # The content has all of it; the bytes would keep the whole commit in memory.
+                    event.object = msgspec.Raw()
+            objects[name] = Staged(event, None, content)
+
+
+def held_object(tables: Iterable[TableState[Any]], key: str, event: Event) -> Any:
+    """The event's object as held, where its new state is read faster beside it."""
+    for table in tables:
+        if event.kind in table.rules.kinds and (held := table.rules.held_object(table.held(key), event)) is not None:
+            return held
+    return None
+
+
+def is_current(tables: Iterable[TableState[Any]], key: str, event: Event) -> bool:
+    """Whether every table that follows from the event's object holds it with the same uid and resourceVersion."""
+    concerned = [table for table in tables if event.kind in table.rules.kinds]
+    return bool(concerned) and all(table.rules.is_current(table.held(key), event) for table in concerned)
+
+
+def forget_unnamed(
+    change: ServiceChange,
+    key: str,
+    tables: Iterable[TableState[Any]],
+    named: Collection[LocalName],
+    unlisted: Collection[str],
+) -> None:
+    """Add to the change that what a complete snapshot does not name is deleted, but for the kinds that could not be
+    listed."""
+    namespace = key.split("/")[1]
+    for table in tables:
+        for cause in table.rules.objects(key, table.held(key)):
+            if local_name_of(cause) not in named and cause.kind not in unlisted:
+                change.delete(namespace, cause)
+
+
+def rejections_to_clear(
+    key: str, tables: Iterable[TableState[Any]], unlisted: Collection[str]
+) -> dict[LocalName, None]:
+    """The objects that rows name as rejected: a complete snapshot says anew whether they are."""
+    return {
+        local_name_of(rejection): None
+        for table in tables
+        for rejection in table.held(key).rejected
+        if rejection.kind not in unlisted
+    }
