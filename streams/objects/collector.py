@@ -10,34 +10,20 @@
   not between those that one object's change bears on (a route's, a slice's whose label moved).
 - An optional type is waited for from `follow` to its first InitDone, or to `give_up`; what it can't list is named in
   the frontier with no version (""), and the fold keeps what it had of it.
-- What routes and Services say depends on others (`Bearings`): they are looked at again when those change.
+- What routes and Services say depends on others (`ServiceProjector`): they are looked at again when those change.
 - The objects are held as the bytes of their event, so that a full snapshot can be written again at any time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import orjson
-
+from streams.objects.commits import CommitWriter, JournalRecord
+from streams.objects.fields import MalformedObject
 from streams.objects.gateway_api import ServiceKey
-from streams.objects.normalize import MalformedObject
-from streams.objects.projection import Bearings, Said, services_of
+from streams.objects.projection import ServiceEvents, ServiceProjector, affected_services
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES, Resource
 from streams.wire.event_encoding import Key, delete_event, reject_event
-from streams.wire.partitioning import partition_of
-
-MAX_EVENTS = 500
-MAX_BYTES = 1024 * 1024
-
-
-class JournalRecord(NamedTuple):
-    """A commit as it goes to the journal, with the number of events in it."""
-
-    partition: int
-    value: bytes
-    events: int
-
 
 _Changes = list[tuple[ServiceKey, bytes]]
 _SINGLE = frozenset({Kind.APPLY, Kind.DELETE, Kind.MALFORMED})
@@ -45,8 +31,8 @@ _SINGLE = frozenset({Kind.APPLY, Kind.DELETE, Kind.MALFORMED})
 
 
 class Collector:
-    """Collects the changes of one cluster into commits. `seq` is the number of the last commit in the journal,
-    `malformed` counts the objects that could not be read, and `last_malformed` says what was wrong with the last."""
+    """Collects the changes of one cluster into commits, which `commits` stamps. `malformed` counts the objects that
+    could not be read, and `last_malformed` says what was wrong with the last."""
 
     def __init__(
         self,
@@ -61,28 +47,20 @@ class Collector:
         routing_defaults: Mapping[str, str] | None = None,
         source: str = "",
     ) -> None:
-        self.cluster = cluster
-        self.source = source
-        self.epoch = epoch
-        self.writer = writer
-        self.seq = seq
-        self.partitions = partitions
-        self.frontier: dict[str, str] = {}
-        self.stale_since = ""
-        self.synced = False
+        self.commits = CommitWriter(cluster, epoch=epoch, writer=writer, seq=seq, partitions=partitions, source=source)
         self.malformed = 0
         self.last_malformed = ""
-        self._waiting = {resource.kind for resource in resources}
+        self._unlisted = {resource.kind for resource in resources}
         self._frontier_names = {resource.kind: resource.frontier for resource in resources}
-        self._objects: dict[Key, Said] = {}
-        self._rejected: dict[Key, Said] = {}
+        self._objects: dict[Key, ServiceEvents] = {}
+        self._rejected: dict[Key, ServiceEvents] = {}
         self._relists: dict[str, set[Key]] = {}
         self._relisted: dict[str, list[_Changes]] = {}
-        self._listed: dict[str, dict[Key, Said | None]] = {}
+        self._listed: dict[str, dict[Key, ServiceEvents | None]] = {}
         """The types whose list was complete once, with what was held then of the objects that a relist has changed."""
         self._given_up: set[str] = set()
-        self._required = frozenset(self._waiting)
-        self._bearings = Bearings(cluster_domain, routing_defaults)
+        self._required = frozenset(self._unlisted)
+        self._projector = ServiceProjector(cluster_domain, routing_defaults)
         self._pending: dict[ServiceKey, list[bytes]] = {}
         self._linked: set[ServiceKey] = set()
         self._pending_frontier: dict[str, str] = {}
@@ -103,21 +81,23 @@ class Collector:
     def settled(self) -> bool:
         """Whether what is held is what the journal says at the frontier: only then is a `snapshot` one."""
         # A relist of an optional type may never end: it must not keep the journal from being replayable.
-        return self.synced and not self._pending and self._required.isdisjoint((*self._relists, *self._relisted))
+        return (
+            self.commits.synced and not self._pending and self._required.isdisjoint((*self._relists, *self._relisted))
+        )
 
     # ---- optional types ------------------------------------------------------------------------------
 
     def follow(self, resource: Resource) -> None:
         """An optional type is listed from now on; a snapshot that is not complete waits for it."""
         self._frontier_names[resource.kind] = resource.frontier
-        self._pending_frontier.setdefault(resource.frontier, self.frontier.get(resource.frontier, ""))
-        if not self.synced:
-            self._waiting.add(resource.kind)
+        self._pending_frontier.setdefault(resource.frontier, self.commits.frontier.get(resource.frontier, ""))
+        if not self.commits.synced:
+            self._unlisted.add(resource.kind)
 
     def give_up(self, resource: Resource) -> None:
         """The type can't be listed for now: the snapshot goes without it."""
         self.follow(resource)
-        self._waiting.discard(resource.kind)
+        self._unlisted.discard(resource.kind)
         self._given_up.add(resource.kind)
 
     def forget(self, resource: Resource) -> None:
@@ -125,27 +105,27 @@ class Collector:
         self.follow(resource)
         self.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
         self.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, ""))
-        for frontier in (self.frontier, self._pending_frontier):
+        for frontier in (self.commits.frontier, self._pending_frontier):
             frontier.pop(resource.frontier, None)
 
     # ---- in ------------------------------------------------------------------------------------------
 
-    def waits(self, kind: str, event: ReflectorEvent) -> bool:
-        """Whether another state of the object waits for the next `flush`: flush first, and subscribers get both."""
+    def has_pending(self, kind: str, event: ReflectorEvent) -> bool:
+        """Whether another state of the object is pending: flush first, and subscribers get both."""
         return event.kind in _SINGLE and _key_of(kind, event.item) in self._touched
 
     def ingest(self, kind: str, event: ReflectorEvent) -> None:
         """Take what a resource type's reflector says."""
-        if self.synced and event.kind in _SINGLE and kind not in self._relists:
+        if self.commits.synced and event.kind in _SINGLE and kind not in self._relists:
             self._touched.add(_key_of(kind, event.item))
         match event.kind:
             case Kind.INIT:
                 # A relist that was cut off has already changed what is held: its changes wait for the next one.
                 self._relists[kind] = set()
                 self._relisted.setdefault(kind, [])
-                if not self.synced and kind not in self._given_up:
+                if not self.commits.synced and kind not in self._given_up:
                     # Listed again before the others were once: half of a list must not end the snapshot.
-                    self._waiting.add(kind)
+                    self._unlisted.add(kind)
             case Kind.INIT_APPLY | Kind.APPLY | Kind.MALFORMED:
                 self._apply(kind, event)
             case Kind.DELETE:
@@ -164,10 +144,10 @@ class Collector:
                 for key in [key for key in held if key[0] == kind and key not in seen]:
                     self._delete(key, event.resource_version, "")
                 self._listed[kind] = {}
-                self._waiting.discard(kind)
+                self._unlisted.discard(kind)
                 self._given_up.discard(kind)
                 if event.resource_version:
-                    self._bearings.listed(kind)
+                    self._projector.complete(kind)
         if event.resource_version and event.kind not in {Kind.INIT, Kind.INIT_APPLY} and kind not in self._relists:
             self._pending_frontier[self._frontier_names[kind]] = event.resource_version
 
@@ -175,20 +155,19 @@ class Collector:
         message = event.message
         if not message:
             try:
-                key, said = self._bearings.read(kind, event.item)
+                projection = self._projector.project(kind, event.item)
             except MalformedObject as error:
                 message = str(error)
         if message:
             self._reject(kind, event.item, message)
             return
-        self._see(key)
-        if said is None:
-            meta = event.item["metadata"]
-            self._delete(key, meta["resourceVersion"], meta["uid"])
+        self._see(projection.key)
+        if projection.events is None:
+            self._delete(projection.key, projection.version, projection.uid)
         else:
-            self._hold(key, said)
+            self._hold(projection.key, projection.events)
 
-    def _hold(self, key: Key, new: Said) -> None:
+    def _hold(self, key: Key, new: ServiceEvents) -> None:
         """The object says this now: what is new of it is a change of each Service that it bears on, or bore on."""
         was, bad = self._objects.get(key), self._rejected.pop(key, None)
         if key[0] in self._relists and key[0] in self._listed and (was is None or was.version != new.version):
@@ -227,11 +206,11 @@ class Collector:
         self._take_back(key)
         self._see(key)
         was = self._objects.get(key)
-        services: Iterable[ServiceKey] = was.events if was and was.events else services_of(key, item)
+        services: Iterable[ServiceKey] = was.events if was and was.events else affected_services(key, item)
         events = {
             each: reject_event(key, each, uid=uid, version=version, message=message, item=item) for each in services
         }
-        self._rejected[key] = Said(events, uid, version)
+        self._rejected[key] = ServiceEvents(events, uid, version)
         self._change(kind, list(events.items()))
 
     def _take_back(self, key: Key) -> None:
@@ -252,14 +231,14 @@ class Collector:
 
     def _delete(self, key: Key, version: str, uid: str) -> None:
         was, bad = self._objects.pop(key, None), self._rejected.pop(key, None)
-        self._bearings.drop(key)
+        self._projector.drop(key)
         services = {**(was.events if was else {}), **(bad.events if bad else {})}
         self._change(key[0], [(each, delete_event(key, each, uid=uid, version=version)) for each in services])
 
     def _change(self, kind: str, changes: _Changes) -> None:
         if not changes:
             return
-        if self.synced and kind in self._relists:
+        if self.commits.synced and kind in self._relists:
             self._relisted[kind].append(changes)
         else:
             self._queue(changes)
@@ -275,120 +254,50 @@ class Collector:
 
     def begin(self, at: str) -> list[JournalRecord]:
         """The epoch's snapshot begin, to every partition."""
-        return self._to_all("begin", at)
-
-    def close(self, at: str) -> list[JournalRecord]:
-        """The end of the cluster, in every partition: nothing of it is there any more."""
-        return self._to_all("close", at)
+        return self.commits.empty("begin", at)
 
     def begin_in(self, partition: int, at: str) -> JournalRecord:
         """Snapshot begin in one partition: the claim of the epoch. `begin` repeats it everywhere."""
-        self.seq += 1
-        return self._record(partition, "begin", at, ())
+        (record,) = self.commits.empty("begin", at, (partition,))
+        return record
+
+    def close(self, at: str) -> list[JournalRecord]:
+        """The end of the cluster, in every partition: nothing of it is there any more."""
+        return self.commits.empty("close", at)
 
     def flush(self, at: str) -> list[JournalRecord]:
         """All that waits, as commits of `at`; the one that completes the snapshot ends it in every partition."""
-        ending = not self.synced and not self._waiting
-        if self.synced or ending:
-            for key, said in self._bearings.reconsider(self._objects, self._rejected):
-                self._hold(key, said)
-        phase = "live" if self.synced else "snapshot"
-        by_partition: dict[int, tuple[list[list[bytes]], list[list[bytes]]]] = {}
-        for service, changes in self._pending.items():
-            linked = self.synced and service in self._linked
-            by_partition.setdefault(partition_of(*service, self.partitions), ([], []))[linked].append(changes)
-        self._pending, self._linked, self._pending_events, self._touched = {}, set(), 0, set()
-        records: list[JournalRecord] = []
-        chunked = [(partition, _chunks(*groups)) for partition, groups in sorted(by_partition.items())]
-        last = max((len(chunks) for _, chunks in chunked), default=0)
-        for turn in range(last):
-            self.seq += 1
-            if turn == last - 1 and self.synced:
-                self.frontier = {**self.frontier, **self._pending_frontier}
-            for partition, chunks in chunked:
-                # The last chunks share the last number: only there do all partitions stand at the new frontier.
-                at_turn = turn - (last - len(chunks))
-                if at_turn >= 0:
-                    records.append(self._record(partition, phase, at, chunks[at_turn]))
-        if ending:
-            self.synced = True
-            self.frontier = {**self.frontier, **self._pending_frontier}
-            records += self._to_all("end", at)
-        elif self.synced:
-            self.frontier = {**self.frontier, **self._pending_frontier}
+        completes_snapshot = not self.commits.synced and not self._unlisted
+        if self.commits.synced or completes_snapshot:
+            for key, events in self._projector.reproject(self._objects, self._rejected):
+                self._hold(key, events)
+        pending, linked = self._take_pending()
+        records = list(self.commits.changes(pending, linked, self._pending_frontier, at))
+        self.commits.synced = self.commits.synced or completes_snapshot
+        if self.commits.synced:
+            self.commits.advance(self._pending_frontier)
+        if completes_snapshot:
+            records += self.commits.empty("end", at)
         return records
+
+    def _take_pending(self) -> tuple[dict[ServiceKey, list[bytes]], set[ServiceKey]]:
+        pending, linked = self._pending, self._linked
+        self._pending, self._linked, self._pending_events, self._touched = {}, set(), 0, set()
+        return pending, linked
 
     def heartbeat(self, at: str, partitions: Iterable[int] | None = None) -> list[JournalRecord]:
         """An empty commit to each of these partitions (all, if not given): nothing happened, up to the frontier."""
-        return self._to_all("live" if self.synced else "snapshot", at, partitions)
+        return self.commits.empty("live" if self.commits.synced else "snapshot", at, partitions)
 
     def snapshot(self, at: str) -> list[JournalRecord]:
         """Everything that is held, once more, so that the retained journal stays replayable. Only when nothing is
         pending: the snapshot is as of the frontier."""
-        records = self.begin(at)
-        by_partition: dict[int, list[list[bytes]]] = {}
-        for held in (*self._objects.values(), *self._rejected.values()):
-            for service, event in held.events.items():
-                by_partition.setdefault(partition_of(*service, self.partitions), []).append([event])
-        for partition, groups in sorted(by_partition.items()):
-            for chunk in _split(groups):
-                self.seq += 1
-                records.append(self._record(partition, "snapshot", at, chunk))
-        return records + self._to_all("end", at)
-
-    def _to_all(self, phase: str, at: str, partitions: Iterable[int] | None = None) -> list[JournalRecord]:
-        self.seq += 1
-        wanted = range(self.partitions) if partitions is None else partitions
-        return [self._record(partition, phase, at, ()) for partition in wanted]
-
-    def _record(self, partition: int, phase: str, at: str, events: Iterable[bytes]) -> JournalRecord:
-        listed = list(events)
-        head = {
-            "cluster": self.cluster,
-            "epoch": self.epoch,
-            "writer": self.writer,
-            "seq": self.seq,
-            "at": at,
-            "phase": phase,
-            "frontier": self.frontier if self.synced else {},
-        }
-        if self.stale_since:
-            head["staleSince"] = self.stale_since
-        if self.source:
-            head["source"] = self.source
-        value = orjson.dumps(head)
-        if listed:
-            value = b'%b,"events":[%b]}' % (value[:-1], b",".join(listed))
-        return JournalRecord(partition, value, len(listed))
+        held = (*self._objects.values(), *self._rejected.values())
+        events = [(service, event) for of_object in held for service, event in of_object.events.items()]
+        return [*self.begin(at), *self.commits.snapshot(events, at), *self.commits.empty("end", at)]
 
 
 def _key_of(kind: str, item: Any) -> Key:
     meta = item.get("metadata") if isinstance(item, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     return kind, str(meta.get("namespace")), str(meta.get("name"))
-
-
-def _chunks(groups: list[list[bytes]], linked: list[list[bytes]]) -> list[list[bytes]]:
-    """The events of Services in chunks. Those that are linked with others' stay together, in the last one: it has the
-    same number in every partition."""
-    chunks = list(_split(groups))
-    last = [event for group in linked for event in group]
-    if last and chunks and len(chunks[-1]) + len(last) <= MAX_EVENTS:
-        chunks[-1] = chunks[-1] + last
-    elif last:
-        chunks.append(last)
-    return chunks
-
-
-def _split(groups: list[list[bytes]]) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
-    size = 0
-    for group in groups:
-        weight = sum(map(len, group))
-        if chunk and (len(chunk) + len(group) > MAX_EVENTS or size + weight > MAX_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk = chunk + group if chunk else list(group)
-        size += weight
-    if chunk:
-        yield chunk

@@ -2,7 +2,7 @@
 
 A route names Services in two ways: as a backend of its rules, and (GAMMA) as a parent. Whether it is attached to a
 Gateway follows from the Gateway's listeners, whether it may name a Service of another namespace from
-ReferenceGrants, so these objects, with Namespaces, are context (`streams.objects.route_context`): they bear on no Service
+ReferenceGrants, so these objects, with Namespaces, are context (`objects.route_context`): they bear on no Service
 themselves, but a change of one changes what a route says. Sources: gateway.networking.k8s.io/v1 HTTPRoute, Gateway
 (AllowedRoutes), ReferenceGrant; GEP-1619 (session persistence); GAMMA (Service as parentRef).
 """
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from streams.objects.normalize import Json, MalformedObject
+from streams.objects.fields import Json, MalformedObject, integer, mapping, objects, optional_port, text, texts
 from streams.objects.resources import GATEWAY_API
 from streams.wire.routing_records import (
     OperatorChoice,
@@ -26,7 +26,6 @@ from streams.wire.routing_records import (
 ANNOTATIONS = {"gateway": "service-facets.io/gateway-routing", "mesh": "service-facets.io/mesh-routing"}
 """On a Service or a Namespace: `service` or `endpoint`, by direction."""
 
-_LIMIT = 1024
 _DURATION = re.compile("([0-9]{1,5}(h|m|s|ms)){1,4}")
 _EVERYTHING = [{"path": {"type": "PathPrefix", "value": "/"}}]
 _encode = msgspec.json.encode
@@ -56,7 +55,7 @@ class _Backend(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route as parsed; `References.bearing` tells what comes of its parents and backends."""
+    """A route as parsed; `RouteContext.project` tells what comes of its parents and backends."""
 
     kind: str
     namespace: str
@@ -95,31 +94,31 @@ def read_route(kind: str, item: Json) -> Route:
     meta, spec = item["metadata"], mapping(item.get("spec"), "spec")
     namespace = meta["namespace"]
     parents = []
-    for i, each in enumerate(listed(spec.get("parentRefs"), "spec.parentRefs")):
+    for i, each in enumerate(objects(spec.get("parentRefs"), "spec.parentRefs")):
         at = f"spec.parentRefs[{i}]"
-        group = text_of(each.get("group"), f"{at}.group", GATEWAY_API)
-        target = text_of(each.get("kind"), f"{at}.kind", "Gateway")
+        group = text(each.get("group"), f"{at}.group", GATEWAY_API)
+        target = text(each.get("kind"), f"{at}.kind", "Gateway")
         if (group, target) not in {(GATEWAY_API, "Gateway"), ("", "Service")}:
             continue
         parents.append(
             Parent(
                 target,
-                text_of(each.get("namespace"), f"{at}.namespace", namespace),
-                text_of(each.get("name"), f"{at}.name"),
-                text_of(each.get("sectionName"), f"{at}.sectionName", "") or None,
-                port_of(each.get("port"), f"{at}.port"),
+                text(each.get("namespace"), f"{at}.namespace", namespace),
+                text(each.get("name"), f"{at}.name"),
+                text(each.get("sectionName"), f"{at}.sectionName", "") or None,
+                optional_port(each.get("port"), f"{at}.port"),
             )
         )
     hostnames = spec.get("hostnames")
     backends: list[_Backend] = []
-    for i, rule in enumerate(listed(spec.get("rules"), "spec.rules")):
+    for i, rule in enumerate(objects(spec.get("rules"), "spec.rules")):
         at = f"spec.rules[{i}]"
-        name = text_of(rule.get("name"), f"{at}.name", "") or None
+        name = text(rule.get("name"), f"{at}.name", "") or None
         matches = _digest(hostnames, rule.get("matches") or (_EVERYTHING if kind == "HTTPRoute" else None))
         persistence = _session_persistence(rule.get("sessionPersistence"), f"{at}.sessionPersistence")
         for service, here, each in _services(rule, at, namespace):
-            port = port_of(each.get("port"), f"{here}.port")
-            weight = _number(each.get("weight"), f"{here}.weight", 1, 1_000_000)
+            port = optional_port(each.get("port"), f"{here}.port")
+            weight = integer(each.get("weight"), f"{here}.weight", 1, 0, 1_000_000)
             backends.append(_Backend(service, i, name, matches, port, weight, persistence))
     return Route(kind, namespace, meta["name"], _created(meta), tuple(parents), tuple(backends))
 
@@ -130,8 +129,8 @@ def read_policy(item: Json) -> dict[ServiceKey, bytes]:
     persistence = _session_persistence(spec.get("sessionPersistence"), "spec.sessionPersistence")
     body = _encode(PolicyContent(_created(meta), persistence))
     return {
-        (meta["namespace"], text_of(each.get("name"), f"spec.targetRefs[{i}].name")): body
-        for i, each in enumerate(listed(spec.get("targetRefs"), "spec.targetRefs"))
+        (meta["namespace"], text(each.get("name"), f"spec.targetRefs[{i}].name")): body
+        for i, each in enumerate(objects(spec.get("targetRefs"), "spec.targetRefs"))
         if (each.get("group") or "", each.get("kind")) == ("", "Service")
     }
 
@@ -155,15 +154,15 @@ def named_by(item: Any) -> set[ServiceKey]:
 
 
 def _services(rule: Json, at: str, namespace: str) -> Iterable[tuple[ServiceKey, str, Json]]:
-    for j, each in enumerate(listed(rule.get("backendRefs"), f"{at}.backendRefs")):
+    for j, each in enumerate(objects(rule.get("backendRefs"), f"{at}.backendRefs")):
         here = f"{at}.backendRefs[{j}]"
         group, kind = (
-            text_of(each.get("group"), f"{here}.group", ""),
-            text_of(each.get("kind"), f"{here}.kind", "Service"),
+            text(each.get("group"), f"{here}.group", ""),
+            text(each.get("kind"), f"{here}.kind", "Service"),
         )
         if (group, kind) == ("", "Service"):
-            at_namespace = text_of(each.get("namespace"), f"{here}.namespace", namespace)
-            yield (at_namespace, text_of(each.get("name"), f"{here}.name")), here, each
+            at_namespace = text(each.get("namespace"), f"{here}.namespace", namespace)
+            yield (at_namespace, text(each.get("name"), f"{here}.name")), here, each
 
 
 def _digest(hostnames: Any, matches: Any) -> str:
@@ -175,12 +174,12 @@ def _session_persistence(value: Any, at: str) -> SessionPersistence | None:
     if value is None:
         return None
     asked = mapping(value, at)
-    kind = text_of(asked.get("type"), f"{at}.type", "Cookie")
+    kind = text(asked.get("type"), f"{at}.type", "Cookie")
     config = mapping(asked.get("cookieConfig"), f"{at}.cookieConfig")
-    lifetime = text_of(config.get("lifetimeType"), f"{at}.cookieConfig.lifetimeType", "Session")
+    lifetime = text(config.get("lifetimeType"), f"{at}.cookieConfig.lifetimeType", "Session")
     body = {
         "type": kind,
-        "sessionName": text_of(asked.get("sessionName"), f"{at}.sessionName", "") or None,
+        "sessionName": text(asked.get("sessionName"), f"{at}.sessionName", "") or None,
         "absoluteTimeout": _duration(asked.get("absoluteTimeout"), f"{at}.absoluteTimeout"),
         "idleTimeout": _duration(asked.get("idleTimeout"), f"{at}.idleTimeout"),
         "cookieLifetime": lifetime if kind == "Cookie" else None,
@@ -198,50 +197,4 @@ def _duration(value: Any, at: str) -> str | None:
 
 
 def _created(meta: Json) -> str:
-    return text_of(meta.get("creationTimestamp"), "metadata.creationTimestamp", "")
-
-
-def texts(metadata: Json, field: str) -> dict[str, str]:
-    """The strings in a map of the metadata."""
-    found = metadata.get(field)
-    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
-
-
-def mapping(value: Any, at: str) -> Json:
-    """An object ({} where there is none). Raises MalformedObject."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise MalformedObject(f"{at}: {value!r:.80} is not an object")
-    return value
-
-
-def listed(value: Any, at: str) -> Iterable[Json]:
-    """A list of objects (empty where there is none). Raises MalformedObject."""
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise MalformedObject(f"{at}: {value!r:.80} is not a list of objects")
-    return value
-
-
-def text_of(value: Any, at: str, absent: str | None = None) -> str:
-    """A string; `absent` where there is none. Raises MalformedObject."""
-    if value is None and absent is not None:
-        return absent
-    if not isinstance(value, str) or len(value) > _LIMIT:
-        raise MalformedObject(f"{at}: {value!r:.80} is not a string of at most {_LIMIT} characters")
-    return value
-
-
-def _number(value: Any, at: str, absent: int, most: int) -> int:
-    if value is None:
-        return absent
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise MalformedObject(f"{at}: {value!r:.80} is not a number from 0 to {most}")
-    return value
-
-
-def port_of(value: Any, at: str) -> int | None:
-    """A port number, if there is one. Raises MalformedObject."""
-    return None if value is None else _number(value, at, 0, 65535)
+    return text(meta.get("creationTimestamp"), "metadata.creationTimestamp", "")

@@ -6,30 +6,28 @@ terminating is false. What can't be read raises `MalformedObject`, naming the fi
 """
 
 import re
-from collections.abc import Callable, Mapping, Sized
-from ipaddress import ip_address
+from collections.abc import Callable, Iterator, Sized
 from typing import Annotated, Any, NamedTuple
 
 import orjson
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.json import encode as _encode
 
-from streams.wire.name_syntax import KUBERNETES_NAME
+from streams.objects import fields
+from streams.objects.fields import Json, MalformedObject, Metadata, family_of
 from streams.wire.records import Hints, SliceEndpoint, Target
-from streams.wire.validation import DNS_NAME, IPV4
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
 HEADLESS_MARK = "None"
 
-_NAME = KUBERNETES_NAME.expression
-_IPV4 = re.compile(IPV4)
 _SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 _FAMILIES = ("IPv4", "IPv6", "FQDN")
 _MAX_ENDPOINTS = 20_000
+_DEFAULT_AFFINITY_SECONDS = 10800
+_ERROR_PLACE = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 
-Json = Mapping[str, Any]
-_Text = Annotated[str, Meta(max_length=1024)] | None
+_Text = Annotated[str, Meta(max_length=fields.MAX_TEXT)] | None
 
 
 class _Conditions(Struct, gc=False):
@@ -57,7 +55,7 @@ class _Reference(Struct, gc=False):
 class _Endpoint(Struct, gc=False, rename="camel"):
     """An EndpointSlice's endpoint, as far as it is used, with what the API lets be absent."""
 
-    addresses: list[Any]
+    addresses: list[Any] | None = None
     conditions: _Conditions | None = None
     hints: _Hints | None = None
     zone: _Text = None
@@ -66,10 +64,6 @@ class _Endpoint(Struct, gc=False, rename="camel"):
 
 
 _NO_CONDITIONS = _Conditions()
-
-
-class MalformedObject(ValueError):
-    """An object that breaks its API's schema; the text names the field and what stands in it."""
 
 
 class Normalized(NamedTuple):
@@ -90,228 +84,202 @@ def normalize(kind: str, item: Any, cluster_domain: str) -> Normalized | None:
 
     Raises MalformedObject.
     """
-    meta = identify(item)
-    labels = _mapping(meta, "metadata.labels", "labels")
-    annotations = _mapping(meta, "metadata.annotations", "annotations")
-    name = meta["name"]
-    namespace = meta["namespace"]
-    service = name
-    trigger = ""
+    meta = fields.identify(item)
+    labels = fields.mapping(item["metadata"].get("labels"), "metadata.labels")
+    annotations = fields.mapping(item["metadata"].get("annotations"), "metadata.annotations")
+    service, trigger = meta.name, ""
     if kind != "Service":
         trigger = annotations.get(TRIGGER_ANNOTATION, "")
         if kind == "EndpointSlice":
             service = labels.get(SERVICE_NAME_LABEL, "")
             if service == "":
                 return None
-            if not isinstance(service, str) or not _NAME.fullmatch(service):
+            if not fields.is_name(service):
                 raise MalformedObject(f"metadata.labels[{SERVICE_NAME_LABEL}]: {service!r} is not a Service's name")
     if not isinstance(trigger, str):
         raise MalformedObject(f"metadata.annotations[{TRIGGER_ANNOTATION}]: {trigger!r} is not a string")
-    body = _BODIES[kind](item, namespace, name, cluster_domain)
-    return Normalized(kind, namespace, name, service, meta["uid"], meta["resourceVersion"], trigger, orjson.dumps(body))
+    body = orjson.dumps(_CONTENTS[kind](item, meta, cluster_domain))
+    return Normalized(kind, meta.namespace, meta.name, service, meta.uid, meta.resource_version, trigger, body)
 
 
-def identify(item: Any, namespaced: bool = True) -> Json:
-    """The object's metadata, with name, namespace ("" for what has none), uid and resourceVersion in their place.
-    Raises MalformedObject."""
-    if not isinstance(item, dict):
-        raise MalformedObject(f"{item!r:.80} is not a JSON object")
-    meta = item.get("metadata")
-    if not isinstance(meta, dict):
-        raise MalformedObject("metadata: is missing")
-    if not namespaced:
-        meta["namespace"] = ""
-    for field in ("name", "namespace") if namespaced else ("name",):
-        value = meta.get(field)
-        if not isinstance(value, str) or not _NAME.fullmatch(value):
-            raise MalformedObject(f"metadata.{field}: {value!r:.80} is not a name")
-    for field in ("uid", "resourceVersion"):
-        value = meta.setdefault(field, "")
-        if not isinstance(value, str) or len(value) > 128:
-            raise MalformedObject(f"metadata.{field}: {value!r:.80} is not a string of at most 128 characters")
-    if not (meta["resourceVersion"] == "" or (meta["resourceVersion"].isascii() and meta["resourceVersion"].isdigit())):
-        raise MalformedObject(f"metadata.resourceVersion: {meta['resourceVersion']!r} is not a decimal number")
-    return meta
+# ---- Service -------------------------------------------------------------------------------------------
 
 
-def _service(item: Json, namespace: str, name: str, cluster_domain: str) -> dict[str, Any]:
-    spec = _mapping(item, "spec", "spec")
-    meta = item["metadata"]
-    kind = _one_of(spec, "spec.type", "type", _SERVICE_TYPES, "ClusterIP")
-    cluster_ip = _text(spec, "spec.clusterIP", "clusterIP") or ""
-    listed = _list(spec, "spec.clusterIPs", "clusterIPs") or ([cluster_ip] if cluster_ip else [])
-    headless = HEADLESS_MARK in listed
+def _service(item: Json, meta: Metadata, cluster_domain: str) -> dict[str, Any]:
+    spec = fields.mapping(item.get("spec"), "spec")
+    kind = fields.one_of(spec.get("type"), "spec.type", _SERVICE_TYPES, "ClusterIP")
+    assigned = _assigned_ips(spec)
+    headless = HEADLESS_MARK in assigned
     addresses = (
-        [] if headless or kind == "ExternalName" else [_ip("spec.clusterIPs", value) for value in listed if value]
+        [] if headless or kind == "ExternalName" else [fields.ip(ip, "spec.clusterIPs") for ip in assigned if ip]
     )
-    affinity = _one_of(spec, "spec.sessionAffinity", "sessionAffinity", ("None", "ClientIP"), "None")
-    timeout = None
-    if affinity == "ClientIP":
-        config = _mapping(_mapping(spec, "spec.sessionAffinityConfig", "sessionAffinityConfig"), "clientIP", "clientIP")
-        timeout = _integer(config, "spec.sessionAffinityConfig.clientIP.timeoutSeconds", "timeoutSeconds", 10800)
-    selector = _mapping(spec, "spec.selector", "selector")
+    affinity = fields.one_of(spec.get("sessionAffinity"), "spec.sessionAffinity", ("None", "ClientIP"), "None")
+    families = [
+        fields.one_of(family, f"spec.ipFamilies[{i}]", ("IPv4", "IPv6"))
+        for i, family in enumerate(fields.array(spec.get("ipFamilies"), "spec.ipFamilies"))
+    ]
+    text: Callable[[str], str | None] = lambda field: fields.optional_text(spec.get(field), f"spec.{field}")  # noqa: E731
+    return {
+        "uid": meta.uid,
+        "type": kind,
+        "clusterIPs": addresses,
+        "ipFamilies": families or list(dict.fromkeys(map(family_of, addresses))),
+        "dnsName": f"{meta.name}.{meta.namespace}.svc.{cluster_domain}",
+        "externalName": text("externalName"),
+        "headless": headless,
+        "ports": [_service_port(i, port) for i, port in enumerate(fields.array(spec.get("ports"), "spec.ports"))],
+        "selector": _selector(spec) or None,
+        "sessionAffinity": affinity,
+        "sessionAffinityTimeoutSeconds": _affinity_seconds(spec) if affinity == "ClientIP" else None,
+        "trafficDistribution": text("trafficDistribution"),
+        "internalTrafficPolicy": text("internalTrafficPolicy"),
+        "externalTrafficPolicy": text("externalTrafficPolicy"),
+        "publishNotReadyAddresses": fields.flag(
+            spec.get("publishNotReadyAddresses"), "spec.publishNotReadyAddresses", False
+        ),
+    }
+
+
+def _assigned_ips(spec: Json) -> list[Any]:
+    """`clusterIPs`; `clusterIP` where an old API server has that alone."""
+    first = fields.optional_text(spec.get("clusterIP"), "spec.clusterIP")
+    return fields.array(spec.get("clusterIPs"), "spec.clusterIPs") or ([first] if first else [])
+
+
+def _affinity_seconds(spec: Json) -> int:
+    config = fields.mapping(spec.get("sessionAffinityConfig"), "spec.sessionAffinityConfig")
+    client_ip = fields.mapping(config.get("clientIP"), "spec.sessionAffinityConfig.clientIP")
+    at = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
+    return fields.integer(client_ip.get("timeoutSeconds"), at, _DEFAULT_AFFINITY_SECONDS)
+
+
+def _selector(spec: Json) -> Json:
+    selector = fields.mapping(spec.get("selector"), "spec.selector")
     for key, value in selector.items():
         if not isinstance(value, str):
             raise MalformedObject(f"spec.selector[{key}]: {value!r:.80} is not a string")
-    families = [
-        _in(f"spec.ipFamilies[{i}]", value, ("IPv4", "IPv6"))
-        for i, value in enumerate(_list(spec, "spec.ipFamilies", "ipFamilies"))
-    ] or list(dict.fromkeys(family_of(value) for value in addresses))
-    return {
-        "uid": meta["uid"],
-        "type": kind,
-        "clusterIPs": addresses,
-        "ipFamilies": families,
-        "dnsName": f"{name}.{namespace}.svc.{cluster_domain}",
-        "externalName": _text(spec, "spec.externalName", "externalName"),
-        "headless": headless,
-        "ports": [_service_port(i, port) for i, port in enumerate(_list(spec, "spec.ports", "ports"))],
-        "selector": selector or None,
-        "sessionAffinity": affinity,
-        "sessionAffinityTimeoutSeconds": timeout,
-        "trafficDistribution": _text(spec, "spec.trafficDistribution", "trafficDistribution"),
-        "internalTrafficPolicy": _text(spec, "spec.internalTrafficPolicy", "internalTrafficPolicy"),
-        "externalTrafficPolicy": _text(spec, "spec.externalTrafficPolicy", "externalTrafficPolicy"),
-        "publishNotReadyAddresses": _flag(spec, "spec.publishNotReadyAddresses", "publishNotReadyAddresses", False),
-    }
+    return selector
 
 
 def _service_port(index: int, port: Any) -> dict[str, Any]:
     at = f"spec.ports[{index}]"
     if not isinstance(port, dict):
         raise MalformedObject(f"{at}: {port!r:.80} is not an object")
-    number = _port_number(f"{at}.port", port.get("port"))
+    number = fields.port(port.get("port"), f"{at}.port")
     target = port.get("targetPort")
     if target is None or target in (0, ""):
         target = number
     if isinstance(target, bool) or not isinstance(target, int | str):
         raise MalformedObject(f"{at}.targetPort: {target!r:.80} is neither a number nor a name")
+    return {**_port_names(port, at), "port": number, "targetPort": target}
+
+
+def _port_names(port: Json, at: str) -> dict[str, Any]:
     return {
-        "name": _text(port, f"{at}.name", "name") or "",
-        "port": number,
-        "protocol": _text(port, f"{at}.protocol", "protocol") or "TCP",
-        "appProtocol": _text(port, f"{at}.appProtocol", "appProtocol"),
-        "targetPort": target,
+        "name": fields.text(port.get("name"), f"{at}.name", ""),
+        "port": None,
+        "protocol": fields.optional_text(port.get("protocol"), f"{at}.protocol") or "TCP",
+        "appProtocol": fields.optional_text(port.get("appProtocol"), f"{at}.appProtocol"),
     }
 
 
-def _slice(item: Json, namespace: str, name: str, cluster_domain: str) -> dict[str, Any]:
-    family = _in("addressType", item.get("addressType"), _FAMILIES)
-    served = _list(item, "endpoints", "endpoints")
-    try:
-        endpoints = _endpoints_bytes(served, family, namespace)
-    except (MalformedObject, ValidationError):
-        # Once more, for the place in the error's text.
-        endpoints = [
-            _encode(_slice_endpoint(f"endpoints[{i}]", each, family, namespace)) for i, each in enumerate(served)
-        ]
-    ports = [_endpoint_port(f"ports[{i}]", port) for i, port in enumerate(_list(item, "ports", "ports"))]
+# ---- EndpointSlice and Endpoints -----------------------------------------------------------------------
+
+
+def _slice(item: Json, meta: Metadata, _: str) -> dict[str, Any]:
+    family = fields.one_of(item.get("addressType"), "addressType", _FAMILIES)
+    endpoints = sorted(_slice_endpoints(fields.array(item.get("endpoints"), "endpoints"), family, meta.namespace))
+    ports = [_endpoint_port(port, f"ports[{i}]") for i, port in enumerate(fields.array(item.get("ports"), "ports"))]
     _check_size(endpoints)
-    endpoints.sort()
     return {"groups": [{"family": family, "ports": ports, "endpoints": list(map(orjson.Fragment, endpoints))}]}
 
 
-def _endpoints_bytes(endpoints: list[Any], family: str, namespace: str) -> list[bytes]:
+def _slice_endpoints(served: list[Any], family: str, namespace: str) -> Iterator[bytes]:
     """The endpoints of a slice as JSON, read and checked all at once: a first list is mostly this."""
-    found = []
-    for each in convert(endpoints, list[_Endpoint]):
-        if not each.addresses:
-            raise MalformedObject("addresses: is empty")
-        conditions, hints, target = each.conditions or _NO_CONDITIONS, each.hints, each.target_ref
+    try:
+        endpoints = convert(served, list[_Endpoint])
+    except ValidationError as error:
+        raise MalformedObject(_placed(str(error), "endpoints")) from None
+    for i, endpoint in enumerate(endpoints):
+        if not endpoint.addresses:
+            raise MalformedObject(f"endpoints[{i}].addresses: is empty")
+        conditions, target = endpoint.conditions or _NO_CONDITIONS, endpoint.target_ref
         ready = conditions.ready is not False
-        zones = [zone.name for zone in hints.for_zones or ()] if hints else []
-        nodes = [node.name for node in hints.for_nodes or ()] if hints else []
-        endpoint = SliceEndpoint(
-            _address("addresses[0]", each.addresses[0], family),
-            ready,
-            ready if conditions.serving is None else conditions.serving,
-            bool(conditions.terminating),
-            each.zone or None,
-            each.node_name or None,
-            Hints(zones, nodes) if zones or nodes else None,
-            Target(target.kind or "", target.namespace or namespace, target.name or "", target.uid or "")
-            if target
-            else None,
+        yield _encode(
+            SliceEndpoint(
+                fields.address(endpoint.addresses[0], f"endpoints[{i}].addresses[0]", family),
+                ready,
+                ready if conditions.serving is None else conditions.serving,
+                bool(conditions.terminating),
+                endpoint.zone or None,
+                endpoint.node_name or None,
+                _hints(endpoint.hints),
+                _target(target, namespace) if target else None,
+            )
         )
-        found.append(_encode(endpoint))
-    return found
 
 
-def _slice_endpoint(at: str, endpoint: Any, family: str, namespace: str) -> dict[str, Any]:
-    if not isinstance(endpoint, dict):
-        raise MalformedObject(f"{at}: {endpoint!r:.80} is not an object")
-    addresses = _list(endpoint, f"{at}.addresses", "addresses")
-    if not addresses:
-        raise MalformedObject(f"{at}.addresses: is empty")
-    conditions = _mapping(endpoint, f"{at}.conditions", "conditions")
-    ready = _flag(conditions, f"{at}.conditions.ready", "ready", True)
-    hints = _mapping(endpoint, f"{at}.hints", "hints")
-    found: dict[str, Any] = {}
-    for field, key in (("forZones", "zones"), ("forNodes", "nodes")):
-        named = [_named(f"{at}.hints.{field}", each) for each in _list(hints, f"{at}.hints.{field}", field)]
-        if named:
-            found[key] = named
-    return {
-        "address": _address(f"{at}.addresses[0]", addresses[0], family),
-        "ready": ready,
-        "serving": _flag(conditions, f"{at}.conditions.serving", "serving", ready),
-        "terminating": _flag(conditions, f"{at}.conditions.terminating", "terminating", False),
-        "zone": _text(endpoint, f"{at}.zone", "zone"),
-        "node": _text(endpoint, f"{at}.nodeName", "nodeName"),
-        "hints": found or None,
-        "target": _target(f"{at}.targetRef", endpoint.get("targetRef"), namespace),
-    }
+def _hints(hints: _Hints | None) -> Hints | None:
+    if hints is None:
+        return None
+    zones = [zone.name for zone in hints.for_zones or ()]
+    nodes = [node.name for node in hints.for_nodes or ()]
+    return Hints(zones, nodes) if zones or nodes else None
 
 
-def _endpoints(item: Json, namespace: str, name: str, cluster_domain: str) -> dict[str, Any]:
+def _target(target: _Reference, namespace: str) -> Target:
+    return Target(target.kind or "", target.namespace or namespace, target.name or "", target.uid or "")
+
+
+def _placed(text: str, holder: str) -> str:
+    """msgspec's error with the place first, as all others have it."""
+    match = _ERROR_PLACE.fullmatch(text)
+    return f"{holder}{match[2]}: {match[1]}" if match else f"{holder}: {text}"
+
+
+def _endpoints(item: Json, meta: Metadata, _: str) -> dict[str, Any]:
     """Legacy Endpoints (v1): one group for each subset and family; not-ready addresses neither ready nor serving."""
     groups = []
-    for i, subset in enumerate(_list(item, "subsets", "subsets")):
-        if not isinstance(subset, dict):
-            raise MalformedObject(f"subsets[{i}]: {subset!r:.80} is not an object")
-        ports = [_endpoint_port(f"subsets[{i}].ports", port) for port in _list(subset, f"subsets[{i}].ports", "ports")]
-        by_family: dict[str, list[dict[str, Any]]] = {}
-        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
-            for j, address in enumerate(_list(subset, f"subsets[{i}].{field}", field)):
-                at = f"subsets[{i}].{field}[{j}]"
-                if not isinstance(address, dict):
-                    raise MalformedObject(f"{at}: {address!r:.80} is not an object")
-                ip = _ip(f"{at}.ip", address.get("ip"))
-                by_family.setdefault(family_of(ip), []).append(
-                    {
-                        "address": ip,
-                        "ready": ready,
-                        "serving": ready,
-                        "terminating": False,
-                        "zone": None,
-                        "node": _text(address, f"{at}.nodeName", "nodeName"),
-                        "hints": None,
-                        "target": _target(f"{at}.targetRef", address.get("targetRef"), namespace),
-                    }
-                )
-        groups += [
-            {"family": family, "ports": ports, "endpoints": _in_order(endpoints)}
-            for family, endpoints in sorted(by_family.items())
+    for i, subset in enumerate(fields.objects(item.get("subsets"), "subsets")):
+        at = f"subsets[{i}]"
+        ports = [
+            _endpoint_port(port, f"{at}.ports[{j}]")
+            for j, port in enumerate(fields.array(subset.get("ports"), f"{at}.ports"))
         ]
+        by_family: dict[str, list[SliceEndpoint]] = {}
+        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
+            for j, address in enumerate(fields.objects(subset.get(field), f"{at}.{field}")):
+                endpoint = _legacy_endpoint(address, f"{at}.{field}[{j}]", ready, meta.namespace)
+                by_family.setdefault(family_of(endpoint.address), []).append(endpoint)
+        for family, endpoints in sorted(by_family.items()):
+            _check_size(endpoints)
+            # A set has no order, so equal sets must have equal bytes.
+            ordered = list(map(orjson.Fragment, sorted(map(_encode, endpoints))))
+            groups.append({"family": family, "ports": ports, "endpoints": ordered})
     return {"groups": groups}
 
 
-_BODIES: dict[str, Callable[[Json, str, str, str], dict[str, Any]]] = {
-    "Service": _service,
-    "EndpointSlice": _slice,
-    "Endpoints": _endpoints,
-}
+def _legacy_endpoint(address: Json, at: str, ready: bool, namespace: str) -> SliceEndpoint:
+    try:
+        reference = convert(address.get("targetRef"), _Reference | None)
+    except ValidationError as error:
+        raise MalformedObject(_placed(str(error), f"{at}.targetRef")) from None
+    return SliceEndpoint(
+        fields.ip(address.get("ip"), f"{at}.ip"),
+        ready,
+        ready,
+        False,
+        None,
+        fields.optional_text(address.get("nodeName"), f"{at}.nodeName"),
+        None,
+        _target(reference, namespace) if reference else None,
+    )
 
 
-def family_of(address: str) -> str:
-    """`IPv6` where the address has a colon, else `IPv4`."""
-    return "IPv6" if ":" in address else "IPv4"
-
-
-def _in_order(endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A set has no order, so equal sets must have equal bytes."""
-    _check_size(endpoints)
-    return sorted(endpoints, key=orjson.dumps)
+def _endpoint_port(port: Any, at: str) -> dict[str, Any]:
+    if not isinstance(port, dict):
+        raise MalformedObject(f"{at}: {port!r:.80} is not an object")
+    return {**_port_names(port, at), "port": fields.optional_port(port.get("port"), f"{at}.port")}
 
 
 def _check_size(endpoints: Sized) -> None:
@@ -319,113 +287,8 @@ def _check_size(endpoints: Sized) -> None:
         raise MalformedObject(f"endpoints: {len(endpoints)} of them, more than {_MAX_ENDPOINTS}")
 
 
-def _endpoint_port(at: str, port: Any) -> dict[str, Any]:
-    if not isinstance(port, dict):
-        raise MalformedObject(f"{at}: {port!r:.80} is not an object")
-    number = port.get("port")
-    return {
-        "name": _text(port, f"{at}.name", "name") or "",
-        "port": None if number is None else _port_number(f"{at}.port", number),
-        "protocol": _text(port, f"{at}.protocol", "protocol") or "TCP",
-        "appProtocol": _text(port, f"{at}.appProtocol", "appProtocol"),
-    }
-
-
-def _target(at: str, reference: Any, namespace: str) -> dict[str, str] | None:
-    if reference is None:
-        return None
-    if not isinstance(reference, dict):
-        raise MalformedObject(f"{at}: {reference!r:.80} is not an object")
-    found = {field: _text(reference, f"{at}.{field}", field) or "" for field in ("kind", "namespace", "name", "uid")}
-    found["namespace"] = found["namespace"] or namespace
-    return found
-
-
-def _named(at: str, each: Any) -> str:
-    if not isinstance(each, dict) or not isinstance(each.get("name"), str):
-        raise MalformedObject(f"{at}: {each!r:.80} has no name")
-    return str(each["name"])
-
-
-def _address(at: str, value: Any, family: str) -> str:
-    if family != "FQDN":
-        return _ip(at, value, family)
-    if not isinstance(value, str) or not DNS_NAME.fullmatch(value):
-        raise MalformedObject(f"{at}: {value!r:.80} is not a DNS name")
-    return value
-
-
-def _ip(at: str, value: Any, family: str | None = None) -> str:
-    if family != "IPv6" and isinstance(value, str) and _IPV4.fullmatch(value):
-        return value
-    try:
-        if not isinstance(value, str) or "%" in value:
-            raise ValueError
-        parsed = ip_address(value)
-    except ValueError:
-        raise MalformedObject(f"{at}: {value!r:.80} is not an IP address") from None
-    if family is not None and f"IPv{parsed.version}" != family:
-        raise MalformedObject(f"{at}: {value!r:.80} is not of the family {family}")
-    return str(parsed)
-
-
-def _port_number(at: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
-        raise MalformedObject(f"{at}: {value!r:.80} is not a port number")
-    return value
-
-
-def _in(at: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise MalformedObject(f"{at}: {value!r:.80} is not one of {', '.join(choices)}")
-    return str(value)
-
-
-def _one_of(holder: Json, at: str, field: str, choices: tuple[str, ...], absent: str) -> str:
-    value = holder.get(field)
-    return absent if value is None or value == "" else _in(at, value, choices)
-
-
-def _mapping(holder: Json, at: str, field: str) -> Json:
-    value = holder.get(field)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise MalformedObject(f"{at}: {value!r:.80} is not an object")
-    return value
-
-
-def _list(holder: Json, at: str, field: str) -> list[Any]:
-    value = holder.get(field)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise MalformedObject(f"{at}: {value!r:.80} is not a list")
-    return value
-
-
-def _text(holder: Json, at: str, field: str) -> str | None:
-    value = holder.get(field)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or len(value) > 1024:
-        raise MalformedObject(f"{at}: {value!r:.80} is not a string of at most 1024 characters")
-    return value
-
-
-def _flag(holder: Json, at: str, field: str, absent: bool) -> bool:
-    value = holder.get(field)
-    if value is None:
-        return absent
-    if not isinstance(value, bool):
-        raise MalformedObject(f"{at}: {value!r:.80} is neither true nor false")
-    return value
-
-
-def _integer(holder: Json, at: str, field: str, absent: int) -> int:
-    value = holder.get(field)
-    if value is None:
-        return absent
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise MalformedObject(f"{at}: {value!r:.80} is not a whole number")
-    return value
+_CONTENTS: dict[str, Callable[[Json, Metadata, str], dict[str, Any]]] = {
+    "Service": _service,
+    "EndpointSlice": _slice,
+    "Endpoints": _endpoints,
+}

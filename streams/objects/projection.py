@@ -1,12 +1,13 @@
-"""What objects say of Services: an object in, an event for each Service that it bears on out.
+"""Projects objects onto the Services that they affect: an object in, an event for each of those Services out.
 
-What some say depends on others: a route on Gateways, ReferenceGrants and Namespaces, a Service's routing on its
-Namespace. When one of those changes, what depends on it is said again (`reconsider`).
+Some projections depend on other objects: a route's on Gateways, ReferenceGrants and Namespaces, a Service's routing on
+its Namespace. When one of those changes, what depends on it is projected again (`reproject`).
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from streams.objects.fields import identify
 from streams.objects.gateway_api import (
     NO_CHOICES,
     Choices,
@@ -17,18 +18,18 @@ from streams.objects.gateway_api import (
     read_policy,
     read_route,
 )
-from streams.objects.normalize import SERVICE_NAME_LABEL, identify, normalize
+from streams.objects.normalize import SERVICE_NAME_LABEL, normalize
 from streams.objects.resources import CONTEXT_KINDS, ENDPOINT_SLICES, ROUTE_KINDS, ROUTING_KINDS, SERVICES
-from streams.objects.route_context import References
+from streams.objects.route_context import RouteContext
 from streams.wire.event_encoding import Key, apply_event, with_routing
 from streams.wire.routing_records import OperatorRouting
 
 _NAMESPACE = "Namespace"
 
 
-class Said(NamedTuple):
-    """What an object says, as an event for each Service that it bears on; `bodies` are the events without their heads,
-    where one with an equal body is no news."""
+class ServiceEvents(NamedTuple):
+    """An object's event for each Service that it affects; `bodies` are the events without their heads: an event with
+    an equal body is no news."""
 
     events: Mapping[ServiceKey, bytes]
     uid: str
@@ -36,74 +37,93 @@ class Said(NamedTuple):
     bodies: Mapping[ServiceKey, bytes] | None = None
 
 
-class Bearings:
-    """Reads objects, and holds what others depend on."""
+class Projection(NamedTuple):
+    """An object, and its events; None where it affects no Service, and nothing that does."""
+
+    key: Key
+    uid: str
+    version: str
+    events: ServiceEvents | None
+
+
+class ServiceProjector:
+    """Reads objects, and holds those that other objects' projections depend on."""
 
     def __init__(self, cluster_domain: str, routing_defaults: Mapping[str, str] | None) -> None:
         self._cluster_domain = cluster_domain
-        self._references = References(routing_defaults)
+        self._context = RouteContext(routing_defaults)
         self._routes: dict[Key, Route] = {}
-        self._own: dict[Key, Choices] = {}
+        self._own_choices: dict[Key, Choices] = {}
         self._operators: dict[Key, OperatorRouting] = {}
         self._routes_outdated = False
         self._outdated_namespaces: set[str] = set()
 
-    def read(self, kind: str, item: Any) -> tuple[Key, Said | None]:
-        """What the object says; None where it bears on no Service and on nothing that does. Raises MalformedObject."""
+    def project(self, kind: str, item: Any) -> Projection:
+        """The object's events. Raises MalformedObject."""
         if kind not in CONTEXT_KINDS and kind not in ROUTING_KINDS:
-            return self._read_normalized(kind, item)
+            return self._project_normalized(kind, item)
         meta = identify(item, kind != _NAMESPACE)
-        key, uid, version = (kind, meta["namespace"], meta["name"]), meta["uid"], meta["resourceVersion"]
+        key = (kind, meta.namespace, meta.name)
         if kind in CONTEXT_KINDS:
-            if self._references.take(*key, item):
+            if self._context.take(*key, item):
                 self._outdate(key)
-            return key, Said({}, uid, version)
-        if kind in ROUTE_KINDS:
+            events = ServiceEvents({}, meta.uid, meta.resource_version)
+        elif kind in ROUTE_KINDS:
             self._routes[key] = read_route(kind, item)
-            return key, _said(key, uid, version, self._references.bearing(self._routes[key]))
-        return key, _said(key, uid, version, read_policy(item))
+            bodies = self._context.project(self._routes[key])
+            events = _service_events(key, meta.uid, meta.resource_version, bodies)
+        else:
+            events = _service_events(key, meta.uid, meta.resource_version, read_policy(item))
+        return Projection(key, meta.uid, meta.resource_version, events)
 
-    def listed(self, kind: str) -> None:
-        """All that there is of the type has been read."""
-        if kind == "Gateway" and not self._references.gateways_listed:
-            self._references.gateways_listed = self._routes_outdated = True
+    def complete(self, kind: str) -> None:
+        """All objects of the type have been listed."""
+        if kind == "Gateway" and not self._context.gateways_listed:
+            self._context.gateways_listed = self._routes_outdated = True
 
     def drop(self, key: Key) -> None:
-        """The object is gone."""
-        if key[0] in CONTEXT_KINDS and self._references.take(*key, None):
+        """The object is deleted."""
+        if key[0] in CONTEXT_KINDS and self._context.take(*key, None):
             self._outdate(key)
-        for held in (self._routes, self._own, self._operators):
+        for held in (self._routes, self._own_choices, self._operators):
             held.pop(key, None)
 
-    def reconsider(self, objects: Mapping[Key, Said], passed: Container[Key]) -> Iterator[tuple[Key, Said]]:
-        """What `objects` say now, of those that depend on what has changed since the last time; `passed` are left as
-        they are."""
+    def reproject(
+        self, objects: Mapping[Key, ServiceEvents], except_for: Container[Key]
+    ) -> Iterator[tuple[Key, ServiceEvents]]:
+        """The events of those `objects` that depend on what has changed since the last call."""
         namespaces, self._outdated_namespaces = self._outdated_namespaces, set()
-        routes, self._routes_outdated = self._routes_outdated, False
+        routes_outdated, self._routes_outdated = self._routes_outdated, False
         services = [key for key in objects if key[0] == SERVICES.kind and key[1] in namespaces] if namespaces else []
         for key in services:
-            said = objects[key]
-            if key not in passed and self._operators.get(key) != self._operator(key):
-                yield key, said._replace(events={each: self._set(key, event) for each, event in said.events.items()})
-        for key, route in self._routes.items() if routes else ():
-            if key not in passed:
-                yield key, _said(key, objects[key].uid, objects[key].version, self._references.bearing(route))
+            held = objects[key]
+            if key not in except_for and self._operators.get(key) != self._operator(key):
+                yield (
+                    key,
+                    held._replace(
+                        events={service: self._with_routing(key, event) for service, event in held.events.items()}
+                    ),
+                )
+        for key, route in self._routes.items() if routes_outdated else ():
+            if key not in except_for:
+                held = objects[key]
+                yield key, _service_events(key, held.uid, held.version, self._context.project(route))
 
-    def _read_normalized(self, kind: str, item: Any) -> tuple[Key, Said | None]:
+    def _project_normalized(self, kind: str, item: Any) -> Projection:
         normalized = normalize(kind, item, self._cluster_domain)
-        meta = item["metadata"]
-        key, uid, version = (kind, meta["namespace"], meta["name"]), meta["uid"], meta["resourceVersion"]
         if normalized is None:
-            return key, None
-        service = (normalized.namespace, normalized.service)
+            meta = identify(item)
+            return Projection((kind, meta.namespace, meta.name), meta.uid, meta.resource_version, None)
+        key, service = (kind, normalized.namespace, normalized.name), (normalized.namespace, normalized.service)
+        uid, version = normalized.uid, normalized.resource_version
         event = apply_event(key, service, uid=uid, version=version, trigger=normalized.trigger, body=normalized.body)
         if kind == SERVICES.kind:
-            self._own.pop(key, None)
-            own = choices_of(meta, "Service")
+            self._own_choices.pop(key, None)
+            own = choices_of(item["metadata"], "Service")
             if own is not NO_CHOICES:
-                self._own[key] = own
-            event = self._set(key, event)
-        return key, Said({service: event}, uid, version)
+                self._own_choices[key] = own
+            event = self._with_routing(key, event)
+        return Projection(key, uid, version, ServiceEvents({service: event}, uid, version))
 
     def _outdate(self, key: Key) -> None:
         self._routes_outdated = True
@@ -111,18 +131,18 @@ class Bearings:
             self._outdated_namespaces.add(key[2])
 
     def _operator(self, key: Key) -> OperatorRouting | None:
-        return self._references.operator(key[1], self._own.get(key, NO_CHOICES))
+        return self._context.operator(key[1], self._own_choices.get(key, NO_CHOICES))
 
-    def _set(self, key: Key, event: bytes) -> bytes:
+    def _with_routing(self, key: Key, event: bytes) -> bytes:
         """A Service's event with what its operator sets for its routing."""
-        routing, was = self._operator(key), self._operators.pop(key, None)
+        routing, before = self._operator(key), self._operators.pop(key, None)
         if routing is not None:
             self._operators[key] = routing
-        return event if was is None and routing is None else with_routing(event, routing)
+        return event if before is None and routing is None else with_routing(event, routing)
 
 
-def services_of(key: Key, item: Any) -> Iterable[ServiceKey]:
-    """The Services that an object that can't be read bears on, as far as can be told ("" for a name that can't)."""
+def affected_services(key: Key, item: Any) -> Iterable[ServiceKey]:
+    """The Services that an object that can't be read affects, as far as can be told ("" for a name that can't)."""
     kind, namespace, name = key
     if kind in ROUTING_KINDS and (named := named_by(item)):
         return sorted(named)
@@ -136,6 +156,8 @@ def services_of(key: Key, item: Any) -> Iterable[ServiceKey]:
     return [(namespace, label if isinstance(label, str) else "")]
 
 
-def _said(key: Key, uid: str, version: str, bodies: Mapping[ServiceKey, bytes]) -> Said:
-    events = {each: apply_event(key, each, uid=uid, version=version, body=body) for each, body in bodies.items()}
-    return Said(events, uid, version, bodies)
+def _service_events(key: Key, uid: str, version: str, bodies: Mapping[ServiceKey, bytes]) -> ServiceEvents:
+    events = {
+        service: apply_event(key, service, uid=uid, version=version, body=body) for service, body in bodies.items()
+    }
+    return ServiceEvents(events, uid, version, bodies)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
-from streams.objects.normalize import MalformedObject, identify
+from streams.objects.fields import MalformedObject, identify
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 PAGE_SIZE = 500
@@ -189,7 +189,7 @@ class Reflector:
         except MalformedObject as error:
             yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
             return
-        self._seen[meta["namespace"], meta["name"]] = _number(meta["resourceVersion"])
+        self._seen[meta.namespace, meta.name] = _number(meta.resource_version)
         yield ReflectorEvent(Kind.INIT_APPLY, item, self.resource_version)
 
     def _unlisted(self, item: Any) -> Iterator[ReflectorEvent]:
@@ -198,7 +198,7 @@ class Reflector:
         except MalformedObject as error:
             yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
             return
-        if self._seen.pop((meta["namespace"], meta["name"]), None) is not None:
+        if self._seen.pop((meta.namespace, meta.name), None) is not None:
             yield ReflectorEvent(Kind.DELETE, item, self.resource_version)
 
     def _watched(self, kind: str, item: Any) -> Iterator[ReflectorEvent]:
@@ -207,11 +207,11 @@ class Reflector:
         except MalformedObject as error:
             yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
             return
-        key = (meta["namespace"], meta["name"])
-        version = _number(meta["resourceVersion"])
+        key = (meta.namespace, meta.name)
+        version = _number(meta.resource_version)
         held = self._held.get(key)
         if version > _number(self.resource_version):
-            self.resource_version = meta["resourceVersion"]
+            self.resource_version = meta.resource_version
         if kind == "DELETED":
             if held is not None and held <= version:
                 del self._held[key]

@@ -5,20 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.objects.gateway_api import (
-    NO_CHOICES,
-    Choices,
-    Parent,
-    Route,
-    ServiceKey,
-    choices_of,
-    listed,
-    mapping,
-    port_of,
-    text_of,
-    texts,
-)
-from streams.objects.normalize import Json, MalformedObject
+from streams.objects.fields import Json, MalformedObject, mapping, objects, optional_port, text, texts
+from streams.objects.gateway_api import NO_CHOICES, Choices, Parent, Route, ServiceKey, choices_of
 from streams.objects.resources import GATEWAY_API
 from streams.wire.routing_records import OperatorChoice, OperatorRouting, RouteBackend, RouteContent, RouteParent
 
@@ -46,7 +34,7 @@ _PROTOCOLS = {
 """What a listener takes by its protocol, where it names no kinds (Gateway API, ProtocolType); any other: everything."""
 
 
-class References:
+class RouteContext:
     """The context that routes and Services are read in: Gateways, ReferenceGrants, Namespaces and the cluster's
     defaults (`service` or `endpoint`, by direction). As long as nothing is known of any Gateway (`gateways_listed`),
     a route counts as attached to the one that it names."""
@@ -91,7 +79,7 @@ class References:
         invalid = own.invalid or others.invalid
         return OperatorRouting(gateway=found.get("gateway"), mesh=found.get("mesh"), invalid=invalid)
 
-    def bearing(self, route: Route) -> dict[ServiceKey, bytes]:
+    def project(self, route: Route) -> dict[ServiceKey, bytes]:
         """What the route says of each Service that it names, as the journal carries it."""
         parents = [self._parent(route, each) for each in route.parents]
         named: dict[ServiceKey, list[RouteBackend]] = {
@@ -162,8 +150,8 @@ def selects(selector: Json, labels: Mapping[str, str]) -> bool:
     """Whether a metav1.LabelSelector matches; an unknown operator matches nothing. Raises MalformedObject."""
     if any(labels.get(key) != value for key, value in mapping(selector.get("matchLabels"), "matchLabels").items()):
         return False
-    for each in listed(selector.get("matchExpressions"), "matchExpressions"):
-        key, operator = text_of(each.get("key"), "matchExpressions.key"), text_of(each.get("operator"), "operator")
+    for each in objects(selector.get("matchExpressions"), "matchExpressions"):
+        key, operator = text(each.get("key"), "matchExpressions.key"), text(each.get("operator"), "operator")
         values = each.get("values") or []
         if not isinstance(values, list):
             raise MalformedObject(f"matchExpressions.values: {values!r:.80} is not a list")
@@ -180,7 +168,7 @@ def selects(selector: Json, labels: Mapping[str, str]) -> bool:
 
 def _listeners(item: Json) -> tuple[_Listener, ...]:
     found = []
-    for i, each in enumerate(listed(mapping(item.get("spec"), "spec").get("listeners"), "spec.listeners")):
+    for i, each in enumerate(objects(mapping(item.get("spec"), "spec").get("listeners"), "spec.listeners")):
         at = f"spec.listeners[{i}]"
         allowed = mapping(each.get("allowedRoutes"), f"{at}.allowedRoutes")
         namespaces = mapping(allowed.get("namespaces"), f"{at}.allowedRoutes.namespaces")
@@ -188,14 +176,14 @@ def _listeners(item: Json) -> tuple[_Listener, ...]:
         selects(selector, {})
         found.append(
             _Listener(
-                text_of(each.get("name"), f"{at}.name"),
-                port_of(each.get("port"), f"{at}.port"),
-                text_of(each.get("protocol"), f"{at}.protocol", ""),
-                text_of(namespaces.get("from"), f"{at}.allowedRoutes.namespaces.from", "Same"),
+                text(each.get("name"), f"{at}.name"),
+                optional_port(each.get("port"), f"{at}.port"),
+                text(each.get("protocol"), f"{at}.protocol", ""),
+                text(namespaces.get("from"), f"{at}.allowedRoutes.namespaces.from", "Same"),
                 selector,
                 tuple(
-                    text_of(kind.get("kind"), f"{at}.allowedRoutes.kinds")
-                    for kind in listed(allowed.get("kinds"), f"{at}.allowedRoutes.kinds")
+                    text(kind.get("kind"), f"{at}.allowedRoutes.kinds")
+                    for kind in objects(allowed.get("kinds"), f"{at}.allowedRoutes.kinds")
                     if (kind.get("group") or GATEWAY_API) == GATEWAY_API
                 ),
             )
@@ -207,13 +195,13 @@ def _grant(item: Json) -> tuple[frozenset[tuple[str, str]], frozenset[str]]:
     """Who may refer, as (kind, namespace), and to which Services ("" is all)."""
     spec = mapping(item.get("spec"), "spec")
     sources = frozenset(
-        (text_of(each.get("kind"), "spec.from.kind"), text_of(each.get("namespace"), "spec.from.namespace"))
-        for each in listed(spec.get("from"), "spec.from")
+        (text(each.get("kind"), "spec.from.kind"), text(each.get("namespace"), "spec.from.namespace"))
+        for each in objects(spec.get("from"), "spec.from")
         if each.get("group") == GATEWAY_API
     )
     names = frozenset(
-        text_of(each.get("name"), "spec.to.name", "")
-        for each in listed(spec.get("to"), "spec.to")
+        text(each.get("name"), "spec.to.name", "")
+        for each in objects(spec.get("to"), "spec.to")
         if (each.get("group") or "", each.get("kind")) == ("", "Service")
     )
     return sources, names
