@@ -10,11 +10,10 @@ from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlready
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.fold.partition_state import DEFAULT_WINDOW_SECONDS
 from streams.runtime.durations import span
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import JOURNAL
-from streams.wire.topics import JOURNAL_RETENTION_SECONDS, RETENTION, Topic, topics
+from streams.wire.topics import DEFAULT_WINDOW_SECONDS, JOURNAL_RETENTION_SECONDS, RETENTION, Topic, topics
 
 _TIMEOUT_MS = 10_000
 _SAFE_REPLICAS = 3

@@ -20,9 +20,11 @@ from streams.facets.changelog_records import unreadable
 from streams.kafka.admin import BrokerUnreachable
 from streams.kafka.bulk_reader import stamp_of
 from streams.kafka.epochs import TAIL_GROWTH, Stamp, Standing, standing_in
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
+from streams.wire.keys import SEAL_PREFIX
 from streams.wire.partitioning import partition_of
-from streams.wire.records import JOURNAL, SEAL_PREFIX, Seal, topic_of
+from streams.wire.records import JOURNAL, Seal, topic_of
 from streams.wire.topics import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("facets.journal")
@@ -391,15 +393,6 @@ def home(cluster: str, partitions: int) -> int:
     return partition_of("", cluster, partitions)
 
 
-async def discover_epoch(bootstrap: str, cluster: str) -> Standing:
-    """Where a cluster stands in the journal. Raises BrokerUnreachable."""
-    reader = await asyncio.to_thread(JournalReader, bootstrap)
-    try:
-        return await reader.call(reader.standing, cluster)
-    finally:
-        await reader.close()
-
-
 class Claim(NamedTuple):
     """An opened epoch: where the cluster stood before, and the home partition's offset and the number of records
     that the publisher had there from which on higher epochs must be looked for."""
@@ -417,25 +410,27 @@ async def claim_epoch(
     The fold takes an epoch from the writer whose `begin` comes first, so the home partition is read back: where
     another one was first, the next epoch is tried. Raises BrokerUnreachable, JournalWriteFailed.
     """
-    cluster = collector.cluster
-    partition = home(cluster, collector.partitions)
+    cluster = collector.commits.cluster
+    partition = home(cluster, collector.commits.partitions)
     while True:
         # Before the standing is read, so that no rival can come between the two unseen.
         since = await reader.call(reader.end, partition)
         written = publisher.written.get(partition, 0)
         standing = await reader.call(reader.standing, cluster)
-        collector.epoch = max(collector.epoch, standing.epoch) + 1
-        collector.seq = max(collector.seq, standing.seq)
+        collector.commits.epoch = max(collector.commits.epoch, standing.epoch) + 1
+        collector.commits.seq = max(collector.commits.seq, standing.seq)
         await publisher.publish([collector.begin_in(partition, now())])
-        opener = await reader.call(reader.opener, cluster, partition, since, collector.epoch)
-        if opener == collector.writer:
+        opener = await reader.call(reader.opener, cluster, partition, since, collector.commits.epoch)
+        if opener == collector.commits.writer:
             await publisher.publish(collector.begin(now()))
             # What an older watcher wrote up to these begins counts: no list may be older than that.
             before = await reader.call(reader.standing, cluster)
-            collector.seq = max(collector.seq, before.seq)
-            log.info("cluster %s: epoch %d opened", cluster, collector.epoch)
+            collector.commits.seq = max(collector.commits.seq, before.seq)
+            log.info("cluster %s: epoch %d opened", cluster, collector.commits.epoch)
             return Claim(standing._replace(frontier=before.frontier or standing.frontier), since, written)
-        log.warning("cluster %s: %s has opened epoch %d first; trying the next", cluster, opener, collector.epoch)
+        log.warning(
+            "cluster %s: %s has opened epoch %d first; trying the next", cluster, opener, collector.commits.epoch
+        )
 
 
 class EpochGuard:
@@ -449,7 +444,7 @@ class EpochGuard:
         self._publisher = publisher
         self._reader = reader
         self._collector = collector
-        self._partition = home(collector.cluster, collector.partitions)
+        self._partition = home(collector.commits.cluster, collector.commits.partitions)
         self._since = claim.since
         self._written = claim.written
         self._lock = asyncio.Lock()
@@ -467,14 +462,14 @@ class EpochGuard:
     async def _read(self) -> None:
         collector = self._collector
         end, own, highest = await self._reader.call(
-            self._reader.since, collector.cluster, self._partition, self._since, collector.writer
+            self._reader.since, collector.commits.cluster, self._partition, self._since, collector.commits.writer
         )
         # Only what was read is counted as seen: a record that was under way is seen next time.
         self._since = end
         self._written += own
-        if highest is not None and highest.epoch > collector.epoch:
+        if highest is not None and highest.epoch > collector.commits.epoch:
             raise Superseded(
-                f"cluster {collector.cluster}: watcher {highest.writer} has opened epoch {highest.epoch}; "
-                f"this one ({collector.writer}, epoch {collector.epoch}) ends",
+                f"cluster {collector.commits.cluster}: watcher {highest.writer} has opened epoch {highest.epoch}; "
+                f"this one ({collector.commits.writer}, epoch {collector.commits.epoch}) ends",
                 "run one watcher a cluster; to have others stand by, start all of them with --lease",
             )

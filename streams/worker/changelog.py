@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from streams.fold.partition_state import Write
+from streams.fold.table import Write
 from streams.kafka.bulk_reader import VERSION_HEADER, BulkReader, Chunk
 from streams.runtime.shutdown import closed
 from streams.wire.records import DEAD_LETTER, JOURNAL, topic_of

@@ -18,7 +18,8 @@ import msgspec
 
 from streams.facets.changelog_records import unreadable
 from streams.kafka.bulk_reader import Chunk
-from streams.wire.records import FOLD_VERSION, SEAL_PREFIX
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import FOLD_VERSION
 
 _MAGIC = b"facets checkpoint 1\n"
 _DIGEST_BYTES = 32

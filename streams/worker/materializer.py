@@ -2,29 +2,28 @@
 
 import asyncio
 import logging
-import os
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka.errors import KafkaError
-from faust.types import TP
 
 from streams.exit_codes import ExitCode
 from streams.facets.changelog_records import unreadable
 from streams.fold.fold import JournalGap, PartitionFold
-from streams.fold.partition_state import DEFAULT_WINDOW_SECONDS, HELD_PREFIX, Write
+from streams.fold.table import Write
+from streams.kafka.skipped_records import report
+from streams.wire.keys import COMPANION_PREFIX
 from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 from streams.worker import metrics
 from streams.worker.changelog import ChangelogReader, ChangelogWriter
 from streams.worker.checkpoint import Image, UnusableCheckpoint, capture, path_of, restore, save
+from streams.worker.fatal import fatal
 from streams.worker.recovery import AnotherJournal, recover
-from streams.worker.unreadable import ahead, overwrite, report
-
-if TYPE_CHECKING:
-    from streams.worker.app import FacetApp, FacetStore, FacetTable
+from streams.worker.unreadable import ahead, overwrite
 
 log = logging.getLogger("facets.work")
 
@@ -36,6 +35,13 @@ MAX_WAITING = 32 * 1024 * 1024
 
 FATAL_EXIT = int(ExitCode.FATAL)
 """Exit code of a worker that stops rather than go on wrong (sysexits: internal software error)."""
+
+
+RowsOfTable = Callable[[str], dict[bytes, bytes]]
+"""The rows of a table, as look-ups see them."""
+
+Beginnings = Callable[[Iterable[int]], Awaitable[dict[int, int]]]
+"""Where partitions of the journal begin."""
 
 
 class WorkerSettings(NamedTuple):
@@ -60,11 +66,13 @@ class WorkerSettings(NamedTuple):
 class Materializer:
     """Folds the assigned partitions and writes what comes out of it."""
 
-    def __init__(self, app: "FacetApp", settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, rows: RowsOfTable, beginnings: Beginnings) -> None:
         self.folds: dict[int, PartitionFold] = {}
         self.writer = ChangelogWriter(settings.bootstrap, self._written)
         self._images: dict[int, Image] = {}
-        self._app = app
+        self._rows = rows
+        self._beginnings = beginnings
+        self.assignment: object = None
         self._settings = settings
         self._reader = ChangelogReader(settings.bootstrap)
         self._in_flight: deque[tuple[Any, list[asyncio.Future[None]], float]] = deque()
@@ -106,24 +114,27 @@ class Materializer:
             recovered = await recover(self._reader, TABLES, partitions, known, self._reader.journal_ends)
         except AnotherJournal as error:
             fatal("%s: %s", error, error.remedy, code=error.exit_code)
-        folds = {partition: PartitionFold(partition, TABLES, self._settings.window_seconds) for partition in partitions}
-        stores = {table: self._store(table) for table in TABLES}
+        folds = {
+            partition: PartitionFold(partition, window_seconds=self._settings.window_seconds)
+            for partition in partitions
+        }
+        stores = {table: self._rows(table) for table in TABLES}
         for store in stores.values():
-            store.data.clear()
+            store.clear()
         for partition, (image, late, _, _) in recovered.items():
             fold = folds[partition]
             for table in TABLES:
                 for key, (version, value) in (*image.seals[table].items(), *image.rows[table].items()):
                     fold.load(table, key, value, version)
                 held = image.rows[table].items()
-                stores[table].data.update({key: value for key, (_, value) in held if value is not None})
+                stores[table].update({key: value for key, (_, value) in held if value is not None})
             for (table, key), hidden in late.items():
                 fold.load(table, key, *hidden)
-        beginnings = await self._app.consumer.earliest_offsets(*(TP(JOURNAL, p) for p in partitions))
+        beginnings = await self._beginnings(partitions)
         writes: dict[int, list[Write]] = {}
         for partition, fold in folds.items():
             resume, writes[partition] = fold.recover()
-            first = beginnings.get(TP(JOURNAL, partition)) or 0
+            first = beginnings.get(partition, 0)
             if resume < first:
                 log.error(
                     "%s[%d]: offset %d has expired, the journal begins at %d: rows are unknown until the next snapshot",
@@ -135,7 +146,7 @@ class Materializer:
             self._saved.setdefault(partition, loop.time())
         # Until the first record of this worker is written, it is not said that nothing came in between.
         self._unproven = {(table, partition) for table in TABLES for partition in partitions}
-        self.folds = folds
+        self.folds, self.assignment = folds, object()
         for partition, again in writes.items():
             overwrites = self.writer.send(partition, recovered[partition].overwrites)
             await asyncio.gather(*overwrites, *self._write(partition, again))
@@ -256,15 +267,12 @@ class Materializer:
                 continue
             if not write.key.startswith(b"~"):
                 metrics.ROWS.labels(write.table).inc()
-            store = self._store(write.table)
+            store = self._rows(write.table)
             if write.value is None:
-                store.data.pop(write.key, None)
+                store.pop(write.key, None)
             else:
-                store.data[write.key] = write.value
+                store[write.key] = write.value
         return self.writer.send(partition, writes)
-
-    def _store(self, table: str) -> "FacetStore":
-        return cast("FacetStore", cast("FacetTable", self._app.tables[table]).data)
 
     def _enqueue(self, event: Any, sent: list[asyncio.Future[None]]) -> None:
         self._in_flight.append((event, sent, asyncio.get_running_loop().time()))
@@ -311,7 +319,7 @@ class Materializer:
         """A worker that had been replaced wrote late. Where its row hides a newer one, the newer is written again.
         What a predecessor wrote between this worker's reading and its first write, the fold makes again itself. What
         can't be read is no worker's, and is written over."""
-        store = self._store(table)
+        store = self._rows(table)
         fold, image = self.folds.get(partition), self._images.get(partition)
         if fold is None or image is None:
             return
@@ -332,7 +340,7 @@ class Materializer:
                         continue
                     fatal("%s[%d]: another worker is ahead of this one", topic_of(table), partition)
                 image.learn(table, key, value, version)
-                row = store.data.get(key)
+                row = store.get(key)
                 if row != value and not key.startswith(b"~"):
                     newest = stamp(row) if row is not None else (fold.next_offset or 0) - 1
                     await asyncio.gather(*self.writer.send(partition, [Write(table, key, row, newest)]))
@@ -343,8 +351,8 @@ class Materializer:
     def _newest(self, image: Image, table: str, key: bytes) -> Write:
         """The newest record of a key, to be written again. What is under way to the broker counts, which the image
         does not know yet: an older one after it would hide it."""
-        value = self._store(table).data.get(key)
-        if value is None or key.startswith(HELD_PREFIX):
+        value = self._rows(table).get(key)
+        if value is None or key.startswith(COMPANION_PREFIX):
             return overwrite(image, table, key)
         return Write(table, key, value, stamp(value))
 
@@ -364,10 +372,3 @@ def _report(task: "asyncio.Future[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a task of the worker failed", exc_info=error)
         fatal("stopping: a restart goes on from the last seal")
-
-
-def fatal(text: str, *parts: object, code: int = FATAL_EXIT) -> None:
-    """Log and end the process at once: a worker that goes on after a fault could tear a set."""
-    log.critical(text, *parts)
-    logging.shutdown()
-    os._exit(code)

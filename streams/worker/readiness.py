@@ -1,18 +1,14 @@
 """Whether a worker does its work: what `/readyz` and `/metrics` say of it."""
 
 import time
-from typing import TYPE_CHECKING
-
-from faust.types import TP
+from collections.abc import Callable
 
 from streams.runtime.probes import Readiness
 from streams.subscription.cluster_metrics import show_freshness
 from streams.subscription.freshness import Place, of_clusters, silences
-from streams.wire.records import JOURNAL, Seal
+from streams.wire.records import Seal
+from streams.worker.materializer import Materializer
 from streams.worker.metrics import BEHIND
-
-if TYPE_CHECKING:
-    from streams.worker.app import FacetApp
 
 LAG_COMMITS = 100
 """A worker that is further behind the journal than this has yet to catch up."""
@@ -21,23 +17,26 @@ LATE_SECONDS = 10.0
 """How long the broker may take to acknowledge rows."""
 
 
-def work_readiness(app: "FacetApp") -> Readiness:
-    """The readiness of the app's worker."""
-    materializer = app.materializer
+Highwater = Callable[[int], int | None]
+"""The end of a partition of the journal, where the broker has said it."""
+
+
+def work_readiness(materializer: Materializer, highwater: Highwater) -> Readiness:
+    """The worker's readiness."""
 
     def writing() -> str:
         late = materializer.unacknowledged_seconds()
         return f"the broker has not acknowledged rows for {late:.0f} s" if late > LATE_SECONDS else ""
 
     def folding() -> str:
-        behind = behind_by_partition(app)
+        behind = behind_by_partition(materializer, highwater)
         worst = max(behind, key=lambda partition: behind[partition], default=0)
         if behind.get(worst, 0) <= LAG_COMMITS:
             return ""
         return f"partition {worst} is {behind[worst]} commits behind the journal"
 
     def refresh() -> None:
-        BEHIND.set(sum(behind_by_partition(app).values()))
+        BEHIND.set(sum(behind_by_partition(materializer, highwater).values()))
         seals: dict[Place, Seal] = {
             (partition, name): cluster.seal
             for partition, fold in materializer.folds.items()
@@ -50,11 +49,11 @@ def work_readiness(app: "FacetApp") -> Readiness:
     return Readiness(needs, details=lambda: {"partitions": sorted(materializer.folds)}, refresh=refresh)
 
 
-def behind_by_partition(app: "FacetApp") -> dict[int, int]:
+def behind_by_partition(materializer: Materializer, highwater: Highwater) -> dict[int, int]:
     """How many journal records wait to be folded, where the broker has said how far the journal goes."""
     behind = {}
-    for partition, offset in app.materializer.positions().items():
-        end = app.consumer.highwater(TP(JOURNAL, partition))
+    for partition, offset in materializer.positions().items():
+        end = highwater(partition)
         if end is not None:
             behind[partition] = max(0, end - offset)
     return behind

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.fold.partition_state import Write
+from streams.fold.table import Write
 from streams.kafka.bulk_reader import Chunk
-from streams.wire.records import JOURNAL, SEAL_PREFIX, topic_of
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import JOURNAL, topic_of
 from streams.worker.changelog import ChangelogReader
 from streams.worker.checkpoint import Anchor, Image, checksum
 from streams.worker.unreadable import LogSieve, overwrite

@@ -6,14 +6,16 @@ from typing import Any
 import msgspec
 
 from streams.subscription.freshness import overlay, silences
+from streams.wire.keys import parse_row_key
 from streams.wire.partitioning import partition_of
 from streams.wire.records import TABLES, decode_row
+from streams.worker.materializer import Materializer
 
 
-def add_views(app: Any) -> None:
+def add_views(app: Any, materializer: Materializer) -> None:
     """Add `GET /v1/{table}/{cluster}/{namespace}/{name}` for every table, and `GET /v1/status`."""
     for table in TABLES:
-        _add_row_view(app, table)
+        _add_row_view(app, materializer, table)
 
     async def status(web: Any, request: Any) -> Any:
         partitions = {
@@ -31,18 +33,18 @@ def add_views(app: Any) -> None:
                     for name, cluster in sorted(fold.clusters.items())
                 },
             }
-            for partition, fold in sorted(app.materializer.folds.items())
+            for partition, fold in sorted(materializer.folds.items())
         }
         return web.json({"partitions": partitions})
 
     app.page("/v1/status", name="status")(status)
 
 
-def _silence(app: Any, key: str) -> str:
+def _silence(app: Any, materializer: Materializer, key: str) -> str:
     """Why the cluster of a row is taken for silent; "" while it is heard of."""
-    cluster, namespace, name = key.split("/")
-    partition = partition_of(namespace, name, app.settings.partitions)
-    fold = app.materializer.folds.get(partition)
+    cluster, namespace, name = parse_row_key(key)
+    partition = partition_of(namespace, name, app.partitions)
+    fold = materializer.folds.get(partition)
     if fold is None or cluster not in fold.clusters:
         return ""
     place = (partition, cluster)
@@ -50,14 +52,14 @@ def _silence(app: Any, key: str) -> str:
     return found.reason if found else ""
 
 
-def _add_row_view(app: Any, name: str) -> None:
+def _add_row_view(app: Any, materializer: Materializer, name: str) -> None:
     table = app.tables[name]
 
     async def row(web: Any, request: Any, key: str) -> Any:
         value = table.data.data.get(key.encode())
         if value is None:
             return web.json({"error": f"no {name} row {key}", "remedy": "facets get lists what there is"}, status=404)
-        row = overlay(decode_row(name, value), _silence(app, key))
+        row = overlay(decode_row(name, value), _silence(app, materializer, key))
         return web.bytes(msgspec.json.encode(row), content_type="application/json")
 
     routed = app.table_route(table=table, match_info="key")(row)

@@ -4,34 +4,10 @@ import logging
 import warnings
 from typing import Any
 
-import faust
-
 from streams.runtime import shutdown
 from streams.worker.app import create_app
+from streams.worker.faust_overrides import FacetWorker
 from streams.worker.materializer import WorkerSettings
-
-
-class FacetWorker(faust.Worker):
-    """Stops by the process's own signals and deadline: Faust waits for as long as the broker is away."""
-
-    def install_signal_handlers(self) -> None:
-        """SIGINT, SIGTERM and SIGHUP stop the app, once."""
-        loop = self.loop
-
-        def stop() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._on_sigterm)
-
-        shutdown.handle_signals(stop)
-
-    def on_worker_shutdown(self) -> None:
-        """The deadline holds for an app that failed, too."""
-        shutdown.begin()
-
-    async def stop(self) -> None:
-        """As Faust does it."""
-        with shutdown.waiting_for("the worker to leave its group and to disconnect from Kafka"):
-            await super().stop()
 
 
 def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:
@@ -39,7 +15,7 @@ def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     app = create_app(settings)
     # Faust's banner and its tables of partitions are for people at a terminal; ours is one line a rebalance.
-    for name in ("faust", "mode", "streams.topology"):
+    for name in ("faust", "mode", "streams.worker"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,28 +1,11 @@
 """Records of the facet topics that can't be read: kept back, counted, named, and written over by their owner."""
 
-import logging
-
-from prometheus_client import Counter
-
 from streams.facets.changelog_records import unreadable
-from streams.fold.partition_state import Write
-from streams.wire.records import SEAL_PREFIX, topic_of
+from streams.fold.table import Write
+from streams.kafka.skipped_records import report
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import topic_of
 from streams.worker.checkpoint import Image
-
-log = logging.getLogger("facets.kafka")
-
-UNREADABLE = Counter(
-    "facets_unreadable_records_total", "Records of facet topics that could not be read, and were skipped.", ["topic"]
-)
-
-
-def report(topic: str, partition: int, offset: int, why: str) -> None:
-    """Count a record that is skipped, and say which it is."""
-    UNREADABLE.labels(topic).inc()
-    log.warning(
-        "%s[%d]: the record at offset %d is skipped: %s (only `facets work` may write there)",
-        topic, partition, offset, why,
-    )  # fmt: skip
 
 
 def ahead(version: int, journal_end: int) -> str:
