@@ -1,9 +1,11 @@
 """The `facets` command: thin, every subcommand in a module of its own, imported when it is called."""
 
 import importlib
-import importlib.util
 import os
+import pkgutil
 import sys
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,13 +18,11 @@ from streams.runtime.log_setup import FORMAT_VARIABLE, configure_logging, report
 from streams.runtime.parent_death import end_with_stdin
 from streams.subscription.names import suggestion
 
-_SECTIONS = {
-    "Run": ("up", "watch", "work", "serve"),
-    "Read": ("get", "follow", "wait", "who", "status"),
-    "Look back": ("history", "diff", "replay", "fold"),
-    "Administration": ("doctor", "clusters", "reset", "topics", "schemas", "envoy-bootstrap", "completion", "version"),
-}
-"""The commands in the order that a reader wants them; NAME is `NAME_command` in streams.cli.NAME."""
+_SECTIONS = {"run": "Run", "read": "Read", "past": "Look back", "admin": "Administration"}
+"""The folders of this package with commands in them, and their titles: NAME is `NAME_command` in FOLDER/NAME.py."""
+
+_ORDER = ("up", "watch", "work", "serve", "get", "follow", "wait", "history", "diff", "replay", "doctor")
+"""The commands that a reader wants to see first, in this order; the others follow by name."""
 
 _KNOWN_ERRORS = {
     "streams.local.kafka.broker.KafkaUnavailable": ExitCode.UNAVAILABLE,
@@ -41,7 +41,7 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands that there are."""
-        return [name for names in _SECTIONS.values() for name in names if _module_of(name)]
+        return [name for folder in _SECTIONS for name in _commands(folder)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command, or None."""
@@ -63,8 +63,8 @@ class LazyGroup(click.Group):
         """The commands by what they are for."""
         available = self.list_commands(ctx)
         width = max(map(len, available), default=0)
-        for title, names in _SECTIONS.items():
-            commands = [(name, self.get_command(ctx, name)) for name in names if name in available]
+        for folder, title in _SECTIONS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in _commands(folder)]
             rows = [(name.ljust(width), command.get_short_help_str(_WHOLE)) for name, command in commands if command]
             if rows:
                 with formatter.section(title):
@@ -83,11 +83,17 @@ class LazyGroup(click.Group):
         return result
 
 
+@cache
+def _commands(folder: str) -> tuple[str, ...]:
+    """The commands in a folder, in the order in which they are shown."""
+    modules = pkgutil.iter_modules([str(Path(__file__).parent / folder)])
+    names = sorted(module.name.replace("_", "-") for module in modules)
+    return tuple(sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)))
+
+
 def _module_of(name: str) -> str | None:
-    if not any(name in names for names in _SECTIONS.values()):
-        return None
-    module = f"streams.cli.{name.replace('-', '_')}"
-    return module if importlib.util.find_spec(module) else None
+    folder = next((folder for folder in _SECTIONS if name in _commands(folder)), None)
+    return folder and f"streams.cli.{folder}.{name.replace('-', '_')}"
 
 
 @click.group(

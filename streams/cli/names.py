@@ -221,7 +221,7 @@ def filter_options(command: Command) -> Command:
 def known_names(ctx: click.Context) -> KnownNames:
     """What the tables know, for a shell that completes: nothing where they can't be read at once."""
     from streams.kafka.address import default_bootstrap  # noqa: PLC0415
-    from streams.subscription.known_names import read_names  # noqa: PLC0415
+    from streams.subscription.client import read_names  # noqa: PLC0415
 
     logging.disable(logging.CRITICAL)
     try:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.fold.partition_state import ClusterState
+from streams.fold.clusters import ClusterState
 from streams.history.queries import Until
 from streams.subscription.names import unknown_name
 from streams.wire.records import JOURNAL

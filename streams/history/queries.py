@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.facets.rows import STAMPS
-from streams.subscription.delivery import Row, is_deleted
+from streams.subscription.delivery import Row
 from streams.wire.records import TABLES
+from streams.wire.row_codec import STAMPS, is_deleted
 
 
 class _Stamp(msgspec.Struct):

@@ -7,7 +7,6 @@ from typing import NamedTuple, Self
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.facets.rows import same_content
 from streams.fold.fold import PartitionFold
 from streams.history.coverage import Coverage, CoverageRecorder
 from streams.history.queries import Until, time_of
@@ -18,6 +17,7 @@ from streams.subscription.client import Subscriber
 from streams.subscription.delivery import EVERYTHING, Filter, Row
 from streams.wire.partitioning import partition_of
 from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.row_codec import same_content
 
 Place = tuple[str, str, str, str]
 """A row's table, cluster, namespace and name."""
@@ -80,7 +80,9 @@ class Replay:
         done = 0
         for partition in chosen:
             begin, end = self.parts[partition]
-            fold = PartitionFold(partition, TABLES, self._window, None if wanted == EVERYTHING else wanted.wants)
+            fold = PartitionFold(
+                partition, window_seconds=self._window, wanted=None if wanted == EVERYTHING else wanted.wants
+            )
             recorder, begin_at, stopped = CoverageRecorder(), "", False
             for record in self._reader.records(JOURNAL, partition, begin, end):
                 begin_at = begin_at or time_of(record.value)

@@ -11,7 +11,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ class Query(NamedTuple):
 
 def recordings() -> list[Path]:
     """The recordings that come with the package."""
-    return sorted((Path(__file__).parent.parent / "demo").glob("*.jsonl.xz"))
+    return sorted((Path(__file__).parent / "recordings").glob("*.jsonl.xz"))
 
 
 def load(path: Path) -> Recording:
@@ -80,16 +80,6 @@ def load(path: Path) -> Recording:
         ) from error
     except (lzma.LZMAError, EOFError, orjson.JSONDecodeError) as error:
         raise DamagedRecording(f"recording {path} is damaged: {error}") from error
-
-
-def final_objects(path: Path) -> dict[str, Any]:
-    """All objects at the end of a recording, as one List with kinds set. Raises NoRecording, DamagedRecording."""
-    return load(path).final()
-
-
-def watch_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The lists as ADDED events, then the recorded events (BOOKMARKs too) in order of time. Raises like `load`."""
-    return load(path).events()
 
 
 class DemoServer:
@@ -113,7 +103,7 @@ class DemoServer:
             raise ValueError(f"speed is {speed}, and must be above 0 and, for ever, below infinity")
         paths = _shipped() if recordings is None else list(recordings)
         if not paths:
-            raise NoRecording("there is no recording to serve", "install the package anew: streams/demo/ is missing")
+            raise NoRecording("there is no recording to serve", "install the package anew: its recordings are missing")
         self._recordings = [with_namespaces(load(path)) for path in paths]
         self.clusters = [each.cluster for each in self._recordings]
         if len(set(self.clusters)) < len(self.clusters):

@@ -13,7 +13,8 @@ from streams.runtime.durations import span
 from streams.subscription.client import Subscriber
 from streams.subscription.freshness import Place, Silence, of_clusters, worst
 from streams.subscription.silence import skew_text
-from streams.wire.records import DEAD_LETTER, JOURNAL, SEAL_PREFIX, TABLES, DeadLetter, Seal, topic_of
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import DEAD_LETTER, JOURNAL, TABLES, DeadLetter, Seal, topic_of
 from streams.wire.timestamps import of_milliseconds, read
 
 Status = Literal["ok", "warn", "fail"]

@@ -18,16 +18,19 @@ from streams.exit_codes import ExitCode
 from streams.kafka.address import default_bootstrap
 from streams.kafka.admin import BrokerUnreachable, config, partition_counts
 from streams.kafka.bulk_reader import BulkReader, Chunk, stamp_of
+from streams.kafka.skipped_records import report
 from streams.runtime.shutdown import closed
 from streams.subscription.delivery import Batch as SealedBatch
-from streams.subscription.delivery import ChangelogGap, Cursor, Filter, Row, Subscription, is_deleted, reached
+from streams.subscription.delivery import ChangelogGap, Cursor, Filter, Row, Subscription, reached
 from streams.subscription.facet_records import Compacted, Replaced, check_anchor, seal_of
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, Place, Silence, worst
+from streams.subscription.names import KnownNames, unknown_names
 from streams.subscription.silence import SilenceMonitor
+from streams.wire.keys import SEAL_PREFIX
 from streams.wire.partitioning import partition_of
-from streams.wire.records import JOURNAL, SEAL_PREFIX, Seal, topic_of
+from streams.wire.records import JOURNAL, Seal, topic_of
+from streams.wire.row_codec import is_deleted
 from streams.wire.timestamps import later
-from streams.worker.unreadable import report
 
 log = logging.getLogger("facets.subscriber")
 
@@ -231,11 +234,11 @@ class Subscriber:
                 pass
 
     async def _check_names(self, *names: str) -> None:
-        # Imported here: it reads the names by a subscriber of its own.
-        from streams.subscription.known_names import check_names  # noqa: PLC0415
-
         cluster, namespace, service = names
-        await check_names(self._broker, (), clusters=[cluster], namespaces=[namespace], services=[service])
+        # By a subscriber of its own: this one may have dropped the rows of others.
+        error = unknown_names(await read_names(self._broker), [cluster], [namespace], [service])
+        if error is not None:
+            raise error
 
     def frontiers(self, cluster: str, resource: str) -> dict[int, str]:
         """How far each partition has sealed this resource type of the cluster."""
@@ -573,6 +576,17 @@ class Subscriber:
         if self._state is None:
             raise RuntimeError("nothing is read yet")
         return self._state
+
+
+async def read_names(bootstrap: str) -> KnownNames:
+    """The clusters and Services that are in the tables now. Raises FacetsError."""
+    async with Subscriber(bootstrap, tables=("frontend",)) as subscriber:
+        rows = (await subscriber.snapshot()).rows
+        clusters = {cluster for (_, cluster), seal in subscriber.sealed().items() if not seal.closed}
+    return KnownNames(
+        frozenset(clusters).union(row.cluster for row in rows),
+        frozenset((row.cluster, row.namespace, row.name) for row in rows),
+    )
 
 
 def _frontier(state: Subscription, partition: int, cluster: str, resource: str) -> str:

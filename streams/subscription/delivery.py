@@ -18,8 +18,10 @@ from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.facets.changelog_records import is_row_key, unreadable
 from streams.subscription.freshness import overlay
+from streams.wire.keys import INTERNAL, SEAL_PREFIX, parse_row_key
 from streams.wire.partitioning import partition_of
-from streams.wire.records import SEAL_PREFIX, Seal, decode_row
+from streams.wire.records import Seal, decode_row
+from streams.wire.row_codec import is_deleted, stamp_of
 
 _SKIP = 4096
 """How many seals wait in bootstrap before the rows below them are applied."""
@@ -31,13 +33,6 @@ _MORE = b'"more":true}'
 """How a seal ends that another cluster's seal of the same offset follows."""
 
 _decode_seal = msgspec.json.Decoder(Seal).decode
-
-
-class _Stamp(msgspec.Struct):
-    previous: int | None
-
-
-_decode_stamp = msgspec.json.Decoder(_Stamp).decode
 
 
 class ChangelogGap(Exception):
@@ -206,27 +201,30 @@ class Subscription:
         until a worker has brought the tables level.
         """
         for partition, part in self._parts.items():
-            self._skip(partition, part)
-        return all(self._whole(part) for part in self._parts.values())
+            self._apply_sealed(partition, part)
+        return all(
+            _follow_each_other(part.applied, queue) for part in self._parts.values() for queue in part.seals.values()
+        ) and all(
+            self._follows_held_rows(table, gathered)
+            for part in self._parts.values()
+            for table, gathered in part.gathered.items()
+        )
 
-    def _whole(self, part: _Partition) -> bool:
-        for queue in part.seals.values():
-            if any(seal[0] != due for due, seal in enumerate(queue, part.applied + 1)):
+    def _follows_held_rows(self, table: str, gathered: Iterable[tuple[bytes, int, bytes | None]]) -> bool:
+        """Whether the first row of each key above the cut replaces the one that is held at the cut."""
+        first: dict[bytes, bytes | None] = {}
+        for key, _, value in gathered:
+            first.setdefault(key, value)
+        for key, value in first.items():
+            version, held = self._held[table].get(key, (0, None))
+            if value is not None and stamp_of(value).previous != (None if held is None else version):
                 return False
-        for table, gathered in part.gathered.items():
-            first: dict[bytes, bytes | None] = {}
-            for key, _, value in gathered:
-                first.setdefault(key, value)
-            for key, value in first.items():
-                version, held = self._held[table].get(key, (0, None))
-                if value is not None and _decode_stamp(value).previous != (None if held is None else version):
-                    return False
         return True
 
     def ready(self) -> tuple[Row, ...]:
         """End the bootstrap: the rows at the sealed cut, without those of deleted Services."""
         for partition, part in self._parts.items():
-            self._skip(partition, part)
+            self._apply_sealed(partition, part)
         self.bootstrapping = False
         for partition, newest in self._newest.items():
             for _, value in newest.values():
@@ -312,7 +310,7 @@ class Subscription:
             part.pending[table].append((key.decode(), version, row))
 
     def _wants(self, key: bytes) -> bool:
-        return is_row_key(key) and self.wanted.wants(*key.decode().split("/"))
+        return is_row_key(key) and self.wanted.wants(*parse_row_key(key.decode()))
 
     # ---- bootstrap -----------------------------------------------------------------------------------
 
@@ -340,8 +338,8 @@ class Subscription:
                     continue
                 queue.append((version, position + 1, key, value))
                 if len(queue) >= _SKIP:
-                    self._skip(partition, part)
-            elif not key.startswith(b"~"):
+                    self._apply_sealed(partition, part)
+            elif not key.startswith(INTERNAL):
                 wanted = names.get(key)
                 if wanted is None:
                     wanted = names[key] = self._wants(key)
@@ -381,25 +379,32 @@ class Subscription:
             )
         return self._doubtful
 
-    def _skip(self, partition: int, part: _Partition) -> None:
-        """Apply all up to the newest offset that every table has sealed. Seals on the way are not looked at: a log
-        holds a day of them."""
+    def _apply_sealed(self, partition: int, part: _Partition) -> None:
+        """Apply all up to the newest offset that every table has sealed. Seals on the way are not decoded: a log holds
+        a day of them."""
         if not all(part.seals.values()):
             return
         target = min(queue[-1][0] for queue in part.seals.values())
         for table, queue in part.seals.items():
-            while queue and queue[0][0] <= target:
-                offset, position, key, value = queue.popleft()
-                self._positions[table, partition] = position
-                self._note(partition, offset, key, value)
-            later = []
-            for each in part.gathered[table]:
-                if each[1] > target:
-                    later.append(each)
-                else:
-                    self._hold(table, *each)
-            part.gathered[table][:] = later
+            self._pass_seals(table, partition, queue, target)
+            self._hold_rows(table, part.gathered[table], target)
         part.applied = target
+
+    def _pass_seals(self, table: str, partition: int, queue: deque[_Sealed], target: int) -> None:
+        while queue and queue[0][0] <= target:
+            offset, position, key, value = queue.popleft()
+            self._positions[table, partition] = position
+            self._note(partition, offset, key, value)
+
+    def _hold_rows(self, table: str, gathered: list[tuple[bytes, int, bytes | None]], target: int) -> None:
+        """Hold the rows up to the target; those above it go on waiting."""
+        later = []
+        for record in gathered:
+            if record[1] > target:
+                later.append(record)
+            else:
+                self._hold(table, *record)
+        gathered[:] = later
 
     def _note(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
         newest = self._newest[partition]
@@ -450,7 +455,7 @@ class Subscription:
         held = self._versions.get((row.table, key))
         if held is not None and row.version <= held:
             return False
-        previous = _decode_stamp(row.value).previous
+        previous = stamp_of(row.value).previous
         floor = self._floor[partition_of(row.namespace, row.name, self.partitions)]
         if previous != held and not (held is None and previous is not None and previous <= floor):
             raise ChangelogGap(
@@ -460,14 +465,13 @@ class Subscription:
         return True
 
 
+def _follow_each_other(applied: int, queue: Iterable[_Sealed]) -> bool:
+    """Whether the seals above the cut are those of the next offsets, without a hole."""
+    return all(seal[0] == due for due, seal in enumerate(queue, applied + 1))
+
+
 def _row(table: str, key: bytes, version: int, value: bytes) -> Row:
-    cluster, namespace, name = key.decode().split("/")
-    return Row(table, cluster, namespace, name, version, value)
-
-
-def is_deleted(value: bytes) -> bool:
-    """Whether a row's state is `deleted`, without decoding it (the state comes before any free text)."""
-    return value.find(b'"state":"deleted"', 0, 1024) > 0
+    return Row(table, *parse_row_key(key.decode()), version, value)
 
 
 def reached(seals: Mapping[tuple[int, str], Seal], partition: int, cluster: str, frontier: str, version: str) -> bool:

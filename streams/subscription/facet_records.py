@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from streams.wire.records import SEAL_PREFIX, Seal
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import Seal
 
 
 class Compacted(Exception):

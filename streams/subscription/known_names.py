@@ -2,20 +2,9 @@
 
 from collections.abc import Collection, Iterable
 
-from streams.subscription.client import Subscriber
+from streams.subscription.client import read_names
 from streams.subscription.delivery import Row
-from streams.subscription.names import KnownNames, unknown_names
-
-
-async def read_names(bootstrap: str) -> KnownNames:
-    """The clusters and Services that are in the tables now. Raises FacetsError."""
-    async with Subscriber(bootstrap, tables=("frontend",)) as subscriber:
-        rows = (await subscriber.snapshot()).rows
-        clusters = {cluster for (_, cluster), seal in subscriber.sealed().items() if not seal.closed}
-    return KnownNames(
-        frozenset(clusters).union(row.cluster for row in rows),
-        frozenset((row.cluster, row.namespace, row.name) for row in rows),
-    )
+from streams.subscription.names import unknown_names
 
 
 async def check_names(

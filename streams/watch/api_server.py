@@ -7,7 +7,7 @@ since its own watch builds model objects and knows no streaming lists.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -17,7 +17,6 @@ import orjson
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.objects.reflector import Reflector, ReflectorEvent
 from streams.objects.resources import RESOURCES, Resource
 from streams.watch.cluster_errors import Obstacle, obstacle
 from streams.watch.clusters import Access, BadKubeconfig, ClusterConfig, config_source, load_access
@@ -163,18 +162,6 @@ class ApiServer:
         remaining = meta.get("remainingItemCount")
         items = page.get("items")
         return len(items if isinstance(items, list) else ()) + (remaining if isinstance(remaining, int) else 0)
-
-    async def follow(
-        self,
-        resource: Resource,
-        reflector: Reflector,
-        sink: Callable[[str, ReflectorEvent], Awaitable[None]],
-        contact: Callable[[bool], None],
-    ) -> None:
-        """List and watch for ever, event by event: ListWatch for a caller that needs no batches."""
-        from streams.watch.list_watch import EventSink, ListWatch  # noqa: PLC0415
-
-        await ListWatch(self, resource, reflector, EventSink(sink, contact)).run()
 
     # ---- other requests --------------------------------------------------------------------------------
 

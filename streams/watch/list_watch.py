@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
 
@@ -88,36 +88,6 @@ class Sink(Protocol):
 
     def trouble(self, resource: Resource, reason: str) -> None:
         """The stream ended for this reason (a few words), and is asked for again."""
-
-
-class EventSink:
-    """A Sink of two functions: one for each event, one for each answer (True) and each trouble (False)."""
-
-    def __init__(self, take: Callable[[str, ReflectorEvent], Awaitable[None]], contact: Callable[[bool], None]) -> None:
-        self._take = take
-        self._contact = contact
-
-    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
-        """Each event by itself."""
-        for event in events:
-            await self._take(resource.kind, event)
-
-    def connected(self, resource: Resource, open_now: bool) -> None:
-        """An answer."""
-        if open_now:
-            self._contact(True)
-
-    def confirmed(self, resource: Resource) -> None:
-        """An answer."""
-        self._contact(True)
-
-    def unconfirmed(self, resource: Resource) -> None:
-        """No answer."""
-        self._contact(False)
-
-    def trouble(self, resource: Resource, reason: str) -> None:
-        """No answer."""
-        self._contact(False)
 
 
 class ListWatch:

@@ -14,7 +14,8 @@ from typing import NamedTuple, Protocol
 
 from streams.kafka.admin import BrokerUnreachable
 from streams.kafka.journal import DELIVERY_SECONDS, EpochGuard, Publisher
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.objects.resources import RESOURCES, Resource
 from streams.runtime.shutdown import give_up, waiting_for
@@ -85,6 +86,7 @@ class Session:
         self._server = server
         self._publisher = publisher
         self._collector = collector
+        self._cluster = collector.commits.cluster
         self._guard = guard
         self._lease = lease
         self._stale_after = stale_after
@@ -99,12 +101,12 @@ class Session:
         for resource in (served or {}).values():
             collector.follow(resource)
         self._optional = OptionalResources(
-            server, self, self, served or {}, at_least=at_least, synced=lambda: collector.synced, times=times
+            server, self, self, served or {}, at_least=at_least, synced=lambda: collector.commits.synced, times=times
         )
         self._queue: asyncio.Queue[_Batch | None] = asyncio.Queue(_QUEUE_BATCHES)
         self._ending = False
         begun = time.monotonic()
-        self._said = [begun] * collector.partitions
+        self._said = [begun] * collector.commits.partitions
         self._awake = begun
         self._snapshot_at = begun + snapshot_every
         self._stale_from = begun
@@ -120,16 +122,16 @@ class Session:
     def not_ready(self) -> str:
         """Why what the cluster changes is not in the journal soon after; "" when it is."""
         collector = self._collector
-        if not collector.synced:
+        if not collector.commits.synced:
             return "its first lists are not complete"
-        if collector.stale_since:
-            return f"its API server has not been reached since {collector.stale_since}"
+        if collector.commits.stale_since:
+            return f"its API server has not been reached since {collector.commits.stale_since}"
         late = time.monotonic() - min(self._said)
         return f"the journal has not acknowledged a commit for {late:.0f} s" if late > 2 * LATE_SECONDS else ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or what ends the epoch: raises Superseded, LeaseLost, ClusterUnusable, JournalWriteFailed."""
-        metrics.EPOCH.labels(self._collector.cluster).set(self._collector.epoch)
+        metrics.EPOCH.labels(self._cluster).set(self._collector.commits.epoch)
         pump = asyncio.create_task(self._pump())
         others = [asyncio.create_task(each.run()) for each in self._follows]
         others += [asyncio.create_task(each) for each in (self._watch_epoch(), self._probe(), self._optional.run())]
@@ -145,7 +147,7 @@ class Session:
             await asyncio.gather(*others, return_exceptions=True)
             await self._finish(pump)
         finally:
-            metrics.EPOCH.labels(self._collector.cluster).set(0)
+            metrics.EPOCH.labels(self._cluster).set(0)
             for task in (pump, stopping, *others):
                 task.cancel()
             await asyncio.gather(pump, stopping, *others, return_exceptions=True)
@@ -155,7 +157,7 @@ class Session:
         self._ending = True
         if not self._queue.full():
             self._queue.put_nowait(None)
-        what = f"the journal to acknowledge the last commits of cluster {self._collector.cluster}"
+        what = f"the journal to acknowledge the last commits of cluster {self._cluster}"
         with waiting_for(what):
             done, _ = await asyncio.wait([pump], timeout=SHUTDOWN_SECONDS)
         for task in done:
@@ -167,7 +169,7 @@ class Session:
 
     async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
         """Queue the events; waits while the queue is full, and so holds up the stream."""
-        metrics.EVENTS.labels(self._collector.cluster, resource.frontier).inc(len(events))
+        metrics.EVENTS.labels(self._cluster, resource.frontier).inc(len(events))
         if self._on_progress is not None and resource.frontier in self._listing:
             self._show(resource, events)
         await self._queue.put(_Batch(resource.kind, events, time.monotonic()))
@@ -213,7 +215,7 @@ class Session:
 
     def trouble(self, resource: Resource, reason: str) -> None:
         """A stream is asked for again."""
-        metrics.RECONNECTS.labels(self._collector.cluster, resource.frontier, reason).inc()
+        metrics.RECONNECTS.labels(self._cluster, resource.frontier, reason).inc()
 
     def _show(self, resource: Resource, events: list[ReflectorEvent]) -> None:
         if self._on_progress is None:
@@ -227,7 +229,7 @@ class Session:
                 self._listing[name] += 1
             elif event.kind is Kind.INIT_DONE:
                 done = True
-        self._on_progress(self._collector.cluster, name, self._listing[name], self._totals.get(name), done)
+        self._on_progress(self._cluster, name, self._listing[name], self._totals.get(name), done)
         if done:
             del self._listing[name]
 
@@ -270,7 +272,9 @@ class Session:
         pause = time.monotonic() - self._awake
         if pause > PAUSE_SECONDS:
             log.info(
-                "cluster %s: %.0f s without a turn; looking for a higher epoch first", self._collector.cluster, pause
+                "cluster %s: %.0f s without a turn; looking for a higher epoch first",
+                self._cluster,
+                pause,
             )
             self._stale_from = time.monotonic() + self._stale_after
             await self._check()
@@ -288,7 +292,7 @@ class Session:
             try:
                 return await self._guard.check()
             except BrokerUnreachable as error:
-                log.warning("cluster %s: %s; trying again", self._collector.cluster, error)
+                log.warning("cluster %s: %s; trying again", self._cluster, error)
                 if self._ending:
                     raise
                 await asyncio.sleep(HEARTBEAT_SECONDS)
@@ -300,19 +304,19 @@ class Session:
         if batch.turn is not None:
             batch.turn()
         for event in batch.events:
-            if collector.waits(batch.kind, event) and len(self._early) < MAX_STATES:
+            if collector.has_pending(batch.kind, event) and len(self._early) < MAX_STATES:
                 self._early.append(collector.flush(self._now()))
             ingest(batch.kind, event)
         if collector.malformed != before:
-            metrics.MALFORMED.labels(collector.cluster, batch.kind).inc(collector.malformed - before)
-            log.warning("cluster %s: %s; see topic %s", collector.cluster, collector.last_malformed, DEAD_LETTER)
+            metrics.MALFORMED.labels(self._cluster, batch.kind).inc(collector.malformed - before)
+            log.warning("cluster %s: %s; see topic %s", self._cluster, collector.last_malformed, DEAD_LETTER)
 
     async def _write(self, received: float | None) -> None:
         collector = self._collector
         at = self._now()
         tick = time.monotonic()
         turned = self._turn_stale(tick)
-        was_synced = collector.synced
+        was_synced = collector.commits.synced
         records = [record for flushed in self._early for record in flushed] + collector.flush(at)
         self._early = []
         said = {record.partition for record in records}
@@ -322,9 +326,9 @@ class Session:
             if partition not in said and (turned or tick - last >= HEARTBEAT_SECONDS)
         ]
         if turned:
-            quiet = list(range(collector.partitions))
+            quiet = list(range(collector.commits.partitions))
         if tick >= self._snapshot_at and collector.settled:
-            log.info("cluster %s: writing a full snapshot of %d objects", collector.cluster, collector.objects)
+            log.info("cluster %s: writing a full snapshot of %d objects", self._cluster, collector.objects)
             records += collector.snapshot(at)
             self._snapshot_at = tick + self._snapshot_every
         elif quiet:
@@ -337,11 +341,11 @@ class Session:
         finally:
             late.cancel()
         self._account(records, received)
-        if collector.synced and not was_synced:
+        if collector.commits.synced and not was_synced:
             log.info(
                 "cluster %s: epoch %d: %d objects are in the journal",
-                collector.cluster,
-                collector.epoch,
+                self._cluster,
+                collector.commits.epoch,
                 collector.objects,
             )
 
@@ -350,27 +354,27 @@ class Session:
         done = time.monotonic()
         for record in records:
             self._said[record.partition] = done
-        metrics.COMMITS.labels(collector.cluster, "live" if collector.synced else "snapshot").inc(len(records))
-        metrics.OBJECTS.labels(collector.cluster).set(collector.objects)
+        metrics.COMMITS.labels(self._cluster, "live" if collector.commits.synced else "snapshot").inc(len(records))
+        metrics.OBJECTS.labels(self._cluster).set(collector.objects)
         self._check_clock()
         if received is not None:
-            metrics.LAG.labels(collector.cluster).observe(done - received)
+            metrics.LAG.labels(self._cluster).observe(done - received)
 
     def _check_clock(self) -> None:
         """Say so, once, when this machine's clock and the broker's are apart: the times in all rows are this one's."""
         skew = self._publisher.skew_seconds
-        metrics.CLOCK_SKEW.labels(self._collector.cluster).set(skew)
+        metrics.CLOCK_SKEW.labels(self._cluster).set(skew)
         wrong = abs(skew) > SKEW_SECONDS
         if wrong and not self._clock_is_wrong:
             way = "ahead of" if skew > 0 else "behind"
             log.warning("cluster %s: this machine's clock is %.1f s %s Kafka's: synchronize both (NTP)",
-                        self._collector.cluster, abs(skew), way)  # fmt: skip
+                        self._cluster, abs(skew), way)  # fmt: skip
         self._clock_is_wrong = wrong
 
     def _say_late(self) -> None:
         log.warning(
             "cluster %s: the journal has not acknowledged a commit for %.0f s; is the broker there? Trying for %d s",
-            self._collector.cluster,
+            self._cluster,
             LATE_SECONDS,
             DELIVERY_SECONDS,
         )
@@ -379,17 +383,19 @@ class Session:
         """Note since when a resource is out of touch; whether that is news."""
         collector = self._collector
         last, last_at = min(self._contact.values())
-        metrics.CONTACT.labels(collector.cluster).set(last_at.timestamp())
+        metrics.CONTACT.labels(self._cluster).set(last_at.timestamp())
         stale = tick - last > self._stale_after and tick >= self._stale_from
-        if stale == bool(collector.stale_since) or not (collector.synced or not stale):
+        if stale == bool(collector.commits.stale_since) or not (collector.commits.synced or not stale):
             return False
-        collector.stale_since = write(last_at) if stale else ""
+        collector.commits.stale_since = write(last_at) if stale else ""
         if stale:
             log.warning(
-                "cluster %s: out of touch since %s; its rows are marked stale", collector.cluster, write(last_at)
+                "cluster %s: out of touch since %s; its rows are marked stale",
+                self._cluster,
+                write(last_at),
             )
         else:
-            log.info("cluster %s: in touch again", collector.cluster)
+            log.info("cluster %s: in touch again", self._cluster)
         return True
 
     def _now(self) -> str:
@@ -405,7 +411,7 @@ class Session:
             try:
                 await self._guard.check()
             except BrokerUnreachable as error:
-                log.debug("cluster %s: %s", self._collector.cluster, error)
+                log.debug("cluster %s: %s", self._cluster, error)
 
     async def _probe(self) -> None:
         """A quiet stream says nothing for a minute: ask, so that a dead server is not taken for a quiet one."""

@@ -222,7 +222,7 @@ class _ClusterWatcher:
             source=self._cluster.source,
         )
         claim = await claim_epoch(publisher, reader, collector, now)
-        self._epoch = collector.epoch
+        self._epoch = collector.commits.epoch
         session = Session(
             server,
             publisher,

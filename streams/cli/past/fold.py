@@ -11,7 +11,7 @@ from streams.cli.options import routing_options
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.fold.offline import AuditFold, UnknownInput
-from streams.fold.partition_state import Write
+from streams.fold.table import Write
 from streams.wire.records import TABLES, decode_row
 
 _MAX_FILE = 2 * 1024 * 1024 * 1024

@@ -71,8 +71,9 @@ def replay_command(
     """
     from streams.history.coverage import check_covered, check_offset  # noqa: PLC0415
     from streams.history.queries import Until, place  # noqa: PLC0415
-    from streams.subscription.delivery import Filter, is_deleted  # noqa: PLC0415
+    from streams.subscription.delivery import Filter  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
+    from streams.wire.row_codec import is_deleted  # noqa: PLC0415
 
     until = Until(at or "", dict(seqs), dict(offsets))
     if verify:
@@ -118,7 +119,7 @@ def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], outp
 
 def _verify(bootstrap: str, timeout: float) -> None:
     from streams.history.replay import compare, table_rows  # noqa: PLC0415
-    from streams.subscription.delivery import is_deleted  # noqa: PLC0415
+    from streams.wire.row_codec import is_deleted  # noqa: PLC0415
 
     there, sealed = run_within(timeout, table_rows(bootstrap))
     with folding(bootstrap) as replay:

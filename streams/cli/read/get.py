@@ -181,7 +181,8 @@ async def _check_found(
     namespaces: tuple[str, ...],
 ) -> None:
     """Raise UnknownName for what of it nothing is known of."""
-    from streams.subscription.known_names import check_names, read_names  # noqa: PLC0415
+    from streams.subscription.client import read_names  # noqa: PLC0415
+    from streams.subscription.known_names import check_names  # noqa: PLC0415
     from streams.subscription.names import UnknownName, unknown_names  # noqa: PLC0415
 
     missing = [path for path in wanted.paths if not any(wanted.is_of(row, path) for row in rows)]

@@ -402,16 +402,3 @@ def find_running(data_dir: Path | None = None) -> str | None:
     if process is None or state is None or process.pid != state.pid:
         return None
     return f"{HOST}:{state.ports.broker}" if describe(state.ports.broker) == files.cluster_id() else None
-
-
-def stop_running(data_dir: Path | None = None) -> bool:
-    """Ends the broker of this data folder, whoever uses it (SIGTERM, then SIGKILL). False when none ran."""
-    broker = EmbeddedKafka(data_dir)
-    if not broker._files.root.is_dir():
-        return False
-    with broker._exclusive():
-        process = find_process(broker._files)
-        if process is None:
-            return False
-        processes.end(process.pid)
-    return True

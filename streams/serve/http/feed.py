@@ -20,10 +20,11 @@ from streams.serve.http.encoding import (
     text_of,
     with_rows,
 )
-from streams.subscription.delivery import Cursor, Row, is_deleted
+from streams.subscription.delivery import Cursor, Row
 from streams.subscription.freshness import Place, Silence, overlay_json
 from streams.wire.partitioning import partition_of
 from streams.wire.records import Seal
+from streams.wire.row_codec import is_deleted
 
 _SNAPSHOT_AGE = 256
 """How many events a snapshot that others were given may be old: who gets it has these to read after it."""

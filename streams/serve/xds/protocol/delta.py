@@ -21,38 +21,41 @@ class DeltaStream(Stream):
         check_names(subscribe, len(subscribe) + len(unsubscribe) + len(request.initial_resource_versions))
         state = self.state_of(request.type_url)
         if state is None:
-            if subscribe or self.first_of_unserved(request.type_url):
-                empty = DeltaDiscoveryResponse(
-                    type_url=request.type_url,
-                    nonce=self.next_nonce(),
-                    removed_resources=[name for name in subscribe if name != WILDCARD],
-                )
-                self._empty += (Response(None, empty.SerializeToString()),)
+            self._answer_unserved(request)
             return None
-        answer = None
-        # Only the nonce is bound to a response: names are taken from every request.
-        if state.in_flight is not None and request.response_nonce == state.in_flight.nonce:
-            error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
-            answer = state.answered(state.in_flight, error)
-        first = not state.started
-        if first:
-            state.held = {
-                catalog.own(name): digest_of(version) for name, version in request.initial_resource_versions.items()
-            }
+        answer = _acknowledgement(state, request)
+        is_first = not state.started
+        if is_first:
             state.started = True
-        if (WILDCARD in subscribe or (first and not subscribe)) and state.kind in FULL_STATE:
-            # What the client has from an earlier stream may be gone by now.
-            state.wildcard = state.due = True
-            self.ask(state, state.subscribed(catalog) | state.held.keys())
-        asked = {catalog.own(name) for name in subscribe if name != WILDCARD}
-        if not first:  # Asked for again: the client may have forgotten it.
-            state.forget(asked)
-        state.names |= asked
-        self._owe(state, asked)
+            versions = request.initial_resource_versions
+            state.held = {catalog.own(name): digest_of(version) for name, version in versions.items()}
+        if (WILDCARD in subscribe or (is_first and not subscribe)) and state.kind in FULL_STATE:
+            self._subscribe_to_all(state, catalog)
+        names = {catalog.own(name) for name in subscribe if name != WILDCARD}
+        if not is_first:
+            # Subscribed to again: the client may have dropped it ("Subscribing to Resources").
+            state.forget(names)
+        state.names |= names
+        self._owe(state, names)
         self._unsubscribe(state, unsubscribe)
-        if first and not state.wildcard:
+        if is_first and not state.wildcard:
             state.forget(set(state.held) - state.names)
         return answer
+
+    def _answer_unserved(self, request: DeltaDiscoveryRequest) -> None:
+        """Of a type that is known and not served there is nothing: said once, and of each name asked for."""
+        if request.resource_names_subscribe or self.first_of_unserved(request.type_url):
+            empty = DeltaDiscoveryResponse(
+                type_url=request.type_url,
+                nonce=self.next_nonce(),
+                removed_resources=[name for name in request.resource_names_subscribe if name != WILDCARD],
+            )
+            self._empty += (Response(None, empty.SerializeToString()),)
+
+    def _subscribe_to_all(self, state: TypeState, catalog: Catalog) -> None:
+        """A wildcard subscription. What the client has from an earlier stream may be gone by now."""
+        state.wildcard = state.due = True
+        self.ask(state, state.subscribed(catalog) | state.held.keys())
 
     def _owe(self, state: TypeState, names: Set[str]) -> None:
         state.owed = (state.owed | names) or NOTHING
@@ -94,6 +97,15 @@ class DeltaStream(Stream):
         ordered = sorted(changed.values(), key=lambda each: each.name)
         rest = DeltaDiscoveryResponse(removed_resources=sorted(removed), type_url=TYPE_URLS[state.kind], nonce=nonce)
         return Response(state.kind, joined(rest, map(_encoded, ordered)))
+
+
+def _acknowledgement(state: TypeState, request: DeltaDiscoveryRequest) -> Answer | None:
+    """What the request says of the response on its way, which it names by its nonce. (Only the nonce is bound to a
+    response: names are taken from every request.)"""
+    if state.in_flight is None or request.response_nonce != state.in_flight.nonce:
+        return None
+    error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
+    return state.answered(state.in_flight, error)
 
 
 def _encoded(resource: Resource) -> bytes:

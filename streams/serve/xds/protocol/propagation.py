@@ -40,6 +40,14 @@ class Behind:
         if more:
             self.names += more
 
+    def send_through(self, version: int) -> None:
+        """The client was sent everything up to this version."""
+        self.through, self.unsent = version, 0
+
+    def acknowledge(self) -> None:
+        """The client has acknowledged everything that it was sent."""
+        self.acked, self.changes, self.since = self.through, self.unsent, self.unsent_since
+
 
 class Standing(NamedTuple):
     """Where a client stands with a Service; `behind` in versions, `seconds` since the oldest of them was made."""
@@ -87,24 +95,24 @@ class Ledger:
     def settle(self, keys: Iterable[Key], catalog: Catalog, now: float) -> list[float]:
         """Look at these after responses were sent or answered; for each Service that is now acknowledged, how long
         it took from when its oldest unacknowledged version was made (not for what a new client gets at first)."""
-        took: list[float] = []
+        seconds: list[float] = []
         for key in tuple(keys):
             entry = self.behind.get(key)
             if entry is None:
                 continue
-            if not self._stream.unsent(entry.names):
-                entry.through, entry.unsent = catalog.newest(key)[0], 0
+            is_sent = not self._stream.unsent(entry.names)
+            if is_sent:
+                entry.send_through(catalog.newest(key)[0])
             if self._stream.unanswered(entry.names):
                 continue
             if entry.acked != NEVER and entry.through > entry.acked:
-                took.append(now - entry.since)
-            entry.acked, entry.changes = entry.through, entry.unsent
-            entry.since = entry.unsent_since
-            if not entry.unsent and entry.through >= 0 and not self._stream.unsent(entry.names):
+                seconds.append(now - entry.since)
+            entry.acknowledge()
+            if is_sent and entry.through >= 0:
                 del self.behind[key]
         if not self.behind:
             self.behind = {}  # A dict never gives back what it grew to.
-        return took
+        return seconds
 
     def standing(self, key: Key, catalog: Catalog, now: float) -> Standing | None:
         """Where the client stands with a Service; None if it doesn't follow it."""
