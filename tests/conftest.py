@@ -6,3 +6,5 @@ import signal
 # tests are about Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+pytest_plugins = ["tests.support.past", "tests.support.worker_processes"]

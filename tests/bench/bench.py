@@ -15,8 +15,8 @@ from typing import NamedTuple, Self
 from streams.kafka.admin import ensure
 from streams.local.kafka.broker import EmbeddedKafka
 from tests.bench.figures import Figure
-from tests.bound_process import start_bound
-from tests.controlplane import ControlPlane
+from tests.support.bound_process import start_bound
+from tests.support.controlplane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = "The load, the broker and the API server run on the same cores as what is measured."

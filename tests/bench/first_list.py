@@ -15,8 +15,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.subscription.client import Subscriber
+from streams.wire.keys import SEAL_PREFIX
 from streams.wire.partitioning import DEFAULT_PARTITIONS
-from streams.wire.records import SEAL_PREFIX, TABLES, topic_of
+from streams.wire.records import TABLES, topic_of
 from streams.wire.timestamps import read
 from tests.bench.bench import SHARED, Bench, free_port
 from tests.bench.figures import Figure, at_most, at_most_times

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import psutil
 from aiokafka import AIOKafkaConsumer
 
-from streams.objects.collector import JournalRecord
+from streams.objects.commits import JournalRecord
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import JOURNAL
 from tests.bench import plots

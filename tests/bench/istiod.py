@@ -23,7 +23,7 @@ from tests.bench.bench import SHARED, Bench, Part, free_port
 from tests.bench.figures import Figure, at_most_times
 from tests.bench.latency import Received, await_last, patch, percentile, received
 from tests.bench.objects import NAMESPACE, Object, create, endpoints, marker, service, slice_
-from tests.controlplane import ControlPlane
+from tests.support.controlplane import ControlPlane
 
 BUILD = Path(__file__).parent / "peers" / "istiod.sh"
 PARTITIONS = 8

@@ -8,7 +8,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
 from streams.wire.partitioning import DEFAULT_PARTITIONS

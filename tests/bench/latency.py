@@ -17,13 +17,14 @@ import orjson
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from streams.wire.records import JOURNAL, SEAL_PREFIX, topic_of
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import JOURNAL, topic_of
 from streams.wire.timestamps import read
 from tests.bench import plots
 from tests.bench.bench import SHARED, Bench, Part, free_port
 from tests.bench.figures import Figure, at_least, at_most_times
 from tests.bench.objects import SLICES, Object, create, endpoints, service, slice_
-from tests.controlplane import ControlPlane
+from tests.support.controlplane import ControlPlane
 
 PARTITIONS = 8
 SERVICES = 100

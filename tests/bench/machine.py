@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from streams.local.kafka.jars import KAFKA_VERSION
-from tests.controlplane import MissingAssets, assets_folder
+from tests.support.controlplane import MissingAssets, assets_folder
 
 
 def describe() -> str:

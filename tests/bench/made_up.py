@@ -7,10 +7,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
-from streams.wire.records import JOURNAL, SEAL_PREFIX, TABLES, topic_of
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import JOURNAL, TABLES, topic_of
 from tests.integration.journal import service
 
 AT = "2026-11-24T12:00:00.000Z"

@@ -10,7 +10,7 @@ import orjson
 import uvloop
 import yaml
 
-from tests.controlplane import Api, ControlPlane
+from tests.support.controlplane import Api, ControlPlane
 
 Object = dict[str, Any]
 NAMESPACE = "shop"

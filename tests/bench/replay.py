@@ -16,10 +16,10 @@ import msgspec
 import psutil
 
 from streams.fold.fold import PartitionFold
-from streams.fold.partition_state import Write
+from streams.fold.table import Write
 from streams.kafka.admin import admin_client
 from streams.kafka.journal import Publisher
-from streams.objects.collector import JournalRecord
+from streams.objects.commits import JournalRecord
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import JOURNAL, TABLES, Commit, topic_of
 from streams.worker.changelog import ChangelogWriter

@@ -30,7 +30,7 @@ from streams.kafka.admin import admin_client
 from streams.kafka.journal import Publisher
 from streams.local.kafka.jars import ensure_jars, parse_lock
 from streams.local.kafka.java import JavaNotFoundError, find_java
-from streams.objects.collector import JournalRecord
+from streams.objects.commits import JournalRecord
 from streams.runtime.folders import cache_dir
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import JOURNAL, Commit, decode_row, spread, topic_of

@@ -20,8 +20,8 @@ from tests.chaos.logs import check_logs
 from tests.chaos.quiet import check
 from tests.chaos.report import Report
 from tests.chaos.takeover import measure
-from tests.controlplane import MissingAssets, Workload
-from tests.controlplane.demo_churn import populate
+from tests.support.controlplane import MissingAssets, Workload
+from tests.support.controlplane.demo_churn import populate
 
 QUIET_EVERY = 150.0
 SETTLE_SECONDS = 120.0

@@ -8,8 +8,8 @@ from typing import Any
 
 import urllib3
 
-from tests.controlplane import ApiError, Workload
-from tests.controlplane.workload import SERVICE_LABEL, SLICES, port
+from tests.support.controlplane import ApiError, Workload
+from tests.support.controlplane.workload import SERVICE_LABEL, SLICES, port
 
 log = logging.getLogger("chaos.churn")
 

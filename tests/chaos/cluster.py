@@ -15,9 +15,9 @@ from pathlib import Path
 from streams.kafka.admin import ensure
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.wire.records import TABLES
-from tests.bound_process import start_bound
-from tests.controlplane import ControlPlane
-from tests.controlplane.processes import BINARIES
+from tests.support.bound_process import start_bound
+from tests.support.controlplane import ControlPlane
+from tests.support.controlplane.processes import BINARIES
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = 6

@@ -13,7 +13,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streams.fold.fold import PartitionFold
 from streams.kafka.bulk_reader import stamp_of
-from streams.wire.records import JOURNAL, SEAL_PREFIX, TABLES, topic_of
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import JOURNAL, TABLES, topic_of
 from tests.chaos.cluster import PARTITIONS, SHOP, Cluster
 from tests.chaos.naive import Naive
 from tests.chaos.received import Key, Received
@@ -175,7 +176,7 @@ def check_fold(
     partition: int, journal: list[LogRecord], tables: dict[tuple[str, int], TableLog], report: Report
 ) -> None:
     """One fold without any fault makes the same rows and seals, byte by byte."""
-    fold = PartitionFold(partition, TABLES)
+    fold = PartitionFold(partition)
     rows: dict[str, dict[tuple[str, int], bytes | None]] = {table: {} for table in TABLES}
     seals: dict[str, dict[int, bytes]] = {table: {} for table in TABLES}
     for record in journal:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.controlplane import ControlPlane, MissingAssets, Workload
+from tests.support.controlplane import ControlPlane, MissingAssets, Workload
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bound_process import start_bound
-from tests.controlplane import MissingAssets, assets_folder
+from tests.support.bound_process import start_bound
+from tests.support.controlplane import MissingAssets, assets_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "3"))

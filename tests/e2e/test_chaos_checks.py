@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from streams.fold.fold import PartitionFold
+from streams.wire.keys import SEAL_PREFIX
 from streams.wire.partitioning import partition_of
-from streams.wire.records import SEAL_PREFIX, TABLES
+from streams.wire.records import TABLES
 from tests.chaos.cluster import PARTITIONS
 from tests.chaos.logs import LogRecord, check_fold, check_table, check_union
 from tests.chaos.received import Received
@@ -31,7 +32,7 @@ def written() -> tuple[dict[int, list[LogRecord]], Logs]:
         into.append(LogRecord(len(into), 0.0, b"east", record.value, -1))
     tables: Logs = {(table, partition): [] for table in TABLES for partition in range(PARTITIONS)}
     for partition, commits in journal.items():
-        fold = PartitionFold(partition, TABLES)
+        fold = PartitionFold(partition)
         for commit in commits:
             for write in fold.step(commit.offset, commit.value):
                 into = tables[write.table, partition]

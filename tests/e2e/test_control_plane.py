@@ -3,9 +3,9 @@
 import orjson
 import pytest
 
-from tests.controlplane import ApiError, ControlPlane, Workload
-from tests.controlplane.api import RESOURCES
-from tests.controlplane.workload import port, ready_addresses
+from tests.support.controlplane import ApiError, ControlPlane, Workload
+from tests.support.controlplane.api import RESOURCES
+from tests.support.controlplane.workload import port, ready_addresses
 
 
 def test_all_resources_are_listed(control_plane: ControlPlane) -> None:

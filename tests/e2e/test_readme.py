@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from streams.runtime.folders import cache_dir
-from tests.controlplane import ControlPlane, Workload
-from tests.controlplane.workload import port
-from tests.readme import ROOT, Expected, Terminal, blocks, commands
+from tests.support.controlplane import ControlPlane, Workload
+from tests.support.controlplane.workload import port
+from tests.support.readme import ROOT, Expected, Terminal, blocks, commands
 
 EXPECTED = {
     "facets up": Expected(r"(?s)Kafka at .*Table views at .*\n[0-9:]{8}  e2e  \S+  backend ", endless=True),

@@ -14,10 +14,10 @@ import yaml
 
 from streams.exit_codes import ExitCode
 from streams.kafka.admin import ensure
-from tests.controlplane import ControlPlane
-from tests.controlplane.api import ApiError
 from tests.e2e.test_spine import DEADLINE, Facets, facets, free_port
-from tests.routes import (
+from tests.support.controlplane import ControlPlane
+from tests.support.controlplane.api import ApiError
+from tests.support.routes import (
     GROUP,
     Object,
     annotated,

@@ -21,9 +21,9 @@ from streams.kafka.admin import ensure
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.subscription.client import Subscriber
 from streams.wire.records import TABLES
-from tests.bound_process import start_bound
-from tests.controlplane import ControlPlane, Workload
-from tests.controlplane.demo_churn import populate, steps
+from tests.support.bound_process import start_bound
+from tests.support.controlplane import ControlPlane, Workload
+from tests.support.controlplane.demo_churn import populate, steps
 
 DEADLINE = 60
 SERVICE_LABEL = "kubernetes.io/service-name"

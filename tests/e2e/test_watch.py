@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from streams.local.kafka.broker import EmbeddedKafka
-from tests.bound_process import start_bound
-from tests.controlplane import Api, ControlPlane, Workload
-from tests.controlplane.workload import port
 from tests.integration.folding import commits, folded, of_objects
 from tests.integration.journal import clean_topics
+from tests.support.bound_process import start_bound
+from tests.support.controlplane import Api, ControlPlane, Workload
+from tests.support.controlplane.workload import port
 
 DEADLINE = 120
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"

@@ -8,11 +8,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from streams.kafka.admin import ensure
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
-from tests.routes import by_cookie, route, rule, to_service
+from tests.support.routes import by_cookie, route, rule, to_service
 
 _ALL = (*RESOURCES, *OPTIONAL)
 AT = "2026-11-24T12:00:00.000Z"

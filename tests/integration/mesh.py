@@ -12,7 +12,8 @@ from aiohttp import web
 from kafka import KafkaProducer
 
 from streams.fold.fold import PartitionFold
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.serve.http.sse import SseSettings

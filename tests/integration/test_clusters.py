@@ -24,8 +24,8 @@ from streams.watch.session import now
 from streams.wire.records import JOURNAL
 from tests.integration.journal import PARTITIONS, clean_topics, endpoint_slice, publish, read_topic, service
 from tests.integration.mesh import DEADLINE, Mesh, eventually
-from tests.integration.test_http import changes
-from tests.integration.test_worker import Worker, await_sealed, workers
+from tests.support.server_sent_events import changes
+from tests.support.worker_processes import Worker, await_sealed, workers
 
 __all__ = ["workers"]
 

@@ -19,10 +19,11 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from streams.local.kafka import java
-from streams.local.kafka.broker import EmbeddedKafka, KafkaUnavailable, find_running, stop_running
+from streams.local.kafka.broker import EmbeddedKafka, KafkaUnavailable, find_running
 from streams.local.kafka.jars import jars_dir, pinned_jars
 from streams.local.kafka.state import BrokerFiles, find_process
 from streams.runtime import folders
+from tests.support.brokers import stop_running
 
 
 def silent(_step: str, _fraction: float | None) -> None:

@@ -13,7 +13,7 @@ import pytest
 from streams.runtime.parent_death import bound
 from streams.serve.xds.build.bootstrap import Router, envoy_bootstrap
 from tests.integration.mesh import CART, Backend, Mesh, endpoint_slice, eventually, free_port, running, service
-from tests.routes import annotated, by_cookie, route, rule, to_service
+from tests.support.routes import annotated, by_cookie, route, rule, to_service
 
 
 class Envoy:

@@ -14,7 +14,7 @@ import orjson
 from streams.runtime.parent_death import bound
 from streams.serve.xds.build.bootstrap import Router, grpc_bootstrap
 from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, free_port, running, service
-from tests.routes import annotated, by_cookie, route, rule, to_service
+from tests.support.routes import annotated, by_cookie, route, rule, to_service
 
 
 class Backend:

@@ -1,60 +1,15 @@
 """`facets who`, `history`, `diff` and `replay` on a real journal and real tables."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from streams.cli import cli
-from streams.objects.collector import JournalRecord
-from streams.objects.reflector import Kind, ReflectorEvent
 from streams.wire.partitioning import partition_of
 from streams.wire.records import JOURNAL, TABLES
-from tests.integration.journal import PARTITIONS, Churn, clean_topics, endpoint_slice, publish
-from tests.integration.test_subscriber import Tables
-
-TIMES = [f"2026-11-24T12:0{i}:00.000Z" for i in range(1, 10)]
-
-
-class Past:
-    """A journal and its tables, with a Service `cart` whose endpoint moves once a minute from 10.9.0.0 on."""
-
-    def __init__(self, bootstrap: str) -> None:
-        clean_topics(bootstrap)
-        self.bootstrap = bootstrap
-        self._versions = 5000
-        self.tables = Tables(bootstrap, seed=5)
-        # The tables have the snapshot now: the journal gets the same, made by the same seed.
-        publish(bootstrap, Churn(5).start())
-
-    def write(self, records: list[JournalRecord], **how: Any) -> None:
-        publish(self.bootstrap, records)
-        self.tables.write(records, **how)
-
-    def move(self, to: str, at: str, of: str = "s1", **how: Any) -> None:
-        """A Service has this address too, instead of the one before, from then on."""
-        self._versions += 1
-        collector = self.tables.churn.collector
-        item = endpoint_slice(f"{of}-z", of, self._versions, {to: True})
-        collector.ingest("EndpointSlice", ReflectorEvent(Kind.APPLY, item, str(self._versions)))
-        self.write(collector.flush(at), **how)
-
-
-@pytest.fixture
-def past(bootstrap_servers: str) -> Iterator[Past]:
-    made = Past(bootstrap_servers)
-    for i in range(4):
-        made.move(f"10.9.0.{i}", TIMES[i])
-    yield made
-    made.tables.close()
-
-
-def facets(past: Past, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, [*arguments, "--bootstrap-servers", past.bootstrap], standalone_mode=False)
+from tests.integration.journal import PARTITIONS, Churn
+from tests.support.past import TIMES, Past, facets
 
 
 def test_who_has_an_address_now_and_had_it_then(past: Past) -> None:
@@ -137,7 +92,7 @@ def test_where_the_journals_beginning_has_expired_the_content_is_compared(past: 
     ends = dict(past.tables._offsets)
     again = Churn(5, epoch=2)
     again._version = 9000
-    again.collector.seq = collector.seq + 1
+    again.collector.commits.seq = collector.commits.seq + 1
     past.write(again.start())
     admin = KafkaAdminClient(bootstrap_servers=past.bootstrap)
     admin.delete_records({TopicPartition(JOURNAL, p): end for p, end in ends.items()})

@@ -12,13 +12,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from streams.subscription.client import Subscriber
-from streams.subscription.delivery import is_deleted
 from streams.wire.partitioning import partition_of
 from streams.wire.records import TABLES
+from streams.wire.row_codec import is_deleted
 from tests.integration import plain_router
 from tests.integration.journal import PARTITIONS, clean_topics
 from tests.integration.plain_router import Gap, PlainRouter
-from tests.integration.test_subscriber import DEADLINE, Tables
+from tests.support.tables import DEADLINE, Tables
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 

@@ -18,7 +18,7 @@ from streams.local.pipeline_checks import pipeline_checks, read_pipeline
 from streams.local.server_checks import server_checks
 from tests.integration.journal import PARTITIONS, Churn, clean_topics, publish
 from tests.integration.mesh import eventually, free_port, running, service
-from tests.integration.test_worker import Worker, workers
+from tests.support.worker_processes import Worker, workers
 
 __all__ = ["workers"]
 

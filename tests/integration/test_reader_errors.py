@@ -10,8 +10,8 @@ import pytest
 from streams.history.coverage import NotKnown
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.subscription.names import UnknownName
-from tests.integration.test_lookback import TIMES, Past, facets
-from tests.unit.cli.test_completion import complete
+from tests.support.completion import complete
+from tests.support.past import TIMES, Past, facets
 
 EATS = 'cluster "eats" not found', 'did you mean "east"?'
 BEFORE, AFTER, FUTURE = "2026-11-24T11:59:59.000Z", "2026-11-24T12:05:00.000Z", "2126-11-24T12:00:00.000Z"

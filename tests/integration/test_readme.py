@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.runtime.folders import cache_dir
-from tests.readme import ROOT, Expected, Terminal, blocks, commands
+from tests.support.readme import ROOT, Expected, Terminal, blocks, commands
 
 PODS = "10.244.0.0/24", "10.244.64.0/24"
 DEMO = Expected(

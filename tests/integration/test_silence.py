@@ -20,7 +20,7 @@ from streams.wire.records import JOURNAL, TABLES
 from streams.wire.timestamps import read
 from tests.integration.journal import PARTITIONS, publish, read_topic
 from tests.integration.mesh import AT, DEADLINE, Mesh, Tables, endpoint_slice, eventually, running, service
-from tests.integration.test_http import changes
+from tests.support.server_sent_events import changes
 
 START = read(AT).timestamp()
 CART = service(), endpoint_slice("cart-a", "cart", 8080, {"10.1.0.1": "ready"})

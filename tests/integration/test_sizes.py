@@ -1,4 +1,4 @@
-"""A Service with 10,000 endpoints (DESIGN's bound) goes through journal, worker, changelog and subscriber, whole."""
+"""A Service with 10,000 endpoints, the most that is promised, goes through journal, worker, log and subscriber."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
 from streams.subscription.client import Batch, Snapshot, Subscriber
 from tests.integration.journal import AT, PARTITIONS, clean_topics, endpoint_slice, service
-from tests.integration.test_worker import DEADLINE, Worker, workers
+from tests.support.worker_processes import DEADLINE, Worker, workers
 
 __all__ = ["workers"]
 

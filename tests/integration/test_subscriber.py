@@ -6,55 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
 
 from streams.errors import FacetsError
-from streams.fold.fold import PartitionFold
-from streams.objects.collector import JournalRecord
 from streams.subscription.client import Batch, Snapshot, Subscriber
 from streams.subscription.delivery import Cursor, Row
-from streams.wire.records import TABLES, topic_of
-from tests.integration.journal import PARTITIONS, Churn, clean_topics
-from tests.unit.test_checkpoint import row as backend_row
-
-DEADLINE = 60
-
-
-class Tables:
-    """Folds a made-up cluster's commits and writes the facet topics as a worker does."""
-
-    def __init__(self, bootstrap: str, seed: int) -> None:
-        self.churn = Churn(seed)
-        self._folds = {p: PartitionFold(p) for p in range(PARTITIONS)}
-        self._offsets = dict.fromkeys(range(PARTITIONS), 0)
-        self._producer = KafkaProducer(bootstrap_servers=bootstrap)
-        self.write(self.churn.start())
-
-    def write(self, records: list[JournalRecord], skip: str = "", twice: bool = False) -> None:
-        for record in records:
-            offset = self._offsets[record.partition]
-            self._offsets[record.partition] += 1
-            for write in self._folds[record.partition].step(offset, record.value):
-                if write.table not in TABLES or (skip and skip in write.key.decode()):
-                    continue
-                for _ in range(2 if twice else 1):
-                    self._producer.send(
-                        topic_of(write.table), write.value, key=write.key, partition=record.partition,
-                        headers=[("v", b"%d" % write.version)],
-                    )  # fmt: skip
-        self._producer.flush()
-
-    def rows(self) -> dict[tuple[str, str], int]:
-        """The versions of all rows by now."""
-        found: dict[tuple[str, str], int] = {}
-        for fold in self._folds.values():
-            found |= {("frontend", key): held.version or 0 for key, held in fold._frontends.items()}
-            found |= {("backend", key): held.version or 0 for key, held in fold._backends.items()}
-            found |= {("routing", key): held.version or 0 for key, held in fold._routings.items()}
-        return found
-
-    def close(self) -> None:
-        self._producer.close()
+from streams.wire.records import TABLES
+from tests.integration.journal import clean_topics
+from tests.support.backend_rows import row as backend_row
+from tests.support.tables import DEADLINE, Tables
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ import orjson
 import psutil
 
 from streams.kafka.journal import JournalReader
-from streams.local.kafka.broker import EmbeddedKafka, stop_running
+from streams.local.kafka.broker import EmbeddedKafka
 from streams.local.kafka.state import BrokerFiles
 from streams.runtime.parent_death import bound
 from streams.subscription.client import Batch, Subscriber
+from tests.support.brokers import stop_running
 
 DEADLINE = 120
 FACETS = [sys.executable, "-m", "streams.cli"]

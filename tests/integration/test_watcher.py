@@ -17,23 +17,34 @@ from streams.kafka.journal import (
     JournalReader,
     JournalWriteFailed,
     Publisher,
+    Standing,
     Superseded,
     claim_epoch,
-    discover_epoch,
     home,
 )
-from streams.local.demo_server import DemoServer, final_objects, recordings
-from streams.objects.collector import Collector, JournalRecord
+from streams.local.demo_server import DemoServer, load, recordings
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
 from streams.watch.clusters import cluster_configs
 from streams.watch.list_watch import WatchTimes
 from streams.watch.session import now
 from streams.watch.watcher import WatchOptions, run_watchers
-from streams.wire.records import JOURNAL, SEAL_PREFIX, Commit
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import JOURNAL, Commit
 from tests.integration.folding import Rows, commits, folded, of_objects
 from tests.integration.journal import PARTITIONS, clean_topics, read_topic
-from tests.unit.test_listwatch import Script, answer, bookmark, page, serving, status, stream
+from tests.support.scripted_api_server import Script, answer, bookmark, page, serving, status, stream
+
+
+async def discover_epoch(bootstrap: str, cluster: str) -> Standing:
+    """Where a cluster stands in the journal. Raises BrokerUnreachable."""
+    reader = await asyncio.to_thread(JournalReader, bootstrap)
+    try:
+        return await reader.call(reader.standing, cluster)
+    finally:
+        await reader.close()
 
 
 @pytest.fixture
@@ -48,7 +59,7 @@ def collector(writer: str, cluster: str = "east") -> Collector:
 
 def expected() -> Rows:
     """The tables of what the recorded clusters ended as."""
-    return of_objects((path.name.partition(".")[0], final_objects(path)) for path in recordings())
+    return of_objects((path.name.partition(".")[0], load(path).final()) for path in recordings())
 
 
 def in_step(bootstrap: str, versions: dict[str, dict[str, str]]) -> bool:
@@ -84,7 +95,7 @@ async def test_of_two_claims_at_once_each_epoch_goes_to_one(journal: str) -> Non
             won = []
             for _ in range(3):
                 await claim_epoch(publisher, reader, mine, now)
-                won.append(mine.epoch)
+                won.append(mine.commits.epoch)
             return won
         finally:
             await publisher.close()
@@ -108,20 +119,25 @@ async def test_where_a_cluster_stands(journal: str) -> None:
     assert await discover_epoch(journal, "east") == (0, 0, {}, False)
     publisher = await asyncio.to_thread(Publisher, journal, "east")
     mine, other = collector("one"), collector("other", "west")
-    mine.epoch, mine.seq, mine.synced, mine.frontier = 3, 40, True, {"services": "17"}
+    mine.commits.epoch, mine.commits.seq, mine.commits.synced, mine.commits.frontier = 3, 40, True, {"services": "17"}
     other.epoch = 9
     await publisher.publish(mine.heartbeat(now()))
     # Far more of another cluster's than the first look back finds, and garbage.
     await publisher.publish([each for _ in range(300) for each in other.heartbeat(now())])
     await publisher.publish([JournalRecord(each, b"\xff garbage", 0) for each in range(PARTITIONS)])
     assert await discover_epoch(journal, "east") == (3, 41, {"services": "17"}, False)
-    mine.epoch = 4
-    mine.synced = False
+    mine.commits.epoch = 4
+    mine.commits.synced = False
     await publisher.publish(mine.begin(now()))
     assert await discover_epoch(journal, "east") == (4, 42, {"services": "17"}, False)
     # A replaced watcher that was asleep sends what it had in hand.
     stale = collector("stale")
-    stale.epoch, stale.seq, stale.synced, stale.frontier = 3, 30, True, {"services": "9"}
+    stale.commits.epoch, stale.commits.seq, stale.commits.synced, stale.commits.frontier = (
+        3,
+        30,
+        True,
+        {"services": "9"},
+    )
     await publisher.publish([each for _ in range(300) for each in stale.heartbeat(now())])
     assert (await discover_epoch(journal, "east")).epoch == 4
     await publisher.close()
@@ -215,7 +231,7 @@ async def test_a_commit_that_cannot_be_written_is_an_error(journal: str) -> None
 async def test_the_journal_folds_to_what_the_clusters_ended_as(journal: str, speed: float) -> None:
     async with DemoServer(speed=speed) as server, asyncio.timeout(120):
         configs = cluster_configs(kubeconfig=server.kubeconfig, every_context=True)
-        versions = {path.name.partition(".")[0]: newest(final_objects(path)) for path in recordings()}
+        versions = {path.name.partition(".")[0]: newest(load(path).final()) for path in recordings()}
         stop = asyncio.Event()
         watching = asyncio.create_task(run_watchers(configs, journal, stop=stop))
         await server.finished.wait()

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 
 from streams.fold.fold import PartitionFold
-from streams.fold.partition_state import Write
-from streams.wire.records import SEAL_PREFIX, TABLES
+from streams.fold.table import Write
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import TABLES
 
 __all__ = ["TABLES"]
 
@@ -19,7 +20,7 @@ Logs = dict[str, Log]
 
 def new_fold() -> PartitionFold:
     """A fold with nothing in it."""
-    return PartitionFold(0, TABLES, WINDOW)
+    return PartitionFold(0, window_seconds=WINDOW)
 
 
 def fold(values: Sequence[bytes], start: int = 0) -> list[Write]:

@@ -8,12 +8,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
-import orjson
-
-from streams.objects.normalize import normalize
-from tests.properties.strategies import Object
+from tests.properties.strategies import NAMESPACE, Object
 
 Endpoint = dict[str, Any]
 Identity = tuple[str, str, str]
@@ -28,14 +26,79 @@ def identity_of(endpoint: Endpoint) -> Identity:
 
 def _claims(item: Object) -> list[Endpoint]:
     """All endpoints that one object names, as the commands print them."""
-    normalized = normalize(item["kind"], item, "cluster.local")
-    assert normalized is not None
-    label = item["metadata"]["name"] if item["kind"] == "EndpointSlice" else f"Endpoints/{item['metadata']['name']}"
+    if item["kind"] == "EndpointSlice":
+        label, ports = item["metadata"]["name"], _ports(item.get("ports"))
+        return [
+            {**_of_slice(endpoint), "family": item["addressType"], "ports": ports, "slice": label}
+            for endpoint in item.get("endpoints") or ()
+        ]
+    label = f"Endpoints/{item['metadata']['name']}"
+    claims = []
+    for subset in item.get("subsets") or ():
+        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
+            for address in subset.get(field) or ():
+                family = "IPv6" if ":" in address["ip"] else "IPv4"
+                shared = {"family": family, "ports": _ports(subset.get("ports")), "slice": label}
+                claims.append({**_of_endpoints(address, ready), **shared})
+    # Of one subset and family that names an endpoint twice in the same words, one is no news.
+    return [claim for i, claim in enumerate(claims) if claim not in claims[:i]]
+
+
+def _ports(ports: Sequence[Object] | None) -> list[dict[str, Any]]:
     return [
-        {**endpoint, "family": group["family"], "ports": group["ports"], "slice": label}
-        for group in orjson.loads(normalized.body)["groups"]
-        for endpoint in group["endpoints"]
+        {
+            "name": port.get("name") or "",
+            "port": port.get("port"),
+            "protocol": port.get("protocol") or "TCP",
+            "appProtocol": port.get("appProtocol") or None,
+        }
+        for port in ports or ()
     ]
+
+
+def _of_slice(endpoint: Object) -> Endpoint:
+    conditions, hints = endpoint.get("conditions") or {}, endpoint.get("hints") or {}
+    ready = conditions.get("ready") is not False
+    serving = conditions.get("serving")
+    named = {"zones": hints.get("forZones"), "nodes": hints.get("forNodes")}
+    shown = {field: [each["name"] for each in values] for field, values in named.items() if values}
+    return {
+        "address": _canonical(endpoint["addresses"][0]),
+        "ready": ready,
+        "serving": ready if serving is None else serving,
+        "terminating": bool(conditions.get("terminating")),
+        "zone": endpoint.get("zone") or None,
+        "node": endpoint.get("nodeName") or None,
+        "hints": shown or None,
+        "target": _target(endpoint.get("targetRef")),
+    }
+
+
+def _of_endpoints(address: Object, ready: bool) -> Endpoint:
+    return {
+        "address": _canonical(address["ip"]),
+        "ready": ready,
+        "serving": ready,
+        "terminating": False,
+        "zone": None,
+        "node": address.get("nodeName") or None,
+        "hints": None,
+        "target": _target(address.get("targetRef")),
+    }
+
+
+def _target(reference: Object | None) -> dict[str, str] | None:
+    if reference is None:
+        return None
+    fields = {field: reference.get(field) or "" for field in ("kind", "namespace", "name", "uid")}
+    return {**fields, "namespace": fields["namespace"] or NAMESPACE}
+
+
+def _canonical(address: str) -> str:
+    try:
+        return str(ip_address(address))
+    except ValueError:  # A DNS name.
+        return address
 
 
 def winners(slices: Sequence[Object], legacy: Object | None) -> dict[Identity, list[Endpoint]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 from jsonschema import Draft202012Validator
 
-from streams.fold.partition_state import HELD_PREFIX, Write
+from streams.fold.table import Write
 from streams.serve.http.encoding import Selection
 from streams.serve.http.feed import Feed
 from streams.serve.xds.build.catalog import Catalog, Client
@@ -16,7 +16,8 @@ from streams.serve.xds.build.endpoints import Place
 from streams.serve.xds.build.names import TYPE_URLS
 from streams.serve.xds.protocol.propagation import made_at
 from streams.subscription.delivery import Batch, Cursor, Filter, Subscription
-from streams.wire.records import SEAL_PREFIX, TABLES, decode_row
+from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX
+from streams.wire.records import TABLES, decode_row
 from streams.worker.checkpoint import Image, capture, decode, encode
 from tests.properties.folding import logs_of, restarted
 
@@ -52,7 +53,7 @@ def _decoded(write: Write) -> None:
     assert orjson.loads(write.value) == read
     if write.key.startswith(SEAL_PREFIX):
         name = "seal"
-    elif write.key.startswith(HELD_PREFIX):
+    elif write.key.startswith(COMPANION_PREFIX):
         name = "event"
     else:
         name = write.table
@@ -106,8 +107,8 @@ def _restored(writes: Sequence[Write]) -> None:
     fold, _, _ = restarted(logs_of(writes))
     for cluster in fold.clusters.values():
         for key in cluster.keys:
-            for table in TABLES:
-                fold._of_table(table, key)
+            for table in fold.tables:
+                table.held(key)
 
 
 def _served_by_xds(items: Sequence[Batch]) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from streams.fold.fold import PartitionFold
 from streams.objects.normalize import normalize
-from streams.wire.records import FOLD_VERSION, SEAL_PREFIX, decode_row
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import FOLD_VERSION, decode_row
 from tests.properties.folding import (
     TABLES,
     WINDOW,
@@ -72,7 +73,7 @@ def test_the_tables_end_as_the_clusters_do(journal: Journal) -> None:
 
 @given(journals(length=8))
 def test_each_row_follows_the_one_before_and_says_what_it_changes(journal: Journal) -> None:
-    """DESIGN, guarantee 3: `previous` chains; `change` alone leads from set to set."""
+    """Guarantee 3: `previous` chains; `change` alone leads from set to set."""
     held: dict[tuple[str, bytes], int] = {}
     members: dict[bytes, Members] = {}
     for write in fold(journal.values):
@@ -231,7 +232,7 @@ _crashes = st.lists(
 def test_a_worker_killed_between_any_two_writes_leaves_no_trace(
     journal: Journal, crashes: list[tuple[int, dict[str, int]]]
 ) -> None:
-    """DESIGN, guarantees 1 and 5: what a subscriber takes, and what compaction leaves, are byte for byte those of an
+    """Guarantees 1 and 5: what a subscriber takes, and what compaction leaves, are byte for byte those of an
     undisturbed run; no version of a row has two contents."""
     values = journal.values
     calm, rough = logs_of(fold(values)), _run_with_crashes(values, crashes)
@@ -322,7 +323,9 @@ def test_after_a_change_of_the_folds_version_the_next_commit_writes_what_differs
 def test_a_services_rows_are_the_same_where_only_it_is_wanted(journal: Journal, service: str) -> None:
     """Whatever the journal holds of others, garbage and snapshots among it: its rows and tombstones, and all seals'
     offsets."""
-    instance = PartitionFold(0, TABLES, WINDOW, lambda _, namespace, name: (namespace, name) == (NAMESPACE, service))
+    instance = PartitionFold(
+        0, window_seconds=WINDOW, wanted=lambda _, namespace, name: (namespace, name) == (NAMESPACE, service)
+    )
     stepped = [write for offset, value in enumerate(journal.values) for write in instance.step(offset, value)]
     end = f"/{NAMESPACE}/{service}".encode()
     seals, own = [], []

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from streams.fold.fold import JournalGap, PartitionFold
 from streams.fold.offline import AuditFold, UnknownInput
-from streams.fold.partition_state import Write
+from streams.fold.table import Write
 from streams.local.recording import DamagedRecording, parse
 from streams.objects.collector import Collector
-from streams.objects.normalize import MalformedObject, normalize
+from streams.objects.fields import MalformedObject
+from streams.objects.normalize import normalize
 from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
 from streams.objects.resources import RESOURCES
 from streams.subscription.delivery import Cursor, InvalidCursor
@@ -31,7 +32,8 @@ from streams.watch.api_server import (
     _event,
 )
 from streams.wire import timestamps as rfc3339
-from streams.wire.records import SEAL_PREFIX, decode_row
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import decode_row
 from tests.properties.folding import TABLES, compacted, logs_of, new_fold, restarted
 from tests.properties.journals import Journal, apply, encode, events_of, journals
 from tests.properties.strategies import (

@@ -13,7 +13,7 @@ from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from tests.properties.folding import TABLES, new_fold
 from tests.properties.readers import read_by_all
-from tests.routes import annotated, by_cookie, gateway, policy, route, rule, to_gateway, to_service
+from tests.support.routes import annotated, by_cookie, gateway, policy, route, rule, to_gateway, to_service
 
 _AT = "2026-11-23T12:00:00.000Z"
 _LATER = "2026-11-25T12:00:00.000Z"
@@ -95,9 +95,9 @@ def _commits() -> Iterator[dict[str, Any]]:
         item["metadata"]["resourceVersion"] = str(20 + len(records))
         collector.ingest(item["kind"], ReflectorEvent(Kind.APPLY, copy.deepcopy(item), ""))
         records += collector.flush(_AT)
-    collector.stale_since = _AT
+    collector.commits.stale_since = _AT
     records += collector.heartbeat(_AT)
-    collector.stale_since = ""
+    collector.commits.stale_since = ""
     records += collector.heartbeat(_AT)
     for item in (_slice(30), _service("out", 31)):
         collector.ingest(item["kind"], ReflectorEvent(Kind.DELETE, copy.deepcopy(item), "40"))

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.facets.rows import legacy_in, read_backend, read_frontend
+from streams.facets.tables import FACET_TABLES
 from streams.subscription.delivery import Cursor, Filter, Subscription
-from streams.wire.records import SEAL_PREFIX, decode_row
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import decode_row
 from streams.worker.checkpoint import Image, UnusableCheckpoint, capture, decode, encode
 from tests.properties.folding import TABLES, fold, is_row
 from tests.properties.journals import Journal, journals
@@ -41,9 +42,9 @@ def test_what_is_no_facet_record_is_skipped(records: list[tuple[bytes, bytes | N
 
 @given(values.filter(lambda value: value is not None))
 def test_what_is_no_row_is_a_known_error(value: bytes) -> None:
-    for read in (read_frontend, read_backend, legacy_in):
+    for table in FACET_TABLES:
         with pytest.raises((ValueError, msgspec.MsgspecError)):
-            read(value)
+            table.read(value)
 
 
 @given(journals())
@@ -53,13 +54,12 @@ def test_rows_are_read_back_as_they_were_written(journal: Journal) -> None:
             continue
         row = orjson.loads(write.value)
         assert decode_row(write.table, write.value)["version"] == row["version"] == write.version
-        if write.table == "frontend":
-            assert read_frontend(write.value)[0].version == write.version
-        elif write.table == "backend":
-            assert read_backend(write.value)[0].version == write.version
-            event = legacy_in(write.value)
-            shown = [each for each in row["groups"] if each["slice"].startswith("Endpoints/")]
-            assert event is None or (event.op == "apply") == bool(shown)
+        table = next(table for table in FACET_TABLES if table.name == write.table)
+        held = table.read(write.value)
+        assert held.version == write.version
+        companion = table.companion_in_row(held, write.value)
+        if companion is not None:
+            assert any(group["slice"].startswith("Endpoints/") for group in row["groups"])
 
 
 @given(journals())

@@ -14,7 +14,7 @@ from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from tests.properties.folding import TABLES, Logs, accepted, compacted, content, fold, logs_of, restarted, rows
 from tests.properties.strategies import mutated
-from tests.routes import (
+from tests.support.routes import (
     Object,
     annotated,
     by_cookie,

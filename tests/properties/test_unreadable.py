@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.facets.changelog_records import BAD_VERSION, NO_VERSION, unreadable
-from streams.fold.partition_state import Write
+from streams.fold.table import Write
 from streams.kafka.bulk_reader import Chunk
 from streams.subscription.delivery import Batch, Cursor, Filter, Row, Subscription
-from streams.wire.records import SEAL_PREFIX, TABLES, topic_of
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import TABLES, topic_of
 from streams.worker.changelog import Fetched
 from streams.worker.recovery import Recovered, recover
 from streams.worker.unreadable import overwrite

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from streams.facets.changelog_records import BAD_VERSION, NO_VERSION
-from streams.wire.records import SEAL_PREFIX
+from streams.wire.keys import SEAL_PREFIX
 from tests.simulation.base import TABLES
 from tests.simulation.watcher import Forgetter, Watcher
 from tests.simulation.worker import Worker

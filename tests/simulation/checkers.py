@@ -1,4 +1,4 @@
-"""The guarantees of DESIGN section 4, checked as every record is written. None of it uses the code under test, but for
+"""The guarantees of the README, checked as every record is written. None of it uses the code under test, but for
 one fold per partition that never crashes (what any other must equal, byte for byte)."""
 
 from bisect import bisect_right
@@ -64,7 +64,7 @@ class Checkers:
         self._expired: dict[int, int] = {}
         self.leftover: set[tuple[int, int]] = set()
         self._jumps: dict[tuple[str, int], int] = {}
-        self._folds = [PartitionFold(p, TABLES, sim.window_ms // 1000) for p in range(count)]
+        self._folds = [PartitionFold(p, window_seconds=sim.window_ms // 1000) for p in range(count)]
         self._checked: dict[tuple[str, str], tuple[Any, naive.Revisions, dict[Any, Any]]] = {}
         self._fresh: dict[tuple[str, int], set[str]] = {each: set() for each in self.seals}
         self._last: dict[tuple[str, int, str], Standing] = {}
@@ -141,7 +141,7 @@ class Checkers:
 
     def expired(self, partition: int, first: int, window_ms: int) -> None:
         """A worker found its next offset gone: what follows is as of what is in the tables now."""
-        fold = PartitionFold(partition, TABLES, window_ms // 1000)
+        fold = PartitionFold(partition, window_seconds=window_ms // 1000)
         for table in TABLES:
             for record in self._archive[table, partition]:
                 fold.load(table, record.key, record.value, record.version)
@@ -382,10 +382,8 @@ class Checkers:
             self._checked[table, key] = (mark, at, held)
             return
         self.checks += 1
-        if table == "backend":
-            problem, now = self._backend(row, objects, standing)
-        else:
-            problem, now = self._of_service(table, row, objects, standing)
+        checks = {"frontend": self._frontend, "backend": self._backend, "routing": self._routing}
+        problem, now = checks[table](row, objects, standing)
         if problem and self.split and self._owed.get((table, key), standing.frontier) == standing.frontier:
             # A part of a split commit: its frontier comes with the last part.
             self._owed[table, key] = standing.frontier
@@ -404,8 +402,8 @@ class Checkers:
             return f"marked are {marked}, it should be {bad}"
         return ""
 
-    def _of_service(
-        self, table: str, row: Any, objects: list[naive.Known], standing: Standing
+    def _frontend(
+        self, row: Any, objects: list[naive.Known], standing: Standing
     ) -> tuple[str, dict[tuple[str, str], tuple[Any, ...]]]:
         service = next((each for each in objects if each.kind == "Service"), None)
         bad = [(service.kind, service.name)] if service and service.now.get("simulated-bad") else []
@@ -417,10 +415,34 @@ class Checkers:
             elif row is None:
                 problem = "there is no row"
             else:
-                wanted = naive.frontend(option) if table == "frontend" else naive.routing(option)
-                says = row if table == "frontend" else naive.routing_in(row)
-                wrong = {field: says[field] for field in wanted if says[field] != wanted[field]}
+                wanted = naive.frontend(option)
+                wrong = {field: row[field] for field in wanted if row[field] != wanted[field]}
                 problem = f"{wrong} is not {wanted}" if wrong else self._state(row, "ready", standing, bad)
+            if not problem:
+                fits.append(option)
+        return "" if fits else problem, {("Service", service.name): tuple(fits)} if service else {}
+
+    def _routing(
+        self, row: Any, objects: list[naive.Known], standing: Standing
+    ) -> tuple[str, dict[tuple[str, str], tuple[Any, ...]]]:
+        """Of a Service that is there, the choice that its own fields lead to."""
+        service = next((each for each in objects if each.kind == "Service"), None)
+        bad = [(service.kind, service.name)] if service and service.now.get("simulated-bad") else []
+        fits = []
+        problem = ""
+        for option in service.possible if service else (None,):
+            if option is None:
+                problem = "" if row is None else self._state(row, "deleted", standing, bad)
+            elif row is None:
+                problem = "there is no row"
+            else:
+                choices = {way: (row[way]["decision"], row[way]["reason"]) for way in ("gateway", "mesh")}
+                wanted = dict.fromkeys(choices, naive.choice(option))
+                problem = (
+                    f"{choices} is not {wanted}" if choices != wanted else self._state(row, "ready", standing, bad)
+                )
+                if not problem and row["service"]["uid"] != option["metadata"]["uid"]:
+                    problem = f"the Service is {row['service']['uid']}, not {option['metadata']['uid']}"
             if not problem:
                 fits.append(option)
         return "" if fits else problem, {("Service", service.name): tuple(fits)} if service else {}

@@ -1,6 +1,6 @@
 """Faults as they happen in systems like this, planted into the real classes to show that the checkers see them.
 
-Each is a class or function of the code under test with one of its rules left out. `guarantee` is that of DESIGN's seven
+Each is a class or function of the code under test with one of its rules left out. `guarantee` is that of the seven
 which it breaks (they are listed in the README), `text` says how.
 """
 
@@ -11,17 +11,20 @@ from unittest.mock import patch
 
 import msgspec
 
+from streams.facets import backend, overlay
 from streams.facets import endpoint_set as sets
-from streams.facets import rows
+from streams.facets.changes import ObjectChange, ServiceChange
 from streams.facets.slice_text import Source
 from streams.fold import fold as folding
-from streams.fold import partition_state
+from streams.fold import tombstones
 from streams.fold.fold import PartitionFold
-from streams.fold.partition_state import PartitionState, Write
+from streams.fold.table import Write
 from streams.objects.collector import Collector
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.subscription import delivery
 from streams.subscription.delivery import Batch, Cursor, Row, Subscription
-from streams.wire.records import SEAL_PREFIX, Commit, Seal
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import Commit, Seal
 from tests.simulation import worker
 
 Plant = Callable[[], AbstractContextManager[Any]]
@@ -63,40 +66,40 @@ def planted(name: str) -> Iterator[None]:
 
 @_fault(1, "a restarted worker counts dead letters from nought: its seals are not the bytes of one that never stopped")
 def _dead_letters_counted_anew() -> AbstractContextManager[Any]:
-    real = PartitionState.recover
+    real = PartitionFold.recover
 
-    def recover(self: PartitionState) -> tuple[int, list[Write]]:
+    def recover(self: PartitionFold) -> tuple[int, list[Write]]:
         found = real(self)
         for cluster in self.clusters.values():
             cluster.seal = msgspec.structs.replace(cluster.seal, dead_letters=0)
         return found
 
-    return patch.object(PartitionState, "recover", recover)
+    return patch.object(PartitionFold, "recover", recover)
 
 
 @_fault(1, "after a crash work resumes after the highest seal of the tables, not the lowest: one keeps a hole")
 def _resume_after_the_highest_seal() -> AbstractContextManager[Any]:
-    real = PartitionState.recover
+    real = PartitionFold.recover
 
-    def recover(self: PartitionState) -> tuple[int, list[Write]]:
-        highest = max(self.sealed.values())
+    def recover(self: PartitionFold) -> tuple[int, list[Write]]:
+        highest = max(table.sealed for table in self.tables)
         resume, writes = real(self)
         self.next_offset = max(resume, highest + 1)
         return self.next_offset, writes
 
-    return patch.object(PartitionState, "recover", recover)
+    return patch.object(PartitionFold, "recover", recover)
 
 
 @_fault(1, "a worker that restarts inside a snapshot does not go back to its begin")
 def _restart_inside_a_snapshot_goes_on() -> AbstractContextManager[Any]:
-    real = PartitionState.recover
+    real = PartitionFold.recover
 
-    def recover(self: PartitionState) -> tuple[int, list[Write]]:
+    def recover(self: PartitionFold) -> tuple[int, list[Write]]:
         _, writes = real(self)
-        self.next_offset = min(self.sealed.values()) + 1
+        self.next_offset = min(table.sealed for table in self.tables) + 1
         return self.next_offset, writes
 
-    return patch.object(PartitionState, "recover", recover)
+    return patch.object(PartitionFold, "recover", recover)
 
 
 # ---- 2: never torn -------------------------------------------------------------------------------------
@@ -114,10 +117,10 @@ def _removed_though_another_slice_holds_it() -> AbstractContextManager[Any]:
 
 @_fault(2, "legacy Endpoints count beside EndpointSlices: the mirrored ones come twice")
 def _legacy_endpoints_beside_slices() -> AbstractContextManager[Any]:
-    def counted(self: sets.Backend) -> dict[str, Source]:
+    def counted(self: sets.EndpointSet) -> dict[str, Source]:
         return {**self.slices, **({self.legacy.label: self.legacy} if self.legacy else {})}
 
-    return patch.object(sets.Backend, "counted", property(counted))
+    return patch.object(sets.EndpointSet, "counted", property(counted))
 
 
 @_fault(2, "a slice whose label moved stays with its old Service too")
@@ -134,12 +137,15 @@ def _label_moves_without_a_delete() -> AbstractContextManager[Any]:
 def _made_again_passes_for_the_old() -> AbstractContextManager[Any]:
     real = PartitionFold._take
 
-    def take(self: PartitionFold, cluster: Any, delta: Any, key: str, event: Any, *rest: Any) -> Iterator[Write]:
-        yield from real(self, cluster, delta, key, event, *rest)
-        held = self._backend(key).service
-        if event.kind == "Service" and held is not None and delta.service is not None and delta.service[0] is not None:
-            content, service = delta.service[0]
-            delta.service = ((content, msgspec.structs.replace(service, uid=held[0])), delta.service[1])
+    def take(
+        self: PartitionFold, cluster: Any, change: ServiceChange, key: str, event: Any, *rest: Any
+    ) -> Iterator[Write]:
+        yield from real(self, cluster, change, key, event, *rest)
+        held = next(table for table in self.tables if table.name == "backend").held(key).service
+        if event.kind == "Service" and held is not None and change.service is not None and change.service.content:
+            content, service = change.service.content
+            renamed = change.service._replace(content=(content, msgspec.structs.replace(service, uid=held[0])))
+            change.objects[event.kind, event.namespace, event.name] = renamed
 
     return patch.object(PartitionFold, "_take", take)
 
@@ -173,10 +179,10 @@ def _snapshot_ends_with_half_a_list() -> AbstractContextManager[Any]:
     real = Collector.ingest
 
     def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
-        listed = kind not in self._waiting
+        listed = kind not in self._unlisted
         real(self, kind, event)
         if event.kind is Kind.INIT and listed:
-            self._waiting.discard(kind)
+            self._unlisted.discard(kind)
 
     return patch.object(Collector, "ingest", ingest)
 
@@ -186,17 +192,17 @@ def _snapshot_ends_with_half_a_list() -> AbstractContextManager[Any]:
 
 @_fault(3, "`previous` is taken for a counter: it does not name the version that is replaced")
 def _previous_is_a_counter() -> AbstractContextManager[Any]:
-    real = folding.backend_row
+    real = backend.encode_head
 
-    def backend_row(ctx: Any, key: str, new: Any, previous: int | None, **more: Any) -> bytes:
-        return real(ctx, key, new, None if previous is None else ctx.offset - 1, **more)
+    def encode_head(ctx: Any, key: str, previous: int | None, **more: Any) -> bytes:
+        return real(ctx, key, None if previous is None else ctx.offset - 1, **more)
 
-    return patch.object(folding, "backend_row", backend_row)
+    return patch.object(backend, "encode_head", encode_head)
 
 
 @_fault(3, "a deleted Service's key gets its tombstone at once: who comes back within the window never hears of it")
 def _tombstone_at_once() -> AbstractContextManager[Any]:
-    return patch.object(partition_state, "later", lambda at, seconds: at)
+    return patch.object(tombstones, "later", lambda at, seconds: at)
 
 
 @_fault(3, "a commit that makes no rows is not sealed")
@@ -228,7 +234,15 @@ def _cursor_runs_ahead() -> AbstractContextManager[Any]:
 
 @_fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=600)
 def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
-    return patch.object(Subscription, "_whole", lambda self, part: True)
+    @contextmanager
+    def both() -> Iterator[None]:
+        with (
+            patch.object(delivery, "_follow_each_other", lambda applied, queue: True),
+            patch.object(Subscription, "_follows_held_rows", lambda self, table, gathered: True),
+        ):
+            yield
+
+    return both()
 
 
 @_fault(3, "a seal ahead of its journal is taken: the subscriber waits for ever for what comes before it")
@@ -245,10 +259,12 @@ def _frontier_advanced_too_early() -> AbstractContextManager[Any]:
 
     def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
         real(self, kind, event)
-        if event.kind is Kind.INIT_APPLY and self.synced:
+        if event.kind is Kind.INIT_APPLY and self.commits.synced:
             name = self._frontier_names[kind]
             version = str(event.item["metadata"]["resourceVersion"])
-            self._pending_frontier[name] = max(self.frontier.get(name, ""), version, key=lambda each: int(each or 0))
+            self._pending_frontier[name] = max(
+                self.commits.frontier.get(name, ""), version, key=lambda each: int(each or 0)
+            )
 
     return patch.object(Collector, "ingest", ingest)
 
@@ -264,22 +280,22 @@ def _relist_written_as_it_comes() -> AbstractContextManager[Any]:
 
 @_fault(4, "a cluster out of reach still passes for ready: its rows are not marked stale")
 def _stale_passes_for_ready() -> AbstractContextManager[Any]:
-    real = rows.overlaid
+    real = overlay.overlaid
 
-    def overlaid(state: str, reason: str, ctx: rows.Context, rejected: Any) -> tuple[str, str]:
+    def overlaid(state: str, reason: str, ctx: Any, rejected: Any) -> tuple[str, str]:
         return real(state, reason, ctx._replace(stale_since=""), rejected)
 
-    return patch.object(rows, "overlaid", overlaid)
+    return patch.object(overlay, "overlaid", overlaid)
 
 
 @_fault(4, "after the journal expired a set passes for empty, where it is unknown")
 def _unknown_passes_for_empty() -> AbstractContextManager[Any]:
-    real = rows.overlaid
+    real = overlay.overlaid
 
-    def overlaid(state: str, reason: str, ctx: rows.Context, rejected: Any) -> tuple[str, str]:
+    def overlaid(state: str, reason: str, ctx: Any, rejected: Any) -> tuple[str, str]:
         return ("empty", "") if ctx.lost and state != "deleted" else real(state, reason, ctx, rejected)
 
-    return patch.object(rows, "overlaid", overlaid)
+    return patch.object(overlay, "overlaid", overlaid)
 
 
 @_fault(4, "where the journal expired, only one cluster's seal says that its frontier is void")
@@ -297,14 +313,14 @@ def _expiry_said_of_one_cluster() -> AbstractContextManager[Any]:
 
 @_fault(5, "an event is acknowledged though it raised: after a restart work goes on behind it")
 def _acknowledged_on_exception() -> AbstractContextManager[Any]:
-    real = PartitionState.recover
+    real = PartitionFold.recover
 
-    def recover(self: PartitionState) -> tuple[int, list[Write]]:
+    def recover(self: PartitionFold) -> tuple[int, list[Write]]:
         resume, writes = real(self)
         self.next_offset = resume + 1 if resume else 0
         return self.next_offset, writes
 
-    return patch.object(PartitionState, "recover", recover)
+    return patch.object(PartitionFold, "recover", recover)
 
 
 @_fault(5, "a lower epoch is taken: a watcher that wakes up after it was replaced writes over the new one")
@@ -312,7 +328,7 @@ def _lower_epoch_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return commit.epoch != seal.epoch or (commit.writer == seal.writer and commit.seq > seal.seq)
 
-    return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
+    return patch.object(folding, "_is_accepted", accepts)
 
 
 @_fault(5, "of two watchers that opened one epoch, both are taken", since=50)
@@ -320,7 +336,7 @@ def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return commit.epoch > seal.epoch or (commit.epoch == seal.epoch and commit.seq > seal.seq)
 
-    return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
+    return patch.object(folding, "_is_accepted", accepts)
 
 
 @_fault(5, "a subscriber takes the rows that a replaced worker writes once more", since=230)
@@ -364,7 +380,7 @@ def _deletes_dropped_at_relist() -> AbstractContextManager[Any]:
     real = Collector.ingest
 
     def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
-        if event.kind is Kind.INIT_DONE and self.synced:
+        if event.kind is Kind.INIT_DONE and self.commits.synced:
             self._relists[kind] = {*self._objects, *self._rejected}
         real(self, kind, event)
 
@@ -376,7 +392,7 @@ def _deleted_when_the_relist_begins() -> AbstractContextManager[Any]:
     real = Collector.ingest
 
     def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
-        if event.kind is Kind.INIT and self.synced:
+        if event.kind is Kind.INIT and self.commits.synced:
             for key in [key for key in self._objects if key[0] == kind]:
                 self._delete(key, event.resource_version, "")
         real(self, kind, event)
@@ -386,7 +402,7 @@ def _deleted_when_the_relist_begins() -> AbstractContextManager[Any]:
 
 @_fault(6, "what a snapshot does not name stays: a Service deleted while no watcher ran is there for ever")
 def _snapshot_deletes_nothing() -> AbstractContextManager[Any]:
-    return patch.object(PartitionFold, "_uid", lambda self, key: None)
+    return patch.object(folding, "forget_unnamed", lambda *_: None)
 
 
 @_fault(6, "a list from an API server that lags is taken: what was deleted comes back")
@@ -413,7 +429,7 @@ def _late_commit_of_a_closed_cluster_taken() -> AbstractContextManager[Any]:
             or (commit.epoch == seal.epoch and commit.writer == seal.writer and commit.seq > seal.seq)
         )
 
-    return patch.object(PartitionFold, "_accepts", staticmethod(accepts))
+    return patch.object(folding, "_is_accepted", accepts)
 
 
 # ---- 7: one bad object stops nobody --------------------------------------------------------------------
@@ -434,17 +450,20 @@ def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
 def _bad_object_counts_as_deleted() -> AbstractContextManager[Any]:
     real = PartitionFold._take
 
-    def take(self: PartitionFold, cluster: Any, delta: Any, key: str, event: Any, *rest: Any) -> Iterator[Write]:
-        yield from real(self, cluster, delta, key, event, *rest)
+    def take(
+        self: PartitionFold, cluster: Any, change: ServiceChange, key: str, event: Any, *rest: Any
+    ) -> Iterator[Write]:
+        yield from real(self, cluster, change, key, event, *rest)
         if event.op == "reject" and event.kind == "EndpointSlice":
-            delta.slices[event.name] = (None, delta.bad[-1])
+            deleted = ObjectChange(None, change.rejections[-1], None)
+            change.objects[event.kind, event.namespace, event.name] = deleted
 
     return patch.object(PartitionFold, "_take", take)
 
 
 @_fault(7, "a bad object leaves no mark: nobody can see that the row is its last good state")
 def _bad_object_leaves_no_mark() -> AbstractContextManager[Any]:
-    def marked(held: Any, marks: Mapping[Any, Any], kinds: Any) -> tuple[Any, ...]:
+    def rejected_after(held: Any, marks: Mapping[Any, Any], kinds: Any) -> tuple[Any, ...]:
         return ()
 
-    return patch.object(folding, "marked", marked)
+    return patch.object(overlay, "rejected_after", rejected_after)

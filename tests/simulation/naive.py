@@ -1,4 +1,4 @@
-"""What the rows must say, recomputed from the API server's history alone, in the plainest way (DESIGN 4.2).
+"""What the rows must say, recomputed from the API server's history alone, in the plainest way (README's guarantee 2).
 
 Nothing here comes from the code under test. An object that can't be read counts as what was last known of it: which
 of its versions that is depends on what the watcher happened to see, so all that are possible are kept.
@@ -92,23 +92,14 @@ def frontend(service: Object) -> dict[str, Any]:
 # ---- routing -----------------------------------------------------------------------------------------
 
 
-def routing(service: Object) -> dict[str, Any]:
-    """What a Service's routing row says where there are no routes and no policies (ROUTERS): both directions alike."""
+def choice(service: Object) -> tuple[str, str]:
+    """Where requests for a Service that no route names go, and why (README, "Service routing or endpoint routing")."""
     spec = service["spec"]
-    kind = spec.get("type", "ClusterIP")
-    decided = ("endpoint", "Headless" if spec.get("clusterIP") == "None" else "Default")
-    if kind == "ExternalName":
-        decided = ("dns", "ExternalName")
-    return {"service": (service["metadata"]["uid"], kind), "gateway": decided, "mesh": decided}
-
-
-def routing_in(row: Object) -> dict[str, Any]:
-    """The same of a row."""
-    service = row["service"]
-    return {
-        "service": service and (service["uid"], service["type"]),
-        **{direction: (row[direction]["decision"], row[direction]["reason"]) for direction in ("gateway", "mesh")},
-    }
+    if spec.get("type") == "ExternalName":
+        return "dns", "ExternalName"
+    if spec.get("clusterIP") == "None":
+        return "endpoint", "Headless"
+    return "endpoint", "Default"
 
 
 # ---- backend -----------------------------------------------------------------------------------------

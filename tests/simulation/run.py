@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from unittest.mock import patch
 
-from streams.objects import collector
+from streams.objects import commits
 from streams.subscription.delivery import Filter
 from tests.simulation.base import TABLES, Base, Violation
 from tests.simulation.chaos import Chaos
@@ -79,7 +79,7 @@ class Simulation(Base):
 
     def run(self, steps: int) -> None:
         """Faults and changes for so many steps, then peace until all is through. Raises Violation."""
-        with patch.object(collector, "MAX_EVENTS", self.split):
+        with patch.object(commits, "MAX_EVENTS", self.split):
             for _ in range(steps):
                 self.ms += self.rng.randrange(0, 400)
                 self._turn()

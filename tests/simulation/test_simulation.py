@@ -1,4 +1,4 @@
-"""Thousands of seeded runs of models around the real core, each checked against the guarantees of DESIGN section 4."""
+"""Thousands of seeded runs of models around the real core, each checked against the guarantees of the README."""
 
 import json
 import os

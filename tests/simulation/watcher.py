@@ -11,7 +11,8 @@ import orjson
 
 from streams.facets.changelog_records import unreadable
 from streams.kafka.epochs import Stamp, Standing, standing_in
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import LaggingServer, Reflector, ReflectorEvent
 from streams.objects.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from streams.wire.partitioning import partition_of
@@ -75,12 +76,12 @@ class Watcher:
         return (
             not self.inbox
             and self.collector.settled
-            and not self.collector.stale_since
+            and not self.collector.commits.stale_since
             and all(
                 not each.listing and int(each.resource_version) == self.server.revision
                 for each in self.reflectors.values()
             )
-            and all(int(each) == self.server.revision for each in self.collector.frontier.values())
+            and all(int(each) == self.server.revision for each in self.collector.commits.frontier.values())
         )
 
     def listen(self) -> None:
@@ -243,11 +244,11 @@ class Watcher:
             early: list[JournalRecord] = []
             for kind, events in batches:
                 for event in events:
-                    if self.collector.waits(kind, event):
+                    if self.collector.has_pending(kind, event):
                         early += self.collector.flush(self._at)
                     self.collector.ingest(kind, event)
             yield from self._publish(self._records(early))
-            self.synced_once = self.collector.synced
+            self.synced_once = self.collector.commits.synced
 
     def _records(self, early: list[JournalRecord]) -> list[JournalRecord]:
         collector, ms = self.collector, self.sim.ms
@@ -269,9 +270,9 @@ class Watcher:
         collector, ms = self.collector, self.sim.ms
         last = min(self._contact.values())
         stale = ms - last > STALE_AFTER_MS and ms >= self._stale_from
-        if stale == bool(collector.stale_since) or not (collector.synced or not stale):
+        if stale == bool(collector.commits.stale_since) or not (collector.commits.synced or not stale):
             return False
-        collector.stale_since = self.sim.at(last) if stale else ""
+        collector.commits.stale_since = self.sim.at(last) if stale else ""
         return True
 
     def _publish(self, records: list[JournalRecord]) -> Iterator[None]:
@@ -301,20 +302,24 @@ class Watcher:
             yield
             standing = self._standing()
             yield
-            collector.epoch = max(collector.epoch, standing.epoch) + 1
-            collector.seq = max(collector.seq, standing.seq)
+            collector.commits.epoch = max(collector.commits.epoch, standing.epoch) + 1
+            collector.commits.seq = max(collector.commits.seq, standing.seq)
             since = self._since[0]
             yield from self._publish([collector.begin_in(self._home, self.sim.at())])
             yield
             opener = next(
-                (each["writer"] for _, each in self._commits(self._home, since) if each["epoch"] >= collector.epoch),
+                (
+                    each["writer"]
+                    for _, each in self._commits(self._home, since)
+                    if each["epoch"] >= collector.commits.epoch
+                ),
                 "",
             )
             if opener == self.writer:
                 yield from self._publish(collector.begin(self.sim.at()))
                 yield
                 before = self._standing()
-                collector.seq = max(collector.seq, before.seq)
+                collector.commits.seq = max(collector.commits.seq, before.seq)
                 return standing._replace(frontier=before.frontier or standing.frontier)
 
     def _standing(self) -> Standing:
@@ -362,7 +367,7 @@ class Watcher:
             return
         highest = max((each["epoch"] for _, each in self._commits(self._home, since)), default=0)
         self._since = (log.end, self._written[self._home])
-        if highest > self.collector.epoch:
+        if highest > self.collector.commits.epoch:
             raise Superseded
 
 

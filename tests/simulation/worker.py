@@ -11,8 +11,8 @@ import orjson
 
 from streams.facets import changelog_records
 from streams.fold.fold import JournalGap, PartitionFold
-from streams.fold.partition_state import Write
-from streams.wire.records import SEAL_PREFIX
+from streams.fold.table import Write
+from streams.wire.keys import SEAL_PREFIX
 from tests.simulation.base import TABLES, Base, stamp_of
 from tests.simulation.kafka import Record
 
@@ -33,7 +33,7 @@ class Worker:
         self.partition = partition
         self.done = False
         self.assigned = False
-        self.fold = PartitionFold(partition, TABLES, sim.window_ms // 1000)
+        self.fold = PartitionFold(partition, window_seconds=sim.window_ms // 1000)
         self._queues: dict[str, deque[tuple[Write, int]]] = {table: deque() for table in (*TABLES, "deadletter")}
         self._expected: dict[str, int] = {}
         self._store: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}

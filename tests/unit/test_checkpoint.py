@@ -26,6 +26,7 @@ from streams.worker.checkpoint import (
 )
 from streams.worker.recovery import AnotherJournal, Recovered, recover
 from tests.integration.journal import Churn
+from tests.support.backend_rows import row
 
 
 class Record(NamedTuple):
@@ -83,20 +84,6 @@ async def endless(partitions: Iterable[int]) -> dict[int, int]:
     return dict.fromkeys(partitions, 2**62)
 
 
-def row(key: bytes, version: int, reason: str = "") -> bytes:
-    """A backend row that can be read."""
-    cluster, namespace, name = key.decode().split("/")
-    as_of = {"epoch": 1, "seq": 1, "at": "2026-11-24T12:00:00.000Z", "frontier": {}}
-    change: dict[str, list[Any]] = {"added": [], "removed": [], "updated": []}
-    return msgspec.json.encode(
-        {
-            "cluster": cluster, "namespace": namespace, "name": name, "version": version, "previous": None,
-            "state": "ready", "reason": reason, "asOf": as_of, "cause": [], "service": None, "groups": [],
-            "change": change,
-        }
-    )  # fmt: skip
-
-
 NEW, OLD = row(b"a/b/c", 9), row(b"a/b/c", 5)
 
 
@@ -106,7 +93,7 @@ def contents(image: Image) -> Any:
 
 def churned() -> Log:
     """What a fold makes of some churn."""
-    churn, fold, log = Churn(seed=5, partitions=1), PartitionFold(0, TABLES), Log()
+    churn, fold, log = Churn(seed=5, partitions=1), PartitionFold(0), Log()
     commits = [*churn.start(), *(each for _ in range(60) for each in churn.change())]
     for offset, commit in enumerate(commits):
         for write in fold.step(offset, commit.value):
@@ -205,7 +192,7 @@ async def test_any_prefix_with_its_tail_is_the_whole() -> None:
 
 
 async def test_a_fold_loaded_from_a_checkpoint_goes_on_as_one_that_was_never_stopped() -> None:
-    churn, fold, log = Churn(seed=6, partitions=1), PartitionFold(0, TABLES), Log()
+    churn, fold, log = Churn(seed=6, partitions=1), PartitionFold(0), Log()
     offset, image = 0, Image(TABLES)
     for commit in [*churn.start(), *(each for _ in range(40) for each in churn.change())]:
         for write in fold.step(offset, commit.value):
@@ -215,7 +202,7 @@ async def test_a_fold_loaded_from_a_checkpoint_goes_on_as_one_that_was_never_sto
                            write.key, write.value, write.version)  # fmt: skip
         offset += 1
     recovered = (await log.recover(decode(encode(capture(image), 0, 1), 0, 1, TABLES))).image
-    again = PartitionFold(0, TABLES)
+    again = PartitionFold(0)
     for table in TABLES:
         for key, (version, value) in (*recovered.seals[table].items(), *recovered.rows[table].items()):
             again.load(table, key, value, version)

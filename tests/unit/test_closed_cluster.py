@@ -5,14 +5,16 @@ from typing import Any
 import msgspec
 
 from streams.fold.fold import PartitionFold
-from streams.fold.partition_state import Write
-from streams.objects.collector import Collector, JournalRecord
+from streams.fold.table import Write
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.wire.records import SEAL_PREFIX, TABLES, Seal
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import TABLES, Seal
 from streams.wire.timestamps import later
 from tests.integration.journal import endpoint_slice, service
-from tests.routes import route, rule, to_service
+from tests.support.routes import route, rule, to_service
 
 AT = "2026-11-24T12:00:00.000Z"
 _ALL = (*RESOURCES, *OPTIONAL)
@@ -49,7 +51,7 @@ class Log:
     """A partition's fold, with what it wrote; `restart` reads that back."""
 
     def __init__(self) -> None:
-        self.fold = PartitionFold(0, TABLES, WINDOW)
+        self.fold = PartitionFold(0, window_seconds=WINDOW)
         self.offset = 0
         self.written: list[Write] = []
 
@@ -63,7 +65,7 @@ class Log:
 
     def restart(self, upto: dict[str, int] | None = None) -> int:
         """A new worker; of each table only so many records were written."""
-        self.fold = PartitionFold(0, TABLES, WINDOW)
+        self.fold = PartitionFold(0, window_seconds=WINDOW)
         for table in TABLES:
             own = [write for write in self.written if write.table == table]
             for write in own[: (upto or {}).get(table, len(own))]:
@@ -106,7 +108,7 @@ def test_nothing_more_of_it_is_accepted_until_a_higher_epoch_opens() -> None:
     ending = collector(epoch=2)
     log.take(*ending.begin(AT), *ending.close(AT))
     first.ingest("Service", ReflectorEvent(Kind.APPLY, service("tea", 12), "12"))
-    ending.synced = True
+    ending.commits.synced = True
     late = [*first.flush(AT), *ending.heartbeat(AT), *ending.begin(AT)]
     assert states(log.take(*late)) == {}
     assert log.seal().closed
@@ -168,7 +170,7 @@ def test_an_open_snapshot_is_dropped_and_a_close_without_one_closes_too() -> Non
     log.take(*half.begin(AT))
     half.ingest("Service", ReflectorEvent(Kind.INIT_APPLY, service("cart", 5), ""))
     log.take(*half.flush(AT), *half.close(AT))
-    assert (log.seal().closed, log.fold.clusters["east"].staging) == (True, None)
+    assert (log.seal().closed, log.fold.clusters["east"].snapshot) == (True, None)
     assert states(log.written) == {}
 
 

@@ -15,7 +15,8 @@ from streams.history.coverage import (
     known_at,
 )
 from streams.history.queries import Until, time_of
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
 from streams.subscription.names import UnknownName

@@ -13,14 +13,15 @@ import orjson
 import pytest
 
 from streams.local import demo_server
-from streams.local.demo_server import DemoServer, NoRecording, final_objects, load, watch_events
+from streams.local.demo_server import DemoServer, NoRecording, load
 from streams.local.recording import DamagedRecording
 from streams.local.recording_api import with_namespaces
 from streams.local.recording_loop import HISTORY_CYCLES, RecordingLoop
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
-from streams.objects.resources import RESOURCES
+from streams.objects.resources import RESOURCES, Resource
 from streams.watch.api_server import ApiServer, ClusterConfig
 from streams.watch.discovery import discover_at_start
+from streams.watch.list_watch import ListWatch
 
 SERVICES = "/api/v1/services"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
@@ -145,7 +146,7 @@ def test_what_a_recorder_saw_twice_is_served_once(tmp_path: Path) -> None:
 
 
 def test_final_objects_are_one_list_with_kinds(tmp_path: Path) -> None:
-    final = final_objects(write(tmp_path, *CHURN))
+    final = load(write(tmp_path, *CHURN)).final()
     assert final["kind"] == "List"
     assert [(each["kind"], each["apiVersion"], each["metadata"]["name"]) for each in final["items"]] == [
         ("Service", "v1", "a"),
@@ -156,7 +157,7 @@ def test_final_objects_are_one_list_with_kinds(tmp_path: Path) -> None:
 
 
 def test_watch_events_are_the_lists_then_time_in_order(tmp_path: Path) -> None:
-    assert short(list(watch_events(write(tmp_path, *CHURN)))) == [
+    assert short(list(load(write(tmp_path, *CHURN)).events())) == [
         ("ADDED", "a", "10"), ("ADDED", "b", "11"), ("ADDED", "c", "12"),
         ("MODIFIED", "a", "101"), ("DELETED", "b", "102"), ("ADDED", "a-1", "103"), ("BOOKMARK", "", "110"),
         ("ADDED", "d", "111"),
@@ -304,28 +305,44 @@ async def test_two_watchers_and_two_clusters_are_independent(tmp_path: Path) -> 
         assert (short(one)[1], short(other)[0]) == (("DELETED", "b", "102"), ("ADDED", "d", "111"))
 
 
+class HeldObjects:
+    """A sink that holds each object's name and resourceVersion; `done` once the version `until` is reached."""
+
+    def __init__(self, until: str) -> None:
+        self.held: dict[str, str] = {}
+        self.done = asyncio.Event()
+        self._until = until
+
+    async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
+        for event in events:
+            if event.kind in {Kind.INIT_APPLY, Kind.APPLY}:
+                self.held[event.item["metadata"]["name"]] = event.item["metadata"]["resourceVersion"]
+            elif event.kind is Kind.DELETE:
+                del self.held[event.item["metadata"]["name"]]
+            if event.resource_version == self._until and event.kind in {Kind.APPLY, Kind.INIT_DONE}:
+                self.done.set()
+
+    def connected(self, resource: Resource, open_now: bool) -> None: ...
+
+    def confirmed(self, resource: Resource) -> None: ...
+
+    def unconfirmed(self, resource: Resource) -> None: ...
+
+    def trouble(self, resource: Resource, reason: str) -> None: ...
+
+
 @pytest.mark.parametrize("streaming", [True, False])
 async def test_the_watcher_follows_it_unchanged(tmp_path: Path, streaming: bool) -> None:
-    held: dict[str, str] = {}
-    done = asyncio.Event()
-
-    async def sink(_: str, said: ReflectorEvent) -> None:
-        if said.kind in {Kind.INIT_APPLY, Kind.APPLY}:
-            held[said.item["metadata"]["name"]] = said.item["metadata"]["resourceVersion"]
-        elif said.kind is Kind.DELETE:
-            del held[said.item["metadata"]["name"]]
-        if said.resource_version == "111" and said.kind in {Kind.APPLY, Kind.INIT_DONE}:
-            done.set()
-
+    sink = HeldObjects(until="111")
     services = next(each for each in RESOURCES if each.path == SERVICES)
     async with (
         serving(write(tmp_path, *CHURN), speed=0.1) as (server, _),
         ApiServer(ClusterConfig("east", server.kubeconfig, "east")) as source,
     ):
-        follow = asyncio.create_task(source.follow(services, Reflector(streaming=streaming), sink, lambda _: None))
-        await done.wait()
+        follow = asyncio.create_task(ListWatch(source, services, Reflector(streaming=streaming), sink).run())
+        await sink.done.wait()
         follow.cancel()
-    assert held == {"a": "101", "c": "12", "d": "111"}
+    assert sink.held == {"a": "101", "c": "12", "d": "111"}
 
 
 def test_the_packages_recordings_are_sound() -> None:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from streams.local import leases
-from streams.local.kafka.broker import EmbeddedKafka, KafkaUnavailable, find_running, stop_running
+from streams.local.kafka.broker import EmbeddedKafka, KafkaUnavailable, find_running
 from streams.local.kafka.config import (
     MAX_MESSAGE_BYTES,
     Ports,
@@ -33,6 +33,7 @@ from streams.local.kafka.state import (
 )
 from streams.runtime import folders, processes
 from streams.runtime.progress import TerminalProgress
+from tests.support.brokers import stop_running
 
 
 def properties() -> dict[str, str]:

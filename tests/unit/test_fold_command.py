@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from streams.cli.past.fold import fold_command
-from streams.local.demo_server import final_objects, recordings, watch_events
+from streams.local.demo_server import load, recordings
 
 VOLATILE = ("version", "previous", "asOf", "cause", "change")
 
@@ -147,14 +147,14 @@ def settled(tables: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
 
 
 def stream(recording: Path) -> Iterator[str]:
-    for each in watch_events(recording):
+    for each in load(recording).events():
         yield json.dumps(each)
 
 
 @pytest.mark.parametrize("recording", recordings(), ids=lambda path: path.name.partition(".")[0])
 def test_a_recording_as_a_stream_ends_as_its_final_list(recording: Path) -> None:
     streamed = fold("\n".join(stream(recording)))
-    listed = fold(json.dumps(final_objects(recording)))
+    listed = fold(json.dumps(load(recording).final()))
     assert settled(streamed) == settled(listed)
     assert len(listed["frontend"]) > 10
 

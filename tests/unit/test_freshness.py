@@ -20,7 +20,8 @@ from streams.subscription.freshness import (
     overlay_json,
     silences,
 )
-from streams.wire.records import SEAL_PREFIX, Seal
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import Seal
 from streams.wire.timestamps import of_milliseconds, read
 
 AT = "2026-11-24T12:00:00.000Z"

@@ -11,7 +11,7 @@ from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import GATEWAY_API, Resource
 from streams.watch import discovery as optional
 from streams.watch.discovery import OptionalResources, discover, discover_at_start
-from tests.unit.test_listwatch import Script, bookmark, item, line, serving, stream
+from tests.support.scripted_api_server import Script, bookmark, item, line, serving, stream
 
 ROUTES = f"httproutes.{GATEWAY_API}"
 

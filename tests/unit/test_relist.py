@@ -142,8 +142,8 @@ def test_a_relist_before_all_types_were_listed_once_holds_up_the_snapshots_end()
     for resource in RESOURCES[1:]:
         say(collector, Kind.INIT_DONE, version="19", of=resource.kind)
     collector.flush(AT)
-    assert not collector.synced
+    assert not collector.commits.synced
     say(collector, Kind.INIT_DONE, version="12")
     collector.flush(AT)
-    assert collector.synced
-    assert collector.frontier["services"] == "12"
+    assert collector.commits.synced
+    assert collector.commits.frontier["services"] == "12"

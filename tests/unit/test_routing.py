@@ -10,7 +10,8 @@ import pytest
 from streams.cli.output import RowPrinter, row_line
 from streams.fold.offline import AuditFold
 from streams.wire.records import decode_row
-from tests.routes import (
+from tests.support.routed_service import service
+from tests.support.routes import (
     Object,
     annotated,
     by_cookie,
@@ -29,12 +30,6 @@ Said = tuple[str, str, str, str]
 DEFAULT = ("endpoint", "Default")
 STICKY = ("endpoint", "SessionPersistence")
 MISSING = ("none", "ServiceNotFound")
-
-
-def service(name: str = "cart", in_namespace: str = "shop", **spec: Any) -> Object:
-    base = {"type": "ClusterIP", "clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]}
-    meta = {"name": name, "namespace": in_namespace, "uid": f"uid-{name}"}
-    return {"kind": "Service", "metadata": meta, "spec": {**base, **spec}}
 
 
 def fold(*items: Object, events: list[Object] | None = None, defaults: dict[str, str] | None = None) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import orjson
 import pytest
 
 from streams.fold.fold import PartitionFold
-from streams.fold.partition_state import Write
-from streams.objects.collector import Collector, JournalRecord
+from streams.fold.table import Write
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES, Resource, best_version
 from streams.wire.partitioning import partition_of
 from streams.wire.records import Commit, decode_row
-from tests.routes import Object, by_cookie, gateway, grant, namespace, route, rule, to_gateway, to_service
-from tests.unit.test_routing import service
+from tests.support.routed_service import service
+from tests.support.routes import Object, by_cookie, gateway, grant, namespace, route, rule, to_gateway, to_service
 
 AT = "2026-11-24T12:00:{:02}.000Z"
 DAY = "2026-11-26T12:00:00.000Z"
@@ -207,7 +208,7 @@ def test_a_type_that_is_installed_later_and_removed() -> None:
 def test_what_can_not_be_listed_stays_as_it_was_known_and_holds_up_nothing() -> None:
     watched = Watched(service(), gateway(), STICKY)
     watched.relist(service(), gateway(), refused={"HTTPRoute"}, epoch=2)
-    assert watched.collector.synced
+    assert watched.collector.commits.synced
     watched.put(service(sessionAffinity="ClientIP"))
     assert watched.reason() == "SessionPersistence"
     assert watched.routing()["asOf"]["frontier"]["httproutes.gateway.networking.k8s.io"] == ""
@@ -224,16 +225,16 @@ def test_a_list_that_never_ends_holds_up_nothing_once_it_was_given_up() -> None:
     for each in RESOURCES:
         collector.ingest(each.kind, ReflectorEvent(Kind.INIT_DONE, None, "9"))
     collector.flush(AT.format(1))
-    assert not collector.synced
+    assert not collector.commits.synced
     collector.give_up(routes)
     collector.ingest(routes.kind, ReflectorEvent(Kind.INIT, None, ""))
     collector.flush(AT.format(1))
-    assert collector.synced
+    assert collector.commits.synced
     assert collector.settled
-    assert collector.frontier[routes.frontier] == ""
+    assert collector.commits.frontier[routes.frontier] == ""
     collector.ingest(routes.kind, ReflectorEvent(Kind.INIT_DONE, None, "12"))
     collector.flush(AT.format(1))
-    assert collector.frontier[routes.frontier] == "12"
+    assert collector.commits.frontier[routes.frontier] == "12"
 
 
 def test_a_snapshot_of_the_same_makes_no_row() -> None:
@@ -274,7 +275,7 @@ def test_routes_of_one_name_in_two_namespaces_are_two() -> None:
 
 def test_a_stale_cluster_says_so_in_routing_rows_too() -> None:
     watched = Watched(service(), gateway(), STICKY)
-    watched.collector.stale_since = AT.format(5)
+    watched.collector.commits.stale_since = AT.format(5)
     writes = watched.journal(watched.collector.heartbeat(AT.format(9)))
     assert made(writes) == ["shop/cart"]
     assert (watched.routing()["state"], watched.reason()) == ("stale", "SessionPersistence")

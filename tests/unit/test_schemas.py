@@ -15,7 +15,7 @@ from streams.objects.collector import Collector
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.records import TABLES, decode_row
-from tests.routes import annotated, by_cookie, gateway, namespace, policy, route, rule, to_gateway, to_service
+from tests.support.routes import annotated, by_cookie, gateway, namespace, policy, route, rule, to_gateway, to_service
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 AT = "2026-11-24T12:00:00.000Z"
@@ -93,9 +93,9 @@ def test_everything_written_is_in_the_schemas() -> None:
     for resource in _ALL:
         collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, "5"))
     records += collector.flush(AT)
-    collector.stale_since = AT
+    collector.commits.stale_since = AT
     records += collector.heartbeat(AT)
-    collector.stale_since = ""
+    collector.commits.stale_since = ""
     for item in OBJECTS:
         collector.ingest(item["kind"], ReflectorEvent(Kind.DELETE, item, "9"))
     records += collector.flush(AT)

@@ -1,6 +1,6 @@
 """That a fold stands still is said once, and only where there is something to fold."""
 
-from streams.worker.consumer_thread import StallDetector
+from streams.worker.stall_detector import StallDetector
 
 
 def test_a_partition_that_is_not_folded_any_more_is_noticed_once() -> None:

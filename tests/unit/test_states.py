@@ -40,7 +40,7 @@ def told(made: Collector, *events: ReflectorEvent) -> list[tuple[int, str, list[
     events: operation, object, Service, resourceVersion."""
     records = []
     for event in events:
-        if made.waits("EndpointSlice", event):
+        if made.has_pending("EndpointSlice", event):
             records += made.flush(AT)
         made.ingest("EndpointSlice", event)
     decoded = [msgspec.json.decode(record.value, type=Commit) for record in (*records, *made.flush(AT))]
@@ -53,7 +53,7 @@ def told(made: Collector, *events: ReflectorEvent) -> list[tuple[int, str, list[
 
 def test_each_state_has_a_commit_and_what_was_seen_with_it_is_in_the_same() -> None:
     made = collector(state("a", "cart", 5).item, state("b", "cart", 6).item)
-    first = made.seq
+    first = made.commits.seq
     came = [("a", 20), ("b", 21), ("a", 22), ("a", 23), ("b", 24)]
     assert told(made, *(state(name, "cart", version) for name, version in came)) == [
         (first + 1, "21", [("apply", "a", "cart", "20"), ("apply", "b", "cart", "21")]),
@@ -65,7 +65,7 @@ def test_each_state_has_a_commit_and_what_was_seen_with_it_is_in_the_same() -> N
 
 def test_a_slice_that_moves_leaves_one_service_and_comes_to_the_other_at_one_seq() -> None:
     made = collector(state("a", "cart", 5).item)
-    first = made.seq
+    first = made.commits.seq
     came = [("cart", 21), ("till", 22), ("till", 23), ("cart", 24)]
     found = told(made, *(state("a", service, version) for service, version in came))
     by_seq = {seq: sorted(event[:3] for each in found if each[0] == seq for event in each[2]) for seq, *_ in found}
@@ -81,15 +81,15 @@ def test_a_slice_that_moves_leaves_one_service_and_comes_to_the_other_at_one_seq
 def test_what_can_not_be_read_is_no_trouble_here(item: Any) -> None:
     made = collector()
     bad = ReflectorEvent(Kind.MALFORMED, item, "", "no object")
-    assert not made.waits("EndpointSlice", bad)
+    assert not made.has_pending("EndpointSlice", bad)
     made.ingest("EndpointSlice", bad)
-    assert made.waits("EndpointSlice", bad)
+    assert made.has_pending("EndpointSlice", bad)
 
 
 def test_a_list_is_one_moment() -> None:
     made = collector(state("a", "cart", 5).item)
     made.ingest("EndpointSlice", ReflectorEvent(Kind.INIT, None, ""))
     listed = state("a", "cart", 20)._replace(kind=Kind.INIT_APPLY)
-    assert not made.waits("EndpointSlice", listed)
+    assert not made.has_pending("EndpointSlice", listed)
     made.ingest("EndpointSlice", listed)
-    assert not made.waits("EndpointSlice", listed)
+    assert not made.has_pending("EndpointSlice", listed)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from streams.fold.partition_state import Write
+from streams.fold.table import Write
 from streams.subscription.delivery import Batch, ChangelogGap, Filter, Subscription
 from tests.properties.folding import logs_of, new_fold, restarted
-from tests.unit.test_recovery import TWO_CLUSTERS, commit, written
+from tests.support.journal_values import TWO_CLUSTERS, commit, written
 
 TABLES = ("frontend", "backend")
 VALUES = [commit("begin", 1), commit("snapshot", 2, "cart"), commit("end", 3)]

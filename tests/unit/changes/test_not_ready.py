@@ -10,7 +10,7 @@ from streams.serve.http.query import in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
 from streams.serve.run import serve_readiness
 from streams.serve.xds.server import XdsServer, XdsSettings
-from tests.unit.changes.test_feed import Log
+from tests.support.feed_log import Log
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/v1/changes", "/v1/facets/backend", "/v1/facets/backend/shop/cart"])

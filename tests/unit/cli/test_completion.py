@@ -1,25 +1,10 @@
 """The shell's completion, as the shell asks for it, and what needs no Kafka of it."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from click.testing import CliRunner
 
 from streams.cli import cli
-
-
-def complete(line: str, **environment: str) -> list[str]:
-    """What bash is offered for the last word of a line."""
-    words = line.split(" ")
-    asked = {"_FACETS_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    result = subprocess.run(
-        [sys.executable, "-m", "streams.cli"], env={**os.environ, **asked, **environment}, capture_output=True,
-        text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert result.stderr == ""
-    return [each.partition(",")[2] for each in result.stdout.splitlines() if each]
+from tests.support.completion import complete
 
 
 @pytest.mark.parametrize(

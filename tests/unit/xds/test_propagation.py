@@ -2,7 +2,7 @@
 
 from streams.serve.xds.build.catalog import Changes
 from streams.serve.xds.protocol.propagation import NEVER, Ledger, Standing, made_at
-from tests.unit.xds.test_protocol import Delta
+from tests.support.xds_client import Delta
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
 KEY = ("shop", "cart")

@@ -12,7 +12,7 @@ from streams.serve.xds.build.catalog import Absence, Client, Resource
 from streams.serve.xds.build.endpoints import Place
 from streams.serve.xds.build.resources import STATEFUL_SESSION, seconds
 from streams.subscription.delivery import Row
-from tests.routes import annotated, route, rule, to_service
+from tests.support.routes import annotated, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of, summary
 
 COOKIE = {

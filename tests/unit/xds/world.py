@@ -9,13 +9,14 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 
 from streams.fold.fold import PartitionFold
-from streams.objects.collector import Collector, JournalRecord
+from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.serve.xds.build.catalog import Absence, Catalog, Changes, Client, Resource
 from streams.serve.xds.build.names import Kind as XdsKind
 from streams.subscription.delivery import Batch, Filter, Row, Subscription
-from streams.wire.records import SEAL_PREFIX
+from streams.wire.keys import SEAL_PREFIX
 
 _ALL = (*RESOURCES, *OPTIONAL)
 CART = "cart.shop.svc.cluster.local:80"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.controlplane.workload import Workload, port
+from tests.support.controlplane.workload import Workload, port
 
 HTTP = port("http", 80, "http")
 GRPC = port("grpc", 9000, "grpc", appProtocol="kubernetes.io/h2c")

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEADLINE = 120
 _ACTIVATE = "source .venv/bin/activate"
 _TRACEBACK = "Traceback (most recent call last)"

@@ -1,9 +1,9 @@
 """Record the demo's input: the list and watch traffic of two real control planes while their Services change.
 
-    KUBEBUILDER_ASSETS="$(bash tests/e2e/control-plane.sh)" .venv/bin/python -m tests.controlplane.record
+    KUBEBUILDER_ASSETS="$(bash tests/e2e/control-plane.sh)" .venv/bin/python -m tests.support.controlplane.record
 
-writes streams/demo/{east,west}.jsonl.xz: a header line, then what a watcher was served. Nothing in it is made up, and
-nothing is left out but metadata.managedFields, which are most of the bytes and none of the meaning.
+writes streams/local/recordings/{east,west}.jsonl.xz: a header line, then what a watcher was served. Nothing in it is
+made up, and nothing is left out but metadata.managedFields, which are most of the bytes and none of the meaning.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from typing import Any
 
 import orjson
 
-from tests.controlplane.api import RESOURCES, Api
-from tests.controlplane.demo_churn import populate, steps
-from tests.controlplane.processes import ControlPlane
-from tests.controlplane.workload import Workload
+from tests.support.controlplane.api import RESOURCES, Api
+from tests.support.controlplane.demo_churn import populate, steps
+from tests.support.controlplane.processes import ControlPlane
+from tests.support.controlplane.workload import Workload
 
-FOLDER = Path(__file__).resolve().parents[2] / "streams" / "demo"
+FOLDER = Path(__file__).resolve().parents[3] / "streams" / "local" / "recordings"
 # The server ends a watch after timeoutSeconds; it sends a last bookmark two seconds before.
 TAIL_SECONDS = 3
 CLUSTERS = {

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.controlplane.api import Api, ApiError
+from tests.support.controlplane.api import Api, ApiError
 
 Object = dict[str, Any]
 SLICES = "/apis/discovery.k8s.io/v1"

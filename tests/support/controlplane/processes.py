@@ -15,8 +15,8 @@ from typing import Self
 import urllib3
 import yaml
 
-from tests.bound_process import start_bound
-from tests.controlplane.api import RESOURCES, Api, ApiError
+from tests.support.bound_process import start_bound
+from tests.support.controlplane.api import RESOURCES, Api, ApiError
 
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager")
 CONTROLLERS = (

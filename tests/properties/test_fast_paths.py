@@ -1,5 +1,5 @@
-"""The short ways of the commonest change (`one_slice`, and `slices.changed` below it) and of a first list
-(`first_rows`) make what the long way makes."""
+"""The fast paths of the commonest change (`single_slice`, and `slice_text.changed` below it) and of an initial list
+(`initial_rows`) make what the general path makes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.facets.slice_text import changed, read_source
-from streams.fold.initial_rows import prepare
-from streams.fold.single_slice import one_slice
+from streams.fold.snapshot import OpenSnapshot
+from streams.fold.table import TableState
 from streams.objects.normalize import normalize
 from tests.properties import journals
 from tests.properties.folding import fold
@@ -64,13 +64,13 @@ def test_a_changed_group_is_one_read_anew(bodies: list[bytes]) -> None:
         change = changed(held.groups[0], body)
         if change is not None:
             was, now = held.groups[0].endpoints, anew.groups[0].endpoints
-            assert change.gone == [each for each in was if each not in now]
-            assert change.fresh == [each for each in now if each not in was]
+            assert change.removed == [each for each in was if each not in now]
+            assert change.added == [each for each in now if each not in was]
         held = anew
 
 
 @given(_bodies(), st.data())
-def test_a_damaged_body_is_refused_as_the_long_way_refuses_it(bodies: list[bytes], data: st.DataObject) -> None:
+def test_a_damaged_body_is_refused_as_the_general_path_refuses_it(bodies: list[bytes], data: st.DataObject) -> None:
     held = read_source("s1", "u", "1", bodies[0], None)
     body = bodies[-1]
     at = data.draw(st.integers(0, len(body)))
@@ -126,31 +126,32 @@ def _commit(seq: int, phase: str, events: Sequence[dict[str, Any]]) -> bytes:
 
 
 @given(_journals())
-def test_the_short_way_makes_the_bytes_of_the_long_way(values: list[bytes]) -> None:
-    short = fold(values)
+def test_a_single_slices_fast_path_makes_the_bytes_of_the_general_path(values: list[bytes]) -> None:
+    fast = fold(values)
     with (
-        patch("streams.fold.fold.one_slice", return_value=None),
+        patch.object(TableState, "fold_single", return_value=[]),
         patch("streams.facets.slice_text.changed", return_value=None),
     ):
-        assert fold(values) == short
+        assert fold(values) == fast
 
 
-def test_the_short_way_is_gone_here_and_not_always() -> None:
-    """A comparison of the long way with itself would prove nothing."""
-    gone = {True: 0, False: 0}
+def test_a_single_slices_fast_path_is_taken_here_and_not_always() -> None:
+    """A comparison of the general path with itself would prove nothing."""
+    taken = {True: 0, False: 0}
+    real = TableState.fold_single
 
-    def counted(*asked: Any) -> Any:
-        made = one_slice(*asked)
-        gone[made is not None] += 1
-        return made
+    def counted(*arguments: Any) -> Any:
+        writes = real(*arguments)
+        taken[bool(writes)] += 1
+        return writes
 
     @given(_journals())
     def count(values: list[bytes]) -> None:
         fold(values)
 
-    with patch("streams.fold.fold.one_slice", counted):
+    with patch.object(TableState, "fold_single", counted):
         count()
-    assert min(gone.values()) > 20, gone
+    assert min(taken.values()) > 20, taken
 
 
 @st.composite
@@ -177,26 +178,27 @@ def _first_lists(draw: st.DrawFn) -> list[bytes]:
     return [_commit(seq, phase, each) for seq, (phase, each) in enumerate(stages, 1)]
 
 
-@given(st.one_of(_first_lists(), journals.journals().map(lambda each: each.values)))
-def test_the_first_rows_are_those_of_the_long_way(values: list[bytes]) -> None:
-    short = fold(values)
-    with patch("streams.fold.fold.first_rows", return_value=None):
-        assert fold(values) == short
+@given(st.one_of(_first_lists(), journals.journals().map(lambda journal: journal.values)))
+def test_initial_rows_are_those_of_the_general_path(values: list[bytes]) -> None:
+    fast = fold(values)
+    with patch.object(OpenSnapshot, "prepared", return_value=None):
+        assert fold(values) == fast
 
 
-def test_the_first_rows_are_made_here_and_not_always() -> None:
-    """A comparison of the long way with itself would prove nothing."""
-    gone = {True: 0, False: 0}
+def test_initial_rows_are_made_here_and_not_always() -> None:
+    """A comparison of the general path with itself would prove nothing."""
+    taken = {True: 0, False: 0}
+    real = OpenSnapshot.prepared
 
-    def counted(*asked: Any) -> Any:
-        made = prepare(*asked)
-        gone[made is not None] += 1
-        return made
+    def counted(*arguments: Any) -> Any:
+        prepared = real(*arguments)
+        taken[prepared is not None] += 1
+        return prepared
 
     @given(_first_lists())
     def count(values: list[bytes]) -> None:
         fold(values)
 
-    with patch("streams.fold.fold.prepare", counted):
+    with patch.object(OpenSnapshot, "prepared", counted):
         count()
-    assert min(gone.values()) > 20, gone
+    assert min(taken.values()) > 20, taken
