@@ -129,12 +129,47 @@ def _routing_wide(row: Row, now: datetime) -> Line:
     asked = [way["sessionPersistence"]["type"] for way in (gateway, mesh) if way["sessionPersistence"]]
     affine = row["service"] is not None and row["service"]["sessionAffinity"] == "ClientIP"
     sticky = ",".join(dict.fromkeys([*asked, *(["ClientIP"] * affine)])) or "<none>"
-    because = list(
-        dict.fromkeys(f"{each['kind']}/{each['name']}" for way in (gateway, mesh) for each in way["because"])
-    )
+    because = dict.fromkeys(f"{cause['kind']}/{cause['name']}" for way in (gateway, mesh) for cause in way["because"])
+    consumers = [f"{name}={way['decision']}({way['reason']})" for name, way in sorted(_consumers(row).items())]
+    unused = dict.fromkeys([*_unattached(row), *_unused_rules(row), *_refused_policies(row)])
+    lists = [",".join(texts) or "<none>" for texts in (consumers, unused)]
     cells = [gateway["decision"], gateway["reason"], mesh["decision"], mesh["reason"], row["state"]]
     made = age(row["asOf"]["at"], now)
-    return Line([*cells, made, str(row["version"]), sticky, str(len(row["routes"]))], list(dict.fromkeys(because)))
+    return Line([*cells, made, str(row["version"]), sticky, str(len(row["routes"])), *lists], list(because))
+
+
+def _consumers(row: Row) -> dict[str, Row]:
+    """The choices of namespaces with mesh routes of their own; rows of older fold versions have none."""
+    consumers: dict[str, Row] = row["mesh"].get("consumers", {})
+    return consumers
+
+
+def _unattached(row: Row) -> list[str]:
+    """Routes that are not attached to one of their parents, with the reason."""
+    return [
+        f"{route['kind']}/{route['name']}:{parent['reason']}"
+        for route in row["routes"]
+        for parent in route["parents"]
+        if not parent["attached"]
+    ]
+
+
+def _unused_rules(row: Row) -> list[str]:
+    """Rules of attached routes that have no part in a decision, with the reason."""
+    return [
+        f"{rule['route']['kind']}/{rule['route']['name']}[{rule['rule']}]:{rule['reason']}"
+        for way in (row["gateway"], row["mesh"], *_consumers(row).values())
+        for rule in way["rules"]
+        if rule["decision"] == "none" and rule["reason"] != "ServiceNotFound"
+    ]
+
+
+def _refused_policies(row: Row) -> list[str]:
+    return [
+        f"BackendTLSPolicy/{entry['name']}:{entry['reason']}"
+        for entry in row.get("backendTLS", ())
+        if not entry["accepted"]
+    ]
 
 
 _Columns = dict[str, tuple[list[str], str, Callable[[Row, datetime], Line]]]
@@ -150,7 +185,9 @@ _WIDE: _Columns = {
     ),
     "backend": (["READY", "STATE", "AGE", "VERSION", "REASON", "ZONES"], "ENDPOINTS", _backend_wide),
     "routing": (
-        ["GATEWAY", "REASON", "MESH", "REASON", "STATE", "AGE", "VERSION", "STICKY", "ROUTES"], "BECAUSE",
-        _routing_wide,
+        [
+            "GATEWAY", "REASON", "MESH", "REASON", "STATE", "AGE", "VERSION", "STICKY", "ROUTES", "CONSUMERS",
+            "NOT-IN-USE",
+        ], "BECAUSE", _routing_wide,
     ),
 }  # fmt: skip

@@ -25,7 +25,7 @@ from streams.wire.records import (
     ServiceType,
     State,
 )
-from streams.wire.routing_records import Direction, RoutedService
+from streams.wire.routing_records import Decision, ObjectReference, RoutedService, SessionPersistence
 from streams.wire.validation import check_frontier, is_service_key
 
 NO_VERSION = -1
@@ -81,10 +81,22 @@ class _Backend(_Head, kw_only=True):
     change: _Change
 
 
+class _Direction(msgspec.Struct, rename="camel"):
+    decision: Decision
+    reason: str
+    because: list[ObjectReference]
+    session_persistence: SessionPersistence | None
+    rules: list[Any]
+
+
+class _Mesh(_Direction):
+    consumers: dict[str, _Direction] = {}
+
+
 class _Routing(_Head, kw_only=True):
     service: RoutedService | None
-    gateway: Direction
-    mesh: Direction
+    gateway: _Direction
+    mesh: _Mesh
     routes: list[Any]
     policies: list[Any]
 

@@ -5,17 +5,27 @@ from typing import Any
 
 import msgspec
 
+from streams.facets.backend_tls import tls_entries
 from streams.facets.slice_text import LEGACY_PREFIX, Source, read_source
 from streams.objects.fields import MalformedObject
-from streams.objects.resources import POLICY_KINDS, ROUTE_KINDS
+from streams.objects.resources import ROUTE_KINDS, TLS_POLICY, TRAFFIC_POLICY
 from streams.wire.records import Event
-from streams.wire.routing_records import HeldPolicy, HeldRoute, PolicyContent, RouteContent, ServiceObject
+from streams.wire.routing_records import (
+    BackendTLS,
+    BackendTLSContent,
+    HeldPolicy,
+    HeldRoute,
+    PolicyContent,
+    RouteContent,
+    ServiceObject,
+)
 from streams.wire.validation import check_identity, check_service
 
 _encode = msgspec.json.encode
 _decode_service = msgspec.json.Decoder(ServiceObject).decode
 _decode_route = msgspec.json.Decoder(RouteContent).decode
 _decode_policy = msgspec.json.Decoder(PolicyContent).decode
+_decode_tls = msgspec.json.Decoder(BackendTLSContent).decode
 
 
 def read_event(event: Event, held: Any = None) -> Any:
@@ -48,7 +58,16 @@ def _read_service(event: Event, _: Any) -> tuple[bytes, ServiceObject]:
 
 def _read_route(event: Event, _: Any) -> HeldRoute:
     route = _decode_route(event.object)
-    return HeldRoute(event.kind, event.namespace, event.name, event.uid, route.created, route.parents, route.backends)
+    return HeldRoute(
+        event.kind,
+        event.namespace,
+        event.name,
+        event.uid,
+        route.created,
+        route.parents,
+        route.backends,
+        route.unresolved,
+    )
 
 
 def _read_policy(event: Event, _: Any) -> HeldPolicy:
@@ -56,10 +75,15 @@ def _read_policy(event: Event, _: Any) -> HeldPolicy:
     return HeldPolicy(event.kind, event.namespace, event.name, event.uid, policy.created, policy.session_persistence)
 
 
+def _read_tls_policy(event: Event, _: Any) -> tuple[BackendTLS, ...]:
+    return tls_entries(event, _decode_tls(event.object))
+
+
 _READERS: dict[str, Callable[[Event, Any], Any]] = {
     "Service": _read_service,
     "EndpointSlice": read_source_event,
     "Endpoints": read_source_event,
     **dict.fromkeys(ROUTE_KINDS, _read_route),
-    **dict.fromkeys(POLICY_KINDS, _read_policy),
+    TRAFFIC_POLICY.kind: _read_policy,
+    TLS_POLICY.kind: _read_tls_policy,
 }

@@ -6,14 +6,16 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from streams.facets import overlay
+from streams.facets.backend_tls import backend_tls, held_policies
 from streams.facets.changes import ServiceChange
 from streams.facets.initial_rows import InitialObjects
-from streams.facets.routing_rules import Subject, decide
+from streams.facets.routing_rules import Subject, decide_gateway, decide_mesh
 from streams.facets.table import RowUpdate, Table
-from streams.objects.resources import POLICY_KINDS, ROUTE_KINDS, ROUTING_KINDS
+from streams.objects.resources import ROUTE_KINDS, ROUTING_KINDS, TLS_POLICY, TRAFFIC_POLICY
 from streams.wire.event_encoding import Key
 from streams.wire.records import Cause, Rejection
 from streams.wire.routing_records import (
+    BackendTLS,
     HeldPolicy,
     HeldRoute,
     OperatorRouting,
@@ -25,16 +27,18 @@ from streams.wire.row_codec import RowContext, encode_head
 
 _encode = msgspec.json.encode
 _decode_row = msgspec.json.Decoder(RoutingRow).decode
-_Object = TypeVar("_Object", HeldRoute, HeldPolicy)
+_Object = TypeVar("_Object", HeldRoute, HeldPolicy, tuple[BackendTLS, ...])
 
 
 class HeldRouting(NamedTuple):
-    """A routing row as held. `service` is None while there is no Service."""
+    """A routing row as held. `service` is None while there is no Service; `tls` has an entry for each port (or all)
+    that a BackendTLSPolicy names."""
 
     version: int | None
     service: RoutedService | None
     routes: Mapping[Key, HeldRoute]
     policies: Mapping[Key, HeldPolicy]
+    tls: Mapping[Key, tuple[BackendTLS, ...]]
     state: str
     reason: str
     rejected: tuple[Rejection, ...]
@@ -45,7 +49,7 @@ class RoutingTable(Table[HeldRouting]):
 
     name = "routing"
     kinds = ROUTING_KINDS | {"Service"}
-    nothing = HeldRouting(None, None, {}, {}, "deleted", "", ())
+    nothing = HeldRouting(None, None, {}, {}, {}, "deleted", "", ())
 
     def read(self, row: bytes) -> HeldRouting:
         """See Table."""
@@ -53,7 +57,8 @@ class RoutingTable(Table[HeldRouting]):
         routes = {(route.kind, route.namespace, route.name): route for route in fields.routes}
         policies = {(policy.kind, policy.namespace, policy.name): policy for policy in fields.policies}
         rejected = tuple(fields.rejected)
-        return HeldRouting(fields.version, fields.service, routes, policies, fields.state, fields.reason, rejected)
+        tls = held_policies(fields.backend_tls)
+        return HeldRouting(fields.version, fields.service, routes, policies, tls, fields.state, fields.reason, rejected)
 
     def fold(
         self, ctx: RowContext, key: str, held: HeldRouting, change: ServiceChange
@@ -65,17 +70,18 @@ class RoutingTable(Table[HeldRouting]):
             if service != held.service:
                 causes.append(own.cause)
         routes = _after(held.routes, change, ROUTE_KINDS, causes)
-        policies = _after(held.policies, change, POLICY_KINDS, causes)
+        policies = _after(held.policies, change, (TRAFFIC_POLICY.kind,), causes)
+        tls = _after(held.tls, change, (TLS_POLICY.kind,), causes)
         rejected = overlay.rejected_after(held.rejected, change.marks, self.kinds)
         if service is None:
             # Nothing is kept of a Service that is not there.
             rejected = tuple(rejection for rejection in rejected if rejection.kind != "Service")
-        state, reason = _state(service, bool(routes or policies or rejected), ctx, rejected)
+        state, reason = _state(service, bool(routes or policies or tls or rejected), ctx, rejected)
         is_known = state != "deleted" or held.version is not None
         if not is_known or (not causes and (state, reason, rejected) == (held.state, held.reason, held.rejected)):
             return None
         causes += [cause for cause in change.rejections if cause.kind in self.kinds]
-        new = HeldRouting(ctx.offset, service, routes, policies, state, reason, rejected)
+        new = HeldRouting(ctx.offset, service, routes, policies, tls, state, reason, rejected)
         return RowUpdate(new, _encode_row(ctx, key, new, held.version, causes, _encode_content(key, new)))
 
     def encode(self, ctx: RowContext, key: str, held: HeldRouting, previous: int | None) -> bytes:
@@ -86,10 +92,11 @@ class RoutingTable(Table[HeldRouting]):
         """See Table."""
         _, namespace, name = key.split("/")
         causes = [] if held.service is None else [Cause("Service", name, held.service.uid, "")]
-        named: dict[Key, HeldRoute | HeldPolicy] = {**held.routes, **held.policies}
-        for _, named_by in sorted(named.items()):
-            elsewhere = named_by.namespace if named_by.namespace != namespace else ""
-            causes.append(Cause(named_by.kind, named_by.name, named_by.uid, "", "", elsewhere))
+        uids = {key: route.uid for key, route in held.routes.items()}
+        uids.update((key, policy.uid) for key, policy in held.policies.items())
+        uids.update((key, entries[0].uid) for key, entries in held.tls.items())
+        for (kind, at, named_by), uid in sorted(uids.items()):
+            causes.append(Cause(kind, named_by, uid, "", "", at if at != namespace else ""))
         return causes
 
     def is_finished(self, held: HeldRouting) -> bool:
@@ -107,7 +114,7 @@ class RoutingTable(Table[HeldRouting]):
         """See Table."""
         service, content = prepared
         state, reason = _state(service, False, ctx, ())
-        new = HeldRouting(ctx.offset, service, {}, {}, state, reason, ())
+        new = HeldRouting(ctx.offset, service, {}, {}, {}, state, reason, ())
         return RowUpdate(new, _encode_row(ctx, key, new, None, [objects.service_cause], content))
 
 
@@ -163,10 +170,12 @@ def _encode_content(key: str, new: HeldRouting) -> bytes:
     routes = [route for _, route in sorted(new.routes.items())]
     policies = [policy for _, policy in sorted(new.policies.items())]
     subject = Subject(namespace, name, new.service, routes, policies)
-    return b',"service":%b,"gateway":%b,"mesh":%b,"routes":%b,"policies":%b}' % (
+    tls = b',"backendTLS":%b' % _encode(backend_tls(new.tls.values())) if new.tls else b""
+    return b',"service":%b,"gateway":%b,"mesh":%b,"routes":%b,"policies":%b%b}' % (
         _encode(new.service),
-        _encode(decide(subject, "gateway")),
-        _encode(decide(subject, "mesh")),
+        _encode(decide_gateway(subject)),
+        _encode(decide_mesh(subject)),
         _encode(routes),
         _encode(policies),
+        tls,
     )

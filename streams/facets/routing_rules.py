@@ -17,21 +17,33 @@ For gateways and for the mesh alike the first rule that applies decides, and its
 
 Session persistence is a part of the decision whenever the Service has endpoints; a rule's own goes before a policy's.
 Where several ask, the Gateway API's precedence holds: the oldest creationTimestamp, then namespace/name, then the
-order of rules. A rule that takes the same requests, of the same parent, as one before it never gets any (RuleShadowed).
-A reference to another namespace that no ReferenceGrant permits is not followed (RefNotPermitted), a route that is not
-attached to a Gateway has no part in the decision for gateways, and neither has a backend of weight 0. Routes count for
-the mesh where their parent is a Service (GAMMA). Where rules of routes differ, `rules` has the choice of each.
+order of rules; those that ask for something else are shown (`sessionConflicts`).
+
+Which rules have a say differs by who sends the requests (GEP-1294, Namespace boundaries):
+
+ gateway               routes attached to a Gateway or a ListenerSet
+ mesh                  the producer's: routes attached to a Service of their own namespace
+ mesh, consumers       for clients in one namespace: its routes attached to Services of others, and the producer's at
+                       the parents for which it has none of its own
+
+Of those, a rule that never gets a request (others take all of them first: RuleShadowed), a reference that a gateway's
+route may not make (RefNotPermitted; the mesh needs no ReferenceGrant) or that is to no known kind (InvalidKind), a
+backend of weight 0, and a mirror have no part in the decision. Where rules of routes differ, `rules` has the choice of
+each, in the order in which a router must try them.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
+from streams.facets.route_order import RuleOrder, age, in_age_order
 from streams.wire.routing_records import (
     Decision,
     Direction,
     HeldPolicy,
     HeldRoute,
+    MeshDirection,
     ObjectReference,
+    PlacedMatch,
     Reason,
     RouteBackend,
     RoutedService,
@@ -41,17 +53,19 @@ from streams.wire.routing_records import (
     Traffic,
 )
 
-_Held = TypeVar("_Held", HeldRoute, HeldPolicy)
-
 _SOURCES: dict[str, Reason] = {
     "Service": "ServiceAnnotation",
     "Namespace": "NamespaceAnnotation",
     "Cluster": "ClusterDefault",
 }
 
+_Scope = Callable[[HeldRoute, RouteParent], bool]
+"""Whether a route counts at one of its parents, for requests of some senders."""
+
 
 class Subject(NamedTuple):
-    """What is known of a Service: `service` is None while it is not there."""
+    """All that is known of one Service: `routes` and `policies` are those that name it, `service` is None while there
+    is none."""
 
     namespace: str
     name: str
@@ -68,43 +82,124 @@ class _Choice(NamedTuple):
 
 
 class _Rule(NamedTuple):
+    """A rule that names the Service; `refusal` is why it has no part in the decision, `matches` are those of its
+    matches that stand here, if not all do."""
+
     route: HeldRoute
     backend: RouteBackend
-    shadowed: bool
+    refusal: Reason | None
+    matches: list[PlacedMatch]
+
+    @property
+    def asks(self) -> bool:
+        """Whether its session persistence counts."""
+        backend = self.backend
+        return self.refusal is None and backend.session_persistence is not None and backend.weight > 0
 
 
-def decide(subject: Subject, traffic: Traffic) -> Direction:
-    """The choice for one direction."""
-    rules = list(_rules(subject.routes, traffic))
-    asking = next(
-        (
-            each
-            for each in rules
-            if each.backend.session_persistence is not None
-            and each.backend.permitted
-            and each.backend.weight > 0
-            and not each.shadowed
-        ),
-        None,
+def decide_gateway(subject: Subject) -> Direction:
+    """The choice for requests that come through gateways."""
+    return _decide(subject, "gateway", lambda _, parent: parent.kind in {"Gateway", "ListenerSet"})
+
+
+def decide_mesh(subject: Subject) -> MeshDirection:
+    """The choice for requests in the mesh: the producer's, and those of namespaces with routes of their own."""
+    producer = _decide(subject, "mesh", _is_producer)
+    consumers = {
+        namespace: _decide(subject, "mesh", _as_seen_from(namespace, subject.routes))
+        for namespace in sorted(_consumers(subject.routes))
+    }
+    return MeshDirection(
+        producer.decision,
+        producer.reason,
+        producer.because,
+        producer.session_persistence,
+        producer.rules,
+        producer.session_conflicts,
+        consumers,
     )
-    choice = _choose(subject, traffic, asking)
+
+
+# ---- who sends the requests -----------------------------------------------------------------------------
+
+
+def _is_producer(route: HeldRoute, parent: RouteParent) -> bool:
+    return parent.kind == "Service" and parent.namespace == route.namespace
+
+
+def _is_consumer(route: HeldRoute, parent: RouteParent) -> bool:
+    return parent.kind == "Service" and parent.namespace != route.namespace
+
+
+def _consumers(routes: Iterable[HeldRoute]) -> set[str]:
+    """The namespaces that have attached routes of their own."""
+    return {
+        namespace
+        for route in routes
+        for parent in route.parents
+        if parent.attached and parent.kind == "Service"
+        for namespace in ([route.namespace] if _is_consumer(route, parent) else parent.consumers)
+    }
+
+
+def _as_seen_from(namespace: str, routes: Iterable[HeldRoute]) -> _Scope:
+    own = {
+        (parent.namespace, parent.name)
+        for route in routes
+        for parent in route.parents
+        if parent.attached and route.namespace == namespace and _is_consumer(route, parent)
+    }
+
+    def counts(route: HeldRoute, parent: RouteParent) -> bool:
+        if _is_consumer(route, parent):
+            return route.namespace == namespace
+        # A journal of fold version 1 does not tell ports, nor whose clients have routes of their own for them.
+        replaced = namespace in parent.consumers or (not parent.ports and (parent.namespace, parent.name) in own)
+        return _is_producer(route, parent) and not replaced
+
+    return counts
+
+
+# ---- the choice -----------------------------------------------------------------------------------------
+
+
+def _decide(subject: Subject, traffic: Traffic, scope: _Scope) -> Direction:
+    rules = _rules(subject.routes, traffic, scope)
+    by_age = sorted(rules, key=lambda rule: (age(rule.route), rule.backend.rule))
+    asking = [rule for rule in by_age if rule.asks]
+    choice = _choose(subject, traffic, scope, asking[0] if asking else None)
     return Direction(
         choice.decision,
         choice.reason,
         choice.because,
         choice.persistence,
-        [_of_rule(subject, traffic, each) for each in rules],
+        [_of_rule(subject, traffic, scope, rule) for rule in rules],
+        _conflicts(subject, choice, asking),
     )
 
 
-def _of_rule(subject: Subject, traffic: Traffic, rule: _Rule) -> RuleDecision:
+def _conflicts(subject: Subject, choice: _Choice, asking: Iterable[_Rule]) -> list[ObjectReference]:
+    """Whose session persistence differs from the one that was chosen."""
+    if choice.persistence is None:
+        return []
+    asked: list[tuple[HeldRoute | HeldPolicy, SessionPersistence | None]] = [
+        *((rule.route, rule.backend.session_persistence) for rule in asking),
+        *((policy, policy.session_persistence) for policy in in_age_order(subject.policies)),
+    ]
+    differing = {
+        (held.kind, held.namespace, held.name): _reference(held)
+        for held, persistence in asked
+        if persistence is not None and persistence != choice.persistence
+    }
+    return list(differing.values())
+
+
+def _of_rule(subject: Subject, traffic: Traffic, scope: _Scope, rule: _Rule) -> RuleDecision:
     route, backend = rule.route, rule.backend
-    if not backend.permitted:
-        choice = _Choice("none", "RefNotPermitted", [])
-    elif rule.shadowed:
-        choice = _Choice("none", "RuleShadowed", [])
+    if rule.refusal is not None:
+        choice = _Choice("none", rule.refusal, [])
     else:
-        choice = _choose(subject, traffic, rule if backend.session_persistence is not None else None)
+        choice = _choose(subject, traffic, scope, rule if backend.session_persistence is not None else None)
     return RuleDecision(
         _reference(route),
         backend.rule,
@@ -113,21 +208,24 @@ def _of_rule(subject: Subject, traffic: Traffic, rule: _Rule) -> RuleDecision:
         backend.weight,
         choice.decision,
         choice.reason,
-        choice.persistence,
+        choice.persistence if backend.role == "backend" else None,
+        backend.role,
+        backend.total_weight,
+        rule.matches,
     )
 
 
-def _choose(subject: Subject, traffic: Traffic, asking: _Rule | None) -> _Choice:
+def _choose(subject: Subject, traffic: Traffic, scope: _Scope, asking: _Rule | None) -> _Choice:
     """The rules in order; `asking` is the rule of a route whose session persistence counts."""
     service = subject.service
     if service is None:
-        routes = [_reference(each) for each in in_precedence(subject.routes) if _parents(each, traffic)]
-        policies = [_reference(each) for each in in_precedence(subject.policies)]
+        routes = [_reference(route) for route in in_age_order(subject.routes) if _is_named(subject, route, scope)]
+        policies = [_reference(policy) for policy in in_age_order(subject.policies)]
         return _Choice("none", "ServiceNotFound", routes + policies)
     itself = [ObjectReference("Service", subject.namespace, subject.name)]
     if service.type == "ExternalName":
         return _Choice("dns", "ExternalName", itself)
-    policy = next((each for each in in_precedence(subject.policies) if each.session_persistence is not None), None)
+    policy = next((policy for policy in in_age_order(subject.policies) if policy.session_persistence is not None), None)
     if asking is not None:
         sticky = _Choice("endpoint", "SessionPersistence", [_reference(asking.route)])
         persistence = asking.backend.session_persistence
@@ -151,33 +249,57 @@ def _choose(subject: Subject, traffic: Traffic, asking: _Rule | None) -> _Choice
     return _Choice(operator.decision, _SOURCES[operator.source], because.get(operator.source, []))
 
 
-def _rules(routes: Iterable[HeldRoute], traffic: Traffic) -> Iterable[_Rule]:
-    """The rules of the attached routes that name the Service as a backend, in the order of their precedence."""
-    taken: dict[tuple[str, str, tuple[str, str, str | None, int | None]], tuple[int, int]] = {}
-    for place, route in enumerate(in_precedence(routes)):
-        parents = _parents(route, traffic)
-        if not parents:
+def _is_named(subject: Subject, route: HeldRoute, scope: _Scope) -> bool:
+    """Whether a route names a Service that is not there: where it is attached, or as its very parent."""
+    itself = subject.namespace, subject.name
+    return any(
+        scope(route, parent)
+        and (parent.attached or (parent.kind == "Service" and (parent.namespace, parent.name) == itself))
+        for parent in route.parents
+    )
+
+
+# ---- rules ----------------------------------------------------------------------------------------------
+
+
+def _rules(routes: Iterable[HeldRoute], traffic: Traffic, scope: _Scope) -> list[_Rule]:
+    """The rules that name the Service, of routes that are attached where they count, in the order in which they must
+    be tried."""
+    claims: dict[tuple[str, str, object], tuple[int, int]] = {}
+    order = RuleOrder()
+    backends: dict[tuple[str, str, str, int], list[tuple[RouteBackend, Reason | None]]] = {}
+    for place, route in enumerate(in_age_order(routes)):
+        indexed = [(i, parent) for i, parent in enumerate(route.parents) if parent.attached and scope(route, parent)]
+        if not indexed:
             continue
-        for backend in sorted(route.backends, key=lambda each: each.rule):
-            here = (place, backend.rule)
-            firsts = [taken.setdefault((route.kind, backend.matches, each), here) for each in parents]
-            yield _Rule(route, backend, all(first != here for first in firsts))
+        parents = [parent for _, parent in indexed]
+        for backend in sorted(route.backends, key=lambda backend: backend.rule):
+            shadowed = all(i in backend.shadowed_at for i, _ in indexed)
+            if isinstance(backend.matches, str):
+                # A journal of fold version 1: which rules get no requests is known only of those that name the Service.
+                owner = place, backend.rule
+                keys = [(route.kind, backend.matches, _identity(parent)) for parent in parents]
+                shadowed = owner not in [claims.setdefault(key, owner) for key in keys]
+            order.add(route, backend, parents, shadowed=shadowed)
+            of_rule = backends.setdefault((route.kind, route.namespace, route.name, backend.rule), [])
+            of_rule.append((backend, _refusal(backend, traffic, shadowed)))
+    return [
+        _Rule(route, backend, refusal, matches)
+        for route, number, matches in order.placed()
+        for backend, refusal in backends[route.kind, route.namespace, route.name, number]
+    ]
 
 
-def _parents(route: HeldRoute, traffic: Traffic) -> list[tuple[str, str, str | None, int | None]]:
-    kind = "Gateway" if traffic == "gateway" else "Service"
-    return [_identity(each) for each in route.parents if each.kind == kind and each.attached]
+def _refusal(backend: RouteBackend, traffic: Traffic, shadowed: bool) -> Reason | None:
+    if backend.reason:
+        return "InvalidKind"
+    if not backend.permitted and traffic == "gateway":
+        return "RefNotPermitted"
+    return "RuleShadowed" if shadowed else None
 
 
 def _identity(parent: RouteParent) -> tuple[str, str, str | None, int | None]:
     return parent.namespace, parent.name, parent.section_name, parent.port
-
-
-def in_precedence(objects: Iterable[_Held]) -> list[_Held]:
-    """As the Gateway API has it: the oldest first, then by namespace/name. Of unknown age is the youngest."""
-    return sorted(
-        objects, key=lambda each: (not each.created, each.created, f"{each.namespace}/{each.name}", each.kind)
-    )
 
 
 def _reference(held: HeldRoute | HeldPolicy) -> ObjectReference:

@@ -19,7 +19,7 @@ from typing import Any
 
 from streams.objects.commits import CommitWriter, JournalRecord
 from streams.objects.fields import MalformedObject
-from streams.objects.gateway_api import ServiceKey
+from streams.objects.gateway_api.references import ServiceKey
 from streams.objects.projection import ServiceEvents, ServiceProjector, affected_services
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES, Resource

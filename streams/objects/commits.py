@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import orjson
 
-from streams.objects.gateway_api import ServiceKey
+from streams.objects.gateway_api.references import ServiceKey
 from streams.wire.partitioning import partition_of
 from streams.wire.records import Phase
 

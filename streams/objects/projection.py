@@ -1,26 +1,21 @@
 """Projects objects onto the Services that they affect: an object in, an event for each of those Services out.
 
-Some projections depend on other objects: a route's on Gateways, ReferenceGrants and Namespaces, a Service's routing on
-its Namespace. When one of those changes, what depends on it is projected again (`reproject`).
+Some projections depend on other objects: a Service's routing on its Namespace, and a route's on Gateways, ListenerSets,
+ReferenceGrants, Namespaces, Services and other routes. When one of those changes, what depends on it is projected again
+(`reproject`). What a route says is always told there, for it can only be told with all the others.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from streams.objects.fields import identify
-from streams.objects.gateway_api import (
-    NO_CHOICES,
-    Choices,
-    Route,
-    ServiceKey,
-    choices_of,
-    named_by,
-    read_policy,
-    read_route,
-)
+from streams.objects.gateway_api.context import RouteContext
+from streams.objects.gateway_api.operator_choices import NO_CHOICES, Choices, choices_of
+from streams.objects.gateway_api.policies import read_policy
+from streams.objects.gateway_api.references import ServiceKey
+from streams.objects.gateway_api.routes import named_by, read_route
 from streams.objects.normalize import SERVICE_NAME_LABEL, normalize
 from streams.objects.resources import CONTEXT_KINDS, ENDPOINT_SLICES, ROUTE_KINDS, ROUTING_KINDS, SERVICES
-from streams.objects.route_context import RouteContext
 from streams.wire.event_encoding import Key, apply_event, with_routing
 from streams.wire.routing_records import OperatorRouting
 
@@ -52,10 +47,10 @@ class ServiceProjector:
     def __init__(self, cluster_domain: str, routing_defaults: Mapping[str, str] | None) -> None:
         self._cluster_domain = cluster_domain
         self._context = RouteContext(routing_defaults)
-        self._routes: dict[Key, Route] = {}
+        self._routes: dict[Key, Mapping[ServiceKey, bytes]] = {}
+        """What each route was last told to say of each Service."""
         self._own_choices: dict[Key, Choices] = {}
         self._operators: dict[Key, OperatorRouting] = {}
-        self._routes_outdated = False
         self._outdated_namespaces: set[str] = set()
 
     def project(self, kind: str, item: Any) -> Projection:
@@ -65,26 +60,28 @@ class ServiceProjector:
         meta = identify(item, kind != _NAMESPACE)
         key = (kind, meta.namespace, meta.name)
         if kind in CONTEXT_KINDS:
-            if self._context.take(*key, item):
-                self._outdate(key)
+            self._context.take(*key, item)
+            self._outdate(key)
             events = ServiceEvents({}, meta.uid, meta.resource_version)
         elif kind in ROUTE_KINDS:
-            self._routes[key] = read_route(kind, item)
-            bodies = self._context.project(self._routes[key])
-            events = _service_events(key, meta.uid, meta.resource_version, bodies)
+            self._context.take_route(read_route(kind, item))
+            events = _service_events(key, meta.uid, meta.resource_version, self._routes.setdefault(key, {}))
         else:
-            events = _service_events(key, meta.uid, meta.resource_version, read_policy(item))
+            events = _service_events(key, meta.uid, meta.resource_version, read_policy(kind, item))
         return Projection(key, meta.uid, meta.resource_version, events)
 
     def complete(self, kind: str) -> None:
         """All objects of the type have been listed."""
-        if kind == "Gateway" and not self._context.gateways_listed:
-            self._context.gateways_listed = self._routes_outdated = True
+        if kind == "Gateway":
+            self._context.list_gateways()
 
     def drop(self, key: Key) -> None:
         """The object is deleted."""
-        if key[0] in CONTEXT_KINDS and self._context.take(*key, None):
+        if key[0] in CONTEXT_KINDS or key[0] == SERVICES.kind:
+            self._context.take(*key, None)
             self._outdate(key)
+        elif key[0] in ROUTE_KINDS:
+            self._context.drop_route(key)
         for held in (self._routes, self._own_choices, self._operators):
             held.pop(key, None)
 
@@ -93,7 +90,6 @@ class ServiceProjector:
     ) -> Iterator[tuple[Key, ServiceEvents]]:
         """The events of those `objects` that depend on what has changed since the last call."""
         namespaces, self._outdated_namespaces = self._outdated_namespaces, set()
-        routes_outdated, self._routes_outdated = self._routes_outdated, False
         services = [key for key in objects if key[0] == SERVICES.kind and key[1] in namespaces] if namespaces else []
         for key in services:
             held = objects[key]
@@ -104,10 +100,10 @@ class ServiceProjector:
                         events={service: self._with_routing(key, event) for service, event in held.events.items()}
                     ),
                 )
-        for key, route in self._routes.items() if routes_outdated else ():
-            if key not in except_for:
-                held = objects[key]
-                yield key, _service_events(key, held.uid, held.version, self._context.project(route))
+        for key in self._context.take_outdated(except_for):
+            held = objects[key]
+            self._routes[key] = self._context.project(key)
+            yield key, _service_events(key, held.uid, held.version, self._routes[key])
 
     def _project_normalized(self, kind: str, item: Any) -> Projection:
         normalized = normalize(kind, item, self._cluster_domain)
@@ -118,6 +114,7 @@ class ServiceProjector:
         uid, version = normalized.uid, normalized.resource_version
         event = apply_event(key, service, uid=uid, version=version, trigger=normalized.trigger, body=normalized.body)
         if kind == SERVICES.kind:
+            self._context.take(*key, item)
             self._own_choices.pop(key, None)
             own = choices_of(item["metadata"], "Service")
             if own is not NO_CHOICES:
@@ -126,7 +123,6 @@ class ServiceProjector:
         return Projection(key, uid, version, ServiceEvents({service: event}, uid, version))
 
     def _outdate(self, key: Key) -> None:
-        self._routes_outdated = True
         if key[0] == _NAMESPACE:
             self._outdated_namespaces.add(key[2])
 

@@ -47,6 +47,7 @@ RESOURCES = (SERVICES, ENDPOINT_SLICES, ENDPOINTS)
 CONTEXT = (
     Resource("Namespace", "namespaces", namespaced=False),
     Resource("Gateway", f"gateways.{GATEWAY_API}"),
+    Resource("ListenerSet", f"listenersets.{GATEWAY_API}"),
     Resource("ReferenceGrant", f"referencegrants.{GATEWAY_API}"),
 )
 """Types that bear on no Service themselves, but on what routes and Services say."""
@@ -58,7 +59,9 @@ ROUTES = (
     Resource("TCPRoute", f"tcproutes.{GATEWAY_API}"),
     Resource("UDPRoute", f"udproutes.{GATEWAY_API}"),
 )
-POLICIES = (Resource("XBackendTrafficPolicy", f"xbackendtrafficpolicies.{GATEWAY_API_EXPERIMENTS}"),)
+TRAFFIC_POLICY = Resource("XBackendTrafficPolicy", f"xbackendtrafficpolicies.{GATEWAY_API_EXPERIMENTS}")
+TLS_POLICY = Resource("BackendTLSPolicy", f"backendtlspolicies.{GATEWAY_API}")
+POLICIES = (TRAFFIC_POLICY, TLS_POLICY)
 
 OPTIONAL = (*CONTEXT, *ROUTES, *POLICIES)
 

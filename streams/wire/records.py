@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 """Raised by every release whose fold makes other bytes from the same journal."""
 
 JOURNAL = "facets.journal"

@@ -11,8 +11,9 @@ Decision = Literal["service", "endpoint", "dns", "none"]
 Reason = Literal[
     "ServiceNotFound", "ExternalName", "Headless", "NoClusterIP", "SessionPersistence", "BackendTrafficPolicy",
     "SessionAffinity", "ServiceAnnotation", "NamespaceAnnotation", "ClusterDefault", "Default", "RefNotPermitted",
-    "RuleShadowed",
+    "RuleShadowed", "InvalidKind",
 ]  # fmt: skip
+Role = Literal["backend", "mirror", "auth"]
 
 Duration = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}(?!\n)$")]
 """In the Gateway API's form (GEP-2257), such as 1h30m."""
@@ -54,40 +55,114 @@ class SessionPersistence(Record):
     cookie_lifetime: Literal["Session", "Permanent"] | None
 
 
-class RouteParent(Record):
-    """A parent of a route: a Gateway (north/south) or a Service (east/west, GAMMA). `reason` says why the route is
-    not attached to it, where it is not."""
+class AttachedListener(Record, omit_defaults=True):
+    """A listener of a Gateway or ListenerSet at which a route is attached. `hostname` is the listener's own ("": any),
+    `hostnames` those that it has in common with the route: what the route gets requests for (empty: any)."""
 
-    kind: Literal["Gateway", "Service"]
+    name: str
+    port: int | None = None
+    hostname: str = ""
+    hostnames: list[str] = msgspec.field(default_factory=list)
+
+
+class RouteParent(Record, omit_defaults=True):
+    """A parent of a route: a Gateway or ListenerSet (north/south), or a Service (east/west, GAMMA). Where the route is
+    not attached to it, `reason` says why (in the words of the Gateway API's conditions) and `message` explains.
+    `group` is given where the kind is none of these: such a parent is listed and has no further meaning.
+
+    Of a Service, `ports` are those to which the route is attached, and `consumers` the namespaces that have routes of
+    their own for all of them: for their clients this route, the producer's, does not count (GEP-1294)."""
+
+    kind: str
     namespace: str
     name: str
     section_name: str | None
     port: Number | None
     attached: bool
     reason: str
+    message: str = ""
+    group: str | None = None
+    listeners: list[AttachedListener] = msgspec.field(default_factory=list)
+    ports: list[Number] = msgspec.field(default_factory=list)
+    consumers: list[str] = msgspec.field(default_factory=list)
 
 
-class RouteBackend(Record):
-    """Where a rule of a route names the Service: `rule` counts from 0. `matches` is a digest of the requests that the
-    rule takes (hostnames and matches), equal where they are equal. Without `permitted` a ReferenceGrant is missing,
-    and the Gateway API forbids to follow the reference."""
+class PathMatch(Record):
+    """A match of a request's path (HTTPPathMatch)."""
+
+    type: str
+    value: str
+
+
+class NamedMatch(Record):
+    """A match of a header (in lower case) or of a query parameter."""
+
+    type: str
+    name: str
+    value: str
+
+
+class GRPCMethodMatch(Record):
+    """A match of a gRPC call; "" takes any service, or any method."""
+
+    type: str
+    service: str
+    method: str
+
+
+class RequestMatch(Record, omit_defaults=True):
+    """Requests that a rule takes, with the Gateway API's defaults filled in and all that has no order sorted: matches
+    for the same requests are equal. What is left out takes any."""
+
+    path: PathMatch | None = None
+    method: str = ""
+    headers: list[NamedMatch] = msgspec.field(default_factory=list)
+    query_params: list[NamedMatch] = msgspec.field(default_factory=list)
+    grpc_method: GRPCMethodMatch | None = None
+
+
+class RouteBackend(Record, omit_defaults=True):
+    """Where a rule of a route names the Service: `rule` counts from 0. The rule takes requests for which any of
+    `matches` holds; the first is to be tried first. (A journal of fold version 1 has a digest of them.) `weight` of
+    `totalWeight` is the Service's share of them (0: not known). `role` says what the Service gets: the requests
+    (`backend`), copies of them (`mirror`), or questions whether they may pass (`auth`).
+
+    Without `permitted` a ReferenceGrant is missing, which routes of gateways need. `shadowedAt` are the parents, by
+    their place in the route's, of which the rule never gets a request: other rules take all of them first.
+    `reason` says why the reference itself can't be followed."""
 
     rule: Number
     rule_name: str | None
-    matches: str
+    matches: str | list[RequestMatch]
     port: Number | None
     weight: Number
     permitted: bool
     session_persistence: SessionPersistence | None
+    role: Role = "backend"
+    total_weight: Number = 0
+    shadowed_at: list[Number] = msgspec.field(default_factory=list)
+    reason: str = ""
 
 
-class RouteContent(Record):
+class UnresolvedReference(Record):
+    """A backend of a rule that is no Service."""
+
+    rule: Number
+    group: str
+    kind: str
+    namespace: str
+    name: str
+    reason: str
+
+
+class RouteContent(Record, omit_defaults=True):
     """What a route says of one Service: its parents, and the rules that name the Service as a backend (none where
-    the Service is only a parent)."""
+    the Service is only a parent). `unresolved` are the backends that no row of a Service can show."""
 
     created: str
     parents: list[RouteParent]
     backends: list[RouteBackend]
+    unresolved: list[UnresolvedReference] = msgspec.field(default_factory=list)
 
 
 class PolicyContent(Record):
@@ -95,6 +170,39 @@ class PolicyContent(Record):
 
     created: str
     session_persistence: SessionPersistence | None
+
+
+class CertificateReference(Record):
+    """An object with CA certificates, in the policy's namespace."""
+
+    group: str
+    kind: str
+    name: str
+
+
+class SubjectAltName(Record):
+    """A name of which a backend's certificate must have one: `type` is Hostname or URI."""
+
+    type: str
+    value: str
+
+
+class TLSValidation(Record):
+    """What a router has to verify of a backend (BackendTLSPolicy.spec.validation)."""
+
+    hostname: str
+    subject_alt_names: list[SubjectAltName]
+    ca_certificate_refs: list[CertificateReference] = msgspec.field(name="caCertificateRefs")
+    well_known_ca_certificates: str | None = msgspec.field(name="wellKnownCACertificates")
+
+
+class BackendTLSContent(Record):
+    """What a BackendTLSPolicy asks for the Service that it targets: for the whole of it (`sectionNames` has ""), or for
+    ports, by their names."""
+
+    created: str
+    section_names: list[str]
+    validation: TLSValidation
 
 
 # ---- rows --------------------------------------------------------------------------------------------
@@ -108,28 +216,49 @@ class ObjectReference(Record):
     name: str
 
 
+class PlacedMatch(Record):
+    """A match of a rule, by its place in the rule's `matches`, for a hostname ("": any)."""
+
+    hostname: str
+    match: int
+
+
 class RuleDecision(Record):
-    """What one rule of a route asks where it names the Service as a backend."""
+    """What one rule of a route asks where it names the Service. `weight` of `totalWeight` is the Service's share of the
+    rule's requests. A rule between whose matches those of another have to be tried is there several times: `matches`
+    are then those that stand here; else all do, and it is empty."""
 
     route: ObjectReference
-    rule: int
+    rule: Number
     rule_name: str | None
     port: int | None
     weight: int
     decision: Decision
     reason: Reason
     session_persistence: SessionPersistence | None
+    role: Role = "backend"
+    total_weight: Number = 0
+    matches: list[PlacedMatch] = msgspec.field(default_factory=list)
 
 
-class Direction(Record):
+class Direction(Record, omit_defaults=True):
     """The choice for one direction. `because` are the objects that led to it; `rules` what each rule of each attached
-    route asks, in the order of precedence of the Gateway API."""
+    route asks, in the order in which a router must try them. Where routes and policies ask for different session
+    persistence, `sessionConflicts` are those that go without."""
 
     decision: Decision
     reason: Reason
     because: list[ObjectReference]
     session_persistence: SessionPersistence | None
     rules: list[RuleDecision]
+    session_conflicts: list[ObjectReference] = msgspec.field(default_factory=list)
+
+
+class MeshDirection(Direction):
+    """The choice in the mesh: that of the Service's producer, for every client but those in the namespaces of
+    `consumers`, which have routes of their own."""
+
+    consumers: dict[str, Direction] = msgspec.field(default_factory=dict)
 
 
 class RoutedService(Record):
@@ -143,7 +272,7 @@ class RoutedService(Record):
     operator: OperatorRouting
 
 
-class HeldRoute(Record):
+class HeldRoute(Record, omit_defaults=True):
     """A route that names the Service, and what it says of it."""
 
     kind: str
@@ -153,6 +282,7 @@ class HeldRoute(Record):
     created: str
     parents: list[RouteParent]
     backends: list[RouteBackend]
+    unresolved: list[UnresolvedReference] = msgspec.field(default_factory=list)
 
 
 class HeldPolicy(Record):
@@ -166,13 +296,29 @@ class HeldPolicy(Record):
     session_persistence: SessionPersistence | None
 
 
+class BackendTLS(Record):
+    """What a BackendTLSPolicy asks for the Service (`sectionName` ""), or for the port of this name, which then goes
+    before. Not `accepted` is one that an older policy for the same goes before (Conflicted: it counts for nothing), and
+    one whose certificates no router can read (NoValidCACertificate: it counts, and connections must fail)."""
+
+    namespace: str
+    name: str
+    uid: str
+    created: str
+    section_name: str
+    accepted: bool
+    reason: str
+    validation: TLSValidation
+
+
 class RoutingRow(RowHead, omit_defaults=True, kw_only=True):
     """`facets.routing`: whether requests for the Service go to its frontend (`service`) or to its backend
-    (`endpoint`), for gateways (routes whose parent is a Gateway) and in the mesh (routes whose parent is a Service).
-    `service` is null while there is none; `routes` are all that name it, attached or not."""
+    (`endpoint`), for gateways (routes whose parent is a Gateway or ListenerSet) and in the mesh (routes whose parent is
+    a Service). `service` is null while there is none; `routes` are all that name it, attached or not."""
 
     service: RoutedService | None
     gateway: Direction
-    mesh: Direction
+    mesh: MeshDirection
     routes: list[HeldRoute]
     policies: list[HeldPolicy]
+    backend_tls: list[BackendTLS] = msgspec.field(name="backendTLS", default_factory=list)

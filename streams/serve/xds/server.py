@@ -335,4 +335,7 @@ def client_of(node: Any) -> Client:
     traffic = fields["traffic"].string_value if "traffic" in fields else "mesh"
     if traffic not in {"mesh", "gateway"}:
         raise ProtocolViolation(f"node.metadata.traffic is {traffic[:40]!r}: must be mesh or gateway")
-    return Client(locality_of(node), traffic, node.user_agent_name.startswith("gRPC"))  # type: ignore[arg-type]
+    # Istio's clients name theirs NAMESPACE.
+    namespace = next((fields[name].string_value for name in ("namespace", "NAMESPACE") if name in fields), "")
+    is_grpc = node.user_agent_name.startswith("gRPC")
+    return Client(locality_of(node), traffic, is_grpc, namespace)  # type: ignore[arg-type]

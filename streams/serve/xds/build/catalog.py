@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from streams.serve.xds.build import resources
-from streams.serve.xds.build.decision import Decision, decide
+from streams.serve.xds.build.decision import Decision, consumer_namespace, decide
 from streams.serve.xds.build.endpoints import Place, assignment, known, place_matters
 from streams.serve.xds.build.names import TYPE_URLS, Kind, resource_name
 from streams.serve.xds.build.service import Facets, Service, triggered
@@ -41,11 +41,13 @@ class Absence(Enum):
 
 
 class Client(NamedTuple):
-    """What of a client decides the resources that it gets."""
+    """What of a client decides the resources that it gets. `namespace` is its own: routes of a consumer's namespace
+    count for its clients alone (GEP-1294)."""
 
     place: Place = Place()
     traffic: Traffic = "mesh"
     grpc: bool = False
+    namespace: str = ""
 
 
 class Resource:
@@ -69,6 +71,16 @@ def digest_of(version: str) -> str:
     return version.rpartition(".")[2]
 
 
+class _Decided(NamedTuple):
+    """A Service as it is under one of its names, how it is reached, whether it matters from where, and from which
+    namespace ("" for all that have no routes of their own)."""
+
+    service: Service
+    decision: Decision | None
+    by_place: bool
+    namespace: str
+
+
 class Catalog:
     """Takes the rows of sealed batches, and makes resources of them when they are asked for."""
 
@@ -81,7 +93,7 @@ class Catalog:
         self._names: dict[str, Key] = {}
         self._of_key: dict[Key, tuple[str, ...]] = {}
         self._made: dict[Key, dict[tuple[Any, ...], Resource | Absence]] = {}
-        self._decided: dict[Key, dict[tuple[str, Traffic], tuple[Service, Decision | None, bool]]] = {}
+        self._decided: dict[Key, dict[tuple[str, Traffic, str], _Decided]] = {}
 
     # ---- the state -------------------------------------------------------------------------------------
 
@@ -203,26 +215,29 @@ class Catalog:
 
     def _resource(self, kind: Kind, name: str, key: Key, client: Client) -> Resource | Absence:
         dns_name, _, port = name.rpartition(":")
-        service, decision, by_place = self._decide(key, dns_name, client.traffic)
+        service, decision, by_place, namespace = self._decide(key, dns_name, client.traffic, client.namespace)
         if decision is None:
             return Absence.MISSING
         place = client.place if by_place and kind == "eds" else Place()
-        variant = (kind, name, client.traffic, client.grpc and kind == "rds", place)
+        variant = (kind, name, client.traffic, namespace, client.grpc and kind == "rds", place)
         made = self._made.setdefault(key, {})
         if variant not in made:
             made[variant] = self._make(kind, name, service, int(port), decision, client._replace(place=place))
         return made[variant]
 
-    def _decide(self, key: Key, dns_name: str, traffic: Traffic) -> tuple[Service, Decision | None, bool]:
-        """The Service as it is under this name, how it is reached, and whether it matters from where."""
+    def _decide(self, key: Key, dns_name: str, traffic: Traffic, namespace: str) -> _Decided:
         decided = self._decided.setdefault(key, {})
-        if (dns_name, traffic) not in decided:
+        if (dns_name, traffic, namespace) not in decided:
             whole = Service(*key, tuple(facets for _, facets in sorted(self._services[key].items())))
             service = whole.of_name(dns_name)
-            decision = decide(service, traffic)
+            consumer = consumer_namespace(service, traffic, namespace)
+            if consumer != namespace:
+                # One decision for all clients that have no routes of their own.
+                return self._decide(key, dns_name, traffic, consumer)
+            decision = decide(service, traffic, consumer)
             by_place = decision is not None and place_matters(service, decision)
-            decided[dns_name, traffic] = service, decision, by_place
-        return decided[dns_name, traffic]
+            decided[dns_name, traffic, namespace] = _Decided(service, decision, by_place, namespace)
+        return decided[dns_name, traffic, namespace]
 
     @staticmethod
     def _make(

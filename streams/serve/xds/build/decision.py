@@ -2,8 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from streams.facets.routing_rules import Subject
-from streams.facets.routing_rules import decide as decide_routing
+from streams.facets.routing_rules import Subject, decide_gateway, decide_mesh
 from streams.serve.xds.build.service import DirectionFacet, Facets, FrontendFacet, Service
 from streams.wire.routing_records import OperatorRouting, RoutedService, SessionPersistence, Traffic
 
@@ -20,11 +19,25 @@ class Decision(NamedTuple):
     source_ip: bool = False
 
 
-def decide(service: Service, traffic: Traffic) -> Decision | None:
-    """The routing rows' decision for this kind of traffic; without one the default. None for a Service that no
-    cluster has. Where clusters disagree: a cluster that has the Service in itself counts before one that only names
-    it by DNS, and endpoints before cluster IPs (a cluster IP is of use in its own cluster only)."""
-    there = [_of_cluster(each, each.frontend, traffic) for each in service.clusters if each.frontend is not None]
+def consumer_namespace(service: Service, traffic: Traffic, namespace: str) -> str:
+    """The client's namespace where that decides how it is answered: it has mesh routes of its own for the Service in
+    some cluster. Else "", as for all other clients."""
+    if traffic != "mesh":
+        return ""
+    routed = [facets.routing for facets in service.clusters if facets.routing is not None]
+    return namespace if any(namespace in routing.mesh.consumers for routing in routed) else ""
+
+
+def decide(service: Service, traffic: Traffic, namespace: str = "") -> Decision | None:
+    """The routing rows' decision for this kind of traffic, and for clients of this namespace; without one the default.
+    None for a Service that no cluster has. Where clusters disagree: a cluster that has the Service in itself counts
+    before one that only names it by DNS, and endpoints before cluster IPs (a cluster IP is of use in its own cluster
+    only)."""
+    there = [
+        _of_cluster(facets, facets.frontend, traffic, namespace)
+        for facets in service.clusters
+        if facets.frontend is not None
+    ]
     order: tuple[Route, ...] = ("endpoint", "service", "dns")
     there.sort(key=lambda each: order.index(each.route))
     if not there:
@@ -34,20 +47,22 @@ def decide(service: Service, traffic: Traffic) -> Decision | None:
     return first._replace(session=session, source_ip=session is None and any(each.source_ip for each in there))
 
 
-def _of_cluster(facets: Facets, frontend: FrontendFacet, traffic: Traffic) -> Decision:
-    said = _said(facets, frontend, traffic)
-    if said.decision == "endpoint":
+def _of_cluster(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> Decision:
+    direction = _direction(facets, frontend, traffic, namespace)
+    if direction.decision == "endpoint":
         affine = frontend.session_affinity == "ClientIP"
-        return Decision("endpoint", said.reason, said.session_persistence, affine)
-    return Decision("dns" if said.decision == "dns" else "service", said.reason)
+        return Decision("endpoint", direction.reason, direction.session_persistence, affine)
+    return Decision("dns" if direction.decision == "dns" else "service", direction.reason)
 
 
-def _said(facets: Facets, frontend: FrontendFacet, traffic: Traffic) -> DirectionFacet:
-    """What the routing row says; where none is held (another table's rows may come without it), what it would say if
-    nobody asked for anything."""
-    said = facets.routing and (facets.routing.gateway if traffic == "gateway" else facets.routing.mesh)
-    if said and said.decision != "none":
-        return said
+def _direction(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> DirectionFacet:
+    """The routing row's choice: a consumer's own, else the producer's. Where no row is held (another table's may come
+    without it), what it would be if nobody asked for anything."""
+    if facets.routing is not None:
+        mesh = facets.routing.mesh
+        choice = facets.routing.gateway if traffic == "gateway" else mesh.consumers.get(namespace, mesh)
+        if choice.decision != "none":
+            return choice
     service = RoutedService(
         "",
         frontend.type,
@@ -56,5 +71,6 @@ def _said(facets: Facets, frontend: FrontendFacet, traffic: Traffic) -> Directio
         frontend.session_affinity,
         OperatorRouting(),
     )
-    alone = decide_routing(Subject("", "", service), traffic)
+    subject = Subject("", "", service)
+    alone = decide_gateway(subject) if traffic == "gateway" else decide_mesh(subject)
     return DirectionFacet(alone.decision, alone.reason)

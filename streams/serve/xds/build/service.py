@@ -47,13 +47,19 @@ class DirectionFacet(msgspec.Struct, rename="camel"):
     session_persistence: SessionPersistence | None = None
 
 
+class MeshFacet(DirectionFacet):
+    """A routing row's choice in the mesh: the producer's, and by namespace the consumers'."""
+
+    consumers: dict[str, DirectionFacet] = {}
+
+
 class RoutingFacet(msgspec.Struct, rename="camel"):
     """What of a routing row bears on xDS."""
 
     version: int
     state: str
     gateway: DirectionFacet
-    mesh: DirectionFacet
+    mesh: MeshFacet
     as_of: AsOf
 
 

@@ -1,0 +1,290 @@
+"""One cluster's Gateways, ListenerSets, ReferenceGrants, Namespaces, Services and routes, and what follows from them
+for each route.
+
+Routes that name a common Gateway or Service depend on each other: an older one may take a younger one's requests. What
+changes is noted, and `take_outdated` names the routes that it may concern; attachments are worked out anew for whole
+Gateways and Services, when they are asked for.
+"""
+
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from streams.objects.fields import Json, texts
+from streams.objects.gateway_api.attachment import Attachment, Attachments, Binding, refused
+from streams.objects.gateway_api.gateway_attachment import attach_to_gateway, attach_to_unknown
+from streams.objects.gateway_api.grants import Grants
+from streams.objects.gateway_api.listeners import Gateway, ListenerSet, read_gateway, read_listener_set
+from streams.objects.gateway_api.mesh_attachment import ServiceParent, attach_to_service, read_service_parent
+from streams.objects.gateway_api.operator_choices import NO_CHOICES, Choices, choices_of
+from streams.objects.gateway_api.references import Backend, Parent, ServiceKey
+from streams.objects.gateway_api.routes import Route, Rule
+from streams.wire.event_encoding import Key
+from streams.wire.routing_records import (
+    OperatorChoice,
+    OperatorRouting,
+    RouteBackend,
+    RouteContent,
+    RouteParent,
+    UnresolvedReference,
+)
+
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+
+_encode = msgspec.json.encode
+_Subject = Key
+"""What attachments are worked out for as a whole: a Gateway or a Service, or a ListenerSet that has no Gateway."""
+
+
+class RouteContext:
+    """The objects that routes and Services are read with, and the cluster's defaults (`service` or `endpoint`, by
+    direction). As long as nothing is known of any Gateway (`gateways_listed`), a route counts as attached to the one
+    that it names."""
+
+    def __init__(self, defaults: Mapping[str, str] | None = None) -> None:
+        self._defaults = {
+            direction: OperatorChoice(choice, "Cluster")  # type: ignore[arg-type]
+            for direction, choice in (defaults or {}).items()
+        }
+        self.gateways_listed = False
+        self._gateways: dict[ServiceKey, Gateway] = {}
+        self._listener_sets: dict[ServiceKey, ListenerSet] = {}
+        self._grants = Grants()
+        self._namespaces: dict[str, tuple[dict[str, str], Choices]] = {}
+        self._services: dict[ServiceKey, ServiceParent] = {}
+        self._routes: dict[Key, Route] = {}
+        self._by_parent: dict[Key, set[Key]] = {}
+        """The routes that name a parent, by its kind, namespace and name."""
+        self._attachments: dict[_Subject, Attachments] = {}
+        self._outdated: set[Key] = set()
+
+    # ---- in ------------------------------------------------------------------------------------------
+
+    def take(self, kind: str, namespace: str, name: str, item: Json | None) -> None:
+        """Hold a context object (None: it is deleted). Raises MalformedObject."""
+        key = namespace, name
+        match kind:
+            case "Namespace":
+                self._take_namespace(name, item)
+            case "ReferenceGrant":
+                if self._grants.take(key, item):
+                    self._outdated.update(
+                        route.key for route in self._routes.values() if _names_from_elsewhere(route, namespace)
+                    )
+            case "Gateway":
+                if item is not None:
+                    self.list_gateways()
+                self._replace(self._gateways, key, None if item is None else read_gateway(item), [(kind, *key)])
+            case "ListenerSet":
+                new = None if item is None else read_listener_set(item)
+                held = self._listener_sets.get(key)
+                gateways = {subject.gateway for subject in (new, held) if subject is not None and subject.gateway}
+                subjects = [(kind, *key), *(("Gateway", *gateway) for gateway in gateways)]
+                self._replace(self._listener_sets, key, new, subjects)
+            case "Service":
+                parent = None if item is None else read_service_parent(item)
+                self._replace(self._services, key, parent, [(kind, *key)])
+
+    def list_gateways(self) -> None:
+        """From now on it is known which Gateways there are."""
+        if not self.gateways_listed:
+            self.gateways_listed = True
+            self._outdate_gateways()
+
+    def take_route(self, route: Route) -> bool:
+        """Hold a route; whether it says anything new."""
+        held = self._routes.get(route.key)
+        if held == route:
+            return False
+        self.drop_route(route.key)
+        self._routes[route.key] = route
+        for parent in route.parents:
+            self._by_parent.setdefault(_parent_key(parent), set()).add(route.key)
+        self._outdate(self._subjects(route))
+        self._outdated.add(route.key)
+        return True
+
+    def drop_route(self, key: Key) -> None:
+        """The route is deleted."""
+        route = self._routes.pop(key, None)
+        if route is None:
+            return
+        self._outdate(self._subjects(route))
+        self._outdated.discard(key)
+        for parent in route.parents:
+            routes = self._by_parent.get(_parent_key(parent))
+            if routes is not None:
+                routes.discard(key)
+                if not routes:
+                    del self._by_parent[_parent_key(parent)]
+
+    def take_outdated(self, except_for: Container[Key]) -> list[Key]:
+        """The routes that may say something else than when they were last asked for; the exceptions stay outdated."""
+        outdated = sorted(key for key in self._outdated if key in self._routes and key not in except_for)
+        self._outdated = {key for key in self._outdated if key in self._routes and key in except_for}
+        return outdated
+
+    # ---- out -----------------------------------------------------------------------------------------
+
+    def operator(self, namespace: str, own: Choices) -> OperatorRouting | None:
+        """What holds for a Service: its own annotation, else its Namespace's, else the cluster's default."""
+        _, others = self._namespaces.get(namespace, ({}, NO_CHOICES))
+        if not (self._defaults or others.choices or others.invalid or own.choices or own.invalid):
+            return None
+        choices = {**self._defaults, **others.choices, **own.choices}
+        invalid = own.invalid or others.invalid
+        return OperatorRouting(gateway=choices.get("gateway"), mesh=choices.get("mesh"), invalid=invalid)
+
+    def project(self, key: Key) -> dict[ServiceKey, bytes]:
+        """What a route says of each Service that it names, as the journal carries it."""
+        route = self._routes[key]
+        attachments = [self._attachment(route, index) for index in range(len(route.parents))]
+        parents = [_parent(*bound) for bound in zip(route.parents, attachments, strict=True)]
+        named: dict[ServiceKey, list[RouteBackend]] = {
+            (parent.namespace, parent.name): [] for parent in route.parents if parent.kind == "Service"
+        }
+        unresolved: list[UnresolvedReference] = []
+        for rule in route.rules:
+            shadowed = [index for index, attachment in enumerate(attachments) if rule.place in attachment.shadowed]
+            for backend in rule.backends:
+                if backend.kind != "Service":
+                    group, kind, namespace, name = backend[:4]
+                    unresolved.append(UnresolvedReference(rule.place, group, kind, namespace, name, "InvalidKind"))
+                    continue
+                named.setdefault((backend.namespace, backend.name), []).append(
+                    self._backend(route, rule, backend, shadowed)
+                )
+        return {
+            service: _encode(RouteContent(route.created, parents, backends, unresolved))
+            for service, backends in named.items()
+        }
+
+    def _backend(self, route: Route, rule: Rule, backend: Backend, shadowed: list[int]) -> RouteBackend:
+        return RouteBackend(
+            rule.place,
+            rule.name,
+            list(rule.matches),
+            backend.port,
+            backend.weight,
+            self._grants.permits(route.kind, route.namespace, (backend.namespace, backend.name)),
+            rule.persistence if backend.role == "backend" else None,
+            backend.role,
+            backend.total_weight,
+            shadowed,
+            "" if backend.is_service else "InvalidKind",
+        )
+
+    # ---- attachments ---------------------------------------------------------------------------------
+
+    def _attachment(self, route: Route, index: int) -> Attachment:
+        parent = route.parents[index]
+        if not parent.is_known:
+            return refused("InvalidKind", f"no route is attached to a {parent.kind} of the group {parent.group!r}")
+        subject = self._subject(parent)
+        if subject not in self._attachments:
+            self._attachments[subject] = self._attach(subject)
+        return self._attachments[subject][route.key, index]
+
+    def _attach(self, subject: _Subject) -> Attachments:
+        kind, key = subject[0], (subject[1], subject[2])
+        if kind == "Service":
+            return attach_to_service(key, self._services.get(key), self._bindings([subject]))
+        gateway = self._gateways.get(key) if kind == "Gateway" else None
+        sets = {
+            set_key: listener_set
+            for set_key, listener_set in self._listener_sets.items()
+            if kind == "Gateway" and listener_set.gateway == key
+        }
+        bindings = self._bindings([subject, *(("ListenerSet", *set_key) for set_key in sets)])
+        if gateway is not None:
+            return attach_to_gateway(key, gateway, sets, bindings, self._labels)
+        if not self.gateways_listed:
+            return attach_to_unknown(bindings)
+        return {
+            (binding.route.key, binding.place): refused("GatewayNotFound")
+            if kind == "Gateway"
+            else refused("NoMatchingParent", "there is no such ListenerSet")
+            for binding in bindings
+        }
+
+    def _bindings(self, parents: Iterable[Key]) -> list[Binding]:
+        """All routes that name one of the parents, once for each time that they do."""
+        wanted = set(parents)
+        routes = {key for parent in wanted for key in self._by_parent.get(parent, ())}
+        return [
+            Binding(route, index)
+            for route in (self._routes[key] for key in sorted(routes))
+            for index, parent in enumerate(route.parents)
+            if parent.is_known and _parent_key(parent) in wanted
+        ]
+
+    def _subject(self, parent: Parent) -> _Subject:
+        if parent.kind == "ListenerSet":
+            listener_set = self._listener_sets.get((parent.namespace, parent.name))
+            if listener_set is not None and listener_set.gateway is not None:
+                return "Gateway", *listener_set.gateway
+        return _parent_key(parent)
+
+    def _subjects(self, route: Route) -> list[_Subject]:
+        return [self._subject(parent) for parent in route.parents if parent.is_known]
+
+    def _labels(self, namespace: str) -> Mapping[str, str]:
+        labels, _ = self._namespaces.get(namespace, ({NAMESPACE_LABEL: namespace}, NO_CHOICES))
+        return labels
+
+    # ---- what is outdated ----------------------------------------------------------------------------
+
+    def _take_namespace(self, name: str, item: Json | None) -> None:
+        labels, _ = self._namespaces.pop(name, ({NAMESPACE_LABEL: name}, NO_CHOICES))
+        if item is not None:
+            metadata = item["metadata"]
+            choices = choices_of(metadata, "Namespace")
+            self._namespaces[name] = {**texts(metadata, "labels"), NAMESPACE_LABEL: name}, choices
+        if labels != self._labels(name):
+            self._outdate_gateways()
+
+    def _replace(self, held: dict[ServiceKey, Any], key: ServiceKey, new: Any, subjects: Iterable[_Subject]) -> None:
+        if held.get(key) == new:
+            return
+        held.pop(key, None)
+        if new is not None:
+            held[key] = new
+        self._outdate(subjects)
+
+    def _outdate_gateways(self) -> None:
+        self._outdate({key for key in (*self._by_parent, *self._attachments) if key[0] != "Service"})
+
+    def _outdate(self, subjects: Iterable[_Subject]) -> None:
+        """Forget the attachments to these, and note the routes that have them."""
+        for subject in list(subjects):
+            for route_key, _ in self._attachments.pop(subject, ()):
+                self._outdated.add(route_key)
+            self._outdated.update(self._by_parent.get(subject, ()))
+
+
+def _parent_key(parent: Parent) -> Key:
+    return parent.kind, parent.namespace, parent.name
+
+
+def _names_from_elsewhere(route: Route, namespace: str) -> bool:
+    return route.namespace != namespace and any(
+        backend.namespace == namespace for rule in route.rules for backend in rule.backends
+    )
+
+
+def _parent(parent: Parent, attachment: Attachment) -> RouteParent:
+    return RouteParent(
+        parent.kind,
+        parent.namespace,
+        parent.name,
+        parent.section,
+        parent.port,
+        attachment.attached,
+        attachment.reason,
+        attachment.message,
+        None if parent.is_known else parent.group,
+        list(attachment.listeners),
+        list(attachment.ports),
+        list(attachment.consumers),
+    )
