@@ -240,7 +240,7 @@ def test_routing_follows_the_gateway_api_from_its_installation_to_its_removal(cl
     # It is installed, while the watcher runs, in its standard channel.
     cluster.install("standard")
     cluster.put(gateway("edge", namespace=SHOP))
-    ask = [rule("cart", "gone"), rule({"name": "far", "namespace": OTHER, "port": 80})]
+    ask = [rule("cart", "gone"), rule({"name": "far", "namespace": OTHER, "port": 80}, path="/far")]
     shop = route("shop", [to_gateway()], ask, namespace=SHOP)
     cluster.put(service("far", OTHER), shop)
     rows = cluster.wait(lambda rows: "gone" in rows and len(rows["cart"]["gateway"]["rules"]) == 1)

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Prints the folder of the Gateway API's conformance tests. They come from their Go module, through Go's own cache.
+# GATEWAY_API_CONFORMANCE names a folder that is there instead.
+set -euo pipefail
+
+MODULE=sigs.k8s.io/gateway-api/conformance
+VERSION=v1.6.3
+SUM=h1:UxhSb1GrDsyl+PdKe3g8a/BFWgP6hzy2PPFmZRgqeMQ=
+
+say() { printf '%s\n' "$*" >&2; }
+
+if [ -n "${GATEWAY_API_CONFORMANCE:-}" ]; then
+    printf '%s\n' "$GATEWAY_API_CONFORMANCE"
+    exit 0
+fi
+if ! command -v go >/dev/null; then
+    say "No Gateway API conformance tests: there is no Go to fetch them with."
+    say "Install Go, or set GATEWAY_API_CONFORMANCE to the folder of $MODULE $VERSION."
+    exit 1
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+printf 'module gateway-api-conformance\n' >go.mod
+download=$(GOFLAGS=-mod=mod go mod download -json "$MODULE@$VERSION")
+field() { printf '%s\n' "$download" | sed -n "s/.*\"$1\": \"\(.*\)\".*/\1/p"; }
+if [ "$(field Sum)" != "$SUM" ]; then
+    say "$MODULE $VERSION has the checksum $(field Sum), not $SUM: it is not the module that these tests are for."
+    exit 1
+fi
+field Dir
