@@ -17,14 +17,18 @@ from tests.properties.strategies import mutated
 from tests.support.routes import (
     Object,
     annotated,
+    backend_tls_policy,
     by_cookie,
     gateway,
     grant,
+    listener,
+    listener_set,
     namespace,
     policy,
     route,
     rule,
     to_gateway,
+    to_listener_set,
     to_service,
 )
 
@@ -35,6 +39,7 @@ _ALL = (*RESOURCES, *OPTIONAL)
 
 _spaces, _names = st.sampled_from(NAMESPACES), st.sampled_from(NAMES)
 _choices = st.dictionaries(st.sampled_from(("gateway", "mesh")), st.sampled_from(("service", "endpoint", "neither")))
+_ports = st.sampled_from(([{"name": "http", "port": 80}], [{"name": "http", "port": 80}, {"name": "b", "port": 81}]))
 _cookies = st.none() | st.sampled_from(("a", "b")).map(by_cookie)
 
 
@@ -53,31 +58,39 @@ def services(draw: st.DrawFn) -> Object:
         )
     )
     meta = {"name": name, "namespace": at, "uid": f"{name}-{draw(st.integers(0, 1))}"}
-    item = {"kind": "Service", "metadata": meta, "spec": {**spec, "ports": [{"port": 80}]}}
+    item = {"kind": "Service", "metadata": meta, "spec": {**spec, "ports": draw(_ports)}}
     return annotated(item, **draw(_choices))
 
 
 @st.composite
 def routes(draw: st.DrawFn) -> Object:
-    parents = draw(st.lists(st.one_of(_spaces.map(lambda at: to_gateway(namespace=at)), _names.map(to_service))))
+    sections = st.sampled_from(({}, {}, {"sectionName": "http"}, {"port": 81}))
+    to_services = st.builds(lambda name, at, more: to_service(name, namespace=at, **more), _names, _spaces, sections)
+    to_gateways = st.builds(lambda at, more: to_gateway(namespace=at, **more), _spaces, sections)
+    to_sets = _spaces.map(lambda at: to_listener_set("more", namespace=at))
+    parents = draw(st.lists(st.one_of(to_gateways, to_services, to_sets), max_size=3))
     backends = st.fixed_dictionaries({"name": _names, "namespace": _spaces, "weight": st.integers(0, 1)})
     rules = [
         rule(
             *draw(st.lists(backends, min_size=1, max_size=2)),
             path=draw(st.sampled_from(["/", "/a"])),
             persistence=draw(_cookies),
+            filters=[{"requestMirror": {"backendRef": {"name": name}}} for name in draw(st.lists(_names, max_size=1))],
         )
         for _ in range(draw(st.integers(0, 2)))
     ]
+    hostnames = draw(st.lists(st.sampled_from(("a.example.com", "*.example.com", "b.example.org")), max_size=2))
     created = draw(st.sampled_from(("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")))
     kind = draw(st.sampled_from(("HTTPRoute", "HTTPRoute", "GRPCRoute")))
     name, at = draw(st.sampled_from(("r", "r", "q"))), draw(_spaces)
-    return route(name, parents, rules, kind, namespace=at, creationTimestamp=created)
+    item = route(name, parents, rules, kind, namespace=at, creationTimestamp=created)
+    return {**item, "spec": {**item["spec"], "hostnames": hostnames}}
 
 
 @st.composite
 def contexts(draw: st.DrawFn) -> Object:
-    kind, at = draw(st.sampled_from(("Namespace", "Gateway", "ReferenceGrant", "Policy"))), draw(_spaces)
+    kinds = ("Namespace", "Gateway", "Gateway", "ListenerSet", "ReferenceGrant", "Policy", "BackendTLSPolicy")
+    kind, at = draw(st.sampled_from(kinds)), draw(_spaces)
     if kind == "Namespace":
         return namespace(at, draw(st.sampled_from(({}, {"team": "web"}))), **draw(_choices))
     if kind == "Policy":
@@ -85,10 +98,19 @@ def contexts(draw: st.DrawFn) -> Object:
     if kind == "ReferenceGrant":
         sources = draw(st.lists(st.tuples(st.sampled_from(("HTTPRoute", "GRPCRoute")), _spaces)))
         return grant("g", sources, draw(st.lists(_names, unique=True)), namespace=at)
+    if kind == "BackendTLSPolicy":
+        created = draw(st.sampled_from(("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")))
+        section = draw(st.sampled_from(("", "http")))
+        name = draw(st.sampled_from(("p", "q")))
+        return backend_tls_policy(name, draw(_names), section=section, namespace=at, creationTimestamp=created)
     selected = {"from": "Selector", "selector": {"matchLabels": {"team": "web"}}}
-    allowed = draw(st.sampled_from(({"from": "All"}, {"from": "Same"}, selected)))
-    listener = {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": allowed}}
-    return gateway("edge", listener, namespace=at)
+    namespaces = st.sampled_from(({"from": "All"}, {"from": "Same"}, selected))
+    hostname = draw(st.sampled_from(("", "*.example.com")))
+    one = listener("http", hostname=hostname, allowedRoutes={"namespaces": draw(namespaces)})
+    if kind == "ListenerSet":
+        two = listener("more", draw(st.sampled_from((80, 81))), hostname=hostname)
+        return listener_set("more", "edge", *draw(st.sampled_from(([two], [one, two]))), namespace=at)
+    return gateway("edge", one, allowed=draw(namespaces), namespace=at)
 
 
 objects = st.one_of(services(), routes(), routes(), contexts())

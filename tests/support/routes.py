@@ -14,10 +14,24 @@ def named(kind: str, name: str, spec: Object, *, namespace: str = "shop", group:
     return {"apiVersion": f"{group}/{version}", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def gateway(name: str = "edge", *listeners: Object, **more: Any) -> Object:
-    """A Gateway; without listeners named it has one for HTTP, for routes of its own namespace."""
-    listed = list(listeners) or [{"name": "http", "port": 80, "protocol": "HTTP"}]
-    return named("Gateway", name, {"gatewayClassName": "any", "listeners": listed}, **more)
+def gateway(name: str = "edge", *listeners: Object, allowed: Object | None = None, **more: Any) -> Object:
+    """A Gateway; without listeners named it has one for HTTP, for routes of its own namespace. `allowed` are the
+    namespaces whose ListenerSets it takes."""
+    spec: Object = {"gatewayClassName": "any", "listeners": list(listeners) or [listener("http")]}
+    if allowed is not None:
+        spec["allowedListeners"] = {"namespaces": allowed}
+    return named("Gateway", name, spec, **more)
+
+
+def listener(name: str, port: int = 80, protocol: str = "HTTP", **more: Any) -> Object:
+    """A listener of a Gateway or ListenerSet."""
+    return {"name": name, "port": port, "protocol": protocol, **more}
+
+
+def listener_set(name: str, parent: str, *listeners: Object, **more: Any) -> Object:
+    """A ListenerSet of a Gateway of its own namespace."""
+    parent_ref = {"group": GROUP, "kind": "Gateway", "name": parent}
+    return named("ListenerSet", name, {"parentRef": parent_ref, "listeners": list(listeners)}, **more)
 
 
 def route(
@@ -30,6 +44,11 @@ def route(
 def to_gateway(name: str = "edge", **more: Any) -> Object:
     """A parentRef to a Gateway."""
     return {"group": GROUP, "kind": "Gateway", "name": name, **more}
+
+
+def to_listener_set(name: str, **more: Any) -> Object:
+    """A parentRef to a ListenerSet."""
+    return {"group": GROUP, "kind": "ListenerSet", "name": name, **more}
 
 
 def to_service(name: str = "cart", **more: Any) -> Object:
@@ -55,6 +74,16 @@ def policy(name: str, *services: str, persistence: Object | None, **more: Any) -
     asked = {"sessionPersistence": persistence} if persistence else {}
     spec = {"targetRefs": targets, **asked}
     return named("XBackendTrafficPolicy", name, spec, group="gateway.networking.x-k8s.io", **more)
+
+
+def backend_tls_policy(
+    name: str, service: str, *, section: str = "", certificates: list[Object] | None = None, **more: Any
+) -> Object:
+    """A BackendTLSPolicy of a Service, or of its port of this name."""
+    target = {"group": "", "kind": "Service", "name": service, **({"sectionName": section} if section else {})}
+    refs = certificates or [{"group": "", "kind": "ConfigMap", "name": "ca"}]
+    validation = {"hostname": f"{service}.example.com", "caCertificateRefs": refs}
+    return named("BackendTLSPolicy", name, {"targetRefs": [target], "validation": validation}, **more)
 
 
 def grant(name: str, sources: Iterable[tuple[str, str]], services: Iterable[str] = (), **more: Any) -> Object:

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from streams.cli.output import RowPrinter, row_line
-from streams.fold.offline import AuditFold
-from streams.wire.records import decode_row
 from tests.support.routed_service import service
 from tests.support.routes import (
     Object,
@@ -24,27 +22,13 @@ from tests.support.routes import (
     to_gateway,
     to_service,
 )
+from tests.support.routing_rows import fold
 
 Said = tuple[str, str, str, str]
 
 DEFAULT = ("endpoint", "Default")
 STICKY = ("endpoint", "SessionPersistence")
 MISSING = ("none", "ServiceNotFound")
-
-
-def fold(*items: Object, events: list[Object] | None = None, defaults: dict[str, str] | None = None) -> dict[str, Any]:
-    """The routing rows of these objects, and of watch events after them, by namespace/name; and dead letters."""
-    audit = AuditFold(routing_defaults=defaults)
-    stamped = [{**each, "metadata": {"resourceVersion": str(i), **each["metadata"]}} for i, each in enumerate(items, 1)]
-    found: dict[str, Any] = {"dead": []}
-    for document in [{"kind": "List", "items": stamped}, *(events or [])]:
-        for write in audit.take(document):
-            key = write.key.decode().partition("/")[2]
-            if write.table == "deadletter":
-                found["dead"].append(key)
-            elif write.table == "routing" and write.value is not None:
-                found[key] = decode_row("routing", write.value)
-    return found
 
 
 def said(row: Any) -> Said:
@@ -383,10 +367,21 @@ def test_rows_as_a_person_reads_them(capsys: pytest.CaptureFixture[str]) -> None
     head, cart, gone = (
         re.sub(r" (\d+[a-z]+)+ \d+ ", " AGE ", " ".join(line.split())) for line in capsys.readouterr().out.splitlines()
     )
-    assert head == "CLUSTER NAMESPACE NAME GATEWAY REASON MESH REASON STATE AGE VERSION STICKY ROUTES BECAUSE"
+    columns = "CLUSTER NAMESPACE NAME GATEWAY REASON MESH REASON STATE AGE VERSION STICKY ROUTES CONSUMERS NOT-IN-USE"
+    assert head == f"{columns} BECAUSE"
     decided = "endpoint SessionPersistence endpoint SessionAffinity ready AGE Cookie,ClientIP 1"
-    assert cart == f"local shop cart {decided} HTTPRoute/r,Service/cart"
-    assert gone == "local shop gone none ServiceNotFound none ServiceNotFound empty AGE <none> 1 HTTPRoute/r"
+    assert cart.startswith(f"local shop cart {decided} ")
+    assert cart.endswith(" HTTPRoute/r,Service/cart")
+    assert gone.startswith("local shop gone none ServiceNotFound none ServiceNotFound empty AGE <none> 1 ")
+    assert gone.endswith(" HTTPRoute/r")
+    consumer = route(
+        "c", [to_service(namespace="shop")], [rule({"name": "cart", "namespace": "shop"})], namespace="buyer"
+    )
+    lost = route("lost", [to_gateway("other"), to_gateway()], [rule("cart")])
+    row = fold(service(), gateway(), sticky, lost, consumer)["shop/cart"]
+    RowPrinter("routing", "wide").print([row])
+    unused = "HTTPRoute/lost:GatewayNotFound,HTTPRoute/r[0]:RuleShadowed"
+    assert f" buyer=endpoint(Default)  {unused} " in capsys.readouterr().out
     assert row_line("routing", rows["shop/cart"]).endswith(
         "routing ready  gateway endpoint (SessionPersistence)  mesh endpoint (SessionAffinity)"
     )
