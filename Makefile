@@ -67,11 +67,13 @@ chaos: setup ## Kill, stop and cut off every part while a real cluster changes, 
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \
 		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-check: setup ## Lint, formatting, types, layers, schemas
+check: setup ## Lint, formatting, types, layers, dead code, schemas
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture streams
+	$(BIN)/vulture streams tests
 	$(BIN)/facets schemas --check
 
 format: setup ## Put the code into shape

@@ -117,11 +117,6 @@ class Recording:
             return track.version(ms)
         return max(each.last for each in self.tracks.values())
 
-    def final(self) -> dict[str, Any]:
-        """All objects at the end as one List, as `kubectl get services,endpointslices,endpoints -A -o json` prints."""
-        items = [track.typed(item) for track in self.tracks.values() for item in track.state(track.last)]
-        return {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}
-
     def events(self) -> Iterator[dict[str, Any]]:
         """The lists as ADDED events, then the watch events in order of time (BOOKMARKs among them)."""
         for track in self.tracks.values():

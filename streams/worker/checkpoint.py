@@ -37,6 +37,13 @@ class Anchor(NamedTuple):
     checksum: int
 
 
+class Sieve(Protocol):
+    """Keeps records back that can't be read."""
+
+    def passes(self, table: str, offset: int, key: bytes, value: bytes | None, version: int) -> bool:
+        """Whether the record can be read."""
+
+
 class Image:
     """What the changelogs of one partition hold up to `ends` (for each table the offset after the last record): the
     newest row of each key with its version, None for a tombstone, and the newest seal of each cluster.
@@ -74,7 +81,7 @@ class Image:
         records: Chunk,
         late: dict[tuple[str, bytes], tuple[bytes | None, int]],
         skip: int = 0,
-        sieve: "Sieve | None" = None,
+        sieve: Sieve | None = None,
     ) -> None:
         """Take the records that are next in a table's log, but for the first `skip` and what the sieve keeps back.
         `late` comes to hold those (value, version) that hide a row of a higher version: that are the last of their key
@@ -139,13 +146,6 @@ class Image:
             self._swept[table] = max((version for version, _ in self.seals[table].values()), default=-1)
             for key in [key for key, (version, value) in rows.items() if value is None and version <= old]:
                 del rows[key]
-
-
-class Sieve(Protocol):
-    """Keeps records back that can't be read."""
-
-    def passes(self, table: str, offset: int, key: bytes, value: bytes | None, version: int) -> bool:
-        """Whether the record can be read."""
 
 
 class _Body(msgspec.Struct, array_like=True):

@@ -24,7 +24,6 @@ class PlainRouter:
         self.tables = tables
         self.view: dict[Key, dict[str, Any]] = {}
         self.frontier: dict[tuple[int, str], dict[str, str]] = {}
-        self.torn = 0
         self._consumer = KafkaConsumer(
             bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
         )

@@ -35,6 +35,7 @@ from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import JOURNAL, Commit
 from tests.integration.folding import Rows, commits, folded, of_objects
 from tests.integration.journal import PARTITIONS, clean_topics, read_topic
+from tests.support.recordings import final_objects
 from tests.support.scripted_api_server import Script, answer, bookmark, page, serving, status, stream
 
 
@@ -59,7 +60,7 @@ def collector(writer: str, cluster: str = "east") -> Collector:
 
 def expected() -> Rows:
     """The tables of what the recorded clusters ended as."""
-    return of_objects((path.name.partition(".")[0], load(path).final()) for path in recordings())
+    return of_objects((path.name.partition(".")[0], final_objects(load(path))) for path in recordings())
 
 
 def in_step(bootstrap: str, versions: dict[str, dict[str, str]]) -> bool:
@@ -231,7 +232,7 @@ async def test_a_commit_that_cannot_be_written_is_an_error(journal: str) -> None
 async def test_the_journal_folds_to_what_the_clusters_ended_as(journal: str, speed: float) -> None:
     async with DemoServer(speed=speed) as server, asyncio.timeout(120):
         configs = cluster_configs(kubeconfig=server.kubeconfig, every_context=True)
-        versions = {path.name.partition(".")[0]: newest(load(path).final()) for path in recordings()}
+        versions = {path.name.partition(".")[0]: newest(final_objects(load(path))) for path in recordings()}
         stop = asyncio.Event()
         watching = asyncio.create_task(run_watchers(configs, journal, stop=stop))
         await server.finished.wait()

@@ -48,6 +48,7 @@ from tests.properties.strategies import (
     mutated,
     objects,
 )
+from tests.support.recordings import final_objects
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
@@ -369,7 +370,7 @@ def test_what_is_no_recording_is_called_damaged(lines: Any) -> None:
         recording = parse(lines if isinstance(lines, list) else [lines], "a file")
     except DamagedRecording:
         return
-    assert recording.final()["kind"] == "List"
+    assert final_objects(recording)["kind"] == "List"
 
 
 WATCH_ERRORS = (Expired, ServerBehind, ServerBusy, ServerError, Undecodable)

@@ -53,7 +53,6 @@ class Watcher:
         self.server = server
         self.writer = writer
         self.done = False
-        self.synced_once = False
         self.inbox: list[tuple[str, list[ReflectorEvent]]] = []
         self.reflectors: dict[str, Reflector] = {}
         self.collector = Collector(
@@ -248,7 +247,6 @@ class Watcher:
                         early += self.collector.flush(self._at)
                     self.collector.ingest(kind, event)
             yield from self._publish(self._records(early))
-            self.synced_once = self.collector.commits.synced
 
     def _records(self, early: list[JournalRecord]) -> list[JournalRecord]:
         collector, ms = self.collector, self.sim.ms

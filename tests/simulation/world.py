@@ -98,7 +98,6 @@ class Workload:
         self.server = server
         self.names = [f"s{i}" for i in range(services)]
         self._note = note
-        self._bad = bad
         self._pods = 0
         self._pending: list[Callable[[], None]] = []
         self._actions: list[tuple[int, Callable[[], None]]] = [

@@ -22,6 +22,7 @@ from streams.objects.resources import RESOURCES, Resource
 from streams.watch.api_server import ApiServer, ClusterConfig
 from streams.watch.discovery import discover_at_start
 from streams.watch.list_watch import ListWatch
+from tests.support.recordings import final_objects
 
 SERVICES = "/api/v1/services"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
@@ -146,7 +147,7 @@ def test_what_a_recorder_saw_twice_is_served_once(tmp_path: Path) -> None:
 
 
 def test_final_objects_are_one_list_with_kinds(tmp_path: Path) -> None:
-    final = load(write(tmp_path, *CHURN)).final()
+    final = final_objects(load(write(tmp_path, *CHURN)))
     assert final["kind"] == "List"
     assert [(each["kind"], each["apiVersion"], each["metadata"]["name"]) for each in final["items"]] == [
         ("Service", "v1", "a"),

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from streams.cli.past.fold import fold_command
 from streams.local.demo_server import load, recordings
+from tests.support.recordings import final_objects
 
 VOLATILE = ("version", "previous", "asOf", "cause", "change")
 
@@ -154,7 +155,7 @@ def stream(recording: Path) -> Iterator[str]:
 @pytest.mark.parametrize("recording", recordings(), ids=lambda path: path.name.partition(".")[0])
 def test_a_recording_as_a_stream_ends_as_its_final_list(recording: Path) -> None:
     streamed = fold("\n".join(stream(recording)))
-    listed = fold(json.dumps(load(recording).final()))
+    listed = fold(json.dumps(final_objects(load(recording))))
     assert settled(streamed) == settled(listed)
     assert len(listed["frontend"]) > 10
 

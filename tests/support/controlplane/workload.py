@@ -48,9 +48,6 @@ class Workload:
         self.api.patch(f"/api/v1/nodes/{name}/status", {"status": status})
         self.nodes.append(name)
 
-    def node_ready(self, name: str, ready: bool) -> None:
-        self.api.patch(f"/api/v1/nodes/{name}/status", {"status": {"conditions": [_condition("Ready", ready)]}})
-
     def add_namespace(self, name: str) -> None:
         self.api.post("/api/v1/namespaces", {"metadata": {"name": name}})
 
