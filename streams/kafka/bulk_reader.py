@@ -23,6 +23,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from zstandard import ZstdDecompressor, ZstdError
 
 from streams.facets.changelog_records import NO_VERSION, version_in
+from streams.runtime.retry import RetryPolicy, retry
 
 log = logging.getLogger("facets.kafka")
 
@@ -32,7 +33,7 @@ VERSION_HEADER = "v"
 _FETCH_BYTES = 16 * 1024 * 1024
 _PARTITION_BYTES = 1024 * 1024
 _WAIT_MS = 100
-_RETRY_SECONDS = 0.1
+_RETRY = RetryPolicy(first=0.1, longest=2.0)
 _READ_UNCOMMITTED = 0
 _EARLIEST, _LATEST = -2, -1
 _NO_LEADER = -1
@@ -178,25 +179,34 @@ class BulkReader:
     ) -> dict[TopicPartition, _T]:
         """What the leaders answer of their partitions; asked again until none of them fails."""
         await self._client.set_topics({each.topic for each in partitions})
-        silent = False
-        while True:
-            by_leader: dict[int, list[TopicPartition]] = {}
-            for each in partitions:
-                leader = self._client.cluster.leader_for_partition(each)
-                by_leader.setdefault(_NO_LEADER if leader is None else leader, []).append(each)
-            try:
-                if _NO_LEADER in by_leader:
-                    raise LeaderNotAvailableError(by_leader[_NO_LEADER][0])
-                answers = await asyncio.gather(*(ask(*each) for each in by_leader.items()))
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                log.log(logging.DEBUG if silent else logging.WARNING, "Kafka does not answer (%r): trying again", error)
-                silent = True
-                await asyncio.sleep(_RETRY_SECONDS)
+        failed = False
+
+        async def ask_leaders() -> dict[TopicPartition, _T]:
+            if failed:
                 await self._client.force_metadata_update()
-                continue
-            return {each: found for answer in answers for each, found in answer.items()}
+            answers = await asyncio.gather(*(ask(*each) for each in self._by_leader(partitions).items()))
+            return {each: answer for of_leader in answers for each, answer in of_leader.items()}
+
+        def report(error: Exception, _: float) -> None:
+            nonlocal failed
+            log.log(logging.DEBUG if failed else logging.WARNING, "Kafka does not answer (%r): trying again", error)
+            failed = True
+
+        return await retry(ask_leaders, _RETRY, passes=_is_retriable, report=report)
+
+    def _by_leader(self, partitions: Iterable[TopicPartition]) -> dict[int, list[TopicPartition]]:
+        """The partitions of each leader. Raises LeaderNotAvailableError where one has none now."""
+        by_leader: dict[int, list[TopicPartition]] = {}
+        for each in partitions:
+            leader = self._client.cluster.leader_for_partition(each)
+            if leader is None or leader == _NO_LEADER:
+                raise LeaderNotAvailableError(each)
+            by_leader.setdefault(leader, []).append(each)
+        return by_leader
+
+
+def _is_retriable(error: Exception) -> bool:
+    return isinstance(error, KafkaError) and bool(error.retriable)
 
 
 def _by_topic(asked: Iterable[tuple[TopicPartition, _T]]) -> list[tuple[str, list[_T]]]:

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.local.kafka.broker import EmbeddedKafka, KafkaUnavailable
 from streams.runtime.parent_death import pipe_environment
+from streams.runtime.retry import RetryPolicy, Sleep, retry
 
 log = logging.getLogger("facets.up")
 
@@ -43,6 +43,11 @@ class Restarts(NamedTuple):
     longest: float = 15.0
     steady: float = 60.0
 
+    @property
+    def policy(self) -> RetryPolicy:
+        """The pauses. Nobody shares what a part on this machine starts from: nothing is drawn."""
+        return RetryPolicy(self.first, self.longest, self.attempts, jitter=0)
+
 
 DEFAULT_RESTARTS = Restarts()
 
@@ -53,7 +58,7 @@ async def keep_running(
     ending: asyncio.Event,
     restarts: Restarts = DEFAULT_RESTARTS,
     *,
-    pause: Callable[[float], Awaitable[None]] | None = None,
+    pause: Sleep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Await `run`, again whenever it fails, until `ending`. Raises what it failed with last, or for good."""
@@ -64,34 +69,25 @@ async def keep_running(
 
     wait = pause or until_ending
 
-    def report(error: BaseException | None, seconds: float) -> None:
+    def report(error: Exception, seconds: float) -> None:
         log.warning("%s; starting the %s again in %.0f s", error, name, seconds)
 
-    def before_pause(state: RetryCallState) -> None:
-        report(state.outcome.exception() if state.outcome else None, state.upcoming_sleep)
+    async def start() -> None:
+        if ending.is_set():
+            return
+        began = clock()
+        try:
+            await run()
+        except Exception as error:
+            if ending.is_set():
+                return
+            if not _may_pass(error) or clock() - began < restarts.steady:
+                raise
+            report(error, restarts.first)
+            await wait(restarts.first)
 
     while not ending.is_set():
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
-            wait=wait_exponential(multiplier=restarts.first, max=restarts.longest),
-            stop=stop_after_attempt(restarts.attempts),
-            sleep=wait,
-            before_sleep=before_pause,
-            reraise=True,
-        ):
-            with attempt:
-                if ending.is_set():
-                    return
-                began = clock()
-                try:
-                    await run()
-                except Exception as error:
-                    if ending.is_set():
-                        return
-                    if not _may_pass(error) or clock() - began < restarts.steady:
-                        raise
-                    report(error, restarts.first)
-                    await wait(restarts.first)
+        await retry(start, restarts.policy, passes=_may_pass, report=report, sleep=wait)
 
 
 class ChildProcess:

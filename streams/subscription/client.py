@@ -5,13 +5,13 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
@@ -19,6 +19,7 @@ from streams.kafka.address import default_bootstrap
 from streams.kafka.admin import BrokerUnreachable, config, partition_counts
 from streams.kafka.bulk_reader import BulkReader, Chunk, stamp_of
 from streams.kafka.skipped_records import report
+from streams.runtime.retry import RetryPolicy, retry
 from streams.runtime.shutdown import closed
 from streams.subscription.delivery import Batch as SealedBatch
 from streams.subscription.delivery import ChangelogGap, Cursor, Filter, Row, Subscription, reached
@@ -43,6 +44,7 @@ _CLOSE_SECONDS = 2.0
 _READING_SECONDS = 600
 """Where reading all there is took longer, what came since is read too: of what compaction took meanwhile, the newer
 rows may lie beyond the end as it was."""
+_BROKER_RETRY = RetryPolicy(first=0.5, longest=10.0)
 _NOTHING = Filter(services=frozenset({""}))
 _T = TypeVar("_T")
 
@@ -445,18 +447,12 @@ class Subscriber:
 
     async def _again(self, step: Callable[..., Awaitable[_T]], *args: Any) -> _T:
         """Do a step, again and again while the broker is away."""
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((KafkaError, BrokerUnreachable)),
-            wait=wait_random_exponential(multiplier=0.5, max=10),
-            before_sleep=self._away,
-        ):
-            with attempt:
-                return await step(*args)
-        raise AssertionError("unreachable: it is tried for ever")
-
-    def _away(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        log.warning("Kafka at %s does not answer (%s): trying again", self._broker, error)
+        return await retry(
+            partial(step, *args),
+            _BROKER_RETRY,
+            passes=lambda error: isinstance(error, KafkaError | BrokerUnreachable),
+            report=lambda error, _: log.warning("Kafka at %s does not answer (%s): trying again", self._broker, error),
+        )
 
     async def _poll(self) -> AsyncIterator[SealedBatch]:
         state = self._subscription()

@@ -18,6 +18,7 @@ import orjson
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.objects.resources import RESOURCES, Resource
+from streams.runtime.retry import RetryLater
 from streams.watch.cluster_errors import Obstacle, obstacle
 from streams.watch.clusters import Access, BadKubeconfig, ClusterConfig, config_source, load_access
 
@@ -29,7 +30,6 @@ MAX_LINE = 16 * 1024 * 1024
 IDLE_SECONDS = 60
 """How long an answer may be without a byte."""
 
-MAX_RETRY_AFTER = 30.0
 """The longest time, in seconds, that a server may ask to be left alone: by then it may be another one."""
 
 _PROBE_SECONDS = 5
@@ -66,12 +66,8 @@ class SilentStream(Exception):
     """A watch that is open, and on which nothing comes: not even a bookmark."""
 
 
-class ServerBusy(Exception):
-    """429 or 503; `after` is what Retry-After says, in seconds, at most MAX_RETRY_AFTER (0 where it says nothing)."""
-
-    def __init__(self, text: str, after: float) -> None:
-        super().__init__(text)
-        self.after = after
+class ServerBusy(RetryLater):
+    """429 or 503, with what Retry-After says."""
 
 
 class ServerError(Exception):
@@ -337,8 +333,7 @@ def _fail(status: Mapping[str, Any], after: float) -> NoReturn:
         raise ServerBehind(message)
     if code in (429, 503):
         wait = after or details.get("retryAfterSeconds")
-        seconds = min(max(float(wait), 0.0), MAX_RETRY_AFTER) if isinstance(wait, int | float) else 0.0
-        raise ServerBusy(f"HTTP {code}: {message}", seconds)
+        raise ServerBusy(f"HTTP {code}: {message}", float(wait) if isinstance(wait, int | float) else 0.0)
     raise ServerError(f"HTTP {code}: {message}")
 
 

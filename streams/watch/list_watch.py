@@ -5,14 +5,14 @@ What the server says goes to a Sink; what goes wrong is retried with full jitter
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
 
 from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
 from streams.objects.resources import Resource
+from streams.runtime.retry import Pauses, RetryPolicy, Sleep
 from streams.watch.api_server import (
     TRANSIENT,
     ApiServer,
@@ -33,6 +33,13 @@ _OLD_BOOKMARKS = 3
 _UNDECODABLE = 3
 _WARN_SECONDS = 60
 
+SERVER_RETRY = RetryPolicy(first=0.2, longest=8.0)
+"""For requests to an API server: one that answers again is asked within eight seconds, however long it was away."""
+
+_TROUBLES = (
+    Expired, ServerBusy, LaggingServer, ServerBehind, Undecodable, ClusterUnusable, SilentStream, *TRANSIENT
+)  # fmt: skip
+
 
 class WatchTimes(NamedTuple):
     """How long requests last, in seconds.
@@ -48,27 +55,6 @@ class WatchTimes(NamedTuple):
     silence: float = 60.0
     confirm: int = 5
     grace: float = 5.0
-
-
-class Backoff:
-    """Waiting times with full jitter: between nothing and a bound (in seconds) that doubles up to `most`. A server that
-    answers again is asked within `most`, however long it was away."""
-
-    def __init__(self, first: float = 0.2, most: float = 8.0, chance: Callable[[], float] = random.random) -> None:
-        self._first = first
-        self._most = most
-        self._chance = chance
-        self._bound = first
-
-    def next(self) -> float:
-        """How long to wait now."""
-        wait = self._bound * self._chance()
-        self._bound = min(self._bound * 2, self._most)
-        return wait
-
-    def reset(self) -> None:
-        """It went well: begin with short waits again."""
-        self._bound = self._first
 
 
 class Sink(Protocol):
@@ -99,14 +85,16 @@ class ListWatch:
         resource: Resource,
         reflector: Reflector,
         sink: Sink,
-        backoff: Backoff | None = None,
+        policy: RetryPolicy = SERVER_RETRY,
         times: WatchTimes | None = None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._server = server
         self._resource = resource
         self._reflector = reflector
         self._sink = sink
-        self._backoff = backoff or Backoff()
+        self._pauses = Pauses(policy)
+        self._sleep = sleep
         self._times = times or WatchTimes()
         self._synced = False
         self._doubtful = False
@@ -120,75 +108,92 @@ class ListWatch:
         while True:
             wait = await self._once()
             if wait > 0:
-                await asyncio.sleep(wait)
+                await self._sleep(wait)
 
     async def _once(self) -> float:
         """One request; how long to wait before the next, in seconds."""
-        reflector, times = self._reflector, self._times
-        seconds = times.listing if reflector.listing else times.confirm if self._doubtful else times.watch
-        request = reflector.request(seconds)
-        least = 0.0
+        seconds, silence = self._durations()
+        request = self._reflector.request(seconds)
+        error: Exception | None = None
         try:
             if not request.watch:
                 await self._page(request.params)
                 return 0
-            short = self._doubtful and not reflector.listing
-            if await self._watch(request.params, seconds, times.confirm + times.grace if short else times.silence):
+            if await self._watch(request.params, seconds, silence):
                 return 0
             reason = "short"
-        except Expired as error:
-            reason = "expired"
-            self._say(logging.INFO, "%s: listing again", error)
-            reflector.expired()
-        except Unsupported as error:
-            self._say(logging.INFO, "no streaming lists (%s): listing in pages", error)
-            reflector.unsupported()
+        except Unsupported as unsupported:
+            self._say(logging.INFO, "no streaming lists (%s): listing in pages", unsupported)
+            self._reflector.unsupported()
             return 0
-        except ServerBusy as error:
-            reason = "busy"
-            least = error.after
-            self._say(logging.WARNING, "%s: asking again after %.0f s", error, least)
-        except LaggingServer as error:
-            reason = "behind"
-            self._behind(f"lists resourceVersion {error.listed}, but {error.reached} was already seen")
-        except ServerBehind as error:
-            reason = "behind"
-            self._behind(
-                f"has not reached resourceVersion {reflector.resource_version}, which was seen before: {error}"
-            )
-            reflector.expired()
-        except Undecodable as error:
-            reason = "undecodable"
-            self._undecodable += 1
-            self._say(logging.WARNING, "%s: asking again", error)
-            if self._undecodable >= _UNDECODABLE:
-                # The same bytes would come again; a list goes round them.
-                self._undecodable = 0
-                reflector.expired()
-        except ClusterUnusable as error:
-            if not self._synced:
-                raise
-            reason = "forbidden"
-            self._warn_sometimes(f"{error}; asking again ({error.remedy})")
-        except SilentStream as error:
-            reason = "silent"
-            self._warn_sometimes(f"{error}; opening it anew")
-            if reflector.listing:
-                reflector.unsupported()
-            elif self._silent:
-                self._sink.unconfirmed(self._resource)
-            self._silent = True
-        except TRANSIENT as error:
-            reason = "unreachable"
-            problem = self._server.explain(error)
-            self._warn_sometimes(f"{problem.problem}; asking again ({problem.remedy})")
-            if isinstance(error, TimeoutError) and reflector.listing and request.watch:
-                reflector.unsupported()
+        except _TROUBLES as trouble:
+            error, reason = trouble, self._handle(trouble, request.watch)
         self._doubtful = True
         if request.watch:
-            reflector.interrupted()
+            self._reflector.interrupted()
         self._sink.trouble(self._resource, reason)
-        return least + self._backoff.next()
+        return self._pauses.next(error)
+
+    def _durations(self) -> tuple[int, float]:
+        """For how long the next request is, and how long nothing may come on it, in seconds."""
+        times = self._times
+        if self._reflector.listing:
+            return times.listing, times.silence
+        if self._doubtful:
+            return times.confirm, times.confirm + times.grace
+        return times.watch, times.silence
+
+    def _handle(self, error: Exception, watching: bool) -> str:
+        """Do what the trouble asks for; its reason in a word. Raises ClusterUnusable before the first list."""
+        reflector = self._reflector
+        match error:
+            case Expired():
+                self._say(logging.INFO, "%s: listing again", error)
+                reflector.expired()
+                return "expired"
+            case ServerBusy():
+                self._say(logging.WARNING, "%s: asking again after %.0f s", error, error.retry_after)
+                return "busy"
+            case LaggingServer():
+                self._behind(f"lists resourceVersion {error.listed}, but {error.reached} was already seen")
+                return "behind"
+            case ServerBehind():
+                version = reflector.resource_version
+                self._behind(f"has not reached resourceVersion {version}, which was seen before: {error}")
+                reflector.expired()
+                return "behind"
+            case Undecodable():
+                self._count_undecodable(error)
+                return "undecodable"
+            case ClusterUnusable():
+                if not self._synced:
+                    raise error
+                self._warn_sometimes(f"{error}; asking again ({error.remedy})")
+                return "forbidden"
+            case SilentStream():
+                self._fall_silent(error)
+                return "silent"
+        problem = self._server.explain(error)
+        self._warn_sometimes(f"{problem.problem}; asking again ({problem.remedy})")
+        if isinstance(error, TimeoutError) and reflector.listing and watching:
+            reflector.unsupported()
+        return "unreachable"
+
+    def _count_undecodable(self, error: Undecodable) -> None:
+        self._undecodable += 1
+        self._say(logging.WARNING, "%s: asking again", error)
+        if self._undecodable >= _UNDECODABLE:
+            # The same bytes would come again; a list goes round them.
+            self._undecodable = 0
+            self._reflector.expired()
+
+    def _fall_silent(self, error: SilentStream) -> None:
+        self._warn_sometimes(f"{error}; opening it anew")
+        if self._reflector.listing:
+            self._reflector.unsupported()
+        elif self._silent:
+            self._sink.unconfirmed(self._resource)
+        self._silent = True
 
     async def _page(self, params: Mapping[str, str]) -> None:
         page = await self._server.page(self._resource, params)
@@ -221,14 +226,14 @@ class ListWatch:
                         self._synced = news = True
                         if listing:
                             return True
-                        self._backoff.reset()
+                        self._pauses.reset()
         finally:
             self._sink.connected(self._resource, False)
         if reflector.listing:
             raise Unsupported("the list ended without its end being marked")
         if time.monotonic() - begin > seconds * _STEADY_SHARE:
             self._confirm()
-            self._backoff.reset()
+            self._pauses.reset()
             return True
         return news
 

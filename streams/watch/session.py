@@ -18,6 +18,7 @@ from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.objects.resources import RESOURCES, Resource
+from streams.runtime.retry import RetryPolicy, retry
 from streams.runtime.shutdown import give_up, waiting_for
 from streams.subscription.freshness import SKEW_SECONDS
 from streams.watch import metrics
@@ -31,6 +32,10 @@ from streams.wire.timestamps import write
 log = logging.getLogger("facets.watch")
 
 HEARTBEAT_SECONDS = 1.0
+
+_GUARD_RETRY = RetryPolicy(first=0.5, longest=2.0)
+"""Nothing is written meanwhile, so that a broker that answers again is asked soon."""
+
 PAUSE_SECONDS = 5.0
 GUARD_SECONDS = 3.0
 PROBE_SECONDS = 5.0
@@ -288,14 +293,13 @@ class Session:
         self._awake = time.monotonic()
 
     async def _check(self) -> None:
-        while True:
-            try:
-                return await self._guard.check()
-            except BrokerUnreachable as error:
-                log.warning("cluster %s: %s; trying again", self._cluster, error)
-                if self._ending:
-                    raise
-                await asyncio.sleep(HEARTBEAT_SECONDS)
+        await retry(
+            self._guard.check,
+            _GUARD_RETRY,
+            passes=lambda error: isinstance(error, BrokerUnreachable),
+            report=lambda error, _: log.warning("cluster %s: %s; trying again", self._cluster, error),
+            ending=lambda: self._ending,
+        )
 
     def _ingest(self, batch: _Batch) -> None:
         collector = self._collector

@@ -16,6 +16,7 @@ from streams.kafka.journal import EpochGuard, JournalReader, Publisher, Supersed
 from streams.objects.collector import Collector
 from streams.objects.resources import RESOURCES
 from streams.runtime.probes import Readiness
+from streams.runtime.retry import retry
 from streams.runtime.shutdown import closed
 from streams.watch.api_server import (
     TRANSIENT,
@@ -29,7 +30,7 @@ from streams.watch.api_server import (
 from streams.watch.clusters import ClusterConfig, cluster_configs
 from streams.watch.discovery import Served, discover_at_start
 from streams.watch.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
-from streams.watch.list_watch import Backoff, WatchTimes
+from streams.watch.list_watch import SERVER_RETRY, WatchTimes
 from streams.watch.session import Progress, Session, now
 from streams.wire.records import JOURNAL
 from streams.wire.topics import JOURNAL_RETENTION_SECONDS
@@ -244,24 +245,28 @@ class _ClusterWatcher:
         """Show that everything may be listed and watched before an epoch is opened: a watcher that can't do its work
         must not put an end to one that can. How many objects there are, by resource, and what is served of the
         optional ones."""
-        backoff = Backoff()
-        warned = ""
-        while True:
-            try:
-                totals = {each.frontier: await server.preflight(each) for each in RESOURCES}
-                return totals, await discover_at_start(server)
-            except (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable) as error:
-                wait = max(backoff.next(), error.after if isinstance(error, ServerBusy) else 0)
-                found = server.explain(error)
-                if found.lasting:
-                    raise ClusterUnusable(
-                        f"cluster {self._cluster.name}: {found.problem}", found.remedy, ExitCode.MISCONFIGURED
-                    ) from error
-                # Told once; again where it is another trouble.
-                level = logging.DEBUG if found.problem == warned else logging.WARNING
-                warned = found.problem
-                log.log(level, "cluster %s: %s; trying again: %s", self._cluster.name, found.problem, found.remedy)
-                await asyncio.sleep(wait)
+        told = ""
+
+        async def reach() -> tuple[dict[str, int | None], Served]:
+            totals = {each.frontier: await server.preflight(each) for each in RESOURCES}
+            return totals, await discover_at_start(server)
+
+        def may_pass(error: Exception) -> bool:
+            return isinstance(error, (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable))
+
+        def report(error: Exception, _: float) -> None:
+            nonlocal told
+            problem = server.explain(error)
+            if problem.lasting:
+                raise ClusterUnusable(
+                    f"cluster {self._cluster.name}: {problem.problem}", problem.remedy, ExitCode.MISCONFIGURED
+                ) from error
+            # Told once; again where it is another trouble.
+            level = logging.DEBUG if problem.problem == told else logging.WARNING
+            told = problem.problem
+            log.log(level, "cluster %s: %s; trying again: %s", self._cluster.name, problem.problem, problem.remedy)
+
+        return await retry(reach, SERVER_RETRY, passes=may_pass, report=report)
 
 
 def _seconds(milliseconds: str) -> float:

@@ -7,8 +7,9 @@ import pytest
 
 from streams.objects.reflector import Reflector, ReflectorEvent
 from streams.objects.resources import ENDPOINT_SLICES, SERVICES, Resource
+from streams.runtime.retry import RetryPolicy
 from streams.watch.api_server import ApiServer, ClusterUnusable, LineSplitter, Undecodable
-from streams.watch.list_watch import Backoff, ListWatch, WatchTimes
+from streams.watch.list_watch import SERVER_RETRY, ListWatch, WatchTimes
 from tests.support.scripted_api_server import (
     Answer,
     Script,
@@ -56,21 +57,31 @@ class Taken:
         ]
 
 
+AT_ONCE = RetryPolicy(first=0)
+
+
 async def run(
     tmp_path: Path,
     *answers: Answer,
     resource: Resource = SERVICES,
     reflector: Reflector | None = None,
-    backoff: Backoff | None = None,
+    policy: RetryPolicy = AT_ONCE,
     times: WatchTimes | None = None,
+    waits: list[float] | None = None,
 ) -> tuple[Taken, Script]:
     """Follow until the script has no more answers."""
     script, taken = Script(*answers), Taken()
+
+    async def sleep(seconds: float) -> None:
+        if waits is None:
+            await asyncio.sleep(seconds)
+        else:
+            waits.append(seconds)
+            await asyncio.sleep(0)
+
     async with serving(tmp_path, script) as server, asyncio.timeout(30):
         chosen = reflector or Reflector(streaming=False)
-        follow = asyncio.create_task(
-            ListWatch(server, resource, chosen, taken, backoff or Backoff(first=0), times).run()
-        )
+        follow = asyncio.create_task(ListWatch(server, resource, chosen, taken, policy, times, sleep).run())
         done = asyncio.create_task(script.exhausted.wait())
         await asyncio.wait([follow, done], return_when=asyncio.FIRST_COMPLETED)
         done.cancel()
@@ -150,17 +161,9 @@ async def test_events_before_an_error_in_the_same_chunk_count(tmp_path: Path) ->
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def waits() -> list[float]:
     """How long was waited, each time; nothing really waits."""
-    waited: list[float] = []
-    real = asyncio.sleep
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-        await real(0)
-
-    monkeypatch.setattr("streams.watch.list_watch.asyncio.sleep", sleep)
-    return waited
+    return []
 
 
 async def test_retry_after_is_waited_for(tmp_path: Path, waits: list[float]) -> None:
@@ -170,6 +173,7 @@ async def test_retry_after_is_waited_for(tmp_path: Path, waits: list[float]) -> 
         answer(503, status(503, details={"retryAfterSeconds": 3})),
         answer(429, status(429), Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
         LISTED,
+        waits=waits,
     )
     assert [wait for wait in waits if wait > 1] == [7, 3]
     assert script.short()[-1] == ("watch", "10")
@@ -185,6 +189,7 @@ async def test_retry_after_has_a_bound(tmp_path: Path, waits: list[float]) -> No
         stream(line("ERROR", status(429, details={"retryAfterSeconds": 86400}))),
         answer(503, status(503, details={"retryAfterSeconds": -5})),
         stream(bookmark(20)),
+        waits=waits,
     )
     assert [wait for wait in waits if wait > 1] == [30, 30, 30, 30]
 
@@ -192,8 +197,8 @@ async def test_retry_after_has_a_bound(tmp_path: Path, waits: list[float]) -> No
 async def test_a_server_that_answers_again_is_asked_soon(tmp_path: Path, waits: list[float]) -> None:
     """However long it was away, and then again at once."""
     away = [answer(500, status(500))] * 50
-    backoff = Backoff(chance=lambda: 1.0)
-    taken, _ = await run(tmp_path, *away, LISTED, *away, stream(bookmark(20)), *away[:1], backoff=backoff)
+    policy = SERVER_RETRY._replace(chance=lambda: 1.0)
+    taken, _ = await run(tmp_path, *away, LISTED, *away, stream(bookmark(20)), *away[:1], policy=policy, waits=waits)
     assert taken.reasons.count("unreachable") == 101
     assert max(waits) <= 8
     # After a watch on which something came, the next trouble costs little.
@@ -349,24 +354,12 @@ async def test_nobody_there_is_tried_again(tmp_path: Path) -> None:
     async with ApiServer(server.cluster) as gone:
         assert not await gone.reachable()
         taken = Taken()
-        follow = asyncio.create_task(ListWatch(gone, SERVICES, Reflector(), taken, Backoff(first=0)).run())
+        follow = asyncio.create_task(ListWatch(gone, SERVICES, Reflector(), taken, AT_ONCE).run())
         for _ in range(3):
             await taken.troubled.acquire()
         follow.cancel()
         await asyncio.gather(follow, return_exceptions=True)
     assert set(taken.reasons) == {"unreachable"}
-
-
-def test_waits_double_up_to_a_bound_and_begin_anew() -> None:
-    backoff = Backoff(first=1, most=5, chance=lambda: 1.0)
-    assert [backoff.next() for _ in range(5)] == [1, 2, 4, 5, 5]
-    backoff.reset()
-    assert backoff.next() == 1
-
-
-def test_waits_are_spread_over_the_whole_span() -> None:
-    backoff = Backoff(first=1, most=8, chance=iter([0.0, 0.25, 0.5, 0.999]).__next__)
-    assert [backoff.next() for _ in range(4)] == [0.0, 0.5, 2.0, pytest.approx(7.992)]
 
 
 def test_a_line_is_bounded() -> None:
