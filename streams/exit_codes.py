@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     GAVE_UP = 75, "timed out, or replaced by another watcher"
     FORBIDDEN = 77, "the account lacks a permission"
     MISCONFIGURED = 78, "no usable kubeconfig, or topics that don't fit"
+    STOPPED_UNFINISHED = 124, "stopped in time, but gave up on something (an unreachable broker, unacknowledged rows)"
     INTERRUPTED = 130, "interrupted (Ctrl-C)"
 
 

@@ -24,14 +24,6 @@ _SECTIONS = {"run": "Run", "read": "Read", "past": "Look back", "admin": "Admini
 _ORDER = ("up", "watch", "work", "serve", "get", "follow", "wait", "history", "diff", "replay", "doctor")
 """The commands that a reader wants to see first, in this order; the others follow by name."""
 
-_KNOWN_ERRORS = {
-    "streams.local.kafka.broker.KafkaUnavailable": ExitCode.UNAVAILABLE,
-    "streams.local.kafka.java.JavaNotFoundError": ExitCode.UNAVAILABLE,
-    "streams.local.kafka.jars.JarsUnavailableError": ExitCode.UNAVAILABLE,
-}
-"""Errors whose text says what to do, by their name (their modules are only imported by the commands that need them)."""
-
-
 _WHOLE = 1000
 """As long as a command's summary may be: it is wrapped, not cut."""
 
@@ -155,12 +147,4 @@ def explain(error: BaseException) -> FacetsError | None:
         return error
     if isinstance(error, BaseExceptionGroup):
         return next((known for each in error.exceptions if (known := explain(each))), None)
-    for kind in type(error).__mro__:
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if name in _KNOWN_ERRORS:
-            return FacetsError(str(error), exit_code=_KNOWN_ERRORS[name])
-        if name in {"kafka.errors.KafkaError", "aiokafka.errors.KafkaError"}:
-            return FacetsError(
-                f"Kafka: {error or type(error).__name__}", "check the broker with: facets doctor", ExitCode.UNAVAILABLE
-            )
     return None

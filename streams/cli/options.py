@@ -10,6 +10,9 @@ import click
 
 Command = Callable[..., Any]
 
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+"""Where `facets serve` answers HTTP unless it is told otherwise."""
+
 
 def bootstrap_option(command: Command) -> Command:
     """`--bootstrap-servers`, given to the command as `bootstrap_servers`: an address, or this machine's broker."""
@@ -68,14 +71,21 @@ def http_options(port: int, what: str, zero: str = "any free one") -> Callable[[
 
 
 def server_option(command: Command) -> Command:
-    """`--server`: the HTTP address of a running `facets serve`."""
+    """`--server`: the HTTP address of a running `facets serve`; without one that of the `facets up` of this machine,
+    or where a server listens by default."""
+
+    def chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        from streams.local.local_data import server_of_up  # noqa: PLC0415
+
+        return value if value is not None or ctx.resilient_parsing else server_of_up() or DEFAULT_SERVER
+
     return click.option(
         "--server",
         envvar="FACETS_SERVER",
-        default="http://127.0.0.1:8080",
-        show_default=True,
         metavar="URL",
-        help="The HTTP address of `facets serve` (FACETS_SERVER).",
+        callback=chosen,
+        help="The HTTP address of `facets serve` (FACETS_SERVER).  [default: the server that `facets up` runs here, "
+        f"else {DEFAULT_SERVER}]",
     )(command)
 
 

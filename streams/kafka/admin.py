@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
+from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
+from streams.kafka.errors import BrokerUnreachable, broker_errors
 from streams.runtime.durations import span
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import JOURNAL
@@ -17,12 +18,6 @@ from streams.wire.topics import DEFAULT_WINDOW_SECONDS, JOURNAL_RETENTION_SECOND
 
 _TIMEOUT_MS = 10_000
 _SAFE_REPLICAS = 3
-
-
-class BrokerUnreachable(FacetsError):
-    """No broker answers at the address."""
-
-    exit_code = ExitCode.UNAVAILABLE
 
 
 class TopicMismatch(FacetsError):
@@ -42,24 +37,22 @@ class Finding(NamedTuple):
 
 @contextmanager
 def admin_client(bootstrap: str) -> Iterator[KafkaAdminClient]:
-    """A connected admin client. Raises BrokerUnreachable."""
-    try:
-        client = KafkaAdminClient(
-            bootstrap_servers=bootstrap,
-            request_timeout_ms=_TIMEOUT_MS,
-            bootstrap_timeout_ms=_TIMEOUT_MS,
-            reconnect_backoff_max_ms=1000,
-            client_id="facets",
-        )
-    except (KafkaError, OSError, ValueError) as error:
-        raise BrokerUnreachable(
-            f"no Kafka broker answers at {bootstrap} ({type(error).__name__})",
-            "check --bootstrap-servers / FACETS_BOOTSTRAP_SERVERS, or start one with: facets up",
-        ) from error
-    try:
-        yield client
-    finally:
-        client.close()
+    """A connected admin client. Raises BrokerError, also for what it raises in the block."""
+    with broker_errors(bootstrap):
+        try:
+            client = KafkaAdminClient(
+                bootstrap_servers=bootstrap,
+                request_timeout_ms=_TIMEOUT_MS,
+                bootstrap_timeout_ms=_TIMEOUT_MS,
+                reconnect_backoff_max_ms=1000,
+                client_id="facets",
+            )
+        except ValueError as error:
+            raise BrokerUnreachable(bootstrap, error) from error
+        try:
+            yield client
+        finally:
+            client.close()
 
 
 def ensure(
@@ -73,7 +66,7 @@ def ensure(
 
     What is None is left as it is in an existing topic, and in a new one 8 partitions, the broker's own replication
     factor, seven days. Of an existing topic only the retention can be changed: with the number of partitions, Services
-    would move between them. Raises BrokerUnreachable, TopicMismatch.
+    would move between them. Raises BrokerError, TopicMismatch.
     """
     retention = _retention(retention_seconds)
     with admin_client(bootstrap) as client:
@@ -93,13 +86,13 @@ def ensure(
 
 
 def cluster_id(bootstrap: str) -> str:
-    """What the Kafka cluster calls itself, whichever of its addresses is given. Raises BrokerUnreachable."""
+    """What the Kafka cluster calls itself, whichever of its addresses is given. Raises BrokerError."""
     with admin_client(bootstrap) as client:
         return str(client.describe_cluster()["cluster_id"])
 
 
 def require(bootstrap: str) -> int:
-    """The number of partitions that the topics have; nothing is created. Raises BrokerUnreachable, and TopicMismatch
+    """The number of partitions that the topics have; nothing is created. Raises BrokerError, and TopicMismatch
     where one is missing or has another number."""
     with admin_client(bootstrap) as client:
         shapes = _shapes(client)
@@ -144,7 +137,7 @@ def _check_shape(topic: Topic, shape: "_Shape", replication_factor: int | None) 
 
 def describe(bootstrap: str) -> list[Finding]:
     """How each topic stands against what it must be, and against what was asked for when the journal was made: its
-    number of partitions and replicas, and how long it is kept. Raises BrokerUnreachable."""
+    number of partitions and replicas, and how long it is kept. Raises BrokerError."""
     with admin_client(bootstrap) as client:
         shapes = _shapes(client)
         journal = shapes.get(JOURNAL, _Shape(DEFAULT_PARTITIONS, 1))
@@ -156,13 +149,13 @@ def describe(bootstrap: str) -> list[Finding]:
 
 
 def partition_counts(bootstrap: str) -> dict[str, int]:
-    """How many partitions each of our topics has; those that do not exist are left out. Raises BrokerUnreachable."""
+    """How many partitions each of our topics has; those that do not exist are left out. Raises BrokerError."""
     with admin_client(bootstrap) as client:
         return {name: shape.partitions for name, shape in _shapes(client).items()}
 
 
 def config(bootstrap: str, topic: str) -> dict[str, str]:
-    """A topic's whole configuration. Raises BrokerUnreachable."""
+    """A topic's whole configuration. Raises BrokerError."""
     with admin_client(bootstrap) as client:
         return _configs(client, [topic]).get(topic, {})
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -17,9 +17,9 @@ from kafka.errors import KafkaError
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.facets.changelog_records import unreadable
-from streams.kafka.admin import BrokerUnreachable
 from streams.kafka.bulk_reader import stamp_of
 from streams.kafka.epochs import TAIL_GROWTH, Stamp, Standing, standing_in
+from streams.kafka.errors import BrokerError, broker_errors
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.wire.keys import SEAL_PREFIX
@@ -83,7 +83,7 @@ class Publisher:
         self.skew_seconds = 0.0
         self._key = cluster.encode()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-publish")
-        with _reaching(bootstrap):
+        with broker_errors(bootstrap):
             self._producer = KafkaProducer(
                 bootstrap_servers=bootstrap,
                 acks="all",
@@ -199,13 +199,13 @@ def _skew(before: float, appended: float, after: float) -> float:
 class JournalReader:
     """Reads ends of journal partitions: where a cluster stands, and who has opened an epoch.
 
-    Its methods block; `call` runs one in the reader's own thread. They raise BrokerUnreachable.
+    Its methods block; `call` runs one in the reader's own thread. They raise BrokerError.
     """
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-journal")
-        with _reaching(bootstrap):
+        with broker_errors(bootstrap):
             self._consumer: Any = KafkaConsumer(
                 bootstrap_servers=bootstrap,
                 group_id=None,
@@ -246,14 +246,14 @@ class JournalReader:
     def end(self, partition: int, topic: str = JOURNAL) -> int:
         """The offset after a partition's last record."""
         each = TopicPartition(topic, partition)
-        with _reaching(self._bootstrap):
+        with broker_errors(self._bootstrap):
             end: int = self._consumer.end_offsets([each])[each]
         return end
 
     def begin(self, partition: int, topic: str = JOURNAL) -> int:
         """The offset of a partition's first record that is retained."""
         each = TopicPartition(topic, partition)
-        with _reaching(self._bootstrap):
+        with broker_errors(self._bootstrap):
             begin: int = self._consumer.beginning_offsets([each])[each]
         return begin
 
@@ -331,7 +331,7 @@ class JournalReader:
         if start >= end:
             return
         each = TopicPartition(topic, partition)
-        with _reaching(self._bootstrap):
+        with broker_errors(self._bootstrap):
             self._consumer.assign([each])
             self._consumer.seek(each, start)
             progress = time.monotonic()
@@ -345,13 +345,13 @@ class JournalReader:
                 if polled:
                     progress = now
                 elif now - progress > _READ_SECONDS:
-                    raise BrokerUnreachable(
+                    raise BrokerError(
                         f"{topic}[{partition}] can't be read: no record from {self._bootstrap} in {_READ_SECONDS} s",
                         "check the broker's log",
                     )
 
     def _count(self, topic: str) -> int:
-        with _reaching(self._bootstrap):
+        with broker_errors(self._bootstrap):
             return len(self._consumer.partitions_for_topic(topic) or ())
 
 
@@ -372,17 +372,6 @@ class _ClusterView:
     def stamps(self, partition: int, start: int, end: int) -> Iterator[Stamp]:
         for offset, stamp in self._reader.stamps(self._cluster, partition, start, end):
             yield Stamp(offset, stamp.epoch, stamp.seq, stamp.frontier, stamp.phase == "close")
-
-
-@contextmanager
-def _reaching(bootstrap: str) -> Iterator[None]:
-    try:
-        yield
-    except (KafkaError, OSError) as error:
-        raise BrokerUnreachable(
-            f"no Kafka broker answers at {bootstrap} ({type(error).__name__})",
-            "check --bootstrap-servers / FACETS_BOOTSTRAP_SERVERS, or start one with: facets up",
-        ) from error
 
 
 # ---- epochs ------------------------------------------------------------------------------------------
@@ -408,7 +397,7 @@ async def claim_epoch(
     """Open the next epoch of the collector's cluster; the snapshot's begin is in every partition then.
 
     The fold takes an epoch from the writer whose `begin` comes first, so the home partition is read back: where
-    another one was first, the next epoch is tried. Raises BrokerUnreachable, JournalWriteFailed.
+    another one was first, the next epoch is tried. Raises BrokerError, JournalWriteFailed.
     """
     cluster = collector.commits.cluster
     partition = home(cluster, collector.commits.partitions)
@@ -450,7 +439,7 @@ class EpochGuard:
         self._lock = asyncio.Lock()
 
     async def check(self) -> None:
-        """Raises Superseded, BrokerUnreachable."""
+        """Raises Superseded, BrokerError."""
         async with self._lock:
             written = self._publisher.written.get(self._partition, 0)
             end = await self._reader.call(self._reader.end, self._partition)

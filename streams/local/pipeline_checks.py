@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
+from streams.kafka.errors import broker_errors
 from streams.runtime.durations import span
 from streams.subscription.client import Subscriber
 from streams.subscription.freshness import Place, Silence, of_clusters, worst
@@ -24,6 +25,7 @@ _LAG_COMMITS = 100
 _SEAL_TAIL = 500
 _JOURNAL_TAIL = 50
 _READ_SECONDS = 20.0
+_BOOTSTRAP_MS = 10_000
 
 
 class Check(NamedTuple):
@@ -142,21 +144,28 @@ def _clusters(pipeline: Pipeline, now: float) -> Iterator[Check]:
 
 
 def read_pipeline(bootstrap: str, partitions: int, silent_after: float) -> Pipeline:
-    """Read the ends of the journal and of the tables. Raises FacetsError, KafkaError."""
-    consumer: Any = KafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest", group_id=None
-    )
-    try:
-        journal = _tails(consumer, JOURNAL, partitions, _JOURNAL_TAIL)
-        sealed: dict[int, list[int]] = {p: [] for p in range(partitions)}
-        for table in TABLES:
-            for partition, (_, records) in _tails(consumer, topic_of(table), partitions, _SEAL_TAIL).items():
-                offsets = map(_sealed_by, records)
-                # One ahead of its journal is not the worker's.
-                sealed[partition].append(max((at for at in offsets if at < journal[partition][0]), default=-1))
-        letters = [record for _, records in _tails(consumer, DEAD_LETTER, partitions, 1).values() for record in records]
-    finally:
-        consumer.close()
+    """Read the ends of the journal and of the tables. Raises FacetsError."""
+    with broker_errors(bootstrap):
+        consumer: Any = KafkaConsumer(
+            bootstrap_servers=bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            group_id=None,
+            bootstrap_timeout_ms=_BOOTSTRAP_MS,
+        )
+        try:
+            journal = _tails(consumer, JOURNAL, partitions, _JOURNAL_TAIL)
+            sealed: dict[int, list[int]] = {p: [] for p in range(partitions)}
+            for table in TABLES:
+                for partition, (_, records) in _tails(consumer, topic_of(table), partitions, _SEAL_TAIL).items():
+                    offsets = map(_sealed_by, records)
+                    # One ahead of its journal is not the worker's.
+                    sealed[partition].append(max((at for at in offsets if at < journal[partition][0]), default=-1))
+            letters = [
+                record for _, records in _tails(consumer, DEAD_LETTER, partitions, 1).values() for record in records
+            ]
+        finally:
+            consumer.close()
     ends = {
         p: PartitionEnd(
             end, max((record.timestamp / 1000 for record in records), default=0), min(sealed[p]), _commits(records)

@@ -9,11 +9,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from aiokafka.errors import KafkaError
-
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.local.kafka.broker import EmbeddedKafka, KafkaUnavailable
+from streams.local.kafka.broker import EmbeddedKafka
 from streams.runtime.parent_death import pipe_environment
 from streams.runtime.retry import RetryPolicy, Sleep, retry
 
@@ -179,4 +177,4 @@ def _may_pass(error: BaseException) -> bool:
     """Whether the same start may do better a moment later."""
     if isinstance(error, FacetsError):
         return error.exit_code not in _LASTING
-    return isinstance(error, KafkaUnavailable | KafkaError | OSError)
+    return isinstance(error, OSError)

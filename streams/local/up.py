@@ -18,6 +18,7 @@ from streams.kafka.admin import ensure
 from streams.kafka.journal import Superseded
 from streams.local.demo_server import DemoServer
 from streams.local.kafka.broker import EmbeddedKafka
+from streams.local.local_data import SERVER_DETAIL, UP_LOCK
 from streams.local.ports import LOOPBACK, WantedPort, find_port
 from streams.local.supervisor import CHILD_STOP_SECONDS, BrokerPart, ChildProcess, Restarts, keep_running
 from streams.local.up_tally import ChangeLines, Tally
@@ -75,7 +76,7 @@ async def run(options: UpOptions, stop: asyncio.Event) -> int:
     owner = Owner.this_process()
     async with contextlib.AsyncExitStack() as stack:
         try:
-            lock = stack.enter_context(ProcessLock(folders.data_dir() / "up.lock", owner))
+            lock = stack.enter_context(ProcessLock(folders.data_dir() / UP_LOCK, owner))
         except LockHeld as held:
             raise _already_runs(held.owner) from None
         except OSError as error:
@@ -126,7 +127,7 @@ class _Up:
             clusters = [each._replace(source=DEMO) for each in _clusters(options, demo.kubeconfig)]
         else:
             await _unless(self._stop, self._end_killed_demo())
-        self._owner.details.update(Kafka=self._bootstrap, HTTP=f"http://127.0.0.1:{http_port}")
+        self._owner.details.update({"Kafka": self._bootstrap, SERVER_DETAIL: f"http://127.0.0.1:{http_port}"})
         self._lock.write()
         watch = functools.partial(self._watch, clusters, int(watch_port))
         tasks = self._start_parts(broker, watch, web_port, xds_port, http_port)

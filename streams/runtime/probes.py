@@ -11,8 +11,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from streams.errors import FacetsError
-from streams.exit_codes import ExitCode
+from streams.runtime.listening import listen_errors
 
 HOST = "127.0.0.1"
 
@@ -74,19 +73,13 @@ async def probe_server(host: str, port: int, readiness: Readiness, *, or_any: bo
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        try:
+        with listen_errors("the metrics and health server", host, port):
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError:
                 if not or_any:
                     raise
                 await web.TCPSite(runner, host, 0).start()
-        except OSError as error:
-            raise FacetsError(
-                f"metrics and health can't listen on {host}:{port}: {error.strerror}",
-                "choose another --http-port (0: any free one)",
-                ExitCode.UNAVAILABLE,
-            ) from error
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -37,6 +37,13 @@ class Owner:
         """When it started, for a person at this machine."""
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
 
+    def is_alive(self) -> bool:
+        """Whether its process still runs (and is not another program's by now)."""
+        try:
+            return psutil.Process(self.pid).create_time() <= self.started + _SAME_START_SECONDS
+        except psutil.Error:
+            return False
+
     def note_child(self, name: str, pid: int) -> None:
         """Remember a process that was started, so that it is known again when it outlives its owner."""
         self.children[name] = (pid, psutil.Process(pid).create_time())
@@ -66,11 +73,17 @@ class LockHeld(Exception):
         self.owner = owner
 
 
+def owner_of(path: Path) -> Owner | None:
+    """The process that has the lock in a file, as it notes of itself; None where none has."""
+    owner = _read_note(_note_of(path))
+    return owner if owner is not None and owner.is_alive() else None
+
+
 class ProcessLock:
     """The lock in a file, which need not exist, as a context manager."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
-        self._note = path.with_suffix(".json")
+        self._note = _note_of(path)
         self._lock = FileLock(path, thread_local=False)
         self._owner = owner
         self.previous: Owner | None = None
@@ -81,8 +94,8 @@ class ProcessLock:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise LockHeld(self._read()) from None
-        self.previous = self._read()
+            raise LockHeld(_read_note(self._note)) from None
+        self.previous = _read_note(self._note)
         self.write()
         return self
 
@@ -98,10 +111,15 @@ class ProcessLock:
             file.write(orjson.dumps(note))
         os.replace(file.name, self._note)
 
-    def _read(self) -> Owner | None:
-        try:
-            note = orjson.loads(self._note.read_bytes())
-            children = {str(name): (int(pid), float(created)) for name, (pid, created) in note["children"].items()}
-            return Owner(int(note["pid"]), float(note["started"]), dict(note["details"]), children)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
+
+def _note_of(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _read_note(path: Path) -> Owner | None:
+    try:
+        note = orjson.loads(path.read_bytes())
+        children = {str(name): (int(pid), float(created)) for name, (pid, created) in note["children"].items()}
+        return Owner(int(note["pid"]), float(note["started"]), dict(note["details"]), children)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

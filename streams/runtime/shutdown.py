@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from streams.exit_codes import ExitCode
+
 log = logging.getLogger("facets")
 
 STOP_SECONDS = 12.0
 """From the request to the end. Supervisors and people are promised 15 s; the rest is for ending itself."""
-
-GAVE_UP_EXIT = 124
-"""Exit code of a process that gave something up to stop in time (as of `timeout`)."""
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _REPORT_SECONDS = 3.0
@@ -60,7 +59,7 @@ class _Deadline:
             if left > _REPORT_SECONDS:
                 log.warning("stopping: still waiting for %s", self._pending())
         log.error("stopping: not done in %.0f s; gave up waiting for %s", limit, self._pending())
-        os._exit(GAVE_UP_EXIT)
+        os._exit(ExitCode.STOPPED_UNFINISHED)
 
     def _pending(self) -> str:
         now = time.monotonic()
@@ -126,10 +125,10 @@ def give_up(what: str, seconds: float) -> None:
 
 def leave() -> None:
     """The last step of a process that runs until a signal: where something was given up, it ends here, by
-    GAVE_UP_EXIT; the threads that still wait for it would be joined otherwise."""
+    STOPPED_UNFINISHED; the threads that still wait for it would be joined otherwise."""
     if _deadline.gave_up:
         logging.shutdown()
-        os._exit(GAVE_UP_EXIT)
+        os._exit(ExitCode.STOPPED_UNFINISHED)
 
 
 async def closed(what: str, closing: Coroutine[Any, Any, object], seconds: float) -> None:

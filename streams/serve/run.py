@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from streams.errors import FacetsError
-from streams.exit_codes import ExitCode
 from streams.kafka.admin import config
+from streams.runtime.listening import listen_errors
 from streams.runtime.probes import Readiness, add_probe_routes
 from streams.serve.http.facet_routes import add_facet_routes
 from streams.serve.http.propagation_routes import add_xds_routes
@@ -158,12 +157,6 @@ async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stac
     stack.push_async_callback(runner.cleanup)
     stack.push_async_callback(hub.close)
     site = web.TCPSite(runner, settings.http_host, settings.http_port)
-    try:
+    with listen_errors("the HTTP server", settings.http_host, settings.http_port):
         await site.start()
-    except OSError as error:
-        raise FacetsError(
-            f"can't listen on {settings.http_host}:{settings.http_port}: {error.strerror}",
-            "choose another --http-port",
-            ExitCode.UNAVAILABLE,
-        ) from error
     return int(runner.addresses[0][1])

@@ -16,8 +16,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeEr
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.kafka.address import default_bootstrap
-from streams.kafka.admin import BrokerUnreachable, config, partition_counts
+from streams.kafka.admin import config, partition_counts
 from streams.kafka.bulk_reader import BulkReader, Chunk, stamp_of
+from streams.kafka.errors import BrokerError, broker_errors
 from streams.kafka.skipped_records import report
 from streams.runtime.retry import RetryPolicy, retry
 from streams.runtime.shutdown import closed
@@ -143,14 +144,11 @@ class Subscriber:
             client_id="facets-subscriber",
         )
         try:
-            await consumer.start()
-        except (KafkaConnectionError, OSError) as error:
+            with broker_errors(self._broker):
+                await consumer.start()
+        except BaseException:
             await consumer.stop()
-            raise FacetsError(
-                f"no Kafka broker answers at {self._broker}",
-                "check --bootstrap-servers / FACETS_BOOTSTRAP_SERVERS, or start one with: facets up",
-                ExitCode.UNAVAILABLE,
-            ) from error
+            raise
         self._consumer = consumer
         try:
             there = await asyncio.to_thread(partition_counts, self._broker)
@@ -184,20 +182,21 @@ class Subscriber:
         """One snapshot, as of now. Each Service is right in it; with `cut` all of a cluster's are, together: as they
         were at one `seq`, which takes until every partition has sealed that much (bound it with asyncio.timeout). A
         cut can't be resumed: its cursor is empty."""
-        names = self._wanted
-        if not cut and names.services and len(names.namespaces) == 1:
-            (namespace,) = names.namespaces
-            await self._bootstrap({partition_of(namespace, each, self.partitions) for each in names.services})
-        else:
-            await self._bootstrap()
-        state = self._subscription()
-        rows = state.ready()
-        if cut:
-            rows = await self._level(state, rows)
-        await self._monitor.look(state.seals, at_once=True)
-        rows = self._judged(rows)
-        seals = tuple(seal for _, seal in sorted(state.seals.items()))
-        return Snapshot("start", rows, seals, "" if cut else state.cursor.encode())
+        with broker_errors(self._broker):
+            names = self._wanted
+            if not cut and names.services and len(names.namespaces) == 1:
+                (namespace,) = names.namespaces
+                await self._bootstrap({partition_of(namespace, each, self.partitions) for each in names.services})
+            else:
+                await self._bootstrap()
+            state = self._subscription()
+            rows = state.ready()
+            if cut:
+                rows = await self._level(state, rows)
+            await self._monitor.look(state.seals, at_once=True)
+            rows = self._judged(rows)
+            seals = tuple(seal for _, seal in sorted(state.seals.items()))
+            return Snapshot("start", rows, seals, "" if cut else state.cursor.encode())
 
     async def wait(
         self,
@@ -214,26 +213,27 @@ class Subscriber:
         partition stands. For use without iterating; bound it with asyncio.timeout. Raises UnknownName if by then no
         such Service is in the tables, and none was lately: a misspelt one would else be waited for in vain or with
         success, as its partition happens to stand."""
-        wanted = {partition_of(namespace, service, self.partitions)} if service else set(range(self.partitions))
-        named = Filter(frozenset({cluster}), frozenset({namespace}), frozenset({service}))
-        rows, self._wanted = self._wanted, named if service else _NOTHING
-        try:
-            await self._bootstrap(wanted)
-        finally:
-            self._wanted = rows
-        state = self._subscription()
-        state.ready()
-        while True:
-            at = {p: _frontier(state, p, cluster, resource) for p in sorted(wanted)}
-            if progress is not None:
-                progress(at)
-            if all(reached(state.seals, p, cluster, resource, resource_version) for p in wanted):
-                if service and not state.has_row(cluster, namespace, service):
-                    await self._check_names(cluster, namespace, service)
-                return at
-            await self._monitor.look(state.seals)
-            async for _ in self._poll():
-                pass
+        with broker_errors(self._broker):
+            wanted = {partition_of(namespace, service, self.partitions)} if service else set(range(self.partitions))
+            named = Filter(frozenset({cluster}), frozenset({namespace}), frozenset({service}))
+            rows, self._wanted = self._wanted, named if service else _NOTHING
+            try:
+                await self._bootstrap(wanted)
+            finally:
+                self._wanted = rows
+            state = self._subscription()
+            state.ready()
+            while True:
+                at = {p: _frontier(state, p, cluster, resource) for p in sorted(wanted)}
+                if progress is not None:
+                    progress(at)
+                if all(reached(state.seals, p, cluster, resource, resource_version) for p in wanted):
+                    if service and not state.has_row(cluster, namespace, service):
+                        await self._check_names(cluster, namespace, service)
+                    return at
+                await self._monitor.look(state.seals)
+                async for _ in self._poll():
+                    pass
 
     async def _check_names(self, *names: str) -> None:
         cluster, namespace, service = names
@@ -258,49 +258,51 @@ class Subscriber:
     async def clusters(self) -> dict[Place, Seal]:
         """The newest seal of each cluster in each partition, as of now, with `silent` judged anew; no rows are read.
         For use without iterating."""
-        seals = await self._log_seals()
-        await self._monitor.look(seals, at_once=True)
-        return seals
+        with broker_errors(self._broker):
+            seals = await self._log_seals()
+            await self._monitor.look(seals, at_once=True)
+            return seals
 
     async def _follow(self) -> AsyncIterator[Snapshot | Batch | ClusterStatus]:
-        reason = "start"
-        if self._cursor is not None:
-            cursor, self._cursor = self._cursor, None
-            reason = await self._again(self._resume, cursor)
-        if not reason and self._silent_after is not None:
-            self._learning = asyncio.create_task(self._learn())
-        while True:
-            if reason:
-                log.log(
-                    logging.DEBUG if reason == "start" else logging.WARNING, "starting from a snapshot (%s)", reason
-                )
-                await self._again(self._bootstrap)
-                rows = self._subscription().ready()
-                before = {cluster for _, cluster in self._monitor.silent}
-                self._monitor.forget()
-                await self._monitor.look(self._subscription().seals, at_once=True)
-                yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor.encode())
-                for status in self._statuses(before):
-                    yield status
-            try:
-                while True:
-                    async for batch in self._poll():
-                        if batch.rows or self._progress:
-                            rows = self._judged(batch.rows)
-                            yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor.encode())
+        with broker_errors(self._broker):
+            reason = "start"
+            if self._cursor is not None:
+                cursor, self._cursor = self._cursor, None
+                reason = await self._again(self._resume, cursor)
+            if not reason and self._silent_after is not None:
+                self._learning = asyncio.create_task(self._learn())
+            while True:
+                if reason:
+                    log.log(
+                        logging.DEBUG if reason == "start" else logging.WARNING, "starting from a snapshot (%s)", reason
+                    )
+                    await self._again(self._bootstrap)
+                    rows = self._subscription().ready()
                     before = {cluster for _, cluster in self._monitor.silent}
-                    if await self._monitor.look(self._subscription().seals):
-                        for status in self._statuses(before):
-                            yield status
-            except ChangelogGap as gap:
-                log.warning("%s", gap)
-                reason = "gap"
-            except Compacted as gap:
-                log.warning("%s", gap)
-                reason = "expired"
-            except (OffsetOutOfRangeError, Replaced) as error:
-                log.warning("the topics are not those that were followed: %s", error)
-                reason = "lost"
+                    self._monitor.forget()
+                    await self._monitor.look(self._subscription().seals, at_once=True)
+                    yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor.encode())
+                    for status in self._statuses(before):
+                        yield status
+                try:
+                    while True:
+                        async for batch in self._poll():
+                            if batch.rows or self._progress:
+                                rows = self._judged(batch.rows)
+                                yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor.encode())
+                        before = {cluster for _, cluster in self._monitor.silent}
+                        if await self._monitor.look(self._subscription().seals):
+                            for status in self._statuses(before):
+                                yield status
+                except ChangelogGap as gap:
+                    log.warning("%s", gap)
+                    reason = "gap"
+                except Compacted as gap:
+                    log.warning("%s", gap)
+                    reason = "expired"
+                except (OffsetOutOfRangeError, Replaced) as error:
+                    log.warning("the topics are not those that were followed: %s", error)
+                    reason = "lost"
 
     async def _resume(self, cursor: Cursor) -> str:
         """Take up the cursor; the reason for a snapshot instead, "" where it holds."""
@@ -450,7 +452,7 @@ class Subscriber:
         return await retry(
             partial(step, *args),
             _BROKER_RETRY,
-            passes=lambda error: isinstance(error, KafkaError | BrokerUnreachable),
+            passes=lambda error: isinstance(error, KafkaError | BrokerError),
             report=lambda error, _: log.warning("Kafka at %s does not answer (%s): trying again", self._broker, error),
         )
 

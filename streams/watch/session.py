@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from streams.kafka.admin import BrokerUnreachable
+from streams.kafka.errors import BrokerError
 from streams.kafka.journal import DELIVERY_SECONDS, EpochGuard, Publisher
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
@@ -296,7 +296,7 @@ class Session:
         await retry(
             self._guard.check,
             _GUARD_RETRY,
-            passes=lambda error: isinstance(error, BrokerUnreachable),
+            passes=lambda error: isinstance(error, BrokerError),
             report=lambda error, _: log.warning("cluster %s: %s; trying again", self._cluster, error),
             ending=lambda: self._ending,
         )
@@ -414,7 +414,7 @@ class Session:
             await asyncio.sleep(GUARD_SECONDS)
             try:
                 await self._guard.check()
-            except BrokerUnreachable as error:
+            except BrokerError as error:
                 log.debug("cluster %s: %s", self._cluster, error)
 
     async def _probe(self) -> None:

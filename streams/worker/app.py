@@ -51,7 +51,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
         recovery_consistency_check=False,
         web_bind=settings.web_host,
         web_host=settings.web_host,
-        web_port=settings.web_port,
+        web_port=settings.web.getsockname()[1],
         Monitor=Monitor,
     )
 
@@ -67,6 +67,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
 
     materializer = Materializer(settings, rows, beginnings)
     app.folds, app.partitions, app.instance = materializer, settings.partitions, settings.instance
+    app.listening = settings.web
     for table in TABLES:
         app.Table(
             table,

@@ -3,13 +3,12 @@
 import logging
 import os
 
+from streams.exit_codes import ExitCode
+
 log = logging.getLogger("facets.work")
 
-FATAL_EXIT = 70
-"""Exit code of a worker that stops rather than go on wrong (sysexits: internal software error)."""
 
-
-def fatal(text: str, *parts: object, code: int = FATAL_EXIT) -> None:
+def fatal(text: str, *parts: object, code: ExitCode = ExitCode.FATAL) -> None:
     """Log and end the process at once."""
     log.critical(text, *parts)
     logging.shutdown()

@@ -18,11 +18,13 @@ What is done around it, and why:
 """
 
 import logging
+import socket
 from collections.abc import Mapping
 from copy import copy
 from typing import Any, Protocol, cast
 
 import faust
+from aiohttp.web import SockSite
 from faust.app.router import Router
 from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
@@ -30,6 +32,7 @@ from faust.stores import memory
 from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
+from faust.web.drivers.aiohttp import Web
 from yarl import URL
 
 from streams.exit_codes import ExitCode
@@ -208,12 +211,23 @@ class FacetAssignor(PartitionAssignor):
             self.changelog_distribution = places
 
 
+class FacetWeb(Web):
+    """Answers on a socket that listens already: one that Faust binds later may be another process's by then."""
+
+    def _new_transport_tcp(self) -> SockSite:
+        return SockSite(self._runner, cast("FacetApp", self.app).listening)
+
+
 class FacetApp(faust.App):
-    """The app, with the folds of its partitions."""
+    """The app, with the folds of its partitions, and the socket that its web server answers on."""
 
     folds: PartitionFolds
     partitions: int
     instance: str
+    listening: socket.socket
+
+    def _new_web(self) -> FacetWeb:
+        return FacetWeb(self)
 
     def _new_transport(self) -> FacetTransport:
         return FacetTransport(self.conf.broker_consumer, self)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 import msgspec
 from aiokafka.errors import KafkaError
 
-from streams.exit_codes import ExitCode
 from streams.facets.changelog_records import unreadable
 from streams.fold.fold import JournalGap, PartitionFold
 from streams.fold.table import Write
@@ -33,9 +33,6 @@ MAX_IN_FLIGHT = 512
 MAX_WAITING = 32 * 1024 * 1024
 """Bytes of rows handed to the producer and not yet acknowledged by the broker, above which no commit is folded."""
 
-FATAL_EXIT = int(ExitCode.FATAL)
-"""Exit code of a worker that stops rather than go on wrong (sysexits: internal software error)."""
-
 
 RowsOfTable = Callable[[str], dict[bytes, bytes]]
 """The rows of a table, as look-ups see them."""
@@ -45,7 +42,8 @@ Beginnings = Callable[[Iterable[int]], Awaitable[dict[int, int]]]
 
 
 class WorkerSettings(NamedTuple):
-    """`window_seconds` is the resume window; `instance` the static group member (a restarted one is ready at once).
+    """`web` listens for the table views; `web_host` is the address that other workers are told. `window_seconds` is the
+    resume window; `instance` the static group member (a restarted one is ready at once).
 
     A partition is checkpointed `checkpoint_seconds` after its assignment or its last checkpoint, and only once
     `checkpoint_records` were written, and as many as it has rows: each row is saved for at least one that was written.
@@ -54,8 +52,8 @@ class WorkerSettings(NamedTuple):
     bootstrap: str
     partitions: int
     data_dir: Path
+    web: socket.socket
     web_host: str = "127.0.0.1"
-    web_port: int = 6066
     instance: str = ""
     group: str = "facets"
     window_seconds: int = DEFAULT_WINDOW_SECONDS

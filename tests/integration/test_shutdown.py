@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from streams.exit_codes import ExitCode
 from streams.local.demo_server import DemoServer
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.runtime.parent_death import bound
-from streams.runtime.shutdown import GAVE_UP_EXIT
 from tests.integration.journal import Churn, clean_topics, publish
 
 PROMISED_SECONDS = 15
@@ -102,7 +102,7 @@ async def test_without_a_broker_every_process_stops_in_time(
         log = process.log.read_text()
         print(process.name, seconds, process.process.returncode, log)
         assert seconds < PROMISED_SECONDS, f"{process.name} took {seconds:.0f} s\n{log}"
-        assert process.process.returncode in {0, GAVE_UP_EXIT}, log
+        assert process.process.returncode in {0, ExitCode.STOPPED_UNFINISHED}, log
         assert "stopping, which takes" in log
-        assert (process.process.returncode == GAVE_UP_EXIT) == ("gave up waiting for" in log), log
+        assert (process.process.returncode == ExitCode.STOPPED_UNFINISHED) == ("gave up waiting for" in log), log
         assert "Traceback" not in log

@@ -177,8 +177,9 @@ def test_before_start_there_is_no_address(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_made_names_the_variable(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file, not a folder")
-    with pytest.raises(KafkaUnavailable, match="FACETS_DATA_DIR"):
+    with pytest.raises(KafkaUnavailable, match="the data folder") as raised:
         EmbeddedKafka(tmp_path / "data").start()
+    assert "FACETS_DATA_DIR" in raised.value.remedy
 
 
 def test_folders_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

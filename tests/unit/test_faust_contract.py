@@ -14,6 +14,7 @@ import pytest
 
 FAUST = {
     "faust.app.base:App._new_transport": "42db531312dd776f",
+    "faust.app.base:App._new_web": "9558ffdcacfa13bd",
     "faust.app.router:Router.key_store": "3f63e5e508ae7c8e",
     "faust.assignor.partition_assignor:PartitionAssignor.on_assignment": "72f34bf053d696b5",
     "faust.assignor.partition_assignor:PartitionAssignor._compress": "de873849928dbd83",
@@ -29,6 +30,9 @@ FAUST = {
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread.on_start": "38b4e8bd1e10723a",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread.on_thread_stop": "8dfc004e258b6c25",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread.verify_event_path": "b983e7735f647cb3",
+    "faust.web.drivers.aiohttp:Web._new_transport_tcp": "3f9463d869f309ec",
+    "faust.web.drivers.aiohttp:Web._create_site": "7661e68de0f1b2ed",
+    "faust.web.drivers.aiohttp:Web.start_server": "b0c4f10491828520",
     "mode.worker:Worker.install_signal_handlers": "5cb3d584d58fd7cd",
     "mode.worker:Worker._on_sigterm": "6b99528ef557db1d",
     "mode.worker:Worker.on_worker_shutdown": "2cc9388f7d21c408",

@@ -47,7 +47,7 @@ def test_no_java_names_what_was_tried_and_the_remedy(tmp_path: Path, monkeypatch
     old = _launcher(tmp_path / "old", "1.8.0_392")
     with pytest.raises(java.JavaNotFoundError) as caught:
         java.find_java({"JAVA_HOME": str(tmp_path / "old"), "PATH": str(tmp_path)})
-    text = str(caught.value)
+    text = f"{caught.value} {caught.value.remedy}"
     assert str(old) in text
     assert "version 8" in text
     assert "apt-get install" in text

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from streams.exit_codes import ExitCode
 from streams.runtime import shutdown
 
 _HANGS = """
@@ -37,7 +38,7 @@ def test_a_stop_that_hangs_is_ended_and_says_what_it_waited_for(how: signal.Sign
     with hanging(0.2) as process:
         process.send_signal(how)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == shutdown.GAVE_UP_EXIT
+    assert process.returncode == ExitCode.STOPPED_UNFINISHED
     assert out == "asked to stop\n"
     assert f"{how.name}: stopping" in err
     assert "gave up waiting for a broker that is gone (0 s)" in err

@@ -6,8 +6,6 @@ from pathlib import Path
 import click
 
 from streams.cli.options import bootstrap_option, create_topics_option, http_options
-from streams.errors import FacetsError
-from streams.exit_codes import ExitCode
 from streams.runtime.folders import data_dir as default_data_dir
 
 
@@ -39,39 +37,30 @@ def work_command(
 ) -> None:
     """Fold the journal into the facet tables.
 
-    Reads facets.journal, writes facets.frontend and facets.backend with a seal after every commit, and serves
-    single rows at http://HTTP_HOST:HTTP_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of them to share the
-    partitions; kill any of them at any time: the next one goes on at the last seal.
+    Reads facets.journal, writes facets.frontend, facets.backend and facets.routing with a seal after every
+    commit, and serves single rows at http://HTTP_HOST:HTTP_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of
+    them to share the partitions; kill any of them at any time: the next one goes on at the last seal.
 
     A signal stops it within 15 s. Exit codes: 69: no broker; 78: topics are missing (facets topics create); 70: a
     fault, start it again; 75: another worker has this one's --instance; 124: something was given up to stop in time,
     such as rows that no broker acknowledged (the next worker makes them again).
     """
     from streams.kafka.admin import cluster_id, ensure, require  # noqa: PLC0415
+    from streams.runtime.listening import listen  # noqa: PLC0415
     from streams.runtime.processes import collect_seldom  # noqa: PLC0415
     from streams.worker.instance_lock import instance_lock  # noqa: PLC0415
     from streams.worker.materializer import WorkerSettings  # noqa: PLC0415
     from streams.worker.run import run_worker  # noqa: PLC0415
 
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((http_host, http_port))
-            http_port = int(probe.getsockname()[1])
-        except OSError as error:
-            raise FacetsError(
-                f"the table views can't listen on {http_host}:{http_port}: {error.strerror}",
-                "choose another --http-port",
-                ExitCode.UNAVAILABLE,
-            ) from error
+    web = listen("the table views", http_host, http_port)
     partitions = (ensure if create_topics else require)(bootstrap_servers)
-    name = instance or f"{socket.gethostname()}-{http_port}"
+    name = instance or f"{socket.gethostname()}-{web.getsockname()[1]}"
     settings = WorkerSettings(
         bootstrap=bootstrap_servers,
         partitions=partitions,
         data_dir=(data_dir or default_data_dir()) / "work" / name,
+        web=web,
         web_host=http_host,
-        web_port=http_port,
         instance=name,
         group=group,
     )

@@ -23,6 +23,8 @@ from typing import Self
 
 from filelock import FileLock
 
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
 from streams.local import leases
 from streams.local.kafka import keeper as broker_keeper
 from streams.local.kafka.config import HOST, Ports, java_command, log4j_config, new_cluster_id, server_properties
@@ -54,8 +56,10 @@ _KEEPER_SECONDS = 2.0
 """How long the keeper of a broker that has ended gets to end too."""
 
 
-class KafkaUnavailable(Exception):
-    """The embedded broker can't be had; the message says why and what to do about it."""
+class KafkaUnavailable(FacetsError):
+    """The embedded broker can't be had."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class EmbeddedKafka:
@@ -137,11 +141,11 @@ class EmbeddedKafka:
                     self._abandon()
                     raise
         except (JavaNotFoundError, JarsUnavailableError) as error:
-            raise KafkaUnavailable(str(error)) from error
+            raise KafkaUnavailable(str(error), error.remedy) from error
         except OSError as error:
             raise KafkaUnavailable(
-                f"The data folder {self._files.root} can't be used: {error}. "
-                "Free space, or name another with FACETS_DATA_DIR."
+                f"the data folder {self._files.root} can't be used: {error}",
+                "free space, or name another with FACETS_DATA_DIR",
             ) from error
         finally:
             if self._terminal is not None:
@@ -239,13 +243,13 @@ class EmbeddedKafka:
             return None
         if self._port is not None and state.ports.broker != self._port:
             raise KafkaUnavailable(
-                f"The broker of {self._files.root} already runs on port {state.ports.broker}, not on {self._port}. "
-                "Leave the port out to use it, or stop it first."
+                f"the broker of {self._files.root} already runs on port {state.ports.broker}, not on {self._port}",
+                "leave the port out to use it, or stop it first",
             )
         try:
             self._await_answer(state)
         except KafkaUnavailable as error:
-            _log.warning("%s It is ended and started anew.", error)
+            _log.warning("%s; it is ended and started anew", error)
             processes.end(process.pid)
             return None
         if not leases.holders(self._files.users_dir):
@@ -276,8 +280,8 @@ class EmbeddedKafka:
         for last_try in (False, True):
             if self._port is not None and not port_is_free(self._port):
                 raise KafkaUnavailable(
-                    f"Port {self._port} on {HOST} is taken by another program. Name another port, or leave it out "
-                    "to have a free one chosen."
+                    f"port {self._port} on {HOST} is taken by another program",
+                    "name another port, or leave it out to have a free one chosen",
                 )
             ports = choose_ports(self._port, remembered.ports if remembered and not last_try else None)
             files.properties_file.write_text(server_properties(ports, files.data), encoding="utf-8")
@@ -315,7 +319,7 @@ class EmbeddedKafka:
         with ThreadPoolExecutor(1) as pool:
             pid = pool.submit(spawn).result()
         if pid is None:
-            raise KafkaUnavailable(self._obituary("could not be started"))
+            raise self._failure("could not be started")
         state = BrokerState(pid=pid, ports=ports)
         files.write_state(state)
         self._await_answer(state)
@@ -335,7 +339,10 @@ class EmbeddedKafka:
             start_new_session=True,
         )
         if done.returncode != 0:
-            raise KafkaUnavailable(f"Kafka could not format {files.data}: {(done.stderr or done.stdout).strip()}")
+            raise KafkaUnavailable(
+                f"Kafka could not format {files.data}: {(done.stderr or done.stdout).strip()}",
+                "free space, or name another folder with FACETS_DATA_DIR",
+            )
         os.replace(files.unfinished, files.data)
 
     def _await_answer(self, state: BrokerState) -> None:
@@ -344,20 +351,20 @@ class EmbeddedKafka:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             if processes.wait_gone(state.pid, None, 0):
-                raise KafkaUnavailable(self._obituary("ended while it started"))
+                raise self._failure("ended while it started")
             if describe(state.ports.broker) == expected:
                 return
             if time.monotonic() > deadline:
-                raise KafkaUnavailable(self._obituary(f"did not answer within {_START_SECONDS:.0f} seconds"))
+                raise self._failure(f"did not answer within {_START_SECONDS:.0f} seconds")
             if self._abort.wait(_POLL_SECONDS):
                 raise Cancelled
 
-    def _obituary(self, what: str) -> str:
-        said = tail(self._files.console_file, 20) + tail(self.log_file, 20, self._log_start)
-        lines = "\n".join(f"  {line}" for line in said[-20:])
-        return (
-            f"The embedded Kafka broker {what}. Its last lines:\n{lines}\nThe whole log: {self.log_file}. "
-            f"If its data is damaged, move {self._files.root} away (the journal in it is lost with it) and start again."
+    def _failure(self, what: str) -> KafkaUnavailable:
+        output = tail(self._files.console_file, 20) + tail(self.log_file, 20, self._log_start)
+        lines = "\n".join(f"  {line}" for line in output[-20:])
+        return KafkaUnavailable(
+            f"the embedded Kafka broker {what}; its last lines:\n{lines}\nThe whole log: {self.log_file}",
+            f"if its data is damaged, move {self._files.root} away (the journal in it is lost with it) and start again",
         )
 
     def _abandon(self) -> None:

