@@ -101,34 +101,21 @@ class PartitionFold:
     def expire(self, first_offset: int) -> list[Write]:
         """The journal begins after the offset to go on from: all rows become `unknown` until a complete snapshot.
 
-        Each cluster gets a seal that says so, and one of which nothing was ever accepted a seal of what was counted of
-        it: every table goes on from the same. The offset counts as sealed with the last of them (`more` in the others),
-        so a crash in between has all of it done again, from each cluster's newest seal in any table: to the same bytes.
-        A table that has sealed more than is lost says so with the cluster's next commit after that. A cluster that had
-        been closed is closed in every table: here, or with the commit that did it, where that is still to come.
-        Where it is only the begin of an open snapshot that has expired, nothing but its cluster is lost.
+        Work goes on after the journal's first offset or after what any table has sealed, whichever is later, with each
+        cluster as its newest seal has it: so a restart from any table comes to the same. There each cluster gets a seal
+        that says so in the tables that had sealed less, and one of which nothing was ever accepted a seal of what was
+        counted of it. The offset counts as sealed with the last of them (`more` in the others), so a crash in between
+        has all of it done again, to the same bytes. A table that had sealed that much says so with the cluster's next
+        commit. A cluster that had been closed is closed in every table: here, or with the commit that did it, where
+        that is still to come. Where it is only the begin of an open snapshot that has expired, nothing but its cluster
+        is lost.
         """
         due = min(table.sealed for table in self.tables) + 1
-        begins = self._recovery.snapshot_begins()
-        lost: list[ClusterState] = []
-        writes: list[Write] = []
-        for name, cluster in sorted(self.clusters.items()):
-            if first_offset <= due and begins.get(name, first_offset) >= first_offset:
-                continue
-            newest = self._recovery.newest_seals.get(name, cluster.seal)
-            if first_offset <= due and newest.closed:
-                newest = self._recovery.open_snapshots[name]
-            if not newest.epoch:
-                cluster.seal, cluster.counted = newest, newest.offset
-                continue
-            lost.append(cluster)
-            self._lose(cluster, newest)
-            if not newest.closed:
-                writes += self._companions_in_rows(name)
         if first_offset <= due:
-            self.next_offset = min([due, *(begin for begin in begins.values() if begin >= first_offset)])
-            return writes
-        self.next_offset, offset = first_offset, first_offset - 1
+            return self._expire_snapshots(first_offset, due)
+        offset = max(first_offset - 1, *(table.sealed for table in self.tables))
+        lost = [cluster for _, cluster in sorted(self.clusters.items()) if self._lose_all(cluster, first_offset)]
+        writes = [write for cluster in lost for write in self._companions_in_rows(cluster)]
         for cluster in lost:
             # Of a cluster that has ended no snapshot follows: a table that doesn't know it yet ends it here.
             if cluster.seal.closed:
@@ -138,22 +125,37 @@ class PartitionFold:
         clusters = [cluster for _, cluster in sorted(self.clusters.items())]
         for cluster in clusters:
             writes += self._seal(cluster, offset, more=cluster is not clusters[-1])
+        self.next_offset = self._recovery.read_again(self.clusters, offset + 1)
         return writes
 
-    def _lose(self, cluster: ClusterState, newest: Seal) -> None:
-        """Nothing is known of the cluster after its newest seal."""
-        cluster.snapshot = None
-        fold = cluster.seal.fold if cluster.outdated else newest.fold
-        if newest.closed:
-            cluster.seal = msgspec.structs.replace(newest, fold=fold)
-            return
-        cluster.seal = msgspec.structs.replace(newest, frontier={}, lost=True, snapshot_begin=None, fold=fold)
-        cluster.unmarked = set(self._by_name)
+    def _expire_snapshots(self, first_offset: int, due: int) -> list[Write]:
+        """The clusters are lost whose open snapshots the journal no longer has from their begin on."""
+        writes: list[Write] = []
+        begins = self._recovery.snapshot_begins()
+        for name, begin in sorted(begins.items()):
+            cluster = self.clusters[name]
+            if begin < first_offset:
+                _lose(cluster, self._recovery.open_snapshots[name], first_offset, self._by_name)
+                writes += self._companions_in_rows(cluster)
+        self.next_offset = min([due, *(begin for begin in begins.values() if begin >= first_offset)])
+        return writes
 
-    def _companions_in_rows(self, cluster: str) -> Iterator[Write]:
+    def _lose_all(self, cluster: ClusterState, first_offset: int) -> bool:
+        """Set the cluster to its newest seal; whether there was something to lose."""
+        newest = self._recovery.newest_seals.get(cluster.seal.cluster, cluster.seal)
+        cluster.counted = newest.offset
+        if not newest.epoch:
+            cluster.seal = newest
+            return False
+        _lose(cluster, newest, first_offset, self._by_name)
+        return True
+
+    def _companions_in_rows(self, cluster: ClusterState) -> Iterator[Write]:
         """Where the commit can't be read again, what a worker did not write of it, as its rows show it."""
+        if cluster.seal.closed:
+            return
         for (table, key), (version, row) in self._recovery.unsealed.items():
-            if key.startswith(f"{cluster}/"):
+            if key.startswith(f"{cluster.seal.cluster}/"):
                 yield from self._by_name[table].write_companion_in_row(key, version, row)
 
     def _mark_unknown(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
@@ -381,7 +383,8 @@ class PartitionFold:
     def _write_tombstones(self, cluster: ClusterState, offset: int, at: str) -> Iterator[Write]:
         """Tombstones for what of the cluster has been deleted for longer than the window, by the time of a commit: its
         own, or of whichever cluster once it is closed."""
-        for _, name, key, version in self._tombstones.due(cluster.seal.cluster, at):
+        unsealed = [table.name for table in self.tables if table.sealed < offset]
+        for _, name, key, version in self._tombstones.due(cluster.seal.cluster, at, unsealed):
             table = self._by_name[name]
             if table.held(key).version == version:
                 yield table.drop_row(key, offset)
@@ -431,6 +434,19 @@ class PartitionFold:
         seal = cluster.seal
         as_of = _encode(AsOf(seal.epoch, seal.seq, seal.at, seal.frontier))
         return RowContext(seal.cluster, offset, as_of, seal.stale_since, seal.lost)
+
+
+def _lose(cluster: ClusterState, seal: Seal, first_offset: int, tables: Iterable[str]) -> None:
+    """Nothing is known of the cluster after this seal, but for an open snapshot that the journal still has whole."""
+    cluster.snapshot = None
+    fold = cluster.seal.fold if cluster.outdated else seal.fold
+    if seal.closed:
+        cluster.seal = msgspec.structs.replace(seal, fold=fold)
+        return
+    begin = seal.snapshot_begin
+    begin = None if begin is None or begin < first_offset else begin
+    cluster.seal = msgspec.structs.replace(seal, frontier={}, lost=True, snapshot_begin=begin, fold=fold)
+    cluster.unmarked = set(tables)
 
 
 def _is_accepted(seal: Seal, commit: Commit) -> bool:

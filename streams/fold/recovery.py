@@ -66,7 +66,7 @@ class Recovery:
         lowest = min(self._tables, key=lambda table: table.sealed)
         self._restore_clusters(clusters, lowest)
         self._mark_lost(clusters.values())
-        resume = self._resume_at(clusters, lowest.sealed + 1)
+        resume = self.read_again(clusters, lowest.sealed + 1)
         writes = [
             Write(name, key, value, version)
             for name, key in sorted(self._hidden)
@@ -100,11 +100,12 @@ class Recovery:
             seal = cluster.seal
             if any(seal.cluster in table.seals and table.seals[seal.cluster].lost for table in self._tables):
                 if not seal.lost:
-                    cluster.seal = msgspec.structs.replace(seal, lost=True, frontier={}, snapshot_begin=None)
+                    cluster.seal = msgspec.structs.replace(seal, lost=True, frontier={})
                 cluster.unmarked = {table.name for table in self._tables}
 
-    def _resume_at(self, clusters: dict[str, ClusterState], due: int) -> int:
-        """The offset to go on from: an open snapshot is read again from its begin."""
+    def read_again(self, clusters: dict[str, ClusterState], due: int) -> int:
+        """The offset to go on from, where `due` is the next one to seal: an open snapshot is read again from its
+        begin."""
         for name, cluster in clusters.items():
             begin = cluster.seal.snapshot_begin
             if begin is not None:

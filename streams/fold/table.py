@@ -25,8 +25,9 @@ class TableState(Generic[H]):
     """What a table holds. `sealed` is the journal offset that it has sealed, -1 for none; `seals` are the newest by
     cluster, as read back.
 
-    Rows that were read back are decoded when they are first needed. A row whose version is not lower than the commit's
-    offset is already written (work resumes after the lowest seal of the tables), and is left alone.
+    Rows that were read back are decoded when they are first needed. Work resumes after the lowest seal of the tables:
+    of a commit that this table has sealed it holds all that followed from it, tombstones too, and takes nothing; of
+    the next one it may have written some rows (their version says so), which are left alone.
     """
 
     def __init__(self, rules: Table[H]) -> None:
@@ -79,7 +80,7 @@ class TableState(Generic[H]):
 
     def fold(self, ctx: RowContext, key: str, change: ServiceChange) -> Iterator[Write]:
         """The general path: the records that the change makes."""
-        if not change.concerns(self.rules.kinds):
+        if ctx.offset <= self.sealed or not change.concerns(self.rules.kinds):
             return
         if not self.is_written(key, ctx.offset):
             yield from self._update(ctx, key, self.rules.fold(ctx, key, self.held(key), change))
@@ -87,10 +88,14 @@ class TableState(Generic[H]):
 
     def fold_single(self, ctx: RowContext, key: str, event: Event) -> list[Write]:
         """Fast path for a commit's only event of the Service; empty where the general path is due."""
+        if ctx.offset <= self.sealed:
+            return []
         return list(self._update(ctx, key, self.rules.fold_single(ctx, key, self.held(key), event)))
 
     def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> Iterator[Write]:
         """Fast path for the first row of a Service."""
+        if ctx.offset <= self.sealed:
+            return
         yield from self._update(ctx, key, self.rules.fold_initial(ctx, key, objects, prepared))
         companion = self.rules.fold_initial_companion(ctx, self.held(key), objects)
         yield from self._update_companion(ctx.offset, key, companion)

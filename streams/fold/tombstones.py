@@ -1,7 +1,7 @@
 """Deleted rows, each until its key's tombstone is due: once the row is older than the resume window."""
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from streams.wire.timestamps import later
@@ -29,8 +29,14 @@ class Tombstones:
         row = DeletedRow(later(at, self._window_seconds), table, key, version)
         insort(self._rows.setdefault(cluster, []), row)
 
-    def due(self, cluster: str, at: str) -> Iterator[DeletedRow]:
-        """Takes out the rows whose tombstones are due."""
+    def due(self, cluster: str, at: str, tables: Container[str]) -> Iterator[DeletedRow]:
+        """Takes out the rows of these tables whose tombstones are due."""
         rows = self._rows.get(cluster, [])
+        others = []
         while rows and rows[0].due <= at:
-            yield rows.pop(0)
+            row = rows.pop(0)
+            if row.table in tables:
+                yield row
+            else:
+                others.append(row)
+        rows[:0] = others

@@ -133,13 +133,15 @@ its key and its value. A plain tuple: most of what a bootstrap reads is seals.""
 
 
 class _Partition:
-    """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, as they came."""
+    """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, as they came.
+    `passed` is the offset of each table's newest seal that is not above the cut."""
 
-    __slots__ = ("applied", "gathered", "more", "pending", "seals")
+    __slots__ = ("applied", "gathered", "more", "passed", "pending", "seals")
 
     def __init__(self, tables: Iterable[str], applied: int) -> None:
         self.applied = applied
         self.more: dict[str, Seal] = {}
+        self.passed = dict.fromkeys(tables, applied)
         self.gathered: dict[str, list[tuple[bytes, int, bytes | None]]] = {table: [] for table in tables}
         self.pending: dict[str, list[tuple[str, int, Row | None]]] = {table: [] for table in tables}
         self.seals: dict[str, deque[_Sealed]] = {table: deque() for table in tables}
@@ -197,13 +199,16 @@ class Subscription:
         """Whether the rows read are those at the cut: at the newest offset that all tables have sealed.
 
         They are not where a worker ended between its writes to two tables and stayed away for longer than the resume
-        window: compaction may then have taken what lies at the cut, because one table is ahead. More has to be read,
-        until a worker has brought the tables level.
+        window: compaction may then have taken what lies at the cut, because one table is ahead. Nor are they where a
+        table has no seal of that offset, because the journal had expired there. More has to be read, until a worker has
+        brought the tables level.
         """
         for partition, part in self._parts.items():
             self._apply_sealed(partition, part)
         return all(
-            _follow_each_other(part.applied, queue) for part in self._parts.values() for queue in part.seals.values()
+            part.passed[table] == part.applied and _follow_each_other(part.applied, queue)
+            for part in self._parts.values()
+            for table, queue in part.seals.items()
         ) and all(
             self._follows_held_rows(table, gathered)
             for part in self._parts.values()
@@ -393,6 +398,7 @@ class Subscription:
     def _pass_seals(self, table: str, partition: int, queue: deque[_Sealed], target: int) -> None:
         while queue and queue[0][0] <= target:
             offset, position, key, value = queue.popleft()
+            self._parts[partition].passed[table] = offset
             self._positions[table, partition] = position
             self._note(partition, offset, key, value)
 
@@ -420,23 +426,32 @@ class Subscription:
     # ---- live ----------------------------------------------------------------------------------------
 
     def _deliver(self, partition: int, part: _Partition) -> Iterator[Batch]:
-        while all(part.seals.values()):
-            target = min(queue[-1][0] for queue in part.seals.values())
-            first = max(queue[0][0] for queue in part.seals.values())
-            if first > target:
-                return
+        while (offset := self._next_cut(partition, part)) is not None:
             for table, queue in part.seals.items():
-                while queue and queue[0][0] <= first:
-                    offset, self._positions[table, partition], _, value = queue.popleft()
-                    if offset == first:
-                        seal = _decode_seal(value)
+                _, self._positions[table, partition], _, value = queue.popleft()
+            seal = _decode_seal(value)
             self.seals[partition, seal.cluster] = seal
             self._at = max(self._at, seal.at)
-            part.applied = first
-            yield Batch(partition, seal, tuple(self._sealed(part, first)))
-            for name in [name for name, seal in part.more.items() if seal.offset <= first]:
+            part.applied = offset
+            yield Batch(partition, seal, tuple(self._sealed(part, offset)))
+            for name in [name for name, seal in part.more.items() if seal.offset <= offset]:
                 self.seals[partition, name] = seal = part.more.pop(name)
                 yield Batch(partition, seal, ())
+
+    def _next_cut(self, partition: int, part: _Partition) -> int | None:
+        """The next offset that every table has sealed, once it is known. Seals before it are passed: a table has none
+        of an offset that it lost when the journal expired."""
+        while all(part.seals.values()):
+            highest = max(queue[0][0] for queue in part.seals.values())
+            behind = [(table, queue) for table, queue in part.seals.items() if queue[0][0] < highest]
+            if not behind:
+                return highest
+            if any(queue[-1][0] < highest for _, queue in behind):
+                return None
+            for table, queue in behind:
+                while queue[0][0] < highest:
+                    self._positions[table, partition] = queue.popleft()[1]
+        return None
 
     def _sealed(self, part: _Partition, offset: int) -> Iterator[Row]:
         for table, pending in part.pending.items():

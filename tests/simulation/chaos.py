@@ -54,7 +54,7 @@ class Chaos:
         if Random(f"{sim.seed}: garbage").random() < 0.2:
             self._kinds.append(("garbage in a facet topic", 4, self._pollute))
         self.asleep: list[Watcher] = []
-        self.stale: list[Worker] = []
+        self.stale: list[tuple[Worker, int]] = []
         self.away: dict[int, int] = {}
         self.crashed: set[int] = set()
         self._awake: list[Worker] = []
@@ -81,10 +81,10 @@ class Chaos:
     def outlived(self, partition: int) -> None:
         """The journal's retention went by: who slept for that long (days) has nothing in hand any more, for a producer
         gives up what it could not send in half a minute."""
-        for each in (*self.stale, *self._awake):
+        for each in (*(worker for worker, _ in self.stale), *self._awake):
             if each.partition == partition:
                 each.done = True
-        self.stale = [each for each in self.stale if not each.done]
+        self.stale = [(worker, since) for worker, since in self.stale if not worker.done]
 
     # ---- clusters ------------------------------------------------------------------------------------
 
@@ -158,14 +158,17 @@ class Chaos:
         partition = self._partition()
         if not self.sim.workers[partition].assigned:
             return False
-        self.stale.append(self.sim.replace(partition))
+        self.stale.append((self.sim.replace(partition), self.sim.ms))
         return True
 
     def _wake_worker(self) -> bool:
         """It goes on for a while with what it had in hand, before it is told that it is replaced."""
         if not self.stale:
             return False
-        old = self.stale.pop(self.rng.randrange(len(self.stale)))
+        old, since = self.stale.pop(self.rng.randrange(len(self.stale)))
+        if self.sim.ms - since > self.sim.window_ms:
+            # A producer gives up what it could not send in half a minute, which is far less than the resume window.
+            return False
         self._awake = [old]
         for _ in range(self.rng.randrange(1, 6)):
             old.step()

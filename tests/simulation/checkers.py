@@ -9,12 +9,16 @@ import orjson
 
 from streams.facets.changelog_records import is_row_key
 from streams.fold.fold import PartitionFold
+from streams.wire.keys import COMPANION_PREFIX
 from tests.simulation import naive
 from tests.simulation.base import TABLES, Base, Violation, ms_of, stamp_of
 from tests.simulation.kafka import Record
 from tests.simulation.world import NAMESPACE, ApiServer
 
 SEAL = b"~seal/"
+
+Made = dict[tuple[str, bytes], bytes | None]
+"""What a commit makes: values by table and key."""
 
 
 class Standing(NamedTuple):
@@ -56,7 +60,7 @@ class Checkers:
         }
         self.standing: list[dict[str, Standing]] = [{} for _ in range(count)]
         self.standings: list[dict[int, Standing]] = [{} for _ in range(count)]
-        self.truth: list[dict[int, dict[tuple[str, bytes], bytes | None]]] = [{} for _ in range(count)]
+        self.truth: list[dict[int, Made]] = [{} for _ in range(count)]
         self.letters: list[tuple[int, int, str, str]] = []
         self.rows: dict[tuple[str, str], list[Row]] = {}
         self.seals: dict[tuple[str, int], list[int]] = {(t, p): [] for t in TABLES for p in range(count)}
@@ -81,7 +85,7 @@ class Checkers:
         if topic == "journal":
             self._journal(partition, record)
             return
-        if record.value is None and (record.key.startswith(SEAL) or not is_row_key(record.key)):
+        if record.value is None and not is_row_key(record.key.removeprefix(COMPANION_PREFIX)):
             return  # Written over garbage.
         self._archive[topic, partition].append(record)
         if record.key.startswith(SEAL):
@@ -130,7 +134,7 @@ class Checkers:
 
     def _fold(self, partition: int, record: Record) -> None:
         offset = record.offset
-        made: dict[tuple[str, bytes], bytes | None] = {}
+        made: Made = {}
         for write in self._folds[partition].step(offset, record.value or b"", stamp_of(record.ms)):
             if write.table in TABLES:
                 made[write.table, write.key] = write.value
@@ -157,50 +161,62 @@ class Checkers:
             if row.version > sealed[table]
         }
         due, highest, again = min(sealed.values()) + 1, max(sealed.values()), fold.next_offset or 0
-        standing = self._standing_at(partition, highest)
         if first <= due:
+            last = due - 1
             gone = self._open_since_before(partition, first, due)
+            standing = self._standing_at(partition, last)
             self.standing[partition] = self._standing_at(partition, again - 1)
         else:
+            last = max(first - 1, highest)
+            standing = self._standing_at(partition, highest)
             gone = {name for name, each in standing.items() if each.epoch}
             self.standing[partition] = {}
-            for offset in range(highest + 1, first):
-                # Nobody folds these any more.
-                self.standings[partition].pop(offset, None)
-            if self._expired.get(partition) == first:
-                # A worker was killed in between: what it wrote of this stays.
-                made = self.truth[partition][first - 1] | made
-            self._expired[partition] = first
-            self.truth[partition][first - 1] = made
-            self.standings[partition][first - 1] = Standing("", may_change=True)
-            for table in TABLES:
-                if sealed[table] < first - 1:
-                    self._jumps[table, partition] = first - 1 if made else first
-                    for name in gone:
-                        if (table, SEAL + name.encode()) not in made:
-                            self.fail(f"{table}[{partition}]: the journal expired, but no seal says so for {name}")
+            self._lost(partition, last, sealed, made, gone)
         for name in gone:
             base = standing[name]
-            if first <= due and base.closed:
-                # By a commit that one table has taken and the other has yet to read.
-                base = self._standing_at(partition, due - 1)[name]
-            self.standing[partition][name] = base._replace(frontier={}, lost=not base.closed, open=False)
+            # Of the journal's records a snapshot may be left whole.
+            is_open = base.open and self._begins(partition, last + 1)[name] >= first
+            self.standing[partition][name] = base._replace(frontier={}, lost=not base.closed, open=is_open)
         before = {offset: self.truth[partition][offset] for offset in range(again, highest + 1)}
         for record in self.sim.journal[partition].records:
-            if record.offset >= again:
+            if record.offset > last or (first <= due and record.offset >= again):
                 self._journal(partition, record)
+            elif record.offset >= again:
+                self._fold(partition, record)
         for offset, old in before.items():
             # What a table has sealed stays as it is.
             now = self.truth[partition][offset]
             kept = {key: value for key, value in old.items() if offset <= sealed[key[0]]}
             self.truth[partition][offset] = {k: v for k, v in now.items() if offset > sealed[k[0]]} | kept
 
+    def _lost(self, partition: int, last: int, sealed: dict[str, int], made: Made, gone: set[str]) -> None:
+        """All that the journal had up to this offset counts as lost."""
+        for offset in range(max(sealed.values()) + 1, last + 1):
+            # Nobody folds these any more.
+            self.standings[partition].pop(offset, None)
+        before = self.truth[partition].get(last, {})
+        kept = {key: value for key, value in before.items() if last <= sealed[key[0]]}
+        if self._expired.get(partition) == last:
+            # A worker was killed in between: what it wrote of this stays.
+            made = before | made
+        self._expired[partition] = last
+        self.truth[partition][last] = made | kept
+        self.standings[partition].setdefault(last, Standing("", may_change=True))
+        for table in TABLES:
+            if sealed[table] < last:
+                self._jumps[table, partition] = last if made else last + 1
+                for name in gone:
+                    if (table, SEAL + name.encode()) not in made:
+                        self.fail(f"{table}[{partition}]: the journal expired, but no seal says so for {name}")
+
+    def _begins(self, partition: int, due: int) -> dict[str, int]:
+        """Where each cluster's newest snapshot before an offset begins."""
+        standings = self.standings[partition].items()
+        return {each.cluster: offset for offset, each in sorted(standings) if offset < due and each.opens}
+
     def _open_since_before(self, partition: int, first: int, due: int) -> set[str]:
         """The clusters with a snapshot that is open where work goes on, but begins before the journal does."""
-        begins: dict[str, int] = {}
-        for offset, each in self.standings[partition].items():
-            if offset < due and each.opens:
-                begins[each.cluster] = offset
+        begins = self._begins(partition, due)
         now = self._standing_at(partition, due - 1)
         return {
             name
@@ -298,7 +314,7 @@ class Checkers:
                     self.fail(f"{where}: comes before its row {key.decode()}")
         self.first.setdefault((partition, offset), self.sim.at())
         seal, standing = orjson.loads(record.value or b""), self.standings[partition][offset]
-        if jump == offset and not standing.cluster:
+        if jump == offset == self._expired.get(partition):
             self._fresh[table, partition].clear()
             return
         if (seal["cluster"], seal["epoch"], seal["seq"]) != (standing.cluster, standing.epoch, standing.seq):

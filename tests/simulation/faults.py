@@ -21,7 +21,6 @@ from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.objects.collector import Collector
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
-from streams.subscription import delivery
 from streams.subscription.delivery import Batch, Cursor, Row, Subscription
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Commit, Seal
@@ -234,15 +233,13 @@ def _cursor_runs_ahead() -> AbstractContextManager[Any]:
 
 @_fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=600)
 def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
-    @contextmanager
-    def both() -> Iterator[None]:
-        with (
-            patch.object(delivery, "_follow_each_other", lambda applied, queue: True),
-            patch.object(Subscription, "_follows_held_rows", lambda self, table, gathered: True),
-        ):
-            yield
+    real = Subscription.complete
 
-    return both()
+    def complete(self: Subscription) -> bool:
+        real(self)
+        return True
+
+    return patch.object(Subscription, "complete", complete)
 
 
 @_fault(3, "a seal ahead of its journal is taken: the subscriber waits for ever for what comes before it")

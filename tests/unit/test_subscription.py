@@ -4,6 +4,7 @@ import pytest
 
 from streams.fold.table import Write
 from streams.subscription.delivery import Batch, ChangelogGap, Filter, Subscription
+from streams.wire.keys import is_row
 from tests.properties.folding import logs_of, new_fold, restarted
 from tests.support.journal_values import TWO_CLUSTERS, commit, written
 
@@ -78,3 +79,30 @@ def test_tables_of_another_journal_are_known_by_their_seals() -> None:
             subscription.gather(table, 0, records)
         assert subscription.of_another_journal() == strangers
         assert subscription.doubtful() == bool(strangers)
+
+
+def test_an_offset_that_one_table_lost_is_no_cut() -> None:
+    """Simulation, seeds 5204 and 8314: the journal expired before one table had sealed what the other has."""
+    values = [*VALUES, commit("live", 4, "cart"), commit("live", 5, "cart")]
+    logs = logs_of(written(new_fold(), values))
+    logs["backend"] = [write for write in logs["backend"] if write.version < 4]
+    fold, _, _ = restarted(logs)
+    expired = logs_of(fold.expire(20))
+    late = Subscription(TABLES, 1, Filter())
+    fed(late, "frontend", logs["frontend"])
+    fed(late, "backend", [*logs["backend"], *expired["backend"]])
+    assert not late.complete()
+    fed(late, "frontend", expired["frontend"], 100)
+    assert late.complete()
+    assert {version for _, version in names(late)} == {19}
+    # One that was there before, and finds the older seals of the other table compacted.
+    live = Subscription(TABLES, 1, Filter())
+    for table in TABLES:
+        fed(live, table, [write for write in logs[table] if write.version < 2])
+    assert live.complete()
+    live.ready()
+    for table, last in (("frontend", 4), ("backend", 3)):
+        rest = [write for write in logs[table] if write.version >= 2]
+        assert fed(live, table, [write for write in rest if is_row(write.key) or write.version == last], 50) == []
+    assert fed(live, "frontend", expired["frontend"], 100) == []
+    assert [batch.seal.offset for batch in fed(live, "backend", expired["backend"], 100)] == [19]
