@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from streams.facets import invariants
 from streams.facets.slice_text import LEGACY_PREFIX, Group, Source, new_group, new_source
 from streams.wire.records import SliceEndpoint
 
@@ -181,17 +182,21 @@ def _best(rivals: list[tuple[Source, int, bytes]]) -> tuple[Source, int, bytes]:
 def _members(
     sources: Mapping[str, Source], labels: Iterable[str], shadows: Shadows
 ) -> dict[Identity, tuple[str, Group, bytes]]:
-    found: dict[Identity, tuple[str, Group, bytes]] = {}
+    members: dict[Identity, tuple[str, Group, bytes]] = {}
+    claims = shadowed = 0
     for label in labels:
         source = sources.get(label)
         if source is None:
             continue
         dark = shadows.get(label, ())
+        shadowed += len(dark)
         for index, group in enumerate(source.groups):
+            claims += len(group.endpoints)
             for endpoint, address in group.endpoints.items():
                 if not dark or (index, endpoint) not in dark:
-                    found[group.layout.kind, address] = (label, group, endpoint)
-    return found
+                    members[group.layout.kind, address] = (label, group, endpoint)
+    invariants.assert_claimed_once(len(members), claims, shadowed)
+    return members
 
 
 def _difference(
@@ -210,27 +215,27 @@ def _difference(
 
 def _conflicts(slices: dict[str, Source], changes: Iterable[str], old: dict[str, Source]) -> bool:
     """Whether a changed slice claims an endpoint twice, or one that another slice holds."""
-    for label in changes:
-        source = slices.get(label)
-        if source is None:
-            continue
-        if len(source.groups) > 1:
+    return any(_claims_again(slices, slices[label], old.get(label)) for label in changes if label in slices)
+
+
+def _claims_again(slices: dict[str, Source], source: Source, old: Source | None) -> bool:
+    """Whether the slice claims an endpoint twice (or may: it has several groups), or, anew, one that another holds."""
+    if len(source.groups) > 1:
+        return True
+    for group in source.groups:
+        added = set(group.endpoints.values())
+        if len(added) != len(group.endpoints):
             return True
-        for group in source.groups:
-            fresh = set(group.endpoints.values())
-            if len(fresh) != len(group.endpoints):
-                return True
-            was = old[label].groups[0] if label in old else None
-            if was is not None and was.layout.kind == group.layout.kind:
-                fresh.difference_update(was.endpoints.values())
-            if not fresh:
-                continue
-            for other in slices.values():
-                if other.label == label:
-                    continue
-                for rival in other.groups:
-                    if rival.layout.kind == group.layout.kind and not fresh.isdisjoint(rival.endpoints.values()):
-                        return True
+        was = old.groups[0] if old is not None else None
+        if was is not None and was.layout.kind == group.layout.kind:
+            added.difference_update(was.endpoints.values())
+        if added and any(
+            rival.layout.kind == group.layout.kind and not added.isdisjoint(rival.endpoints.values())
+            for other in slices.values()
+            if other.label != source.label
+            for rival in other.groups
+        ):
+            return True
     return False
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from streams.facets import invariants
 from streams.facets.changes import ServiceChange
 from streams.facets.reading import read_event
 from streams.facets.table import Table
@@ -95,6 +96,7 @@ class PartitionFold:
     def recover(self) -> tuple[int, list[Write]]:
         """After the last `load`: the journal offset to go on from, and records to write again."""
         self.next_offset, writes = self._recovery.finish(self.clusters, self._tombstones)
+        invariants.assert_no_hole(self.partition, self.next_offset, self.tables)
         self._closed = {name for name, cluster in self.clusters.items() if cluster.seal.closed}
         return self.next_offset, writes
 
@@ -183,6 +185,11 @@ class PartitionFold:
         if offset != self.next_offset:
             raise JournalGap(f"{JOURNAL}[{self.partition}]: offset {offset} came where {self.next_offset} was due")
         self.next_offset = offset + 1
+        writes = self._fold_record(offset, value, appended)
+        invariants.assert_sealed(self.partition, offset, self.tables)
+        return writes
+
+    def _fold_record(self, offset: int, value: bytes | None, appended: int) -> list[Write]:
         try:
             commit = _decode_commit(value or b"")
             check_commit(commit, self._window_seconds)
@@ -202,51 +209,35 @@ class PartitionFold:
 
     def _accept(self, cluster: ClusterState, commit: Commit, offset: int, appended: str) -> Iterator[Write]:
         before = cluster.seal
-        is_opening = commit.phase == "begin"
+        invariants.assert_commit_follows(before, commit)
         is_close = commit.phase == "close"
         is_complete = is_close or (commit.phase == "end" and cluster.snapshot is not None)
-        is_current = is_complete or (commit.phase == "live" and not before.lost)
-        begin = offset if is_opening else None if is_complete or cluster.snapshot is None else before.snapshot_begin
-        cluster.seal = Seal(
-            cluster=commit.cluster,
-            offset=offset,
-            epoch=commit.epoch,
-            writer=commit.writer,
-            seq=commit.seq,
-            at=commit.at,
-            phase=commit.phase,
-            frontier=commit.frontier if is_current else before.frontier,
-            fold=before.fold if cluster.outdated else FOLD_VERSION,
-            dead_letters=before.dead_letters,
-            snapshot_begin=begin,
-            stale_since=commit.stale_since if is_current else before.stale_since,
-            lost=before.lost and not is_complete,
-            source=commit.source,
-            closed=is_close,
-            appended=appended,
-        )
-        if is_opening:
+        cluster.seal = _seal_of(cluster, commit, offset, appended, is_complete=is_complete)
+        if commit.phase == "begin":
             cluster.snapshot = OpenSnapshot(self.tables)
+            self._closed.discard(commit.cluster)
         elif is_close:
             cluster.snapshot = None
             yield from self._replace(cluster, OpenSnapshot(self.tables), offset)
+            self._closed.add(commit.cluster)
         elif cluster.snapshot is not None:
-            snapshot = cluster.snapshot
-            refused: list[Write] = []
-            snapshot.stage(self._keyed(cluster, commit, offset, refused))
-            yield from refused
-            if is_complete:
-                cluster.snapshot = None
-                yield from self._replace(cluster, snapshot, offset)
+            yield from self._stage(cluster, cluster.snapshot, commit, offset, is_complete=is_complete)
         elif commit.phase == "live" and not before.lost:
             yield from self._live(cluster, commit, offset, before.stale_since != commit.stale_since)
-        if is_close:
-            self._closed.add(commit.cluster)
-        elif is_opening:
-            self._closed.discard(commit.cluster)
         yield from self._write_tombstones(cluster, offset, commit.at)
         for name in sorted(self._closed - {commit.cluster}):
             yield from self._write_tombstones(self.clusters[name], offset, commit.at)
+
+    def _stage(
+        self, cluster: ClusterState, snapshot: OpenSnapshot, commit: Commit, offset: int, *, is_complete: bool
+    ) -> Iterator[Write]:
+        """A commit of an open snapshot; nothing of it counts before its end."""
+        refused: list[Write] = []
+        snapshot.stage(self._keyed(cluster, commit, offset, refused))
+        yield from refused
+        if is_complete:
+            cluster.snapshot = None
+            yield from self._replace(cluster, snapshot, offset)
 
     def _keyed(
         self, cluster: ClusterState, commit: Commit, offset: int, refused: list[Write]
@@ -453,3 +444,32 @@ def _is_accepted(seal: Seal, commit: Commit) -> bool:
     if commit.phase == "begin" and commit.epoch > seal.epoch:
         return True
     return not seal.closed and commit.epoch == seal.epoch and commit.writer == seal.writer and commit.seq > seal.seq
+
+
+def _seal_of(cluster: ClusterState, commit: Commit, offset: int, appended: str, *, is_complete: bool) -> Seal:
+    """The cluster's seal after a commit that is accepted; `is_complete`: it ends a snapshot, or the cluster."""
+    before = cluster.seal
+    is_current = is_complete or (commit.phase == "live" and not before.lost)
+    begin = before.snapshot_begin
+    if commit.phase == "begin":
+        begin = offset
+    elif is_complete or cluster.snapshot is None:
+        begin = None
+    return Seal(
+        cluster=commit.cluster,
+        offset=offset,
+        epoch=commit.epoch,
+        writer=commit.writer,
+        seq=commit.seq,
+        at=commit.at,
+        phase=commit.phase,
+        frontier=commit.frontier if is_current else before.frontier,
+        fold=before.fold if cluster.outdated else FOLD_VERSION,
+        dead_letters=before.dead_letters,
+        snapshot_begin=begin,
+        stale_since=commit.stale_since if is_current else before.stale_since,
+        lost=before.lost and not is_complete,
+        source=commit.source,
+        closed=commit.phase == "close",
+        appended=appended,
+    )

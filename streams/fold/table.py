@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple
 
+from streams.facets import invariants
 from streams.facets.changes import ServiceChange
 from streams.facets.initial_rows import InitialObjects
 from streams.facets.table import CompanionUpdate, H, RowUpdate, Table
@@ -125,6 +126,8 @@ class TableState(Generic[H]):
 
     def _update(self, ctx: RowContext, key: str, update: RowUpdate[H] | None) -> Iterator[Write]:
         if update is not None:
+            before = self._held.get(key, self.rules.nothing).version
+            invariants.assert_row_follows(self.name, key, before, ctx.offset, update.row)
             self._held[key] = update.held
             yield Write(self.name, key.encode(), update.row, ctx.offset)
 

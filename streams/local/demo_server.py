@@ -277,52 +277,36 @@ class _Cluster:
 
     async def _events(self, path: str, query: Query) -> AsyncIterator[list[dict[str, Any]]]:
         """What the watch says, in batches, until its time is over."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + query.timeout
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + query.timeout
         now, recording = self._now()
-        track = recording.tracks[path]
-        version = query.version or 0
-        if query.initial_events or version == 0:
-            version = recording.version(track, now)
-            events = [{"type": "ADDED", "object": track.typed(item)} for item in track.state(version)]
-            if query.initial_events and query.bookmarks:
-                events.append(track.bookmark(version, initial_events_end=True))
-            yield events
-        elif version < track.first:
-            yield [_expired(version, track)]
-            return
-        else:
-            yield []  # The head of the answer goes out before anything happens.
-        told = loop.time()
+        version, events = _opening(recording, recording.tracks[path], now, query)
+        yield events
+        told = clock()
         while True:
             now, recording = self._now()
             track = recording.tracks[path]
             if version < track.first:
-                # It was not read for long, or the machine slept.
+                # It was not read for long, or the machine slept, or it was too old to begin with.
                 yield [_expired(version, track)]
                 return
-            events = []
-            place = track.since(version)
-            while place < len(track.moments) and track.moments[place].ms <= now:
-                moment = track.moments[place]
-                place += 1
-                version = moment.version
-                if moment.kind != "BOOKMARK" or query.bookmarks:
-                    events.append({"type": moment.kind, "object": track.typed(moment.item)})
+            version, events = _news(track, version, now, bookmarks=query.bookmarks)
             over = now >= recording.duration_ms
-            if query.bookmarks and (over or (not events and loop.time() - told >= IDLE_BOOKMARK_SECONDS)):
+            if query.bookmarks and (over or (not events and clock() - told >= IDLE_BOOKMARK_SECONDS)):
                 events.append(track.bookmark(max(version, recording.version(track, now))))
             if events:
                 yield events
-                told = loop.time()
-            if over:
-                seconds = BOOKMARK_SECONDS if query.bookmarks else math.inf
-            else:
-                ahead = track.moments[place].ms if place < len(track.moments) else self._history.ends_ms(now)
-                seconds = min((ahead - now) / 1000 / self._server.speed, IDLE_BOOKMARK_SECONDS)
-            left = deadline - loop.time()
-            if not await self._server.pause(min(seconds, left)) or loop.time() >= deadline:
+                told = clock()
+            seconds = _bookmark_pause(query) if over else self._seconds_to_next(track, version, now)
+            left = deadline - clock()
+            if not await self._server.pause(min(seconds, left)) or clock() >= deadline:
                 return
+
+    def _seconds_to_next(self, track: Track, version: int, now: float) -> float:
+        """Until something happens, or is to be said."""
+        place = track.since(version)
+        ahead = track.moments[place].ms if place < len(track.moments) else self._history.ends_ms(now)
+        return min((ahead - now) / 1000 / self._server.speed, IDLE_BOOKMARK_SECONDS)
 
     def _not_beyond(self, version: int | None, current: int) -> None:
         if version is not None and version > current:
@@ -330,6 +314,34 @@ class _Cluster:
             raise Refused(
                 504, f"Too large resource version: {version}, current: {current}", causes=[cause], retryAfterSeconds=1
             )
+
+
+def _opening(recording: Recording, track: Track, now: float, query: Query) -> tuple[int, list[dict[str, Any]]]:
+    """The version that a watch begins after, and its first events: none where it goes on from a version. The head of
+    the answer goes out before anything happens."""
+    if query.version and not query.initial_events:
+        return query.version, []
+    version = recording.version(track, now)
+    events = [{"type": "ADDED", "object": track.typed(item)} for item in track.state(version)]
+    if query.initial_events and query.bookmarks:
+        events.append(track.bookmark(version, initial_events_end=True))
+    return version, events
+
+
+def _news(track: Track, version: int, now: float, *, bookmarks: bool) -> tuple[int, list[dict[str, Any]]]:
+    """What happened after a version, up to now, and the version that it comes to."""
+    events = []
+    for moment in track.moments[track.since(version) :]:
+        if moment.ms > now:
+            break
+        version = moment.version
+        if moment.kind != "BOOKMARK" or bookmarks:
+            events.append({"type": moment.kind, "object": track.typed(moment.item)})
+    return version, events
+
+
+def _bookmark_pause(query: Query) -> float:
+    return BOOKMARK_SECONDS if query.bookmarks else math.inf
 
 
 def _expired(version: int, track: Track) -> dict[str, Any]:

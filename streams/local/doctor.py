@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
@@ -26,6 +27,7 @@ from streams.wire.records import JOURNAL, TABLES, topic_of
 
 _SKEW_SECONDS = 2.0
 _KUBE_SECONDS = 10
+_VERBS = ("list", "watch")
 
 
 def local_checks() -> Iterator[Check]:
@@ -98,31 +100,8 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Check]:
     except FacetsError as error:
         yield Check(name, "fail", str(error), error.remedy)
         return
-    reviews = client.AuthorizationV1Api(api)
-    denied: list[str] = []
-    without: list[str] = []
-    headers: Any = {}
     try:
-        groups = {
-            "",
-            *(each.name for each in client.ApisApi(api).get_api_versions(_request_timeout=_KUBE_SECONDS).groups),
-        }
-        for resource in (*RESOURCES, *(each for each in OPTIONAL if each.group in groups)):
-            for verb in ("list", "watch"):
-                attributes = client.V1ResourceAttributes(
-                    group=resource.group, resource=resource.frontier.partition(".")[0], verb=verb
-                )
-                review = client.V1SelfSubjectAccessReview(
-                    spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
-                )
-                answer, _, headers = reviews.create_self_subject_access_review_with_http_info(
-                    review, _request_timeout=_KUBE_SECONDS
-                )
-                if answer.status is None or not answer.status.allowed:
-                    if resource in RESOURCES:
-                        denied.append(f"{verb} {resource.frontier}")
-                    elif resource.frontier not in without:
-                        without.append(resource.frontier)
+        access = _review(api)
     except ApiException as error:
         yield Check(name, "fail", f"{api.configuration.host}: HTTP {error.status} {error.reason}",
                     "check the kubeconfig's credentials: kubectl auth whoami")  # fmt: skip
@@ -131,17 +110,56 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Check]:
         yield Check(name, "fail", f"{api.configuration.host} does not answer ({type(error).__name__})",
                     "check the kubeconfig's server, the network, and: kubectl get --raw /readyz")  # fmt: skip
         return
-    if denied:
-        yield Check(name, "fail", f"not allowed cluster-wide: {', '.join(denied)}",
-                    "bind a ClusterRole with get, list and watch on services, endpoints and "
-                    "endpointslices.discovery.k8s.io")  # fmt: skip
-    else:
-        yield Check(name, "ok", f"{api.configuration.host}: list and watch of all {len(RESOURCES)} kinds allowed")
-    if without:
-        yield Check(name, "warn", f"routing rows do without {', '.join(without)}: list and watch not allowed",
-                    "bind the whole ClusterRole of compose/rbac.yaml")  # fmt: skip
-    skew = (datetime.now(UTC) - parsedate_to_datetime(headers["Date"])).total_seconds() if "Date" in headers else 0.0
+    yield from _permissions(name, api.configuration.host, access)
+    skew = (datetime.now(UTC) - parsedate_to_datetime(access.date)).total_seconds() if access.date else 0.0
     # The header has whole seconds.
     if abs(skew) > _SKEW_SECONDS + 1:
         yield Check(name, "warn", f"its clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} this one",
                     "synchronize the clocks (NTP): the times in rows are of the watcher's machine")  # fmt: skip
+
+
+class _Access(NamedTuple):
+    """What the account may not do, of the types that are needed (`denied`) and of the optional ones that are served
+    (`without`); `date` is the server's time, as its answer has it."""
+
+    denied: list[str]
+    without: list[str]
+    date: str
+
+
+def _review(api: Any) -> _Access:
+    """Ask the API server what its account may do. Raises ApiException, HTTPError, OSError."""
+    reviews = client.AuthorizationV1Api(api)
+    groups = {"", *(each.name for each in client.ApisApi(api).get_api_versions(_request_timeout=_KUBE_SECONDS).groups)}
+    denied: list[str] = []
+    without: list[str] = []
+    headers: Any = {}
+    for resource, verb in product((*RESOURCES, *(each for each in OPTIONAL if each.group in groups)), _VERBS):
+        attributes = client.V1ResourceAttributes(
+            group=resource.group, resource=resource.frontier.partition(".")[0], verb=verb
+        )
+        review = client.V1SelfSubjectAccessReview(
+            spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+        )
+        answer, _, headers = reviews.create_self_subject_access_review_with_http_info(
+            review, _request_timeout=_KUBE_SECONDS
+        )
+        if answer.status is not None and answer.status.allowed:
+            continue
+        if resource in RESOURCES:
+            denied.append(f"{verb} {resource.frontier}")
+        elif resource.frontier not in without:
+            without.append(resource.frontier)
+    return _Access(denied, without, headers.get("Date", ""))
+
+
+def _permissions(name: str, host: str, access: _Access) -> Iterator[Check]:
+    if access.denied:
+        yield Check(name, "fail", f"not allowed cluster-wide: {', '.join(access.denied)}",
+                    "bind a ClusterRole with get, list and watch on services, endpoints and "
+                    "endpointslices.discovery.k8s.io")  # fmt: skip
+    else:
+        yield Check(name, "ok", f"{host}: list and watch of all {len(RESOURCES)} kinds allowed")
+    if access.without:
+        yield Check(name, "warn", f"routing rows do without {', '.join(access.without)}: list and watch not allowed",
+                    "bind the whole ClusterRole of compose/rbac.yaml")  # fmt: skip

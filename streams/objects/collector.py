@@ -120,36 +120,45 @@ class Collector:
             self._touched.add(_key_of(kind, event.item))
         match event.kind:
             case Kind.INIT:
-                # A relist that was cut off has already changed what is held: its changes wait for the next one.
-                self._relists[kind] = set()
-                self._relisted.setdefault(kind, [])
-                if not self.commits.synced and kind not in self._given_up:
-                    # Listed again before the others were once: half of a list must not end the snapshot.
-                    self._unlisted.add(kind)
+                self._begin_list(kind)
             case Kind.INIT_APPLY | Kind.APPLY | Kind.MALFORMED:
                 self._apply(kind, event)
             case Kind.DELETE:
-                meta = event.item["metadata"]
-                key = (kind, meta.get("namespace") or "", meta["name"])
-                self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))
-                if kind in self._relists:
-                    self._relists[kind].discard(key)
-                    if kind in self._listed:
-                        self._listed[kind][key] = None
+                self._take_delete(kind, event.item["metadata"])
             case Kind.INIT_DONE:
-                seen = self._relists.pop(kind)
-                for changes in self._relisted.pop(kind):
-                    self._queue(changes)
-                held = dict.fromkeys((*self._objects, *self._rejected))
-                for key in [key for key in held if key[0] == kind and key not in seen]:
-                    self._delete(key, event.resource_version, "")
-                self._listed[kind] = {}
-                self._unlisted.discard(kind)
-                self._given_up.discard(kind)
-                if event.resource_version:
-                    self._projector.complete(kind)
+                self._end_list(kind, event.resource_version)
         if event.resource_version and event.kind not in {Kind.INIT, Kind.INIT_APPLY} and kind not in self._relists:
             self._pending_frontier[self._frontier_names[kind]] = event.resource_version
+
+    def _begin_list(self, kind: str) -> None:
+        # A relist that was cut off has already changed what is held: its changes wait for the next one.
+        self._relists[kind] = set()
+        self._relisted.setdefault(kind, [])
+        if not self.commits.synced and kind not in self._given_up:
+            # Listed again before the others were once: half of a list must not end the snapshot.
+            self._unlisted.add(kind)
+
+    def _end_list(self, kind: str, version: str) -> None:
+        """Absence means deletion only now."""
+        seen = self._relists.pop(kind)
+        for changes in self._relisted.pop(kind):
+            self._queue(changes)
+        held = dict.fromkeys((*self._objects, *self._rejected))
+        for key in [key for key in held if key[0] == kind and key not in seen]:
+            self._delete(key, version, "")
+        self._listed[kind] = {}
+        self._unlisted.discard(kind)
+        self._given_up.discard(kind)
+        if version:
+            self._projector.complete(kind)
+
+    def _take_delete(self, kind: str, meta: Mapping[str, Any]) -> None:
+        key = (kind, meta.get("namespace") or "", meta["name"])
+        self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))
+        if kind in self._relists:
+            self._relists[kind].discard(key)
+            if kind in self._listed:
+                self._listed[kind][key] = None
 
     def _apply(self, kind: str, event: ReflectorEvent) -> None:
         message = event.message

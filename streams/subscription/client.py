@@ -273,27 +273,11 @@ class Subscriber:
                 self._learning = asyncio.create_task(self._learn())
             while True:
                 if reason:
-                    log.log(
-                        logging.DEBUG if reason == "start" else logging.WARNING, "starting from a snapshot (%s)", reason
-                    )
-                    await self._again(self._bootstrap)
-                    rows = self._subscription().ready()
-                    before = {cluster for _, cluster in self._monitor.silent}
-                    self._monitor.forget()
-                    await self._monitor.look(self._subscription().seals, at_once=True)
-                    yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor.encode())
-                    for status in self._statuses(before):
-                        yield status
+                    async for opening in self._start_from_snapshot(reason):
+                        yield opening
                 try:
-                    while True:
-                        async for batch in self._poll():
-                            if batch.rows or self._progress:
-                                rows = self._judged(batch.rows)
-                                yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor.encode())
-                        before = {cluster for _, cluster in self._monitor.silent}
-                        if await self._monitor.look(self._subscription().seals):
-                            for status in self._statuses(before):
-                                yield status
+                    async for item in self._deliver():
+                        yield item
                 except ChangelogGap as gap:
                     log.warning("%s", gap)
                     reason = "gap"
@@ -303,6 +287,30 @@ class Subscriber:
                 except (OffsetOutOfRangeError, Replaced) as error:
                     log.warning("the topics are not those that were followed: %s", error)
                     reason = "lost"
+
+    async def _start_from_snapshot(self, reason: str) -> AsyncIterator[Snapshot | ClusterStatus]:
+        log.log(logging.DEBUG if reason == "start" else logging.WARNING, "starting from a snapshot (%s)", reason)
+        await self._again(self._bootstrap)
+        rows = self._subscription().ready()
+        before = {cluster for _, cluster in self._monitor.silent}
+        self._monitor.forget()
+        await self._monitor.look(self._subscription().seals, at_once=True)
+        yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor.encode())
+        for status in self._statuses(before):
+            yield status
+
+    async def _deliver(self) -> AsyncIterator[Batch | ClusterStatus]:
+        """What comes, for ever. Raises what a snapshot mends: ChangelogGap, Compacted, OffsetOutOfRangeError,
+        Replaced."""
+        while True:
+            async for batch in self._poll():
+                if batch.rows or self._progress:
+                    rows = self._judged(batch.rows)
+                    yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor.encode())
+            before = {cluster for _, cluster in self._monitor.silent}
+            if await self._monitor.look(self._subscription().seals):
+                for status in self._statuses(before):
+                    yield status
 
     async def _resume(self, cursor: Cursor) -> str:
         """Take up the cursor; the reason for a snapshot instead, "" where it holds."""

@@ -16,6 +16,7 @@ import msgspec
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
+from streams.facets import invariants
 from streams.facets.changelog_records import is_row_key, unreadable
 from streams.subscription.freshness import overlay
 from streams.wire.keys import INTERNAL, SEAL_PREFIX, parse_row_key
@@ -319,7 +320,10 @@ class Subscription:
 
     # ---- bootstrap -----------------------------------------------------------------------------------
 
-    def gather(self, table: str, partition: int, records: Iterable[tuple[int, bytes, bytes | None, int]]) -> None:
+    # One loop, as a log has millions of records: a call for each would take longer than the rest.
+    def gather(  # noqa: C901
+        self, table: str, partition: int, records: Iterable[tuple[int, bytes, bytes | None, int]]
+    ) -> None:
         """Take records (position, key, value and version as in `feed`) while in bootstrap, when most of them are
         replaced by later ones: each is looked at as little as can be."""
         part = self._parts[partition]
@@ -390,6 +394,7 @@ class Subscription:
         if not all(part.seals.values()):
             return
         target = min(queue[-1][0] for queue in part.seals.values())
+        invariants.assert_advances(partition, part.applied, target)
         for table, queue in part.seals.items():
             self._pass_seals(table, partition, queue, target)
             self._hold_rows(table, part.gathered[table], target)
@@ -427,6 +432,7 @@ class Subscription:
 
     def _deliver(self, partition: int, part: _Partition) -> Iterator[Batch]:
         while (offset := self._next_cut(partition, part)) is not None:
+            invariants.assert_advances(partition, part.applied + 1, offset)
             for table, queue in part.seals.items():
                 _, self._positions[table, partition], _, value = queue.popleft()
             seal = _decode_seal(value)

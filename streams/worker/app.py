@@ -22,7 +22,45 @@ from streams.worker.row_views import add_views
 
 def create_app(settings: WorkerSettings) -> FacetApp:
     """The worker's Faust app. The topics must exist, all facet topics with as many partitions as the journal."""
-    app = FacetApp(
+    app = _bare_app(settings)
+
+    async def beginnings(partitions: Iterable[int]) -> dict[int, int]:
+        offsets = await app.consumer.earliest_offsets(*(TP(JOURNAL, partition) for partition in partitions))
+        return {tp.partition: offset or 0 for tp, offset in offsets.items()}
+
+    def rows(table: str) -> dict[bytes, bytes]:
+        return cast("dict[bytes, bytes]", cast(Any, app.tables[table]).data.data)
+
+    def highwater(partition: int) -> int | None:
+        return cast("int | None", app.consumer.highwater(TP(JOURNAL, partition)))
+
+    materializer = Materializer(settings, rows, beginnings)
+    app.folds, app.partitions, app.instance = materializer, settings.partitions, settings.instance
+    app.listening = settings.web
+    _add_tables(app, settings.partitions)
+    journal = app.topic(JOURNAL, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(journal, name="materialize", concurrency=1)
+    async def materialize(stream: Any) -> None:
+        await materializer.run(stream.noack().events())
+
+    async def hold(app: Any, **_: Any) -> None:
+        # What is queued from here until the seek would be skipped.
+        app.consumer.stop_flow()
+
+    async def close(app: Any, **_: Any) -> None:
+        await materializer.stop()
+
+    cast(Any, app.on_rebalance_complete).connect(hold)
+    cast(Any, app.on_before_shutdown).connect(close)
+    add_views(app, materializer)
+    # Faust's pages answer with its own headers and methods; these are the same in every process.
+    add_probe_routes(cast(Any, app.web).web_app, work_readiness(materializer, highwater))
+    return app
+
+
+def _bare_app(settings: WorkerSettings) -> FacetApp:
+    return FacetApp(
         settings.group,
         broker=URL(f"aiokafka://{settings.bootstrap.replace(',', ';')}"),
         datadir=settings.data_dir,
@@ -55,23 +93,13 @@ def create_app(settings: WorkerSettings) -> FacetApp:
         Monitor=Monitor,
     )
 
-    async def beginnings(partitions: Iterable[int]) -> dict[int, int]:
-        offsets = await app.consumer.earliest_offsets(*(TP(JOURNAL, partition) for partition in partitions))
-        return {tp.partition: offset or 0 for tp, offset in offsets.items()}
 
-    def rows(table: str) -> dict[bytes, bytes]:
-        return cast("dict[bytes, bytes]", cast(Any, app.tables[table]).data.data)
-
-    def highwater(partition: int) -> int | None:
-        return cast("int | None", app.consumer.highwater(TP(JOURNAL, partition)))
-
-    materializer = Materializer(settings, rows, beginnings)
-    app.folds, app.partitions, app.instance = materializer, settings.partitions, settings.instance
-    app.listening = settings.web
+def _add_tables(app: FacetApp, partitions: int) -> None:
+    """The facet topics are the tables' changelogs."""
     for table in TABLES:
         app.Table(
             table,
-            partitions=settings.partitions,
+            partitions=partitions,
             key_type=bytes,
             value_type=bytes,
             changelog_topic=app.topic(
@@ -80,26 +108,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
                 value_type=bytes,
                 key_serializer="raw",
                 value_serializer="raw",
-                partitions=settings.partitions,
+                partitions=partitions,
                 internal=True,
             ),
         )
-    journal = app.topic(JOURNAL, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-
-    @app.agent(journal, name="materialize", concurrency=1)
-    async def materialize(stream: Any) -> None:
-        await materializer.run(stream.noack().events())
-
-    async def hold(app: Any, **_: Any) -> None:
-        # What is queued from here until the seek would be skipped.
-        app.consumer.stop_flow()
-
-    async def close(app: Any, **_: Any) -> None:
-        await materializer.stop()
-
-    cast(Any, app.on_rebalance_complete).connect(hold)
-    cast(Any, app.on_before_shutdown).connect(close)
-    add_views(app, materializer)
-    # Faust's pages answer with its own headers and methods; these are the same in every process.
-    add_probe_routes(cast(Any, app.web).web_app, work_readiness(materializer, highwater))
-    return app

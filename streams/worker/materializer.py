@@ -3,27 +3,24 @@
 import asyncio
 import logging
 import socket
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from aiokafka.errors import KafkaError
 
-from streams.facets.changelog_records import unreadable
 from streams.fold.fold import JournalGap, PartitionFold
 from streams.fold.table import Write
-from streams.kafka.skipped_records import report
-from streams.wire.keys import COMPANION_PREFIX
 from streams.wire.records import JOURNAL, TABLES, topic_of
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 from streams.worker import metrics
 from streams.worker.changelog import ChangelogReader, ChangelogWriter
-from streams.worker.checkpoint import Image, UnusableCheckpoint, capture, path_of, restore, save
-from streams.worker.fatal import fatal
-from streams.worker.recovery import AnotherJournal, recover
-from streams.worker.unreadable import ahead, overwrite
+from streams.worker.checkpoint import Image
+from streams.worker.fatal import fatal, report_failure
+from streams.worker.images import CheckpointSettings, Images
+from streams.worker.recovery import AnotherJournal, Recovered, recover
+from streams.worker.repair import Gap, Repairs, RowsOfTable
 
 log = logging.getLogger("facets.work")
 
@@ -33,20 +30,14 @@ MAX_IN_FLIGHT = 512
 MAX_WAITING = 32 * 1024 * 1024
 """Bytes of rows handed to the producer and not yet acknowledged by the broker, above which no commit is folded."""
 
-
-RowsOfTable = Callable[[str], dict[bytes, bytes]]
-"""The rows of a table, as look-ups see them."""
-
 Beginnings = Callable[[Iterable[int]], Awaitable[dict[int, int]]]
 """Where partitions of the journal begin."""
 
 
 class WorkerSettings(NamedTuple):
     """`web` listens for the table views; `web_host` is the address that other workers are told. `window_seconds` is the
-    resume window; `instance` the static group member (a restarted one is ready at once).
-
-    A partition is checkpointed `checkpoint_seconds` after its assignment or its last checkpoint, and only once
-    `checkpoint_records` were written, and as many as it has rows: each row is saved for at least one that was written.
+    resume window; `instance` the static group member (a restarted one is ready at once). For `checkpoint_seconds` and
+    `checkpoint_records` see CheckpointSettings.
     """
 
     bootstrap: str
@@ -60,6 +51,13 @@ class WorkerSettings(NamedTuple):
     checkpoint_seconds: float = 60.0
     checkpoint_records: int = 2000
 
+    @property
+    def checkpoints(self) -> CheckpointSettings:
+        """When and where partitions are checkpointed."""
+        return CheckpointSettings(
+            self.data_dir, self.partitions, self.checkpoint_seconds, self.checkpoint_records, self.window_seconds
+        )
+
 
 class Materializer:
     """Folds the assigned partitions and writes what comes out of it."""
@@ -67,22 +65,18 @@ class Materializer:
     def __init__(self, settings: WorkerSettings, rows: RowsOfTable, beginnings: Beginnings) -> None:
         self.folds: dict[int, PartitionFold] = {}
         self.writer = ChangelogWriter(settings.bootstrap, self._written)
-        self._images: dict[int, Image] = {}
+        self.assignment: object = None
+        self.assigning = "it waits to be assigned partitions"
         self._rows = rows
         self._beginnings = beginnings
-        self.assignment: object = None
         self._settings = settings
         self._reader = ChangelogReader(settings.bootstrap)
+        self._repairs = Repairs(self._reader, self.writer, rows)
+        self._images = Images(settings.checkpoints, self._repairs.under_way)
         self._in_flight: deque[tuple[Any, list[asyncio.Future[None]], float]] = deque()
-        self.assigning = "it waits to be assigned partitions"
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
         self._unproven: set[tuple[str, int]] = set()
-        self._repairing: Counter[int] = Counter()
-        self._repairs: set[asyncio.Task[None]] = set()
-        self._saved: dict[int, float] = {}
-        self._swept: dict[int, float] = {}
-        self._saving = asyncio.Lock()
 
     def unacknowledged_seconds(self) -> float:
         """For how long the oldest rows that are not written yet have waited for the broker."""
@@ -99,23 +93,36 @@ class Materializer:
     async def assign(self, partitions: set[int]) -> None:
         """Read back the tables of these partitions. Other workers may have held them in between: so even what was
         held before is only known up to where it was written here, and is read on from there."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         self.assigning = f"the tables of partitions {sorted(partitions)} are read back"
         await self.writer.start()
         await self.writer.flush()
-        known = await self._known(partitions)
-        await self._save([partition for partition in self._images if partition not in partitions])
-        self._images = {}
-        rows = sum(len(held) for image in known.values() for held in image.rows.values())
+        known = await self._images.take_known(partitions)
+        rows = sum(image.size for image in known.values())
+        recovered = await self._read_back(partitions, known)
+        folds = self._load_folds(partitions, recovered)
+        writes = await self._resume_folds(folds)
+        self._take_over(folds, recovered)
+        await self._write_again(recovered, writes)
+        log.info(
+            "assigned partitions %s: %d rows known from %d checkpoints, %d records read back, in %.2f s",
+            sorted(partitions), rows, len(known), sum(each.records for each in recovered.values()), clock() - started,
+        )  # fmt: skip
+        metrics.PARTITIONS.set(len(folds))
+        self.assigning = ""
+
+    async def _read_back(self, partitions: set[int], known: dict[int, Image]) -> dict[int, Recovered]:
         try:
-            recovered = await recover(self._reader, TABLES, partitions, known, self._reader.journal_ends)
+            return await recover(self._reader, TABLES, partitions, known, self._reader.journal_ends)
         except AnotherJournal as error:
             fatal("%s: %s", error, error.remedy, code=error.exit_code)
-        folds = {
-            partition: PartitionFold(partition, window_seconds=self._settings.window_seconds)
-            for partition in partitions
-        }
+            raise
+
+    def _load_folds(self, partitions: set[int], recovered: dict[int, Recovered]) -> dict[int, PartitionFold]:
+        """Folds that hold what the changelogs hold, and the rows for look-ups."""
+        window = self._settings.window_seconds
+        folds = {partition: PartitionFold(partition, window_seconds=window) for partition in partitions}
         stores = {table: self._rows(table) for table in TABLES}
         for store in stores.values():
             store.clear()
@@ -128,7 +135,11 @@ class Materializer:
                 stores[table].update({key: value for key, (_, value) in held if value is not None})
             for (table, key), hidden in late.items():
                 fold.load(table, key, *hidden)
-        beginnings = await self._beginnings(partitions)
+        return folds
+
+    async def _resume_folds(self, folds: dict[int, PartitionFold]) -> dict[int, list[Write]]:
+        """Find where each fold goes on in its journal; what it has to write again before that."""
+        beginnings = await self._beginnings(folds)
         writes: dict[int, list[Write]] = {}
         for partition, fold in folds.items():
             resume, writes[partition] = fold.recover()
@@ -139,96 +150,35 @@ class Materializer:
                     JOURNAL, partition, resume, first,
                 )  # fmt: skip
                 writes[partition] += fold.expire(first)
-        self._images = {partition: each.image for partition, each in recovered.items()}
-        for partition in partitions:
-            self._saved.setdefault(partition, loop.time())
+        return writes
+
+    def _take_over(self, folds: dict[int, PartitionFold], recovered: dict[int, Recovered]) -> None:
+        """From now on these are the assigned partitions."""
+        self._images.replace({partition: each.image for partition, each in recovered.items()})
         # Until the first record of this worker is written, it is not said that nothing came in between.
-        self._unproven = {(table, partition) for table in TABLES for partition in partitions}
+        self._unproven = {(table, partition) for table in TABLES for partition in folds}
         self.folds, self.assignment = folds, object()
+
+    async def _write_again(self, recovered: dict[int, Recovered], writes: dict[int, list[Write]]) -> None:
+        """First what is to be written over, then what the folds have to write again."""
         for partition, again in writes.items():
             overwrites = self.writer.send(partition, recovered[partition].overwrites)
             await asyncio.gather(*overwrites, *self._write(partition, again))
-        log.info(
-            "assigned partitions %s: %d rows known from %d checkpoints, %d records read back, in %.2f s",
-            sorted(partitions), rows, len(known), sum(each.records for each in recovered.values()),
-            loop.time() - started,
-        )  # fmt: skip
-        metrics.PARTITIONS.set(len(folds))
-        self.assigning = ""
-
-    async def _known(self, partitions: set[int]) -> dict[int, Image]:
-        """Images of these partitions, in memory or else in a file."""
-        known = {
-            partition: image
-            for partition, image in self._images.items()
-            if partition in partitions and not self._repairing[partition]
-        }
-        for partition in sorted(partitions.difference(known)):
-            path = path_of(self._settings.data_dir, partition)
-            try:
-                image = await asyncio.to_thread(restore, path, partition, self._settings.partitions, TABLES)
-            except UnusableCheckpoint as error:
-                log.warning("the checkpoint %s is ignored, everything is read: %s", path, error)
-                continue
-            if image is not None:
-                known[partition] = image
-        return known
-
-    # ---- checkpoints ---------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Flush what is written, and keep what is known for the next start. It makes the repairs that are under way: a
-        checkpoint would hide from it that there is something to repair."""
-        repairs = list(self._repairs)
-        unrepaired = {partition for partition, count in self._repairing.items() if count}
-        for task in repairs:
-            task.cancel()
-        await asyncio.gather(*repairs, return_exceptions=True)
+        """Flush what is written, and keep what is known for the next start. It makes the repairs that are under way."""
+        unrepaired = await self._repairs.cancel()
         await self.writer.stop()
         await asyncio.sleep(0)
-        await self._save([partition for partition in self._images if partition not in unrepaired])
-
-    async def _keep(self) -> None:
-        """Write checkpoints while the fold goes on. An image is always that of a prefix of each log, so there is no
-        moment at which it can't be captured, but for the repair of a log (see `_repair`)."""
-        settings, loop = self._settings, asyncio.get_running_loop()
-        while True:
-            due = [
-                partition
-                for partition, image in self._images.items()
-                if image.taken >= max(settings.checkpoint_records, image.size)
-                and loop.time() >= self._saved[partition] + settings.checkpoint_seconds
-            ]
-            await self._save(due)
-            await asyncio.sleep(min(settings.checkpoint_seconds, 5.0))
-
-    async def _save(self, partitions: list[int]) -> None:
-        loop = asyncio.get_running_loop()
-        async with self._saving:
-            for partition in partitions:
-                image = self._images.get(partition)
-                if image is None or not image.taken or self._repairing[partition]:
-                    continue
-                self._saved[partition] = loop.time()
-                if loop.time() - self._swept.setdefault(partition, loop.time()) > self._settings.window_seconds:
-                    self._swept[partition] = loop.time()
-                    image.sweep()
-                path = path_of(self._settings.data_dir, partition)
-                captured = capture(image)
-                try:
-                    size = await asyncio.to_thread(save, path, captured, partition, self._settings.partitions)
-                except OSError as error:
-                    log.warning("no checkpoint of partition %d: %s: a restart reads more", partition, error)
-                    continue
-                log.debug("checkpoint of partition %d: %d bytes", partition, size)
+        await self._images.save_all(but=unrepaired)
 
     # ---- the fold ------------------------------------------------------------------------------------
 
     async def run(self, events: AsyncIterator[Any]) -> None:
         """The agent: fold each journal record and write its rows; acknowledge in order, once they are written."""
-        tasks = [asyncio.ensure_future(each) for each in (self._acknowledge(), self._keep())]
+        tasks = [asyncio.ensure_future(each) for each in (self._acknowledge(), self._images.keep())]
         for task in tasks:
-            task.add_done_callback(_report)
+            task.add_done_callback(report_failure)
         try:
             async for event in events:
                 message = event.message
@@ -294,79 +244,17 @@ class Materializer:
     # ---- what is written -----------------------------------------------------------------------------
 
     def _written(self, partition: int, write: Write, offset: int, timestamp: int) -> None:
+        """The broker has taken the record; offsets that another writer took before it are looked at."""
         image = self._images.get(partition)
         if image is None or offset < image.ends[write.table]:
             return
         due = image.ends[write.table]
         image.take(write.table, offset, timestamp, write.key, write.value, write.version)
-        predecessor = (write.table, partition) in self._unproven
+        is_first = (write.table, partition) in self._unproven
         self._unproven.discard((write.table, partition))
-        if offset > due:
+        fold = self.folds.get(partition)
+        if offset > due and fold is not None:
             log.warning(
                 "%s[%d]: offsets %d to %d are another writer's", topic_of(write.table), partition, due, offset - 1
             )
-            task = asyncio.ensure_future(self._repair(write.table, partition, due, offset, predecessor))
-            task.add_done_callback(_report)
-            self._repairs.add(task)
-            task.add_done_callback(self._repairs.discard)
-            # Until it is repaired, a checkpoint would hide from the next start that there is something to repair.
-            self._repairing[partition] += 1
-            task.add_done_callback(lambda _: self._repairing.subtract([partition]))
-
-    async def _repair(self, table: str, partition: int, start: int, end: int, predecessor: bool) -> None:
-        """A worker that had been replaced wrote late. Where its row hides a newer one, the newer is written again.
-        What a predecessor wrote between this worker's reading and its first write, the fold makes again itself. What
-        can't be read is no worker's, and is written over."""
-        store = self._rows(table)
-        fold, image = self.folds.get(partition), self._images.get(partition)
-        if fold is None or image is None:
-            return
-        garbage: dict[bytes, None] = {}
-        async for batch in self._reader.read((table,), (partition,), {(table, partition): start}):
-            for offset, key, value, version in batch.records or ():
-                if not start <= offset < end:
-                    continue
-                why = unreadable(table, key, value, version)
-                if not why and version >= (fold.next_offset or 0):
-                    why = ahead(version, (await self._reader.journal_ends([partition]))[partition])
-                if why:
-                    report(topic_of(table), partition, offset, why)
-                    garbage[key] = None
-                    continue
-                if version >= (fold.next_offset or 0):
-                    if predecessor:
-                        continue
-                    fatal("%s[%d]: another worker is ahead of this one", topic_of(table), partition)
-                image.learn(table, key, value, version)
-                row = store.get(key)
-                if row != value and not key.startswith(b"~"):
-                    newest = stamp(row) if row is not None else (fold.next_offset or 0) - 1
-                    await asyncio.gather(*self.writer.send(partition, [Write(table, key, row, newest)]))
-        # Only now: a worker that was replaced without noticing must not write over anything.
-        overwrites = [self._newest(image, table, key) for key in garbage]
-        await asyncio.gather(*self.writer.send(partition, overwrites))
-
-    def _newest(self, image: Image, table: str, key: bytes) -> Write:
-        """The newest record of a key, to be written again. What is under way to the broker counts, which the image
-        does not know yet: an older one after it would hide it."""
-        value = self._rows(table).get(key)
-        if value is None or key.startswith(COMPANION_PREFIX):
-            return overwrite(image, table, key)
-        return Write(table, key, value, stamp(value))
-
-
-def stamp(value: bytes) -> int:
-    """The version that a row names, or the offset that a seal seals."""
-    found = msgspec.json.decode(value, type=_Stamp)
-    return found.offset if found.version is None else found.version
-
-
-class _Stamp(msgspec.Struct):
-    version: int | None = None
-    offset: int = 0
-
-
-def _report(task: "asyncio.Future[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a task of the worker failed", exc_info=error)
-        fatal("stopping: a restart goes on from the last seal")
+            self._repairs.start(Gap(write.table, partition, due, offset, is_first), fold, image)

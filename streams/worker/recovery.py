@@ -13,7 +13,7 @@ from streams.fold.table import Write
 from streams.kafka.bulk_reader import Chunk
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import JOURNAL, topic_of
-from streams.worker.changelog import ChangelogReader
+from streams.worker.changelog import ChangelogReader, Fetched
 from streams.worker.checkpoint import Anchor, Image, checksum
 from streams.worker.unreadable import LogSieve, overwrite
 
@@ -82,57 +82,101 @@ async def _read(
     sieves: Mapping[int, LogSieve] = MappingProxyType({}),
 ) -> dict[int, Recovered]:
     """Partitions whose logs do not go on from their images, or hold what can't be read, are left out."""
-    recovered = {partition: Recovered(image, {}, [], 0) for partition, image in images.items()}
-    follow = {
-        (table, partition): _Follow(anchor)
-        for partition, image in images.items()
-        for table in tables
-        if (anchor := image.anchor(table)) is not None
-    }
-    starts = {at: each.due for at, each in follow.items()}
-    ends: dict[int, int] = {}
-    async for table, partition, begin, end, records in reader.read(tables, images, starts):
-        if partition not in recovered:
+    reading = _Reading(tables, images, journal_ends, sieves)
+    async for fetched in reader.read(tables, images, reading.starts()):
+        if fetched.partition not in reading.recovered:
             continue
-        image, late, _, count = recovered[partition]
-        going = follow.get((table, partition))
-        if records is None:
-            wrong = going.wrong_bounds(begin, end) if going else ""
-        elif not records:
-            continue
-        else:
-            wrong = going.wrong_records(records) if going else ""
-            sieve = sieves.get(partition)
-            if not wrong and max(records.versions) >= ends.get(partition, 0):
-                # Whatever a commit made was written after it.
-                ends |= await journal_ends(images)
-                if sieve is not None:
-                    sieve.journal_end = ends[partition]
-            if not wrong and sieve is None and (min(records.versions) < 0 or max(records.versions) >= ends[partition]):
-                del recovered[partition]
-                continue
-            if not wrong:
-                known = going is not None and records.offsets[0] == going.anchor.offset
-                image.extend(table, records, late, skip=1 if known else 0, sieve=sieve)
-                recovered[partition] = Recovered(image, late, [], count + len(records))
-        if wrong:
-            log.warning(
-                "the checkpoint of partition %d is ignored, everything is read: %s[%d]: %s",
-                partition, topic_of(table), partition, wrong,
-            )  # fmt: skip
-            del recovered[partition]
-    found = {}
-    for partition, each in recovered.items():
-        await asyncio.sleep(0)
-        if not each.image.prove():
-            found[partition] = each
-            sieve = sieves.get(partition)
-            seals = [at for at in each.late if at[1].startswith(SEAL_PREFIX)]
-            for at in seals:
-                del each.late[at]
-            hiding = {*seals, *(sieve.hiding if sieve else ())}
-            each.overwrites.extend(overwrite(each.image, *at) for at in sorted(hiding))
-    return found
+        if fetched.records is None:
+            reading.check_bounds(fetched)
+        elif fetched.records:
+            await reading.take(fetched, fetched.records)
+    return await reading.finish()
+
+
+class _Reading:
+    """Partitions that are read back together. `recovered` are those of which nothing was wrong so far."""
+
+    def __init__(
+        self,
+        tables: Sequence[str],
+        images: Mapping[int, Image],
+        journal_ends: JournalEnds,
+        sieves: Mapping[int, LogSieve],
+    ) -> None:
+        self.recovered = {partition: Recovered(image, {}, [], 0) for partition, image in images.items()}
+        self._partitions = tuple(images)
+        self._journal_ends = journal_ends
+        self._sieves = sieves
+        self._ends: dict[int, int] = {}
+        self._follow = {
+            (table, partition): _Follow(anchor)
+            for partition, image in images.items()
+            for table in tables
+            if (anchor := image.anchor(table)) is not None
+        }
+
+    def starts(self) -> dict[tuple[str, int], int]:
+        """Where the logs are read from, by table and partition: at the last record that the image knows."""
+        return {place: follow.due for place, follow in self._follow.items()}
+
+    def check_bounds(self, fetched: Fetched) -> None:
+        """Give the partition up if its log can't go on from its image."""
+        follow = self._follow.get((fetched.table, fetched.partition))
+        if follow is not None:
+            self._give_up(fetched, follow.wrong_bounds(fetched.begin, fetched.end))
+
+    async def take(self, fetched: Fetched, records: Chunk) -> None:
+        """Take the next records of a log (one at least), or give the partition up."""
+        table, partition = fetched.table, fetched.partition
+        follow, sieve = self._follow.get((table, partition)), self._sieves.get(partition)
+        if follow is not None and (wrong := follow.wrong_records(records)):
+            self._give_up(fetched, wrong)
+            return
+        end = await self._journal_end(partition, max(records.versions))
+        if sieve is not None:
+            sieve.journal_end = end
+        elif min(records.versions) < 0 or max(records.versions) >= end:
+            del self.recovered[partition]  # It is read again, each record looked at.
+            return
+        image, late, overwrites, count = self.recovered[partition]
+        known = follow is not None and records.offsets[0] == follow.anchor.offset
+        image.extend(table, records, late, skip=1 if known else 0, sieve=sieve)
+        self.recovered[partition] = Recovered(image, late, overwrites, count + len(records))
+
+    async def _journal_end(self, partition: int, version: int) -> int:
+        """Where the journal ends, as far as it has to be known for a record of this version: whatever a commit made was
+        written after it."""
+        if version >= self._ends.get(partition, version):
+            self._ends |= await self._journal_ends(self._partitions)
+        return self._ends[partition]
+
+    def _give_up(self, fetched: Fetched, wrong: str) -> None:
+        if not wrong:
+            return
+        log.warning(
+            "the checkpoint of partition %d is ignored, everything is read: %s[%d]: %s",
+            fetched.partition, topic_of(fetched.table), fetched.partition, wrong,
+        )  # fmt: skip
+        del self.recovered[fetched.partition]
+
+    async def finish(self) -> dict[int, Recovered]:
+        """After the last record: the partitions whose records can all be read, with what is to be written over."""
+        readable = {}
+        for partition, recovered in self.recovered.items():
+            await asyncio.sleep(0)
+            if not recovered.image.prove():
+                readable[partition] = recovered
+                self._find_hidden(partition, recovered)
+        return readable
+
+    def _find_hidden(self, partition: int, recovered: Recovered) -> None:
+        """Late seals, and what can't be read, hide what compaction would take: that is written again."""
+        sieve = self._sieves.get(partition)
+        seals = [place for place in recovered.late if place[1].startswith(SEAL_PREFIX)]
+        for place in seals:
+            del recovered.late[place]
+        hiding = {*seals, *(sieve.hiding if sieve else ())}
+        recovered.overwrites.extend(overwrite(recovered.image, *place) for place in sorted(hiding))
 
 
 class _Follow:

@@ -64,11 +64,7 @@ def fold_command(
         kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(fold.unknown_kinds.items()))
         click.echo(f"facets fold: kinds that no facet is made of: {kinds}", err=True)
     if not changes:
-        shown: dict[str, dict[str, Any]] = {}
-        for table, held in rows.items():
-            decoded = {key: decode_row(table, value) for key, value in sorted(held.items())}
-            shown[table] = {key: row for key, row in decoded.items() if row["state"] != "deleted"}
-        out.write(orjson.dumps(shown, option=orjson.OPT_INDENT_2) + b"\n")
+        out.write(_final(rows) + b"\n")
     out.flush()
     if source.unreadable:
         raise FacetsError(
@@ -76,6 +72,15 @@ def fold_command(
             "give it what `kubectl get services,endpointslices,endpoints -A -o json` prints, or one JSON a line",
             ExitCode.BAD_DATA,
         )
+
+
+def _final(rows: dict[str, dict[str, bytes]]) -> bytes:
+    """The rows of each table as one JSON document, without those of deleted Services."""
+    shown: dict[str, dict[str, Any]] = {}
+    for table, held in rows.items():
+        decoded = {key: decode_row(table, value) for key, value in sorted(held.items())}
+        shown[table] = {key: row for key, row in decoded.items() if row["state"] != "deleted"}
+    return orjson.dumps(shown, option=orjson.OPT_INDENT_2)
 
 
 class _Input:

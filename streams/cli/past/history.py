@@ -1,6 +1,5 @@
 """`facets history`: the rows that were made of a Service, each with its cause and change."""
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,30 +62,24 @@ def history_command(
     if service is not None:
         space, name, clusters = service.placed(namespace, clusters)
         spaces, names = (space,), (name,)
-    held: deque[tuple[str, int, Row]] = deque()
+    newest = _Newest(tables, since or "", last)
     seen: dict[tuple[str, str, str], Row] = {}
     with folding(bootstrap_servers) as replay:
         for row in replay.rows(Until(at=until or ""), Filter(frozenset(clusters), frozenset(spaces), frozenset(names))):
             seen.setdefault((row.cluster, row.namespace, row.name), row)
-            if not row.value or (tables and row.table not in tables):
-                continue
-            at = _at(row)
-            if since is None or at >= since:
-                held.append((at, row.version, row))
-                if len(held) > 4 * last:
-                    held = deque(sorted(held)[-last:])
+            newest.take(row)
         run(check_names(bootstrap_servers, seen.values(), clusters=clusters, namespaces=spaces, services=names))
         if until is not None:
             remark(check_covered(replay.coverage, Until(at=until), clusters))
         begins = check_since(replay.coverage, since) if since is not None else ""
-    newest = sorted(held)[-last:]
-    for _, _, row in newest:
+    rows = newest.rows()
+    for row in rows:
         decoded = row.decode()
         if output == "json":
             click.echo(orjson.dumps({"table": row.table, **decoded}))
         else:
             click.echo(_line(row.table, decoded))
-    if newest:
+    if rows:
         remark([begins] if begins else [])
         return
     where = f"service {spaces[0]}/{names[0]}" if names else "any Service"
@@ -94,6 +87,28 @@ def history_command(
         raise NotKnown(f"no row of {where} was made since then, as far as is known", begins)
     click.echo(f"No row of {where} was made in that time.", err=True)
     raise SystemExit(ExitCode.NEGATIVE)
+
+
+class _Newest:
+    """The last so many rows, by their times, of these tables (none: of all) and from a time on."""
+
+    def __init__(self, tables: tuple[str, ...], since: str, last: int) -> None:
+        self._tables = tables
+        self._since = since
+        self._last = last
+        self._rows: list[tuple[str, int, Row]] = []
+
+    def take(self, row: "Row") -> None:
+        """Keep the row, if it may be among them; a tombstone is no row."""
+        if not row.value or (self._tables and row.table not in self._tables) or (at := _at(row)) < self._since:
+            return
+        self._rows.append((at, row.version, row))
+        if len(self._rows) > 4 * self._last:
+            self._rows = sorted(self._rows)[-self._last :]
+
+    def rows(self) -> "list[Row]":
+        """The oldest first."""
+        return [row for _, _, row in sorted(self._rows)[-self._last :]]
 
 
 def _at(row: "Row") -> str:

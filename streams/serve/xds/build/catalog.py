@@ -100,31 +100,12 @@ class Catalog:
     def replace(self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]) -> Changes:
         """Take a snapshot; the Services whose resources may have changed. What the snapshot doesn't have is gone, but
         only where the partition has a complete snapshot of its cluster: else it is kept until that comes."""
-        fresh: dict[Key, dict[str, Facets]] = {}
-        tables: dict[tuple[Key, str], set[str]] = {}
-        for row in rows:
-            held = fresh.setdefault((row.namespace, row.name), {})
-            tables.setdefault(((row.namespace, row.name), row.cluster), set()).add(row.table)
-            before = self._services.get((row.namespace, row.name), {}).get(row.cluster)
-            if row.cluster not in held:
-                held[row.cluster] = before or Facets(row.cluster)
-            held[row.cluster] = held[row.cluster].with_row(row)
-        for (key, cluster), named in tables.items():
-            # Of a Service that is gone there may still be a routing row, for a route that names it.
-            if _known(seals.get((self.partition(key), cluster))):
-                fresh[key][cluster] = fresh[key][cluster].only(named)
-                if fresh[key][cluster].gone:
-                    del fresh[key][cluster]
-        fresh = {key: clusters for key, clusters in fresh.items() if clusters}
-        for key, clusters in self._services.items():
-            for cluster, facets in clusters.items():
-                if cluster not in fresh.get(key, {}) and not _known(seals.get((self.partition(key), cluster))):
-                    fresh.setdefault(key, {})[cluster] = facets
+        services = self._with_snapshot(rows, seals)
         at = max((seal.at for seal in seals.values()), default="")
-        changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | fresh.keys()}
+        changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | services.keys()}
         self._services, self._newest = {}, {}
         self._names, self._of_key, self._made, self._decided = {}, {}, {}, {}
-        for key, clusters in fresh.items():
+        for key, clusters in services.items():
             self._services[key] = clusters
             changed[key].names.update(self._rename(key))
         self.seals = dict(seals)
@@ -132,6 +113,35 @@ class Catalog:
         for (partition, _), seal in seals.items():
             self.applied[partition] = max(seal.offset, self.applied.get(partition, -1))
         return changed
+
+    def _with_snapshot(
+        self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]
+    ) -> dict[Key, dict[str, Facets]]:
+        """The Services by cluster, as the snapshot has them, with what is kept."""
+
+        def is_known(key: Key, cluster: str) -> bool:
+            return _known(seals.get((self.partition(key), cluster)))
+
+        services: dict[Key, dict[str, Facets]] = {}
+        tables: dict[tuple[Key, str], set[str]] = {}
+        for row in rows:
+            key = (row.namespace, row.name)
+            clusters = services.setdefault(key, {})
+            tables.setdefault((key, row.cluster), set()).add(row.table)
+            if row.cluster not in clusters:
+                clusters[row.cluster] = self._services.get(key, {}).get(row.cluster) or Facets(row.cluster)
+            clusters[row.cluster] = clusters[row.cluster].with_row(row)
+        for (key, cluster), named in tables.items():
+            # Of a Service that is gone there may still be a routing row, for a route that names it.
+            if is_known(key, cluster):
+                services[key][cluster] = services[key][cluster].only(named)
+                if services[key][cluster].gone:
+                    del services[key][cluster]
+        for key, clusters in self._services.items():
+            for cluster, facets in clusters.items():
+                if cluster not in services.get(key, {}) and not is_known(key, cluster):
+                    services.setdefault(key, {})[cluster] = facets
+        return {key: clusters for key, clusters in services.items() if clusters}
 
     def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> Changes:
         """Take the rows of one sealed batch; the Services whose resources may have changed."""
