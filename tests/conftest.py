@@ -2,9 +2,10 @@
 
 import signal
 
-# Whoever starts the tests in the background may have SIGINT ignored, which every process they start would inherit; some
-# tests are about Ctrl-C.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Whoever starts the tests in the background may have these ignored (a shell SIGINT, nohup SIGHUP), which every process
+# they start would inherit; some tests are about Ctrl-C and a terminal that is closed.
+for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, action)
 
 pytest_plugins = ["tests.support.past", "tests.support.worker_processes"]

@@ -135,7 +135,7 @@ async def test_garbage_in_the_facet_topics_stops_nobody(
         asyncio.timeout(DEADLINE * 2),
         Subscriber(bootstrap_servers, tables=TABLES, progress=True, silent_after=None) as live,
     ):
-        following = asyncio.create_task(followed(live, churn.collector.seq))
+        following = asyncio.create_task(followed(live, churn.collector.commits.seq))
         await asyncio.to_thread(pollute, bootstrap_servers)
         await asyncio.to_thread(publish, bootstrap_servers, changes)
         rows = await following

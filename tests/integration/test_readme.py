@@ -22,7 +22,7 @@ from tests.support.readme import ROOT, Expected, Terminal, blocks, commands
 
 PODS = "10.244.0.0/24", "10.244.64.0/24"
 DEMO = Expected(
-    r"(?s)xDS at 127\.0\.0\.1:18000, HTTP at http://127\.0\.0\.1:8080.*\n[0-9:]{8}  east  \S+  backend ",
+    r"(?s)xDS at 127\.0\.0\.1:18000, HTTP at http://127\.0\.0\.1:8080.*\n[0-9:]{8}  (east|west)  \S+  backend ",
     endless=True,
 )
 DIFFERS = frozenset({0, 1})
@@ -96,7 +96,7 @@ def network() -> Iterator[tuple[str, ...]]:
 def test_all_blocks_are_known() -> None:
     """Each command of README is run here, or it is said why not; and none of those that are known has left it."""
     found = list(blocks((ROOT / "README.md").read_text()))
-    assert {block.language for block in found} == {"sh", "python", "text"}
+    assert {block.language for block in found} == {"sh", "python"}
     named = [command for block in found if block.language == "sh" for command in commands(block)]
     assert set(named) == EXPECTED.keys() | ELSEWHERE.keys()
 

@@ -121,7 +121,7 @@ async def test_where_a_cluster_stands(journal: str) -> None:
     publisher = await asyncio.to_thread(Publisher, journal, "east")
     mine, other = collector("one"), collector("other", "west")
     mine.commits.epoch, mine.commits.seq, mine.commits.synced, mine.commits.frontier = 3, 40, True, {"services": "17"}
-    other.epoch = 9
+    other.commits.epoch = 9
     await publisher.publish(mine.heartbeat(now()))
     # Far more of another cluster's than the first look back finds, and garbage.
     await publisher.publish([each for _ in range(300) for each in other.heartbeat(now())])
@@ -194,7 +194,7 @@ async def test_what_the_older_watcher_writes_until_the_epoch_is_open_counts(
     late = KafkaProducer(bootstrap_servers=journal)
 
     def begin_in(partition: int, at: str) -> JournalRecord:
-        old.frontier["services"] = "36"
+        old.commits.frontier["services"] = "36"
         (record,) = old.heartbeat(at, [older])
         late.send(JOURNAL, record.value, key=b"east", partition=older).get(30)
         return Collector.begin_in(new, partition, at)
@@ -208,8 +208,8 @@ async def test_what_the_older_watcher_writes_until_the_epoch_is_open_counts(
         await rival.publish(old.flush(now()))
         claim = await claim_epoch(publisher, reader, new, now)
         assert claim.before.frontier["services"] == "36"
-        assert new.epoch == 2
-        assert new.seq >= old.seq
+        assert new.commits.epoch == 2
+        assert new.commits.seq >= old.commits.seq
     finally:
         await asyncio.to_thread(late.close)
         await publisher.close()
