@@ -2,10 +2,10 @@
 
 - The first lists of an epoch are one snapshot: `begin` to every partition, what is listed as it comes, and `end`
   once every resource type has its InitDone.
-- A later relist of one type (410 Gone) is compared with what is held and becomes live changes at its InitDone;
-  until then that type's frontier stands still, and nothing counts as deleted. Of a list that was cut off (it may have
-  been that of a lagging server, which is refused) nothing counts as the last good state of an object that can't be
-  read.
+- A later relist of one type (410 Gone) counts when it is complete: then it is compared with what is held and becomes
+  live changes. Until its InitDone that type's frontier stands still, all that is held (what depends on it, too) stays
+  as of the frontier, and nothing counts as deleted. A list that was cut off counts for nothing: it may have been that
+  of a lagging server, which is refused.
 - All changes of one Service that are seen together are in one commit; a commit is split only between Services, and
   not between those that one object's change bears on (a route's, a slice's whose label moved).
 - An optional type is waited for from `follow` to its first InitDone, or to `give_up`; what it can't list is named in
@@ -14,20 +14,32 @@
 - The objects are held as the bytes of their event, so that a full snapshot can be written again at any time.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from streams.objects.commits import CommitWriter, JournalRecord
 from streams.objects.fields import MalformedObject
 from streams.objects.gateway_api.references import ServiceKey
-from streams.objects.projection import ServiceEvents, ServiceProjector, affected_services
+from streams.objects.projection import Projection, ServiceEvents, ServiceProjector, affected_services
 from streams.objects.reflector import Kind, ReflectorEvent
-from streams.objects.resources import RESOURCES, Resource
+from streams.objects.resources import CONTEXT_KINDS, RESOURCES, ROUTING_KINDS, SERVICES, Resource
 from streams.wire.event_encoding import Key, delete_event, reject_event
 
 _Changes = list[tuple[ServiceKey, bytes]]
 _SINGLE = frozenset({Kind.APPLY, Kind.DELETE, Kind.MALFORMED})
 """What says something new of one object."""
+
+_OPTIONAL = CONTEXT_KINDS | ROUTING_KINDS
+_CONNECTED = _OPTIONAL | {SERVICES.kind}
+"""Kinds whose objects can't be read without an effect on what other objects say."""
+
+
+class _Unreadable(NamedTuple):
+    """An object that can't be read, and why."""
+
+    item: Any
+    message: str
 
 
 class Collector:
@@ -55,11 +67,12 @@ class Collector:
         self._objects: dict[Key, ServiceEvents] = {}
         self._rejected: dict[Key, ServiceEvents] = {}
         self._relists: dict[str, set[Key]] = {}
-        self._relisted: dict[str, list[_Changes]] = {}
-        self._listed: dict[str, dict[Key, ServiceEvents | None]] = {}
-        """The types whose list was complete once, with what was held then of the objects that a relist has changed."""
+        """What the open list of a type has named so far."""
+        self._listed: set[str] = set()
+        """The types whose list was complete once."""
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
+        """What is to be done once the open list of a type is complete, where that is no part of the first snapshot."""
         self._given_up: set[str] = set()
-        self._required = frozenset(self._unlisted)
         self._projector = ServiceProjector(cluster_domain, routing_defaults)
         self._pending: dict[ServiceKey, list[bytes]] = {}
         self._linked: set[ServiceKey] = set()
@@ -80,10 +93,7 @@ class Collector:
     @property
     def settled(self) -> bool:
         """Whether what is held is what the journal says at the frontier: only then is a `snapshot` one."""
-        # A relist of an optional type may never end: it must not keep the journal from being replayable.
-        return (
-            self.commits.synced and not self._pending and self._required.isdisjoint((*self._relists, *self._relisted))
-        )
+        return self.commits.synced and not self._pending
 
     # ---- optional types ------------------------------------------------------------------------------
 
@@ -121,69 +131,91 @@ class Collector:
         match event.kind:
             case Kind.INIT:
                 self._begin_list(kind)
-            case Kind.INIT_APPLY | Kind.APPLY | Kind.MALFORMED:
-                self._apply(kind, event)
-            case Kind.DELETE:
-                self._take_delete(kind, event.item["metadata"])
+            case Kind.INIT_APPLY | Kind.APPLY | Kind.MALFORMED | Kind.DELETE:
+                if kind in self._waiting:
+                    self._wait(kind, event)
+                else:
+                    self._take(kind, event)
             case Kind.INIT_DONE:
                 self._end_list(kind, event.resource_version)
         if event.resource_version and event.kind not in {Kind.INIT, Kind.INIT_APPLY} and kind not in self._relists:
             self._pending_frontier[self._frontier_names[kind]] = event.resource_version
 
     def _begin_list(self, kind: str) -> None:
-        # A relist that was cut off has already changed what is held: its changes wait for the next one.
         self._relists[kind] = set()
-        self._relisted.setdefault(kind, [])
-        if not self.commits.synced and kind not in self._given_up:
-            # Listed again before the others were once: half of a list must not end the snapshot.
-            self._unlisted.add(kind)
+        if self.commits.synced or kind in self._listed or kind in self._given_up:
+            self._waiting[kind] = []
 
     def _end_list(self, kind: str, version: str) -> None:
         """Absence means deletion only now."""
+        for act in self._waiting.pop(kind, ()):
+            act()
         seen = self._relists.pop(kind)
-        for changes in self._relisted.pop(kind):
-            self._queue(changes)
         held = dict.fromkeys((*self._objects, *self._rejected))
         for key in [key for key in held if key[0] == kind and key not in seen]:
             self._delete(key, version, "")
-        self._listed[kind] = {}
+        self._listed.add(kind)
         self._unlisted.discard(kind)
         self._given_up.discard(kind)
         if version:
             self._projector.complete(kind)
 
-    def _take_delete(self, kind: str, meta: Mapping[str, Any]) -> None:
+    def _wait(self, kind: str, event: ReflectorEvent) -> None:
+        """What an open relist shows is taken when it is complete. What can be read now is, for that takes less memory
+        than the object; and of one that is as it was held, it is enough to know that it is there."""
+        if event.kind is Kind.INIT_APPLY and kind not in _OPTIONAL and self._is_held(kind, event.item):
+            self._see(_key_of(kind, event.item))
+        elif kind in _CONNECTED or event.kind is Kind.DELETE:
+            self._waiting[kind].append(partial(self._take, kind, event))
+        else:
+            self._waiting[kind].append(partial(self._apply, kind, self._read(kind, event)))
+
+    def _is_held(self, kind: str, item: Any) -> bool:
+        """Whether the object is held in this very state. (One that is served in another version of its API may say
+        something else by the same resourceVersion.)"""
+        key, meta = _key_of(kind, item), item["metadata"]
+        held = self._objects.get(key)
+        return (
+            held is not None
+            and key not in self._rejected
+            and bool(held.version)
+            and (held.uid, held.version) == (meta.get("uid"), meta.get("resourceVersion"))
+        )
+
+    def _take(self, kind: str, event: ReflectorEvent) -> None:
+        if event.kind is not Kind.DELETE:
+            self._apply(kind, self._read(kind, event))
+            return
+        meta = event.item["metadata"]
         key = (kind, meta.get("namespace") or "", meta["name"])
         self._delete(key, str(meta.get("resourceVersion") or ""), str(meta.get("uid") or ""))
         if kind in self._relists:
             self._relists[kind].discard(key)
-            if kind in self._listed:
-                self._listed[kind][key] = None
 
-    def _apply(self, kind: str, event: ReflectorEvent) -> None:
-        message = event.message
-        if not message:
-            try:
-                projection = self._projector.project(kind, event.item)
-            except MalformedObject as error:
-                message = str(error)
-        if message:
-            self._reject(kind, event.item, message)
+    def _read(self, kind: str, event: ReflectorEvent) -> Projection | _Unreadable:
+        if event.message:
+            return _Unreadable(event.item, event.message)
+        try:
+            return self._projector.project(kind, event.item)
+        except MalformedObject as error:
+            return _Unreadable(event.item, str(error))
+
+    def _apply(self, kind: str, read: Projection | _Unreadable) -> None:
+        if isinstance(read, _Unreadable):
+            self._reject(kind, read.item, read.message)
             return
-        self._see(projection.key)
-        if projection.events is None:
-            self._delete(projection.key, projection.version, projection.uid)
+        self._see(read.key)
+        if read.events is None:
+            self._delete(read.key, read.version, read.uid)
         else:
-            self._hold(projection.key, projection.events)
+            self._hold(read.key, read.events)
 
     def _hold(self, key: Key, new: ServiceEvents) -> None:
         """The object says this now: what is new of it is a change of each Service that it bears on, or bore on."""
         was, bad = self._objects.get(key), self._rejected.pop(key, None)
-        if key[0] in self._relists and key[0] in self._listed and (was is None or was.version != new.version):
-            self._listed[key[0]].setdefault(key, was)
         if was is None and bad is None:
             self._objects[key] = new
-            self._change(key[0], list(new.events.items()))
+            self._change(list(new.events.items()))
             return
         before = was.events if was else {}
         events = new.events
@@ -199,7 +231,7 @@ class Collector:
             gone += [each for each in bad.events if each not in events and each not in before]
         changes = [(each, delete_event(key, each, uid=new.uid, version=new.version)) for each in gone]
         changes += [(each, event) for each, event in events.items() if bad is not None or before.get(each) != event]
-        self._change(key[0], changes)
+        self._change(changes)
 
     def _reject(self, kind: str, item: Any, message: str) -> None:
         """The object can't be read: say so to the Services that it bore on, or (as far as can be told) bears on."""
@@ -220,18 +252,13 @@ class Collector:
             each: reject_event(key, each, uid=uid, version=version, message=message, item=item) for each in services
         }
         self._rejected[key] = ServiceEvents(events, uid, version)
-        self._change(kind, list(events.items()))
+        self._change(list(events.items()))
 
     def _take_back(self, key: Key) -> None:
-        """What a list that was cut off said of the object does not count: it stands as it was held before."""
-        now, seen = self._objects.get(key), self._relists.get(key[0])
-        if now is None or seen is None or key in seen:
-            return
-        was = self._listed[key[0]].get(key, now) if key[0] in self._listed else None
-        if was is None:
-            self._delete(key, now.version, now.uid)
-        elif was is not now:
-            self._hold(key, was)
+        """What a first list that was cut off said of the object does not count."""
+        held, seen = self._objects.get(key), self._relists.get(key[0])
+        if held is not None and seen is not None and key not in seen and key[0] not in self._listed:
+            self._delete(key, held.version, held.uid)
 
     def _see(self, key: Key) -> None:
         seen = self._relists.get(key[0])
@@ -242,17 +269,9 @@ class Collector:
         was, bad = self._objects.pop(key, None), self._rejected.pop(key, None)
         self._projector.drop(key)
         services = {**(was.events if was else {}), **(bad.events if bad else {})}
-        self._change(key[0], [(each, delete_event(key, each, uid=uid, version=version)) for each in services])
+        self._change([(each, delete_event(key, each, uid=uid, version=version)) for each in services])
 
-    def _change(self, kind: str, changes: _Changes) -> None:
-        if not changes:
-            return
-        if self.commits.synced and kind in self._relists:
-            self._relisted[kind].append(changes)
-        else:
-            self._queue(changes)
-
-    def _queue(self, changes: _Changes) -> None:
+    def _change(self, changes: _Changes) -> None:
         for service, change in changes:
             self._pending.setdefault(service, []).append(change)
         if len(changes) > 1:
