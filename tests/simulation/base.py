@@ -33,7 +33,8 @@ class Violation(AssertionError):
 
 class Base:
     """`lagging`, `duplicates`, `bookmarks`, `streaming`, `bad`: how the API servers and Kafka misbehave in this run;
-    `slow_kind` is a resource type whose lists take long. `faults` counts what happened."""
+    `slow_kind` is a resource type whose lists take long; `gateway_api` says whether the clusters have it, and with it
+    routes. `faults` counts what happened."""
 
     def __init__(self, seed: int, watch: Callable[[str, int, Record], None]) -> None:
         self.seed = seed
@@ -56,6 +57,11 @@ class Base:
         self.letters: list[tuple[int, int, bytes]] = []
         self.faults: Counter[str] = Counter()
         self.slow_kind = rng.choice((None, None, "Service", "EndpointSlice", "Endpoints"))
+        # Drawn apart, so that the other runs stay what they were.
+        apart = Random(f"{seed}: Gateway API")
+        self.gateway_api = apart.random() < 0.75
+        if self.gateway_api and apart.random() < 0.2:
+            self.slow_kind = apart.choice(("Namespace", "Gateway", "ReferenceGrant", "HTTPRoute"))
 
     def at(self, ms: int | None = None) -> str:
         """The time now, or that of `ms`."""

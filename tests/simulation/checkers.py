@@ -13,6 +13,8 @@ from streams.wire.keys import COMPANION_PREFIX
 from tests.simulation import naive
 from tests.simulation.base import TABLES, Base, Violation, ms_of, stamp_of
 from tests.simulation.kafka import Record
+from tests.simulation.naive_routing import signature
+from tests.simulation.routing_checks import RoutingChecks
 from tests.simulation.world import NAMESPACE, ApiServer
 
 SEAL = b"~seal/"
@@ -74,6 +76,7 @@ class Checkers:
         self._last: dict[tuple[str, int, str], Standing] = {}
         self._archive: dict[tuple[str, int], list[Record]] = {each: [] for each in self.seals}
         self.split = False
+        self.routing = RoutingChecks(servers)
         self._owed: dict[tuple[str, str], dict[str, str]] = {}
 
     def fail(self, text: str) -> None:
@@ -388,18 +391,22 @@ class Checkers:
         row = self._newest(table, key)
         _, before, held = self._checked.get((table, key), (None, dict.fromkeys(at, 0), {}))
         server = self.servers[standing.cluster]
-        objects = naive.known(server, name, at, before, held)
+        deciding = naive.bearing_on if table == "backend" else naive.itself
+        objects = naive.known(server, deciding(server, name, at), at, before, held)
         mark = (
             [(each.kind, each.name, each.now["metadata"]["resourceVersion"]) for each in objects],
             row and row["version"],
             standing.stale,
+            signature(server, at) if table == "routing" else (),
         )
         if self._checked.get((table, key), (None,))[0] == mark:
             self._checked[table, key] = (mark, at, held)
             return
         self.checks += 1
-        checks = {"frontend": self._frontend, "backend": self._backend, "routing": self._routing}
-        problem, now = checks[table](row, objects, standing)
+        if table == "routing":
+            problem, now = self.routing.compare(standing.cluster, name, row, objects, at, standing.stale)
+        else:
+            problem, now = (self._frontend if table == "frontend" else self._backend)(row, objects, standing)
         if problem and self.split and self._owed.get((table, key), standing.frontier) == standing.frontier:
             # A part of a split commit: its frontier comes with the last part.
             self._owed[table, key] = standing.frontier
@@ -434,31 +441,6 @@ class Checkers:
                 wanted = naive.frontend(option)
                 wrong = {field: row[field] for field in wanted if row[field] != wanted[field]}
                 problem = f"{wrong} is not {wanted}" if wrong else self._state(row, "ready", standing, bad)
-            if not problem:
-                fits.append(option)
-        return "" if fits else problem, {("Service", service.name): tuple(fits)} if service else {}
-
-    def _routing(
-        self, row: Any, objects: list[naive.Known], standing: Standing
-    ) -> tuple[str, dict[tuple[str, str], tuple[Any, ...]]]:
-        """Of a Service that is there, the choice that its own fields lead to."""
-        service = next((each for each in objects if each.kind == "Service"), None)
-        bad = [(service.kind, service.name)] if service and service.now.get("simulated-bad") else []
-        fits = []
-        problem = ""
-        for option in service.possible if service else (None,):
-            if option is None:
-                problem = "" if row is None else self._state(row, "deleted", standing, bad)
-            elif row is None:
-                problem = "there is no row"
-            else:
-                choices = {way: (row[way]["decision"], row[way]["reason"]) for way in ("gateway", "mesh")}
-                wanted = dict.fromkeys(choices, naive.choice(option))
-                problem = (
-                    f"{choices} is not {wanted}" if choices != wanted else self._state(row, "ready", standing, bad)
-                )
-                if not problem and row["service"]["uid"] != option["metadata"]["uid"]:
-                    problem = f"the Service is {row['service']['uid']}, not {option['metadata']['uid']}"
             if not problem:
                 fits.append(option)
         return "" if fits else problem, {("Service", service.name): tuple(fits)} if service else {}

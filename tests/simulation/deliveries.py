@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import orjson
 
-from streams.subscription.delivery import Batch, Row
+from streams.subscription.delivery import EVERYTHING, Batch, Row
 from tests.simulation.base import Violation, ms_of
 from tests.simulation.checkers import Checkers
+from tests.simulation.cuts import Cuts
 from tests.simulation.subscriber import Subscriber
 
 Key = tuple[str, str]
@@ -24,6 +25,7 @@ class Deliveries:
         self._applied: dict[str, dict[int, int]] = {}
         self._times: dict[str, dict[int, str]] = {}
         self._views: dict[str, dict[Key, bytes]] = {}
+        self._cuts: dict[str, Cuts] = {}
         self._saved: dict[str, tuple[dict[int, int], dict[int, str], dict[Key, bytes]]] = {}
 
     def fail(self, who: Subscriber, text: str) -> None:
@@ -63,6 +65,7 @@ class Deliveries:
             self.fail(who, f"the cursor says {body['applied']}, but {applied} was delivered")
         self._applied[who.name], self._times[who.name] = dict(applied), dict(times)
         self._views[who.name] = dict(view)
+        self._restart_cuts(who)
 
     def snapshot(self, who: Subscriber, reason: str, rows: tuple[Row, ...]) -> None:
         """Exactly what the tables held at the cut; and only where the changes can't be had."""
@@ -88,6 +91,7 @@ class Deliveries:
         self._applied[who.name] = applied
         self._times[who.name] = {p: self._at(p, offset) for p, offset in applied.items()}
         self._views[who.name] = got
+        self._restart_cuts(who)
 
     def batch(self, who: Subscriber, batch: Batch) -> None:
         """The next offset that all tables have sealed, with all rows up to it and no others. (More than one
@@ -126,6 +130,17 @@ class Deliveries:
             self.fail(who, f"[{partition}] {offset}: got {sorted(got)}, the commit made {sorted(wanted)}")
         applied[partition] = offset
         self._times[who.name][partition] = batch.seal.at
+        if (cuts := self._cuts.get(who.name)) is not None and (problem := cuts.take(batch)):
+            self.fail(who, problem)
+
+    def _restart_cuts(self, who: Subscriber) -> None:
+        """(A split commit's frontier comes with its last part: what is before it is of no frontier.)"""
+        checkers = self.checkers
+        if "routing" in who.tables and who.wanted == EVERYTHING and not checkers.split:
+            if who.name not in self._cuts:
+                services = sorted(name for names in checkers.keys.values() for name in names)
+                self._cuts[who.name] = Cuts(len(checkers.keys), services, checkers.routing, who.sim.note)
+            self._cuts[who.name].restart(self._views[who.name])
 
     def _sealed_after(self, table: str, partition: int, offset: int) -> list[int]:
         sealed = self.checkers.seals[table, partition]

@@ -14,14 +14,20 @@ FRONTIERS = {
     "Service": "services",
     "EndpointSlice": "endpointslices.discovery.k8s.io",
     "Endpoints": "endpoints",
+    "Namespace": "namespaces",
+    "Gateway": "gateways.gateway.networking.k8s.io",
+    "ReferenceGrant": "referencegrants.gateway.networking.k8s.io",
+    "HTTPRoute": "httproutes.gateway.networking.k8s.io",
+    "GRPCRoute": "grpcroutes.gateway.networking.k8s.io",
+    "XBackendTrafficPolicy": "xbackendtrafficpolicies.gateway.networking.x-k8s.io",
 }
 
 Revisions = dict[str, int]
 
 
 def revisions(frontier: dict[str, str]) -> Revisions:
-    """A frontier's revisions by kind."""
-    return {kind: int(frontier[name]) for kind, name in FRONTIERS.items()}
+    """A frontier's revisions by kind, of those that are followed."""
+    return {kind: int(frontier[name]) for kind, name in FRONTIERS.items() if name in frontier}
 
 
 class Known(NamedTuple):
@@ -34,7 +40,7 @@ class Known(NamedTuple):
 
 
 def bearing_on(server: ApiServer, service: str, at: Revisions) -> list[tuple[str, str, Object]]:
-    """The objects that decide a Service's facets, at these revisions."""
+    """The objects that decide a Service's endpoints, at these revisions."""
     found = [("Service", service, server.get("Service", service, at["Service"]))]
     found += [
         ("EndpointSlice", name, item)
@@ -46,10 +52,22 @@ def bearing_on(server: ApiServer, service: str, at: Revisions) -> list[tuple[str
     return [(kind, name, item) for kind, name, item in found if item is not None]
 
 
-def known(server: ApiServer, service: str, at: Revisions, before: Revisions, held: dict[Any, Any]) -> list[Known]:
-    """The same, with what unreadable ones may count as. `held` is what they counted as at `before`."""
+def itself(server: ApiServer, service: str, at: Revisions) -> list[tuple[str, str, Object]]:
+    """The Service alone, at its revision."""
+    item = server.get("Service", service, at["Service"])
+    return [] if item is None else [("Service", service, item)]
+
+
+def known(
+    server: ApiServer,
+    objects: list[tuple[str, str, Object]],
+    at: Revisions,
+    before: Revisions,
+    held: dict[Any, Any],
+) -> list[Known]:
+    """The objects, with what unreadable ones may count as. `held` is what they counted as at `before`."""
     out = []
-    for kind, name, item in bearing_on(server, service, at):
+    for kind, name, item in objects:
         possible: tuple[Object | None, ...] = (item,)
         if is_bad(item):
             since = server.versions(kind, name, before[kind], at[kind])
@@ -87,19 +105,6 @@ def frontend(service: Object) -> dict[str, Any]:
         "selector": spec.get("selector"),
         "trafficDistribution": spec.get("trafficDistribution"),
     }
-
-
-# ---- routing -----------------------------------------------------------------------------------------
-
-
-def choice(service: Object) -> tuple[str, str]:
-    """Where requests for a Service that no route names go, and why (README, "Service routing or endpoint routing")."""
-    spec = service["spec"]
-    if spec.get("type") == "ExternalName":
-        return "dns", "ExternalName"
-    if spec.get("clusterIP") == "None":
-        return "endpoint", "Headless"
-    return "endpoint", "Default"
 
 
 # ---- backend -----------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def replay(seed: int, steps: int = STEPS, fault: str = "") -> str:
 def code_state() -> str:
     """Names the state of the code that a run follows from, beside its seed."""
     digest = sha256()
-    for folder in ("streams/core", "tests/simulation"):
+    for folder in ("streams", "tests/simulation"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

@@ -4,15 +4,18 @@ python -m tests.simulation --seeds 0:2000
 """
 
 from collections.abc import Callable
+from random import Random
 from typing import NamedTuple
 from unittest.mock import patch
 
 from streams.objects import commits
 from streams.subscription.delivery import Filter
+from tests.simulation import fast_paths
 from tests.simulation.base import TABLES, Base, Violation
 from tests.simulation.chaos import Chaos
 from tests.simulation.checkers import Checkers
 from tests.simulation.deliveries import Deliveries
+from tests.simulation.gateway_workload import GatewayWorkload
 from tests.simulation.kafka import Record
 from tests.simulation.subscriber import Subscriber
 from tests.simulation.watcher import Watcher
@@ -41,7 +44,9 @@ class Simulation(Base):
         rng = self.rng
         services = rng.randrange(2, 6)
         self.servers = {name: ApiServer(name) for name in ("east", "west")[: rng.choice((1, 1, 2))]}
-        self.workloads = [Workload(rng, server, services, self.note, bad=self.bad) for server in self.servers.values()]
+        self.workloads = [self._workload(server, services) for server in self.servers.values()]
+        self._pace = 2 if self.gateway_api else 1
+        self.gateway_workloads = self._gateway_workloads() if self.gateway_api else []
         self.checkers = Checkers(self, self.servers, self.workloads[0].names)
         self.deliveries = Deliveries(self.checkers)
         self._names = 0
@@ -49,6 +54,8 @@ class Simulation(Base):
         self.workers: list[Worker] = [Worker(self, p) for p in range(self.partitions)]
         for workload in self.workloads:
             workload.start()
+        for gateway_workload in self.gateway_workloads:
+            gateway_workload.start()
         for name in self.servers:
             self.watchers.append(self.new_watcher(name))
         self.subscribers = [
@@ -61,6 +68,19 @@ class Simulation(Base):
         self.chaos = Chaos(self)
         self.split = rng.choice((500, 500, 500, 2))
         self.checkers.split = self.split < 500
+
+    def _workload(self, server: ApiServer, services: int) -> Workload:
+        routing = Random(f"{self.seed}: {server.cluster}: Services' routing") if self.gateway_api else None
+        return Workload(self.rng, server, services, self.note, bad=self.bad, routing=routing)
+
+    def _gateway_workloads(self) -> list[GatewayWorkload]:
+        return [
+            GatewayWorkload(
+                Random(f"{self.seed}: {each.server.cluster}: Gateway API"), each.server, each.names, self.note,
+                bad=self.bad,
+            )
+            for each in self.workloads
+        ]  # fmt: skip
 
     def _appended(self, topic: str, partition: int, record: Record) -> None:
         self.checkers.seen(topic, partition, record)
@@ -79,7 +99,7 @@ class Simulation(Base):
 
     def run(self, steps: int) -> None:
         """Faults and changes for so many steps, then peace until all is through. Raises Violation."""
-        with patch.object(commits, "MAX_EVENTS", self.split):
+        with patch.object(commits, "MAX_EVENTS", self.split), fast_paths.counted(self.note):
             for _ in range(steps):
                 self.ms += self.rng.randrange(0, 400)
                 self._turn()
@@ -109,10 +129,14 @@ class Simulation(Base):
         choice = rng.random()
         if choice < 0.2:
             rng.choice(self.workloads).act()
+            if self.gateway_workloads and rng.random() < 0.7:
+                rng.choice(self.gateway_workloads).act()
         elif choice < 0.45:
-            rng.choice(self.watchers).listen()
+            for _ in range(self._pace):
+                rng.choice(self.watchers).listen()
         elif choice < 0.65:
-            rng.choice(self.watchers).write()
+            for _ in range(self._pace):
+                rng.choice(self.watchers).write()
             self._bury()
         elif choice < 0.85:
             self.work(rng.randrange(self.partitions))
@@ -132,11 +156,14 @@ class Simulation(Base):
         self.lagging, self.bookmarks = 0.0, 1.0
         for workload in self.workloads:
             workload.heal()
+        for gateway_workload in self.gateway_workloads:
+            gateway_workload.heal()
         self.chaos.stop()
         for _ in range(_DRAIN):
             self.ms += 10
             for watcher in self.watchers:
-                watcher.listen()
+                for _ in range(self._pace):
+                    watcher.listen()
                 watcher.write()
             self._bury()
             for partition in range(self.partitions):

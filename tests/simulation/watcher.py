@@ -4,7 +4,7 @@ and one writer to the journal that may be killed or put to sleep between any two
 `_main` follows streams.watch.watcher and session: each `yield` is a point where anything else may happen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -14,12 +14,12 @@ from streams.kafka.epochs import Stamp, Standing, standing_in
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import LaggingServer, Reflector, ReflectorEvent
-from streams.objects.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
+from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.partitioning import partition_of
 from tests.simulation.base import Base
-from tests.simulation.world import KINDS, ApiServer, Object
+from tests.simulation.world import KINDS, ROUTING_KINDS, ApiServer, Object
 
-RESOURCES = (SERVICES, ENDPOINT_SLICES, ENDPOINTS)
+SERVED = tuple(each for each in OPTIONAL if each.kind in ROUTING_KINDS)
 HEARTBEAT_MS = 1000
 GUARD_MS = 3000
 PAUSE_MS = 5000
@@ -58,7 +58,11 @@ class Watcher:
         self.collector = Collector(
             server.cluster, epoch=0, writer=writer, seq=0, partitions=sim.partitions, resources=RESOURCES
         )
-        self._connections: dict[str, Connection | None] = dict.fromkeys(KINDS)
+        self._optional = SERVED if sim.gateway_api else ()
+        for resource in self._optional:
+            self.collector.follow(resource)
+        self._kinds = (*KINDS, *(each.kind for each in self._optional))
+        self._connections: dict[str, Connection | None] = dict.fromkeys(self._kinds)
         self._contact = dict.fromkeys(KINDS, sim.ms)
         self._home = partition_of("", server.cluster, sim.partitions)
         self._written = dict.fromkeys(range(sim.partitions), 0)
@@ -85,8 +89,9 @@ class Watcher:
 
     def listen(self) -> None:
         """Something comes, or not, of one resource type."""
-        if self.reflectors and not self.done:
-            kind = self.rng.choice(KINDS)
+        if not self.reflectors or self.done:
+            return
+        for kind in self._some_kinds():
             if kind != self.sim.slow_kind or not self.reflectors[kind].listing or self.rng.random() < 0.1:
                 self._listen(kind)
 
@@ -100,10 +105,16 @@ class Watcher:
             self.done = True
 
     def cut(self) -> None:
-        """A connection breaks."""
-        kind = self.rng.choice(KINDS)
-        if self._connections[kind] is not None:
-            self._close(kind)
+        """Connections break."""
+        kinds = (*self._some_kinds(), *self._some_kinds()) if self._optional else self._some_kinds()
+        for kind in kinds:
+            if self._connections[kind] is not None:
+                self._close(kind)
+
+    def _some_kinds(self) -> Sequence[str]:
+        """One, or several of what there is less of, in any order."""
+        kind = self.rng.choice(self._kinds[: len(KINDS) + 1])
+        return (kind,) if kind in KINDS else self.rng.choices(ROUTING_KINDS, k=self.rng.randrange(1, 13))
 
     # ---- in ------------------------------------------------------------------------------------------
 
@@ -113,8 +124,11 @@ class Watcher:
             if self._connections[kind] is not None:
                 self._close(kind)
             return
-        self._contact[kind] = self.sim.ms
+        if kind in KINDS:  # The others say nothing of the cluster's state.
+            self._contact[kind] = self.sim.ms
         connection = self._connections[kind]
+        if self._optional and connection is not None and self._is_quiet(connection):
+            return
         try:
             if connection is None:
                 request = reflector.request()
@@ -130,6 +144,9 @@ class Watcher:
         except LaggingServer:
             self.sim.note("list refused, its server is behind")
             self._close(kind)
+
+    def _is_quiet(self, connection: Connection) -> bool:
+        return connection.initial is None and connection.position == self.server.revision
 
     def _close(self, kind: str) -> None:
         self._connections[kind] = None
@@ -196,7 +213,7 @@ class Watcher:
             elif done and rng.random() < self.sim.bookmarks:
                 connection.position = connection.visible
                 said.append(("BOOKMARK", {"metadata": {"resourceVersion": str(connection.visible)}}))
-        if self.sim.bad and rng.random() < 0.04:
+        if self.sim.bad and rng.random() < (0.04 if kind in KINDS else 0.003):
             said.insert(rng.randrange(len(said) + 1), (rng.choice(("ADDED", "MODIFIED")), rng.choice(_GARBAGE)))
         events: list[ReflectorEvent] = []
         for operation, item in said:
@@ -220,8 +237,8 @@ class Watcher:
     def _main(self) -> Iterator[None]:
         before = yield from self._claim()
         self.reflectors = {
-            each.kind: Reflector(at_least=before.frontier.get(each.frontier, ""), streaming=self.sim.streaming_first)
-            for each in RESOURCES
+            each.kind: Reflector(before.frontier.get(each.frontier, ""), self.sim.streaming_first, each.namespaced)
+            for each in (*RESOURCES, *self._optional)
         }
         self._contact = dict.fromkeys(KINDS, self.sim.ms)
         self._guarded = self._awake = self._stale_from = self.sim.ms
@@ -230,7 +247,7 @@ class Watcher:
             sim, due = self.sim, min(self._said.values()) + HEARTBEAT_MS
             if not self.inbox and sim.ms < due:
                 continue
-            count = self.rng.randrange(1, 6)
+            count = self.rng.randrange(1, 40 if self._optional else 6)
             batches, self.inbox = self.inbox[:count], self.inbox[count:]
             if sim.ms - self._awake > PAUSE_MS:
                 self._stale_from = sim.ms + STALE_AFTER_MS

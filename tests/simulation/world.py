@@ -11,6 +11,10 @@ from typing import Any
 
 NAMESPACE = "shop"
 KINDS = ("Service", "EndpointSlice", "Endpoints")
+ROUTE_KINDS = ("HTTPRoute", "GRPCRoute")
+ROUTING_KINDS = ("Namespace", "Gateway", "ReferenceGrant", *ROUTE_KINDS, "XBackendTrafficPolicy")
+"""What is served beside them where the cluster has the Gateway API."""
+
 LABEL = "kubernetes.io/service-name"
 
 PORTS: tuple[list[dict[str, Any]], ...] = (
@@ -24,15 +28,17 @@ Object = dict[str, Any]
 
 
 class ApiServer:
-    """The objects of one cluster with their history."""
+    """The objects of one cluster with their history, by kind and name: `NAMESPACE/NAME`, or the name alone for what is
+    in the namespace of the Services, or in none."""
 
     def __init__(self, cluster: str) -> None:
         self.cluster = cluster
         self.revision = 10
         self.compacted = 0
         self.down = False
-        self.history: dict[str, dict[str, list[tuple[int, Object | None]]]] = {kind: {} for kind in KINDS}
-        self.log: dict[str, list[tuple[int, str, Object]]] = {kind: [] for kind in KINDS}
+        kinds = (*KINDS, *ROUTING_KINDS)
+        self.history: dict[str, dict[str, list[tuple[int, Object | None]]]] = {kind: {} for kind in kinds}
+        self.log: dict[str, list[tuple[int, str, Object]]] = {kind: [] for kind in kinds}
         self._uids = 0
 
     def uid(self) -> str:
@@ -49,7 +55,10 @@ class ApiServer:
         version = str(self.revision)
         served = dict(body if body is not None else before or {})
         meta = dict(served.get("metadata") or {})
-        meta |= {"name": name, "namespace": NAMESPACE, "resourceVersion": version}
+        namespace, _, bare = name.rpartition("/")
+        meta |= {"name": bare, "resourceVersion": version}
+        if kind != "Namespace":
+            meta["namespace"] = namespace or NAMESPACE
         meta["uid"] = before["metadata"]["uid"] if before else self.uid()
         served["metadata"] = meta
         self.history[kind].setdefault(name, []).append((self.revision, None if body is None else served))
@@ -70,6 +79,10 @@ class ApiServer:
         """What an object became within these revisions."""
         return [each for each in self.history[kind].get(name, ()) if after < each[0] <= upto]
 
+    def changes(self, kind: str, upto: int) -> int:
+        """How often objects of a kind were written up to a revision."""
+        return bisect_right(self.log[kind], upto, key=lambda each: each[0])
+
     def listed(self, kind: str, revision: int | None = None) -> list[Object]:
         """All objects of a kind at a revision, ordered by name."""
         found = (self.get(kind, name, revision) for name in sorted(self.history[kind]))
@@ -88,16 +101,34 @@ def is_bad(item: Object | None) -> bool:
     return item is not None and bool(item.get("simulated-bad"))
 
 
+def choices_of(rng: Random) -> dict[str, str]:
+    """The annotations by which an operator chooses, or not."""
+    return {
+        annotation: rng.choice(("service", "endpoint"))
+        for annotation in ("service-facets.io/gateway-routing", "service-facets.io/mesh-routing")
+        if rng.random() < 0.25
+    }
+
+
 class Workload:
-    """What users and controllers do to one cluster. Some changes take two writes, with anything in between."""
+    """What users and controllers do to one cluster. Some changes take two writes, with anything in between. `routing`
+    is chance of its own for what of a Service bears on its routing alone; without it, nothing does."""
 
     def __init__(
-        self, rng: Random, server: ApiServer, services: int, note: Callable[[str], None], *, bad: bool
+        self,
+        rng: Random,
+        server: ApiServer,
+        services: int,
+        note: Callable[[str], None],
+        *,
+        bad: bool,
+        routing: Random | None = None,
     ) -> None:
         self.rng = rng
         self.server = server
         self.names = [f"s{i}" for i in range(services)]
         self._note = note
+        self._routing = routing
         self._pods = 0
         self._pending: list[Callable[[], None]] = []
         self._actions: list[tuple[int, Callable[[], None]]] = [
@@ -159,7 +190,11 @@ class Workload:
             spec["selector"] = {"app": name} if kind > 2 else None
         if rng.random() < 0.3:
             spec["trafficDistribution"] = "PreferClose"
-        self.server.write("Service", name, {"metadata": {}, "spec": spec})
+        meta: Object = {}
+        if self._routing is not None:
+            spec["sessionAffinity"] = self._routing.choice(("None", "None", "ClientIP"))
+            meta["annotations"] = choices_of(self._routing)
+        self.server.write("Service", name, {"metadata": meta, "spec": spec})
 
     def _delete_service(self) -> None:
         name = self.rng.choice(self.names)
@@ -183,7 +218,8 @@ class Workload:
         """A write that changes nothing that a facet says."""
         kind = self.rng.choice(KINDS)
         for item in self.server.listed(kind)[:1]:
-            meta = {**item["metadata"], "annotations": {"touched": str(self.server.revision)}}
+            annotations = {**item["metadata"].get("annotations", {}), "touched": str(self.server.revision)}
+            meta = {**item["metadata"], "annotations": annotations}
             self.server.write(kind, meta["name"], {**item, "metadata": meta})
 
     # ---- EndpointSlices ------------------------------------------------------------------------------
