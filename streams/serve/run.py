@@ -118,13 +118,13 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
             xds.silence(subscriber.silent())
             hub.silence(subscriber.silent())
             xds.replace(item.rows, seals)
-            hub.replace(item.reason, item.rows, seals, item.cursor)
+            hub.replace(item.reason, item.rows, seals, subscriber.position)
         elif isinstance(item, ClusterStatus):
             xds.silence(subscriber.silent())
             hub.silence(subscriber.silent())
         else:
             xds.apply(item.rows, item.seal, item.partition)
-            hub.apply(item.partition, item.seal, item.rows, item.cursor)
+            hub.apply(item.partition, item.seal, item.rows, item.position)
 
 
 def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] = time.time) -> Readiness:

@@ -52,12 +52,18 @@ _T = TypeVar("_T")
 
 class Snapshot(NamedTuple):
     """All rows at a sealed cut. `reason` is `start`, or why the changes between could not be had: `gap` (one was
-    missed), `expired` (the cursor is older than the resume window), `lost` (the topics are not those of the cursor)."""
+    missed), `expired` (the cursor is older than the resume window), `lost` (the topics are not those of the cursor).
+    `position` is None where it can't be resumed."""
 
     reason: str
     rows: tuple[Row, ...]
     seals: tuple[Seal, ...]
-    cursor: str
+    position: Cursor | None
+
+    @property
+    def cursor(self) -> str:
+        """The position as text; "" where there is none."""
+        return self.position.encode() if self.position is not None else ""
 
 
 class Batch(NamedTuple):
@@ -66,7 +72,12 @@ class Batch(NamedTuple):
     partition: int
     seal: Seal
     rows: tuple[Row, ...]
-    cursor: str
+    position: Cursor
+
+    @property
+    def cursor(self) -> str:
+        """The position as text."""
+        return self.position.encode()
 
 
 class ClusterStatus(NamedTuple):
@@ -77,8 +88,13 @@ class ClusterStatus(NamedTuple):
     stale: str
     since: str
     partitions: tuple[int, ...]
-    cursor: str
+    position: Cursor
     rows: tuple[Row, ...] = ()
+
+    @property
+    def cursor(self) -> str:
+        """The position as text."""
+        return self.position.encode()
 
 
 class Subscriber:
@@ -91,12 +107,12 @@ class Subscriber:
                 save(item.cursor)
 
     `bootstrap` is Kafka's address, HOST:PORT[,...]. Without it the one in FACETS_BOOTSTRAP_SERVERS is taken, else the
-    broker that `facets up` runs on this machine. `cursor` resumes after the item that it came with: each change since
-    comes once, or a Snapshot says why not. `progress` also yields batches without rows, so that silence is never
-    mistaken for a stall. A cluster without a commit for `silent_after` seconds (by `clock`, in seconds since the epoch;
-    None: never) is stale: its rows decode as that, and a ClusterStatus comes when it falls silent and when it is heard
-    of again. Raises FacetsError when the broker or the topics are not there at the start; later the connection is taken
-    up again by itself.
+    broker that `facets up` runs on this machine. `cursor` resumes after the item that it came with (as text: its
+    `cursor`; as a value: its `position`): each change since comes once, or a Snapshot says why not. `progress` also
+    yields batches without rows, so that silence is never mistaken for a stall. A cluster without a commit for
+    `silent_after` seconds (by `clock`, in seconds since the epoch; None: never) is stale: its rows decode as that, and
+    a ClusterStatus comes when it falls silent and when it is heard of again. Raises FacetsError when the broker or the
+    topics are not there at the start; later the connection is taken up again by itself.
     """
 
     def __init__(
@@ -107,7 +123,7 @@ class Subscriber:
         clusters: Iterable[str] = (),
         namespaces: Iterable[str] = (),
         services: Iterable[str] = (),
-        cursor: str | None = None,
+        cursor: str | Cursor | None = None,
         progress: bool = False,
         silent_after: float | None = SILENT_AFTER_SECONDS,
         clock: Callable[[], float] = time.time,
@@ -116,7 +132,7 @@ class Subscriber:
         self.partitions = 0
         self._broker = bootstrap or ""
         self._wanted = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
-        self._cursor = Cursor.decode(cursor) if cursor else None
+        self._cursor = Cursor.decode(cursor) if isinstance(cursor, str) and cursor else cursor or None
         self._progress = progress
         self._consumer: AIOKafkaConsumer | None = None
         self._state: Subscription | None = None
@@ -196,7 +212,7 @@ class Subscriber:
             await self._monitor.look(state.seals, at_once=True)
             rows = self._judged(rows)
             seals = tuple(seal for _, seal in sorted(state.seals.items()))
-            return Snapshot("start", rows, seals, "" if cut else state.cursor.encode())
+            return Snapshot("start", rows, seals, None if cut else state.cursor)
 
     async def wait(
         self,
@@ -251,6 +267,11 @@ class Subscriber:
         """The newest seal of each cluster, by partition and cluster."""
         return dict(self._subscription().seals)
 
+    @property
+    def position(self) -> Cursor:
+        """Where it stands: after the last item that it gave."""
+        return self._subscription().cursor
+
     def silent(self) -> dict[Place, Silence]:
         """The clusters that were silent when it was last looked, by partition and cluster."""
         return dict(self._monitor.silent)
@@ -295,7 +316,7 @@ class Subscriber:
         before = {cluster for _, cluster in self._monitor.silent}
         self._monitor.forget()
         await self._monitor.look(self._subscription().seals, at_once=True)
-        yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor.encode())
+        yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor)
         for status in self._statuses(before):
             yield status
 
@@ -306,7 +327,7 @@ class Subscriber:
             async for batch in self._poll():
                 if batch.rows or self._progress:
                     rows = self._judged(batch.rows)
-                    yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor.encode())
+                    yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor)
             before = {cluster for _, cluster in self._monitor.silent}
             if await self._monitor.look(self._subscription().seals):
                 for status in self._statuses(before):
@@ -519,9 +540,7 @@ class Subscriber:
         if not self._monitor.silent:
             return rows
         return tuple(
-            row._replace(
-                silence=self._monitor.reason(partition_of(row.namespace, row.name, self.partitions), row.cluster)
-            )
+            row.with_silence(self._monitor.reason(partition_of(row.namespace, row.name, self.partitions), row.cluster))
             for row in rows
         )
 
@@ -530,11 +549,11 @@ class Subscriber:
         by_cluster: dict[str, dict[int, Silence]] = {cluster: {} for cluster in sorted(before)}
         for (partition, cluster), silence in sorted(self._monitor.silent.items()):
             by_cluster.setdefault(cluster, {})[partition] = silence
-        cursor = self._subscription().cursor.encode()
+        position = self._subscription().cursor
         for cluster, found in by_cluster.items():
             if not self._wanted.clusters or cluster in self._wanted.clusters:
                 longest = worst(found.values()) if found else Silence("", "")
-                yield ClusterStatus(cluster, longest.reason, longest.since, tuple(found), cursor)
+                yield ClusterStatus(cluster, longest.reason, longest.since, tuple(found), position)
 
     async def _learn(self) -> None:
         """After a resumption only clusters that say something are known: find the seals of the others in the log."""

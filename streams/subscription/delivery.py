@@ -9,6 +9,7 @@
 import base64
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ import msgspec
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.facets import invariants
-from streams.facets.changelog_records import is_row_key, unreadable
+from streams.facets.changelog_records import UnreadableRecord, is_row_key, read_record, unreadable
+from streams.facets.parsed_rows import Facet, read_row
 from streams.subscription.freshness import overlay
 from streams.wire.keys import INTERNAL, SEAL_PREFIX, parse_row_key
 from streams.wire.partitioning import partition_of
@@ -46,10 +48,7 @@ class InvalidCursor(FacetsError, ValueError):
     exit_code = ExitCode.BAD_DATA
 
 
-class Row(NamedTuple):
-    """A facet row as delivered; `value` is its wire form. `silence` is the reader's judgement that its cluster is not
-    heard of any more (core.freshness), which is no part of it."""
-
+class _RowFields(NamedTuple):
     table: str
     cluster: str
     namespace: str
@@ -57,6 +56,34 @@ class Row(NamedTuple):
     version: int
     value: bytes
     silence: str = ""
+
+
+class Row(_RowFields):
+    """A facet row as delivered; `value` is its wire form. `silence` is the reader's judgement that its cluster is not
+    heard of any more (`freshness`), which is no part of it. Equality is that of the fields."""
+
+    @cached_property
+    def facet(self) -> Facet:
+        """The row parsed, once: as a rule before it is delivered. Raises ValueError and RecursionError for what was
+        never checked."""
+        return read_row(self.table, self.value).facet()
+
+    @classmethod
+    def parsed(cls, table: str, key: bytes, version: int, value: bytes, facet: Facet | None) -> "Row":
+        """The row of a record that has been read."""
+        row = cls(table, *parse_row_key(key.decode()), version, value)
+        if facet is not None:
+            row.facet = facet
+        return row
+
+    def with_silence(self, silence: str) -> "Row":
+        """The same row under another judgement."""
+        if silence == self.silence:
+            return self
+        row = self._replace(silence=silence)
+        if "facet" in self.__dict__:
+            row.facet = self.facet
+        return row
 
     def decode(self) -> dict[str, Any]:
         """The row as the commands print it: `stale` while its cluster is silent."""
@@ -240,12 +267,12 @@ class Subscription:
         for part in self._parts.values():
             for table, gathered in part.gathered.items():
                 part.pending[table] = [
-                    (key.decode(), version, None if value is None else _row(table, key, version, value))
+                    (key.decode(), version, None if value is None else Row.parsed(table, key, version, value, None))
                     for key, version, value in gathered
                 ]
                 gathered.clear()
         rows = [
-            _row(table, key, version, value)
+            Row.parsed(table, key, version, value, None)
             for table, held in sorted(self._held.items())
             for key, (version, value) in sorted(held.items())
             if value is not None
@@ -265,14 +292,15 @@ class Subscription:
         Raises ChangelogGap."""
         if is_row_key(key) and not self._wants(key):
             return ()
-        if not self._readable(table, partition, position, key, value, version):
+        readable, facet = self._read(table, partition, position, key, value, version)
+        if not readable:
             return ()
         if self.bootstrapping:
             self.gather(table, partition, ((position, key, value, version),))
             return ()
         if key.startswith(SEAL_PREFIX):
             self._sealed_to[table, partition] = max(version, self._sealed_to.get((table, partition), -1))
-        return self._feed(table, partition, position, key, value, version)
+        return self._feed(table, partition, position, key, value, version, facet)
 
     def beyond(self, table: str, partition: int, version: int) -> bool:
         """Whether a record of this version may be ahead of its journal, as far as that is known to go: live, each
@@ -284,18 +312,30 @@ class Subscription:
         sealed = max(self._sealed_to.get((table, partition), -1), self._parts[partition].applied)
         return version > sealed + 1
 
-    def _readable(
+    def _read(
         self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
-    ) -> bool:
-        why = unreadable(table, key, value, version)
+    ) -> tuple[bool, Facet | None]:
+        """Whether a record can be read, and the facet in a row's."""
+        why, facet = "", None
+        try:
+            facet = read_record(table, key, value, version)
+        except UnreadableRecord as error:
+            why = str(error)
         if not why and partition in self.journal_ends and self.beyond(table, partition, version):
             why = f"its version {version} is ahead of the journal, which ends at {self.journal_ends[partition]}"
         if why:
             self._skipped(table, partition, position, why)
-        return not why
+        return not why, facet
 
     def _feed(
-        self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
+        self,
+        table: str,
+        partition: int,
+        position: int,
+        key: bytes,
+        value: bytes | None,
+        version: int,
+        facet: Facet | None,
     ) -> Iterator[Batch]:
         part = self._parts[partition]
         if key.startswith(SEAL_PREFIX):
@@ -312,7 +352,7 @@ class Subscription:
             elif version <= part.applied and _decode_seal(value).at > self._at:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
         elif self._wants(key) and version > part.applied:
-            row = None if value is None else _row(table, key, version, value)
+            row = None if value is None else Row.parsed(table, key, version, value, facet)
             part.pending[table].append((key.decode(), version, row))
 
     def _wants(self, key: bytes) -> bool:
@@ -332,7 +372,7 @@ class Subscription:
         within = 0
         for position, key, value, version in records:
             if self._strict:
-                if not self._readable(table, partition, position, key, value, version):
+                if not self._read(table, partition, position, key, value, version)[0]:
                     continue
             elif not 0 <= version < end:
                 self._doubtful = True
@@ -476,7 +516,7 @@ class Subscription:
         held = self._versions.get((row.table, key))
         if held is not None and row.version <= held:
             return False
-        previous = stamp_of(row.value).previous
+        previous = row.facet.previous
         floor = self._floor[partition_of(row.namespace, row.name, self.partitions)]
         if previous != held and not (held is None and previous is not None and previous <= floor):
             raise ChangelogGap(
@@ -489,10 +529,6 @@ class Subscription:
 def _follow_each_other(applied: int, queue: Iterable[_Sealed]) -> bool:
     """Whether the seals above the cut are those of the next offsets, without a hole."""
     return all(seal[0] == due for due, seal in enumerate(queue, applied + 1))
-
-
-def _row(table: str, key: bytes, version: int, value: bytes) -> Row:
-    return Row(table, *parse_row_key(key.decode()), version, value)
 
 
 def reached(seals: Mapping[tuple[int, str], Seal], partition: int, cluster: str, frontier: str, version: str) -> bool:

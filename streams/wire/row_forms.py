@@ -1,10 +1,15 @@
 """Rows in their two forms: as the topics carry them, and as the commands and HTTP print them."""
 
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 import msgspec
 
 from streams.wire import records, routing_records
+from streams.wire.records import ChangeGroup, Group, decode_row
+
+_encode = msgspec.json.encode
 
 ROW_TYPES: dict[str, Any] = {
     "frontend": records.FrontendRow,
@@ -42,3 +47,57 @@ def row_view(table: str, *, tagged: bool) -> Any:
         f"{table.capitalize()}View", fields, namespace={"__doc__": kind.__doc__}, kw_only=True,
         forbid_unknown_fields=True, tag_field="table" if tagged else None, tag=table if tagged else None,
     )  # fmt: skip
+
+
+class _Change(msgspec.Struct):
+    added: list[ChangeGroup]
+    removed: list[ChangeGroup]
+    updated: list[ChangeGroup]
+
+
+_decode_change = msgspec.json.Decoder(_Change).decode
+_BEGIN, _GROUPS, _CHANGE = b'{"cluster":"', b'"groups":', b',"change":'
+
+
+def print_row(table: str, value: bytes, groups: list[Group]) -> bytes:
+    """The printed form as JSON in one line, with the table's name first. `groups` are a backend's, which are spread out
+    without decoding them again."""
+    # As workers write them: no white space, a backend's groups before its change, which is last.
+    if value.startswith(_BEGIN) and b"\n" not in value and b"\r" not in value:
+        if table != "backend":
+            return b'{"table":"%b",%b' % (table.encode(), value[1:])
+        if text := _print_backend(value, groups):
+            return text
+    return _encode({"table": table, **decode_row(table, value)})
+
+
+def _print_backend(value: bytes, groups: list[Group]) -> bytes:
+    head, found, change = value.partition(_GROUPS + _encode(groups) + _CHANGE)
+    try:
+        lists = _decode_change(change[:-1]) if found else None
+    except msgspec.DecodeError:  # Something follows it.
+        return b""
+    if lists is None:
+        return b""
+    return b'{"table":"backend",%b"endpoints":[%b],"change":{"added":[%b],"removed":[%b],"updated":[%b]}}' % (
+        head[1:],
+        _spread(groups),
+        _spread(lists.added),
+        _spread(lists.removed),
+        _spread(lists.updated),
+    )
+
+
+def _spread(groups: Sequence[Group | ChangeGroup]) -> bytes:
+    """As `records.spread`: each endpoint with its group's family and ports behind its address, and its slice last."""
+    endpoints: list[tuple[str, str, str, bytes]] = []
+    for group in groups:
+        shared = b',"family":"%b","ports":%b' % (group.family.encode(), _encode(group.ports))
+        last = b',"slice":%b}' % _encode(group.slice)
+        for endpoint in group.endpoints:
+            text = _encode(endpoint)
+            address = len(b'{"address":') + len(_encode(endpoint.address))
+            text = text[:address] + shared + text[address:-1] + last
+            endpoints.append((group.family, endpoint.address, group.slice, text))
+    endpoints.sort(key=itemgetter(0, 1, 2))
+    return b",".join([text for *_, text in endpoints])

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import msgspec
 import orjson
 from jsonschema import Draft202012Validator
 
 from streams.fold.table import Write
-from streams.serve.http.encoding import Selection
+from streams.serve.http.encoding import Selection, print_row
 from streams.serve.http.feed import Feed
 from streams.serve.xds.build.catalog import Catalog, Client
 from streams.serve.xds.build.endpoints import Place
@@ -126,10 +127,12 @@ def _served_by_xds(items: Sequence[Batch]) -> None:
 def _served_by_http(items: Sequence[Batch]) -> None:
     """As server-sent events: what came live, a snapshot after it, and the heartbeat."""
     feed, everything = Feed(1), Selection(frozenset(TABLES))
-    feed.replace("start", (), {}, Cursor("", {}, {}).encode())
+    feed.replace("start", (), {}, Cursor("", {}, {}))
     reader = feed.reader(everything, feed.next)
     for batch in items:
-        feed.apply(0, batch.seal, batch.rows, Cursor(batch.seal.at, {0: batch.seal.offset}, {}).encode())
+        for row in batch.rows:
+            assert print_row(row) == msgspec.json.encode({"table": row.table, **row.decode()})
+        feed.apply(0, batch.seal, batch.rows, Cursor(batch.seal.at, {0: batch.seal.offset}, {}))
         feed.beat()
         _check_events(feed.read(reader, 1))
     _check_events(*feed.shot().events("start", everything, 1))

@@ -3,15 +3,29 @@
 import json
 from typing import Any
 
+import msgspec
+
 from streams.serve.http.feed import Feed
 from streams.subscription.delivery import Cursor, Row
-from streams.wire.records import Seal
+from streams.wire.records import AsOf, Seal
+
+_FRONTEND = {
+    "uid": "", "type": "ClusterIP", "clusterIPs": [], "ipFamilies": [], "dnsName": "", "externalName": None,
+    "headless": False, "ports": [], "selector": None, "sessionAffinity": "None", "sessionAffinityTimeoutSeconds": None,
+    "trafficDistribution": None, "internalTrafficPolicy": None, "externalTrafficPolicy": None,
+    "publishNotReadyAddresses": False,
+}  # fmt: skip
 
 
 def row(name: str, version: int, *, table: str = "backend", cluster: str = "east", state: str = "ready") -> Row:
-    body = {"cluster": cluster, "namespace": "shop", "name": name, "version": version, "state": state}
+    """A row that says nothing of its Service, but whole."""
+    as_of = AsOf(1, 1, "2026-11-24T12:00:00.000Z", {})
+    head = {"cluster": cluster, "namespace": "shop", "name": name, "version": version, "previous": None, "state": state}
+    body = {**head, "reason": "", "asOf": msgspec.to_builtins(as_of), "cause": []}
     if table == "backend":
-        body |= {"groups": [], "change": {}}
+        body |= {"service": None, "groups": [], "change": {"added": [], "removed": [], "updated": []}}
+    else:
+        body |= {**_FRONTEND}
     return Row(table, cluster, "shop", name, version, json.dumps(body, separators=(",", ":")).encode())
 
 
@@ -29,7 +43,7 @@ class Log:
         return Cursor(str(self.at), dict(self.applied), positions)
 
     def start(self, *rows: Row, reason: str = "start") -> None:
-        self.feed.replace(reason, rows, {(p, "east"): self.seal(p) for p in self.applied}, self.cursor.encode())
+        self.feed.replace(reason, rows, {(p, "east"): self.seal(p) for p in self.applied}, self.cursor)
 
     def seal(self, partition: int) -> Seal:
         frontier = {"services": str(100 + self.applied[partition])}
@@ -39,7 +53,7 @@ class Log:
         self.applied[partition] += 1
         self.at += 1
         rows = tuple(row(name, self.applied[partition], state=state) for name in names)
-        self.feed.apply(partition, self.seal(partition), rows, self.cursor.encode())
+        self.feed.apply(partition, self.seal(partition), rows, self.cursor)
 
 
 def names(events: list[tuple[str, str, dict[str, Any]]]) -> list[list[str]]:

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streams.facets.parsed_rows import BackendFacet
 from streams.subscription.delivery import Filter, Row
-from streams.subscription.freshness import Place, Silence, worst
+from streams.subscription.freshness import Place, Silence, overlay_json, worst
+from streams.wire import row_forms
 from streams.wire.records import Seal
 
-_encode = msgspec.json.encode
+encode = msgspec.json.encode
 
 
 class Selection(NamedTuple):
@@ -48,8 +50,9 @@ def text_of(each: Printed) -> bytes:
 
 
 def print_row(row: Row) -> bytes:
-    """A row as JSON, with its table's name first."""
-    return _encode({"table": row.table, **row.decode()})
+    """A row as JSON, with its table's name first: `stale` while its cluster is silent."""
+    groups = row.facet.groups if isinstance(row.facet, BackendFacet) else []
+    return overlay_json(row_forms.print_row(row.table, row.value, groups), row.silence)
 
 
 def batch_head(partition: int, seal: Seal, *, quiet: bool) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def batch_head(partition: int, seal: Seal, *, quiet: bool) -> dict[str, Any]:
 
 def with_rows(head: Mapping[str, Any], texts: Iterable[bytes]) -> bytes:
     """JSON of the head and `rows`, last."""
-    return b'%b,"rows":[%b]}' % (_encode(head)[:-1], b",".join(texts))
+    return b'%b,"rows":[%b]}' % (encode(head)[:-1], b",".join(texts))
 
 
 def event(name: str, data: bytes, cursor: str = "") -> bytes:
@@ -79,22 +82,20 @@ def event(name: str, data: bytes, cursor: str = "") -> bytes:
     return b"%bdata: %b\n\n" % (head, data)
 
 
-def heartbeat(
-    at: str, frontiers: Mapping[str, Mapping[str, str]], silent: Mapping[Place, Silence], cursor: str
-) -> bytes:
-    """How far all is: everything of a cluster up to its frontier has been sent. `stale` names the clusters that are
-    silent, with the partitions in which they are."""
+def heartbeat(at: str, frontiers: Mapping[str, Mapping[str, str]], silent: Mapping[Place, Silence]) -> dict[str, Any]:
+    """What a heartbeat says: how far all is. Everything of a cluster up to its frontier has been sent. `stale` names
+    the clusters that are silent, with the partitions in which they are."""
     stale: dict[str, dict[str, Any]] = {}
     for cluster in sorted({cluster for _, cluster in silent}):
         own = {partition: silence for (partition, name), silence in sorted(silent.items()) if name == cluster}
         longest = worst(own.values())
         stale[cluster] = {"reason": longest.reason, "since": longest.since, "partitions": list(own)}
-    return event("heartbeat", _encode({"type": "heartbeat", "at": at, "frontiers": frontiers, "stale": stale}), cursor)
+    return {"type": "heartbeat", "at": at, "frontiers": frontiers, "stale": stale}
 
 
 def end(reason: str, text: str) -> bytes:
     """The last event of a stream that the server ends."""
-    return event("end", _encode({"type": "end", "reason": reason, "message": text}))
+    return event("end", encode({"type": "end", "reason": reason, "message": text}))
 
 
 def snapshot_part(reason: str, texts: Iterable[bytes], *, first: bool) -> bytes:

@@ -12,6 +12,7 @@ from streams.serve.http.encoding import (
     Printed,
     Selection,
     batch_head,
+    encode,
     event,
     frontiers,
     heartbeat,
@@ -26,6 +27,9 @@ from streams.wire.partitioning import partition_of
 from streams.wire.records import Seal
 from streams.wire.row_codec import is_deleted
 
+_PLACE_BYTES = 48
+"""About what a cursor takes for each of its partitions and positions."""
+
 _SNAPSHOT_AGE = 256
 """How many events a snapshot that others were given may be old: who gets it has these to read after it."""
 
@@ -33,59 +37,65 @@ Key = tuple[str, str, str, str]
 
 
 class _Entry:
-    """An event of the ring. A heartbeat has no partition, and is for everybody."""
+    """An event of the ring, which becomes text when the first client gets it. A heartbeat has no partition, and is for
+    everybody."""
 
-    __slots__ = ("_all", "_some", "at", "cursor", "head", "offset", "partition", "rows", "size")
+    __slots__ = ("_all", "_id", "_some", "cursor", "head", "offset", "partition", "rows", "size")
 
     def __init__(
-        self, partition: int, offset: int, head: dict[str, object], rows: tuple[Printed, ...], at: str, cursor: str
+        self, partition: int, offset: int, head: dict[str, object], rows: tuple[Printed, ...], cursor: Cursor
     ) -> None:
         self.partition = partition
         self.offset = offset
         self.head = head
         self.rows = rows
-        self.at = at
         self.cursor = cursor
         # About what it will be when it is encoded; what is made for filters comes on top, as it is made.
-        self.size = 1024 + 2 * sum(len(each.row.value) for each in rows)
+        places = len(cursor.applied) + len(cursor.positions)
+        self.size = 1024 + _PLACE_BYTES * places + 2 * sum(len(each.row.value) for each in rows)
+        self._id = ""
         self._all = b""
         self._some: dict[tuple[int, ...], bytes] = {}
 
-    @classmethod
-    def beat(cls, text: bytes, at: str, cursor: str) -> "_Entry":
-        """A heartbeat."""
-        made = cls(-1, -1, {}, (), at, cursor)
-        made._all = text
-        return made
+    @property
+    def id(self) -> str:
+        """The cursor as clients get it."""
+        if not self._id:
+            self._id = self.cursor.encode()
+        return self._id
 
     @property
     def text(self) -> bytes:
         """The whole event."""
         if not self._all:
-            self._all = event("batch", with_rows(self.head, (row.text for row in self.rows)), self.cursor)
+            self._all = self._print(self.rows)
         return self._all
 
     def of(self, selection: Selection) -> bytes:
         """The event with the rows that are selected; nothing if there are none."""
         if self.partition < 0:
-            return self._all
+            return self.text
         found = tuple(i for i, each in enumerate(self.rows) if selection.takes(each.row))
         if len(found) == len(self.rows):
             return self.text
         if not found:
             return b""
         if found not in self._some:
-            texts = (self.rows[i].text for i in found)
-            self._some[found] = event("batch", with_rows(self.head, texts), self.cursor)
+            self._some[found] = self._print(self.rows[i] for i in found)
             self.size += len(self._some[found])
         return self._some[found]
+
+    def _print(self, rows: Iterable[Printed]) -> bytes:
+        if self.partition < 0:
+            return event("heartbeat", encode(self.head), self.id)
+        return event("batch", with_rows(self.head, (row.text for row in rows)), self.id)
 
 
 class Shot(NamedTuple):
     """All rows as they were before the event `place` of the ring."""
 
     place: int
-    cursor: str
+    cursor: Cursor
     rows: tuple[Printed, ...]
 
     def events(
@@ -103,7 +113,7 @@ class Shot(NamedTuple):
                 first, texts, length = False, [], 0
             texts.append(shown(each))
             length += len(each.text)
-        yield snapshot_end(reason, texts, self.cursor, first=first)
+        yield snapshot_end(reason, texts, self.cursor.encode(), first=first)
 
 
 class Reader:
@@ -136,7 +146,7 @@ class Feed:
         self._limits = ring_events, ring_bytes
         self._first = 0
         self._bytes = 0
-        self._cursor = ""
+        self._cursor = Cursor("", {}, {})
         self.at = ""
         self._applied: dict[int, int] = {}
         self._floor: dict[int, int] = {}
@@ -146,7 +156,7 @@ class Feed:
 
     # ---- what comes --------------------------------------------------------------------------------------
 
-    def replace(self, reason: str, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal], cursor: str) -> None:
+    def replace(self, reason: str, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal], cursor: Cursor) -> None:
         """Take a snapshot: every reader of before gets one too."""
         self.generation += 1
         self.reason = reason
@@ -155,12 +165,11 @@ class Feed:
         self._first = self.next
         self._ring.clear()
         self._bytes = 0
-        at = Cursor.decode(cursor)
-        self._cursor, self.at, self._floor_at = cursor, at.at, at.at
-        self._applied, self._floor = dict(at.applied), dict(at.applied)
+        self._cursor, self.at, self._floor_at = cursor, cursor.at, cursor.at
+        self._applied, self._floor = dict(cursor.applied), dict(cursor.applied)
         self._shot = None
 
-    def apply(self, partition: int, seal: Seal, rows: tuple[Row, ...], cursor: str) -> None:
+    def apply(self, partition: int, seal: Seal, rows: tuple[Row, ...], cursor: Cursor) -> None:
         """Take a sealed batch."""
         self.seals[partition, seal.cluster] = seal
         self._cursor, self.at = cursor, max(self.at, seal.at)
@@ -174,12 +183,12 @@ class Feed:
             else:
                 self._rows[_key(each.row)] = each
         head = batch_head(partition, seal, quiet=False)
-        self._append(_Entry(partition, seal.offset, head, printed, self.at, cursor))
+        self._append(_Entry(partition, seal.offset, head, printed, cursor))
 
     def beat(self) -> None:
         """A heartbeat for all."""
-        text = heartbeat(self.at, frontiers(self.seals, self.partitions), self.silent, self._cursor)
-        self._append(_Entry.beat(text, self.at, self._cursor))
+        head = heartbeat(self.at, frontiers(self.seals, self.partitions), self.silent)
+        self._append(_Entry(-1, -1, head, (), self._cursor))
 
     def _append(self, entry: _Entry) -> None:
         self._ring.append(entry)
@@ -191,7 +200,7 @@ class Feed:
             self._bytes -= gone.size
             if gone.partition >= 0:
                 self._floor[gone.partition] = gone.offset
-            self._floor_at = gone.at
+            self._floor_at = gone.cursor.at
 
     # ---- what clients get ----------------------------------------------------------------------------------
 
@@ -268,7 +277,7 @@ class Feed:
     def _beyond(self, reader: Reader, had: Cursor, entry: _Entry) -> bytes:
         """An event for a client that had some of the ring already, with an id that takes back nothing of it: the
         server that it comes from may have delivered the partitions in another order."""
-        at = Cursor.decode(entry.cursor)
+        at = entry.cursor
         if all(at.applied.get(p, -1) >= offset for p, offset in had.applied.items()):
             reader.had = None
         elif entry.partition < 0:
@@ -279,7 +288,7 @@ class Feed:
         if reader.had is None:
             return text
         reader.had = _both(had, at)
-        return text.replace(b"id: " + entry.cursor.encode(), b"id: " + reader.had.encode().encode(), 1)
+        return text.replace(b"id: " + entry.id.encode(), b"id: " + reader.had.encode().encode(), 1)
 
     def shown(self, each: Printed) -> bytes:
         """A row as JSON, as it is now: `stale` while its cluster is silent."""
@@ -302,7 +311,7 @@ class Feed:
 
 def _bare(row: Row) -> Row:
     """The row as it is written: what a reader says of it is said when it is shown."""
-    return row._replace(silence="") if row.silence else row
+    return row.with_silence("")
 
 
 def _key(row: Row) -> Key:

@@ -83,7 +83,9 @@ class ChangesHub:
 
     # ---- what comes ------------------------------------------------------------------------------------
 
-    def replace(self, reason: str, rows: tuple[Row, ...], seals: Mapping[tuple[int, str], Seal], cursor: str) -> None:
+    def replace(
+        self, reason: str, rows: tuple[Row, ...], seals: Mapping[tuple[int, str], Seal], cursor: Cursor
+    ) -> None:
         """Take a snapshot."""
         self.feed.replace(reason, rows, seals, cursor)
         self.ready = True
@@ -91,7 +93,7 @@ class ChangesHub:
         if self._beat is None:
             self._beat = asyncio.create_task(self._heartbeats())
 
-    def apply(self, partition: int, seal: Seal, rows: tuple[Row, ...], cursor: str) -> None:
+    def apply(self, partition: int, seal: Seal, rows: tuple[Row, ...], cursor: Cursor) -> None:
         """Take a sealed batch."""
         self.feed.apply(partition, seal, rows, cursor)
         if rows:
@@ -299,7 +301,7 @@ class _Client:
         try:
             async with Subscriber(
                 self._hub.bootstrap, tables=sorted(self._selection.tables), clusters=wanted.clusters,
-                namespaces=wanted.namespaces, services=wanted.services, cursor=cursor.encode(), progress=True,
+                namespaces=wanted.namespaces, services=wanted.services, cursor=cursor, progress=True,
                 silent_after=None,
             ) as subscriber:  # fmt: skip
                 async for item in subscriber:
@@ -315,7 +317,7 @@ class _Client:
                         yield event("batch", with_rows(head, map(print_row, item.rows)), item.cursor)
                     applied[item.partition] = item.seal.offset
                     if feed.within(applied):
-                        reader = feed.resumed(self._selection, Cursor.decode(item.cursor))
+                        reader = feed.resumed(self._selection, item.position)
                         break
         except FacetsError as error:
             raise _Ended("unavailable", str(error)) from error

@@ -98,7 +98,7 @@ def test_the_ring_is_bounded_in_bytes_too() -> None:
 
 
 def test_what_is_made_for_filters_counts_too() -> None:
-    log = Log(Feed(2, ring_bytes=30_000))
+    log = Log(Feed(2, ring_bytes=50_000))
     log.start()
     names = [f"s{i}" for i in range(50)]
     place = log.feed.next

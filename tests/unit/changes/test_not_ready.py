@@ -28,7 +28,7 @@ async def test_not_ready_is_503_with_a_time_to_come_back(path: str) -> None:
 async def test_the_stream_ends_with_a_word_when_the_server_does() -> None:
     hub = ChangesHub(SseSettings(), "nowhere", 2, 60.0)
     log = Log(hub.feed)
-    hub.replace("start", (), {}, log.cursor.encode())
+    hub.replace("start", (), {}, log.cursor)
     app = web.Application(middlewares=[in_json])
     add_facet_routes(app, hub)
     async with TestClient(TestServer(app)) as http:

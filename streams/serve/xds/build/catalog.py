@@ -150,7 +150,7 @@ class Catalog:
             key = (row.namespace, row.name)
             clusters = self._services.setdefault(key, {})
             clusters[row.cluster] = clusters.get(row.cluster, Facets(row.cluster)).with_row(row)
-            triggers = {triggered(row), changed[key].trigger if key in changed else ""} - {""}
+            triggers = {triggered(row.facet), changed[key].trigger if key in changed else ""} - {""}
             changed[key] = Change(set(), seal.at, min(triggers, default=""))
             self._newest[key] = (row.version, seal.at)
         for key, change in changed.items():
@@ -210,7 +210,7 @@ class Catalog:
         rows = [row for each in self._services.get(key, {}).values() for row in each.rows]
         if rows:
             newest = max(rows, key=lambda row: row.version)
-            self._newest[key] = (newest.version, newest.as_of.at)
+            self._newest[key] = (newest.version, newest.at)
             return self._newest[key]
         return self.applied.get(self.partition(key), -1), ""
 

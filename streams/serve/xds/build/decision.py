@@ -2,8 +2,9 @@
 
 from typing import Literal, NamedTuple
 
+from streams.facets.parsed_rows import DirectionFacet, FrontendFacet
 from streams.facets.routing_rules import Subject, decide_gateway, decide_mesh
-from streams.serve.xds.build.service import DirectionFacet, Facets, FrontendFacet, Service
+from streams.serve.xds.build.service import Facets, Service
 from streams.wire.routing_records import OperatorRouting, RoutedService, SessionPersistence, Traffic
 
 Route = Literal["service", "endpoint", "dns"]

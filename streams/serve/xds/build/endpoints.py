@@ -7,8 +7,9 @@ from typing import NamedTuple
 from envoy.config.core.v3 import address_pb2, base_pb2, health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
+from streams.facets.parsed_rows import FrontendFacet
 from streams.serve.xds.build.decision import Decision
-from streams.serve.xds.build.service import Facets, FrontendFacet, Service
+from streams.serve.xds.build.service import Facets, Service
 from streams.wire.records import Group, ServicePort, SliceEndpoint
 
 HEALTHY = health_check_pb2.HEALTHY

@@ -1,91 +1,20 @@
 """One Service as its rows in one or several clusters say it: what the xDS resources are built from."""
 
 from collections.abc import Container
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-import msgspec
-
+from streams.facets.parsed_rows import BackendFacet, Facet, FrontendFacet, RoutingFacet
 from streams.subscription.delivery import Row
-from streams.wire.records import AsOf, Cause, Group, ServicePort, ServiceType
-from streams.wire.routing_records import SessionPersistence
 from streams.wire.timestamps import read, write
 
 
-class FrontendFacet(msgspec.Struct, rename="camel"):
-    """What of a frontend row bears on xDS."""
-
-    version: int
-    state: str
-    type: ServiceType
-    cluster_ips: list[str] = msgspec.field(name="clusterIPs")
-    ip_families: list[str]
-    dns_name: str
-    external_name: str | None
-    headless: bool
-    ports: list[ServicePort]
-    session_affinity: str
-    traffic_distribution: str | None
-    internal_traffic_policy: str | None
-    publish_not_ready_addresses: bool
-    as_of: AsOf
-
-
-class BackendFacet(msgspec.Struct, rename="camel"):
-    """What of a backend row bears on xDS."""
-
-    version: int
-    state: str
-    groups: list[Group]
-    as_of: AsOf
-
-
-class DirectionFacet(msgspec.Struct, rename="camel"):
-    """A routing row's choice for one direction."""
-
-    decision: str
-    reason: str = ""
-    session_persistence: SessionPersistence | None = None
-
-
-class MeshFacet(DirectionFacet):
-    """A routing row's choice in the mesh: the producer's, and by namespace the consumers'."""
-
-    consumers: dict[str, DirectionFacet] = {}
-
-
-class RoutingFacet(msgspec.Struct, rename="camel"):
-    """What of a routing row bears on xDS."""
-
-    version: int
-    state: str
-    gateway: DirectionFacet
-    mesh: MeshFacet
-    as_of: AsOf
-
-
-_decoders: dict[str, msgspec.json.Decoder[Any]] = {
-    "frontend": msgspec.json.Decoder(FrontendFacet),
-    "backend": msgspec.json.Decoder(BackendFacet),
-    "routing": msgspec.json.Decoder(RoutingFacet),
-}
-
-
-class _Caused(msgspec.Struct):
-    cause: list[Cause] = []
-
-
-_decode_caused = msgspec.json.Decoder(_Caused).decode
-
-
-def triggered(row: Row) -> str:
+def triggered(facet: Facet) -> str:
     """When the first of the things happened that led to a row; "" where no object says so, or in no way to be read."""
     times = []
-    for cause in _decode_caused(row.value).cause:
-        if cause.trigger:
-            try:
-                times.append(write(read(cause.trigger)))
-            except ValueError:
-                continue
+    for trigger in facet.triggers:
+        with suppress(ValueError):
+            times.append(write(read(trigger)))
     return min(times, default="")
 
 
@@ -101,12 +30,10 @@ class Facets(NamedTuple):
     def with_row(self, row: Row) -> "Facets":
         """With this row in the place of the one held. `unknown` keeps what was known before: a set that may be out
         of date serves better than none. `stale` says so itself and carries the last set."""
-        decoded = _decoders[row.table].decode(row.value)
-        if decoded.state == "deleted":
-            decoded = None
-        elif decoded.state == "unknown":
+        facet: Any = row.facet
+        if facet.state == "unknown":
             return self
-        held: dict[str, Any] = {row.table: decoded}
+        held: dict[str, Any] = {row.table: None if facet.state == "deleted" else facet}
         return self._replace(**held)
 
     def only(self, tables: Container[str]) -> "Facets":

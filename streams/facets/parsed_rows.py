@@ -1,0 +1,193 @@
+"""A facet row parsed: decoded and checked once in a process, for all that read it there.
+
+`read_row` decodes a whole row; its `facet()` is what stays of it for routers. What a row says of its making (causes,
+change) and what only a person reads (selector, rules, routes) is not held: there is a facet for each row in the tables.
+
+Fields that this release doesn't know are let through: a newer worker may write them.
+"""
+
+from typing import Any
+
+import msgspec
+
+from streams.wire.records import (
+    AsOf,
+    Cause,
+    ChangeGroup,
+    Group,
+    Rejection,
+    ServicePort,
+    ServiceReference,
+    ServiceType,
+    State,
+)
+from streams.wire.routing_records import Decision, ObjectReference, RoutedService, SessionPersistence
+
+
+class Facet(msgspec.Struct):
+    """What all facets have. `at` is the time of the row's commit; `triggers` are when what led to it happened, as the
+    objects say it."""
+
+    version: int
+    previous: int | None
+    state: State
+    at: str
+    triggers: tuple[str, ...]
+
+
+class FrontendFacet(Facet):
+    """What of a frontend row bears on how a Service is reached."""
+
+    type: ServiceType
+    cluster_ips: list[str]
+    ip_families: list[str]
+    dns_name: str
+    external_name: str | None
+    headless: bool
+    ports: list[ServicePort]
+    session_affinity: str
+    traffic_distribution: str | None
+    internal_traffic_policy: str | None
+    publish_not_ready_addresses: bool
+
+
+class BackendFacet(Facet):
+    """The endpoint set of a backend row."""
+
+    groups: list[Group]
+
+
+class DirectionFacet(msgspec.Struct):
+    """A routing row's choice for one direction."""
+
+    decision: str
+    reason: str = ""
+    session_persistence: SessionPersistence | None = None
+
+
+class MeshFacet(DirectionFacet):
+    """A routing row's choice in the mesh: the producer's, and by namespace the consumers'."""
+
+    consumers: dict[str, DirectionFacet] = {}
+
+
+class RoutingFacet(Facet):
+    """The choices of a routing row."""
+
+    gateway: DirectionFacet
+    mesh: MeshFacet
+
+
+class ReadRow(msgspec.Struct, rename="camel"):
+    """A whole row, as it is read: the head that the rows of all tables have."""
+
+    cluster: str
+    namespace: str
+    name: str
+    version: int
+    previous: int | None
+    state: State
+    reason: str
+    as_of: AsOf
+    cause: list[Cause]
+    rejected: list[Rejection] = []
+
+    def facet(self) -> Facet:
+        """What is held of it."""
+        return Facet(*self._head())
+
+    def _head(self) -> tuple[int, int | None, State, str, tuple[str, ...]]:
+        triggers = tuple(cause.trigger for cause in self.cause if cause.trigger)
+        return self.version, self.previous, self.state, self.as_of.at, triggers
+
+
+class _Frontend(ReadRow, kw_only=True):
+    uid: str
+    type: ServiceType
+    cluster_ips: list[str] = msgspec.field(name="clusterIPs")
+    ip_families: list[str]
+    dns_name: str
+    external_name: str | None
+    headless: bool
+    ports: list[ServicePort]
+    selector: dict[str, str] | None
+    session_affinity: str
+    session_affinity_timeout_seconds: int | None
+    traffic_distribution: str | None
+    internal_traffic_policy: str | None
+    external_traffic_policy: str | None
+    publish_not_ready_addresses: bool
+
+    def facet(self) -> FrontendFacet:
+        return FrontendFacet(
+            *self._head(),
+            self.type,
+            self.cluster_ips,
+            self.ip_families,
+            self.dns_name,
+            self.external_name,
+            self.headless,
+            self.ports,
+            self.session_affinity,
+            self.traffic_distribution,
+            self.internal_traffic_policy,
+            self.publish_not_ready_addresses,
+        )
+
+
+class _Change(msgspec.Struct):
+    added: list[ChangeGroup]
+    removed: list[ChangeGroup]
+    updated: list[ChangeGroup]
+
+
+class _Backend(ReadRow, kw_only=True):
+    service: ServiceReference | None
+    groups: list[Group]
+    change: _Change
+
+    def facet(self) -> BackendFacet:
+        return BackendFacet(*self._head(), self.groups)
+
+
+class _Direction(msgspec.Struct, rename="camel"):
+    decision: Decision
+    reason: str
+    because: list[ObjectReference]
+    session_persistence: SessionPersistence | None
+    rules: list[Any]
+
+    def facet(self) -> DirectionFacet:
+        return DirectionFacet(self.decision, self.reason, self.session_persistence)
+
+
+class _Mesh(_Direction):
+    consumers: dict[str, _Direction] = {}
+
+    def facet(self) -> MeshFacet:
+        consumers = {namespace: direction.facet() for namespace, direction in self.consumers.items()}
+        return MeshFacet(self.decision, self.reason, self.session_persistence, consumers)
+
+
+class _Routing(ReadRow, kw_only=True):
+    service: RoutedService | None
+    gateway: _Direction
+    mesh: _Mesh
+    routes: list[Any]
+    policies: list[Any]
+
+    def facet(self) -> RoutingFacet:
+        return RoutingFacet(*self._head(), self.gateway.facet(), self.mesh.facet())
+
+
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {
+    "frontend": msgspec.json.Decoder(_Frontend),
+    "backend": msgspec.json.Decoder(_Backend),
+    "routing": msgspec.json.Decoder(_Routing),
+}
+
+
+def read_row(table: str, value: bytes) -> ReadRow:
+    """The row in a record's value. Raises ValueError (msgspec's DecodeError is one) and RecursionError."""
+    row: ReadRow = _decoders[table].decode(value)
+    return row
