@@ -11,7 +11,7 @@ from streams.fold.fold import PartitionFold
 from streams.history.coverage import Coverage, CoverageRecorder
 from streams.history.queries import Until, time_of
 from streams.kafka.admin import config
-from streams.kafka.journal import JournalReader
+from streams.kafka.range_reader import RangeReader
 from streams.runtime.progress import ProgressReport
 from streams.subscription.client import Subscriber
 from streams.subscription.delivery import EVERYTHING, Filter, Row
@@ -38,7 +38,7 @@ class Replay:
 
     def __init__(self, bootstrap: str, progress: ProgressReport = lambda _, __: None) -> None:
         self._bootstrap = bootstrap
-        self._reader = JournalReader(bootstrap)
+        self._reader = RangeReader(bootstrap)
         self._progress = progress
         self._window = 0
         self.parts: dict[int, Part] = {}
@@ -47,24 +47,25 @@ class Replay:
 
     def __enter__(self) -> Self:
         try:
-            counts = self._reader.partitions()
-            if not counts:
+            count = self._reader.partitions(JOURNAL)
+            if not count:
                 raise FacetsError(
                     f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
                 )
             # Deleted rows get their tombstones by the same window as in the worker.
             found = config(self._bootstrap, topic_of(TABLES[0]))
             self._window = int(found.get("min.compaction.lag.ms", "86400000")) // 1000
-            self.parts = {p: Part(self._reader.begin(p), self._reader.end(p)) for p in range(counts)}
+            begins, ends = self._reader.bounds(JOURNAL, range(count))
+            self.parts = {p: Part(begins[p], ends[p]) for p in range(count)}
         except BaseException:
-            self._reader.disconnect()
+            self._reader.close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reader.disconnect()
+        self._reader.close()
 
     @property
     def whole(self) -> bool:
@@ -84,7 +85,7 @@ class Replay:
                 partition, window_seconds=self._window, wanted=None if wanted == EVERYTHING else wanted.wants
             )
             recorder, begin_at, stopped = CoverageRecorder(), "", False
-            for record in self._reader.records(JOURNAL, partition, begin, end):
+            for record in self._reader.records(JOURNAL, partition, begin, end, whole=True):
                 begin_at = begin_at or time_of(record.value)
                 if until.beyond(partition, record.offset, record.value):
                     stopped = True

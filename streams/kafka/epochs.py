@@ -9,6 +9,8 @@ journal holds there after it.
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from streams.wire.partitioning import partition_of
+
 TAIL_GROWTH = 8
 
 
@@ -31,6 +33,11 @@ class Stamp(NamedTuple):
     seq: int
     frontier: dict[str, str]
     closed: bool = False
+
+
+def home(cluster: str, partitions: int) -> int:
+    """The partition whose order decides who has opened an epoch of the cluster first."""
+    return partition_of("", cluster, partitions)
 
 
 class JournalView(Protocol):

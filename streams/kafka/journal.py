@@ -4,27 +4,22 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import msgspec
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.codec import has_lz4
 from kafka.errors import KafkaError
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.facets.changelog_records import unreadable
-from streams.kafka.bulk_reader import stamp_of
-from streams.kafka.epochs import TAIL_GROWTH, Stamp, Standing, standing_in
-from streams.kafka.errors import BrokerError, broker_errors
+from streams.kafka.epochs import Standing, home
+from streams.kafka.errors import broker_errors
+from streams.kafka.journal_reader import JournalReader
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
-from streams.wire.keys import SEAL_PREFIX
-from streams.wire.partitioning import partition_of
-from streams.wire.records import JOURNAL, Seal, topic_of
+from streams.wire.records import JOURNAL
 from streams.wire.topics import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("facets.journal")
@@ -35,12 +30,7 @@ DELIVERY_SECONDS = 300
 _SMALL_BYTES = 64 * 1024
 """So much is handed to the producer at once: a hand-over through a thread makes a change later."""
 
-_TAIL = 200
-_POLL_MS = 500
-_READ_SECONDS = 30
 _BOOTSTRAP_MS = 15_000
-
-T = TypeVar("T")
 
 
 class JournalWriteFailed(FacetsError):
@@ -53,19 +43,6 @@ class Superseded(FacetsError):
     """Another watcher has opened a higher epoch of the cluster."""
 
     exit_code = ExitCode.GAVE_UP
-
-
-class _Stamp(msgspec.Struct):
-    cluster: str
-    epoch: int
-    writer: str
-    seq: int
-    frontier: dict[str, str] = {}
-    phase: str = ""
-
-
-_decode_stamp = msgspec.json.Decoder(_Stamp).decode
-_decode_seal = msgspec.json.Decoder(Seal).decode
 
 
 # ---- writing -----------------------------------------------------------------------------------------
@@ -193,193 +170,7 @@ def _skew(before: float, appended: float, after: float) -> float:
     return before - appended if appended < before else min(0.0, after - appended)
 
 
-# ---- reading -----------------------------------------------------------------------------------------
-
-
-class JournalReader:
-    """Reads ends of journal partitions: where a cluster stands, and who has opened an epoch.
-
-    Its methods block; `call` runs one in the reader's own thread. They raise BrokerError.
-    """
-
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-journal")
-        with broker_errors(bootstrap):
-            self._consumer: Any = KafkaConsumer(
-                bootstrap_servers=bootstrap,
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                allow_auto_create_topics=False,
-                max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-                reconnect_backoff_max_ms=1000,
-                bootstrap_timeout_ms=_BOOTSTRAP_MS,
-                metrics_enabled=False,
-                client_id="facets-journal",
-            )
-
-    async def call(self, method: Callable[..., T], *arguments: Any) -> T:
-        """One of the reader's methods, without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, method, *arguments)
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self.call(self._consumer.close)
-        self._thread.shutdown(wait=False)
-
-    def disconnect(self) -> None:
-        """The same, for one that is used without an event loop."""
-        self._consumer.close()
-        self._thread.shutdown(wait=False)
-
-    def partitions(self) -> int:
-        """How many partitions the journal has; 0 where there is none."""
-        return self._count(JOURNAL)
-
-    def standing(self, cluster: str) -> Standing:
-        """What the journal says of the cluster (see `standing_in`). A cluster that the journal no longer names stands
-        as its seals say: an epoch must never be lower than one that a table has taken."""
-        partitions = self._count(JOURNAL)
-        return standing_in(_ClusterView(self, cluster), home(cluster, partitions), partitions, _TAIL)
-
-    def end(self, partition: int, topic: str = JOURNAL) -> int:
-        """The offset after a partition's last record."""
-        each = TopicPartition(topic, partition)
-        with broker_errors(self._bootstrap):
-            end: int = self._consumer.end_offsets([each])[each]
-        return end
-
-    def begin(self, partition: int, topic: str = JOURNAL) -> int:
-        """The offset of a partition's first record that is retained."""
-        each = TopicPartition(topic, partition)
-        with broker_errors(self._bootstrap):
-            begin: int = self._consumer.beginning_offsets([each])[each]
-        return begin
-
-    def opener(self, cluster: str, partition: int, since: int, epoch: int) -> str:
-        """The writer of the first commit of this epoch or a higher one, from an offset on ("": none). That is its
-        `begin`, unless the claim took so long that the journal's retention has taken another's."""
-        for _, stamp in self.stamps(cluster, partition, since):
-            if stamp.epoch >= epoch:
-                return stamp.writer
-        return ""
-
-    def since(self, cluster: str, partition: int, start: int, writer: str) -> tuple[int, int, _Stamp | None]:
-        """The records from an offset on: the offset after the last, how many are the writer's, and the commit of the
-        cluster's with the highest epoch."""
-        end = self.end(partition)
-        own = 0
-        highest: _Stamp | None = None
-        for _, stamp in self.stamps(cluster, partition, start, end):
-            own += stamp.writer == writer
-            if highest is None or stamp.epoch > highest.epoch:
-                highest = stamp
-        return end, own, highest
-
-    def last_commit(self, cluster: str, partition: int) -> float:
-        """When Kafka took the cluster's newest commit in a journal partition (seconds since the epoch); 0.0 where none
-        of it is among the last that are looked at."""
-        end = self.end(partition)
-        newest = 0.0
-        for record in self.records(JOURNAL, partition, max(self.begin(partition), end - _TAIL), end):
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                if _decode_stamp(record.value or b"").cluster == cluster:
-                    newest = max(newest, record.timestamp / 1000)
-        return newest
-
-    def newest_seal(self, cluster: str, partition: int) -> Seal | None:
-        """The cluster's newest seal in a partition of the frontend table, looked for from the log's end backwards."""
-        topic, key, span = topic_of("frontend"), SEAL_PREFIX + cluster.encode(), _TAIL
-        if not self._count(topic):
-            return None
-        begin, end = self.begin(partition, topic), self.end(partition, topic)
-        journal_end = self.end(partition)
-        ahead: Seal | None = None  # All are, where the journal was made anew.
-        while end > begin:
-            start = max(begin, end - span)
-            records = self.records(topic, partition, start, end)
-            newest: Seal | None = None
-            for record in records:
-                # One that can't be read is the worker's to mend.
-                if record.key != key or unreadable("frontend", key, record.value, stamp_of(record.headers)):
-                    continue
-                if not record.value:
-                    continue
-                seal = _decode_seal(record.value)
-                if seal.offset >= journal_end:
-                    ahead = seal
-                elif newest is None or seal.offset > newest.offset:
-                    newest = seal
-            if newest is not None or start == begin:
-                return newest or ahead
-            span *= TAIL_GROWTH
-        return None
-
-    def stamps(self, cluster: str, partition: int, start: int, end: int | None = None) -> Iterator[tuple[int, _Stamp]]:
-        """The cluster's commits in a journal partition from an offset up to another (its end), with their offsets."""
-        for record in self.records(JOURNAL, partition, start, self.end(partition) if end is None else end):
-            try:
-                stamp = _decode_stamp(record.value or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue
-            if stamp.cluster == cluster:
-                yield record.offset, stamp
-
-    def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
-        """A partition's records from an offset up to another."""
-        if start >= end:
-            return
-        each = TopicPartition(topic, partition)
-        with broker_errors(self._bootstrap):
-            self._consumer.assign([each])
-            self._consumer.seek(each, start)
-            progress = time.monotonic()
-            while self._consumer.position(each) < end:
-                polled = self._consumer.poll(timeout_ms=_POLL_MS)
-                for record in polled.get(each, ()):
-                    if record.offset >= end:
-                        return
-                    yield record
-                now = time.monotonic()
-                if polled:
-                    progress = now
-                elif now - progress > _READ_SECONDS:
-                    raise BrokerError(
-                        f"{topic}[{partition}] can't be read: no record from {self._bootstrap} in {_READ_SECONDS} s",
-                        "check the broker's log",
-                    )
-
-    def _count(self, topic: str) -> int:
-        with broker_errors(self._bootstrap):
-            return len(self._consumer.partitions_for_topic(topic) or ())
-
-
-class _ClusterView:
-    """What there is to read of one cluster."""
-
-    def __init__(self, reader: JournalReader, cluster: str) -> None:
-        self._reader = reader
-        self._cluster = cluster
-
-    def newest_seal(self, partition: int) -> Stamp | None:
-        seal = self._reader.newest_seal(self._cluster, partition)
-        return Stamp(seal.offset, seal.epoch, seal.seq, seal.frontier, seal.closed) if seal else None
-
-    def bounds(self, partition: int) -> tuple[int, int]:
-        return self._reader.begin(partition), self._reader.end(partition)
-
-    def stamps(self, partition: int, start: int, end: int) -> Iterator[Stamp]:
-        for offset, stamp in self._reader.stamps(self._cluster, partition, start, end):
-            yield Stamp(offset, stamp.epoch, stamp.seq, stamp.frontier, stamp.phase == "close")
-
-
 # ---- epochs ------------------------------------------------------------------------------------------
-
-
-def home(cluster: str, partitions: int) -> int:
-    """The partition whose order decides who has opened an epoch of the cluster first."""
-    return partition_of("", cluster, partitions)
 
 
 class Claim(NamedTuple):

@@ -1,15 +1,13 @@
 """What `facets doctor` says of the way from watchers to tables: each cluster, its watcher's clock, and the worker."""
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
 
-from streams.kafka.errors import broker_errors
+from streams.kafka.range_reader import RangeReader
 from streams.runtime.durations import span
 from streams.subscription.client import Subscriber
 from streams.subscription.freshness import Place, Silence, of_clusters, worst
@@ -25,7 +23,6 @@ _LAG_COMMITS = 100
 _SEAL_TAIL = 500
 _JOURNAL_TAIL = 50
 _READ_SECONDS = 20.0
-_BOOTSTRAP_MS = 10_000
 
 
 class Check(NamedTuple):
@@ -145,27 +142,16 @@ def _clusters(pipeline: Pipeline, now: float) -> Iterator[Check]:
 
 def read_pipeline(bootstrap: str, partitions: int, silent_after: float) -> Pipeline:
     """Read the ends of the journal and of the tables. Raises FacetsError."""
-    with broker_errors(bootstrap):
-        consumer: Any = KafkaConsumer(
-            bootstrap_servers=bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            group_id=None,
-            bootstrap_timeout_ms=_BOOTSTRAP_MS,
-        )
-        try:
-            journal = _tails(consumer, JOURNAL, partitions, _JOURNAL_TAIL)
-            sealed: dict[int, list[int]] = {p: [] for p in range(partitions)}
-            for table in TABLES:
-                for partition, (_, records) in _tails(consumer, topic_of(table), partitions, _SEAL_TAIL).items():
-                    offsets = map(_sealed_by, records)
-                    # One ahead of its journal is not the worker's.
-                    sealed[partition].append(max((at for at in offsets if at < journal[partition][0]), default=-1))
-            letters = [
-                record for _, records in _tails(consumer, DEAD_LETTER, partitions, 1).values() for record in records
-            ]
-        finally:
-            consumer.close()
+    with RangeReader(bootstrap, read_seconds=_READ_SECONDS) as reader:
+        every = range(partitions)
+        journal = reader.tails(JOURNAL, every, _JOURNAL_TAIL)
+        sealed: dict[int, list[int]] = {p: [] for p in every}
+        for table in TABLES:
+            for partition, tail in reader.tails(topic_of(table), every, _SEAL_TAIL).items():
+                offsets = map(_sealed_by, tail.records)
+                # One ahead of its journal is not the worker's.
+                sealed[partition].append(max((at for at in offsets if at < journal[partition].end), default=-1))
+        letters = [record for tail in reader.tails(DEAD_LETTER, every, 1).values() for record in tail.records]
     ends = {
         p: PartitionEnd(
             end, max((record.timestamp / 1000 for record in records), default=0), min(sealed[p]), _commits(records)
@@ -203,18 +189,3 @@ def _commits(records: list[Any]) -> dict[str, str]:
             continue
         found[cluster] = max(found.get(cluster, ""), of_milliseconds(record.timestamp))
     return found
-
-
-def _tails(consumer: Any, topic: str, partitions: int, count: int) -> dict[int, tuple[int, list[Any]]]:
-    """The last `count` records of each partition, and where it ends."""
-    assigned = [TopicPartition(topic, p) for p in range(partitions)]
-    consumer.assign(assigned)
-    begins, ends = consumer.beginning_offsets(assigned), consumer.end_offsets(assigned)
-    for each in assigned:
-        consumer.seek(each, max(begins[each], ends[each] - count))
-    tails: dict[int, list[Any]] = {p: [] for p in range(partitions)}
-    limit = time.monotonic() + _READ_SECONDS
-    while time.monotonic() < limit and any(consumer.position(each) < ends[each] for each in assigned):
-        for each, records in consumer.poll(timeout_ms=500).items():
-            tails[each.partition] += [record for record in records if record.offset < ends[each]]
-    return {each.partition: (ends[each], tails[each.partition]) for each in assigned}

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from types import TracebackType
@@ -24,7 +24,7 @@ from streams.runtime.retry import RetryPolicy, retry
 from streams.runtime.shutdown import closed
 from streams.subscription.delivery import Batch as SealedBatch
 from streams.subscription.delivery import ChangelogGap, Cursor, Filter, Row, Subscription, reached
-from streams.subscription.facet_records import Compacted, Replaced, check_anchor, seal_of
+from streams.subscription.facet_records import Compacted, Replaced, check_anchor
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, Place, Silence, worst
 from streams.subscription.names import KnownNames, unknown_names
 from streams.subscription.silence import SilenceMonitor
@@ -335,10 +335,11 @@ class Subscriber:
 
     async def _resume(self, cursor: Cursor) -> str:
         """Take up the cursor; the reason for a snapshot instead, "" where it holds."""
-        consumer, assigned = self._reader(), self._assigned()
-        begins, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
+        assigned = self._assigned()
         window = int((await asyncio.to_thread(config, self._broker, topic_of(self.tables[0])))["min.compaction.lag.ms"])
-        newest = await self._newest_seal(ends, begins)
+        async with BulkReader(self._broker) as reader:
+            begins, ends = await reader.begins(assigned), await reader.ends(assigned)
+            newest = await _newest_seal(reader, begins, ends)
         if cursor.at and newest and later(cursor.at, window / 1000) < newest:
             return "expired"
         self._state = Subscription(self.tables, self.partitions, self._wanted, cursor, skipped=self._skipped)
@@ -357,26 +358,6 @@ class Subscriber:
                 self._anchors[each] = (cursor.applied.get(each.partition, -1), cursor.at)
             self._next[each] = self._ahead[each] = position
         return ""
-
-    async def _newest_seal(self, ends: dict[TopicPartition, int], begins: dict[TopicPartition, int]) -> str:
-        """The time of the newest seal in the last records of each partition."""
-        consumer = self._reader()
-        newest = ""
-        waiting = {each for each in ends if begins[each] < ends[each]}
-        if not waiting:
-            return newest
-        consumer.assign(list(ends))
-        for each, end in ends.items():
-            consumer.seek(each, max(begins[each], end - _TAIL))
-        while waiting:
-            for each, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
-                for record in records:
-                    if (record.key or b"").startswith(SEAL_PREFIX) and record.value is not None:
-                        with suppress(msgspec.MsgspecError):
-                            newest = max(newest, seal_of(record).at)
-                if records[-1].offset >= ends[each] - 1:
-                    waiting.discard(each)
-        return newest
 
     async def _bootstrap(self, partitions: Collection[int] | None = None) -> None:
         """Read all there is; `ready` of the subscription is then the snapshot."""
@@ -601,6 +582,21 @@ class Subscriber:
         if self._state is None:
             raise RuntimeError("nothing is read yet")
         return self._state
+
+
+async def _newest_seal(
+    reader: BulkReader, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> str:
+    """The time of the newest seal in the last records of each partition; "" where there is none."""
+    newest = ""
+    tails = {each: max(begins[each], end - _TAIL) for each, end in ends.items()}
+    async with aclosing(reader.read(tails, ends)) as chunks:
+        async for chunk in chunks:
+            for _, key, value, _ in chunk:
+                if key.startswith(SEAL_PREFIX) and value is not None:
+                    with suppress(msgspec.MsgspecError):
+                        newest = max(newest, msgspec.json.decode(value, type=Seal).at)
+    return newest
 
 
 async def read_names(bootstrap: str) -> KnownNames:

@@ -22,13 +22,8 @@ def check_anchor(record: Any, anchor: tuple[int, str]) -> None:
     if not (record.key or b"").startswith(SEAL_PREFIX) or record.value is None:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is not the cursor's seal")
     try:
-        seal = seal_of(record)
+        seal = msgspec.json.decode(record.value, type=Seal)
     except msgspec.MsgspecError as error:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is no seal: {error}") from error
     if seal.offset > applied or seal.at > at:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} seals {seal.offset} at {seal.at}")
-
-
-def seal_of(record: Any) -> Seal:
-    """The seal in a record. Raises msgspec.MsgspecError."""
-    return msgspec.json.decode(record.value, type=Seal)

@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.kafka.journal import EpochGuard, JournalReader, Publisher, claim_epoch, home
+from streams.kafka.epochs import home
+from streams.kafka.journal import EpochGuard, Publisher, claim_epoch
+from streams.kafka.journal_reader import JournalReader
 from streams.objects.collector import Collector
 from streams.subscription.client import Subscriber
 from streams.subscription.cluster_list import ClusterSummary, cluster_list

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from streams.exit_codes import ExitCode
 from streams.kafka.admin import config, ensure, require
-from streams.kafka.journal import EpochGuard, JournalReader, Publisher, Superseded, claim_epoch
+from streams.kafka.journal import EpochGuard, Publisher, Superseded, claim_epoch
+from streams.kafka.journal_reader import JournalReader
 from streams.objects.collector import Collector
 from streams.objects.resources import RESOURCES
 from streams.runtime.probes import Readiness

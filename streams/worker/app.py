@@ -4,7 +4,6 @@ An exception in an agent still acknowledges its event: here it ends the process.
 order. The flow is stopped until a rebalance is through: what is queued before the seek would be skipped.
 """
 
-from collections.abc import Iterable
 from typing import Any, cast
 
 from faust.sensors.monitor import Monitor
@@ -24,17 +23,13 @@ def create_app(settings: WorkerSettings) -> FacetApp:
     """The worker's Faust app. The topics must exist, all facet topics with as many partitions as the journal."""
     app = _bare_app(settings)
 
-    async def beginnings(partitions: Iterable[int]) -> dict[int, int]:
-        offsets = await app.consumer.earliest_offsets(*(TP(JOURNAL, partition) for partition in partitions))
-        return {tp.partition: offset or 0 for tp, offset in offsets.items()}
-
     def rows(table: str) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", cast(Any, app.tables[table]).data.data)
 
     def highwater(partition: int) -> int | None:
         return cast("int | None", app.consumer.highwater(TP(JOURNAL, partition)))
 
-    materializer = Materializer(settings, rows, beginnings)
+    materializer = Materializer(settings, rows)
     app.folds, app.partitions, app.instance = materializer, settings.partitions, settings.instance
     app.listening = settings.web
     _add_tables(app, settings.partitions)

@@ -14,7 +14,10 @@ from functools import partial
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPartitionError
 
+from streams.errors import FacetsError
+from streams.exit_codes import ExitCode
 from streams.fold.table import Write
 from streams.kafka.bulk_reader import VERSION_HEADER, BulkReader, Chunk
 from streams.runtime.shutdown import closed
@@ -23,8 +26,27 @@ from streams.wire.topics import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("facets.work")
 
+WRITE_SECONDS = 30.0
+"""For how long a partition may have no leader before its rows are given up, and for how long a request may take. A
+broker that is away is waited for."""
+
 _FLUSH_SECONDS = 4.0
 _CLOSE_SECONDS = 1.0
+
+
+class RowsNotWritten(FacetsError):
+    """Kafka did not take what follows from a commit: nothing may follow it."""
+
+    exit_code = ExitCode.FATAL
+
+    def __init__(self, topic: str, partition: int, error: Exception) -> None:
+        leaderless = isinstance(error, NotLeaderForPartitionError | LeaderNotAvailableError)
+        reason = "the partition has no leader" if leaderless else str(error) or type(error).__name__
+        super().__init__(
+            f"{topic}[{partition}]: rows could not be written: {reason}",
+            f"see that {topic} is there and each of its partitions has a leader (facets doctor); "
+            "a restart goes on from the last seal",
+        )
 
 
 class Fetched(NamedTuple):
@@ -64,6 +86,12 @@ class ChangelogReader:
                     each = chunk.partition
                     yield Fetched(names[each.topic], each.partition, begins[each], ends[each], chunk)
 
+    async def journal_begins(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset of the first commit that these partitions of the journal still have."""
+        async with BulkReader(self._bootstrap) as reader:
+            begins = await reader.begins([TopicPartition(JOURNAL, partition) for partition in partitions])
+        return {each.partition: begin for each, begin in begins.items()}
+
     async def journal_ends(self, partitions: Iterable[int]) -> dict[int, int]:
         """The offset of the next commit in these partitions of the journal. Over a connection of its own: on the
         consumer's, the question would wait behind a fetch that waits for records."""
@@ -80,8 +108,14 @@ class ChangelogWriter:
     one at a time costs no latency, and many cost little each.
     """
 
-    def __init__(self, bootstrap: str, on_written: Callable[[int, Write, int, int], None]) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        on_written: Callable[[int, Write, int, int], None],
+        write_seconds: float = WRITE_SECONDS,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._write_seconds = write_seconds
         self._producer: AIOKafkaProducer | None = None
         self._on_written = on_written
         self._lanes: dict[tuple[str, int], _Lane] = {}
@@ -104,7 +138,7 @@ class ChangelogWriter:
             linger_ms=0,
             max_batch_size=1024 * 1024,
             max_request_size=MAX_MESSAGE_BYTES,
-            request_timeout_ms=30000,
+            request_timeout_ms=int(self._write_seconds * 1000),
         )
         await self._producer.start()
 
@@ -166,7 +200,7 @@ class _Lane:
         """A future that ends when all that waits now is written."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._error is not None:
-            future.set_exception(self._error)
+            _fail(future, self._error)
             return future
         self._marks.append((self._written + self._sending + len(self._waiting), future))
         if self.task is None or self.task.done():
@@ -179,10 +213,10 @@ class _Lane:
                 await self._send()
         except Exception as error:
             # What follows a record that is lost must not be written.
-            self._error = error
+            lost = RowsNotWritten(self._topic, self._partition, error) if isinstance(error, KafkaError) else error
+            self._error = lost
             for _, future in self._marks:
-                if not future.done():
-                    future.set_exception(error)
+                _fail(future, lost)
 
     async def _send(self) -> None:
         now = int(time.time() * 1000)
@@ -208,3 +242,11 @@ class _Lane:
             _, future = self._marks.popleft()
             if not future.done():
                 future.set_result(None)
+
+
+def _fail(future: "asyncio.Future[None]", error: Exception) -> None:
+    """Whoever awaits the future gets the error. It counts as retrieved: the first one ends the process, and those after
+    it have nothing to add."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()

@@ -4,20 +4,18 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from aiokafka.errors import KafkaError
 
 from streams.fold.fold import JournalGap, PartitionFold
 from streams.fold.table import Write
 from streams.wire.records import JOURNAL, TABLES, topic_of
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 from streams.worker import metrics
-from streams.worker.changelog import ChangelogReader, ChangelogWriter
+from streams.worker.changelog import ChangelogReader, ChangelogWriter, RowsNotWritten
 from streams.worker.checkpoint import Image
-from streams.worker.fatal import fatal, report_failure
+from streams.worker.fatal import fatal, fatal_error, report_failure
 from streams.worker.images import CheckpointSettings, Images
 from streams.worker.recovery import AnotherJournal, Recovered, recover
 from streams.worker.repair import Gap, Repairs, RowsOfTable
@@ -29,9 +27,6 @@ MAX_IN_FLIGHT = 512
 
 MAX_WAITING = 32 * 1024 * 1024
 """Bytes of rows handed to the producer and not yet acknowledged by the broker, above which no commit is folded."""
-
-Beginnings = Callable[[Iterable[int]], Awaitable[dict[int, int]]]
-"""Where partitions of the journal begin."""
 
 
 class WorkerSettings(NamedTuple):
@@ -62,13 +57,12 @@ class WorkerSettings(NamedTuple):
 class Materializer:
     """Folds the assigned partitions and writes what comes out of it."""
 
-    def __init__(self, settings: WorkerSettings, rows: RowsOfTable, beginnings: Beginnings) -> None:
+    def __init__(self, settings: WorkerSettings, rows: RowsOfTable) -> None:
         self.folds: dict[int, PartitionFold] = {}
         self.writer = ChangelogWriter(settings.bootstrap, self._written)
         self.assignment: object = None
         self.assigning = "it waits to be assigned partitions"
         self._rows = rows
-        self._beginnings = beginnings
         self._settings = settings
         self._reader = ChangelogReader(settings.bootstrap)
         self._repairs = Repairs(self._reader, self.writer, rows)
@@ -116,8 +110,7 @@ class Materializer:
         try:
             return await recover(self._reader, TABLES, partitions, known, self._reader.journal_ends)
         except AnotherJournal as error:
-            fatal("%s: %s", error, error.remedy, code=error.exit_code)
-            raise
+            fatal_error(error)
 
     def _load_folds(self, partitions: set[int], recovered: dict[int, Recovered]) -> dict[int, PartitionFold]:
         """Folds that hold what the changelogs hold, and the rows for look-ups."""
@@ -139,7 +132,7 @@ class Materializer:
 
     async def _resume_folds(self, folds: dict[int, PartitionFold]) -> dict[int, list[Write]]:
         """Find where each fold goes on in its journal; what it has to write again before that."""
-        beginnings = await self._beginnings(folds)
+        beginnings = await self._reader.journal_begins(folds)
         writes: dict[int, list[Write]] = {}
         for partition, fold in folds.items():
             resume, writes[partition] = fold.recover()
@@ -163,7 +156,10 @@ class Materializer:
         """First what is to be written over, then what the folds have to write again."""
         for partition, again in writes.items():
             overwrites = self.writer.send(partition, recovered[partition].overwrites)
-            await asyncio.gather(*overwrites, *self._write(partition, again))
+            try:
+                await asyncio.gather(*overwrites, *self._write(partition, again))
+            except RowsNotWritten as error:
+                fatal_error(error)
 
     async def stop(self) -> None:
         """Flush what is written, and keep what is known for the next start. It makes the repairs that are under way."""
@@ -235,8 +231,8 @@ class Materializer:
             try:
                 for future in sent:
                     await future
-            except KafkaError as error:
-                fatal("rows could not be written: %s: check the broker; a restart goes on from the last seal", error)
+            except RowsNotWritten as error:
+                fatal_error(error)
             self._in_flight.popleft()
             event.ack()
             self._drained.set()

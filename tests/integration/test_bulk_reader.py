@@ -9,6 +9,7 @@ from kafka.admin import NewTopic
 
 from streams.kafka.admin import admin_client
 from streams.kafka.bulk_reader import VERSION_HEADER, BulkReader
+from streams.kafka.range_reader import RangeReader
 
 TOPIC = "bulk-reader"
 PARTITIONS = [TopicPartition(TOPIC, p) for p in range(3)]
@@ -65,6 +66,11 @@ async def test_it_reads_what_a_consumer_reads(bootstrap_servers: str) -> None:
                     reached[chunk.partition] = chunk.next
             assert read == {each: [r for r in records if r[0] >= start] for each, records in wanted.items()}
             assert reached == ends
+        with RangeReader(bootstrap_servers) as blocking:
+            for each in PARTITIONS:
+                records = blocking.records(TOPIC, each.partition, 333, ends[each])
+                ranged = [(r.offset, r.timestamp, r.key or b"", r.value) for r in records]
+                assert ranged == [r for r in wanted[each] if r[0] >= 333]
         past = {PARTITIONS[0]: ends[PARTITIONS[0]] + 5}
         with pytest.raises(OffsetOutOfRangeError):
             async for _ in reader.read(past, {PARTITIONS[0]: 1 << 40}):

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from streams.cli.admin.clusters import clusters_command
-from streams.kafka.journal import JournalReader
+from streams.kafka.journal_reader import JournalReader
 from streams.objects.collector import Collector
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES

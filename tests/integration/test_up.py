@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import psutil
 
-from streams.kafka.journal import JournalReader
+from streams.kafka.journal_reader import JournalReader
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.local.kafka.state import BrokerFiles
 from streams.runtime.parent_death import bound
@@ -123,7 +123,7 @@ def assert_ended(folder: Path) -> None:
         try:
             assert all(reader.standing(cluster).closed for cluster in ("east", "west"))
         finally:
-            reader.disconnect()
+            asyncio.run(reader.close())
 
 
 def test_nothing_outlives_it_when_it_is_killed(tmp_path: Path) -> None:

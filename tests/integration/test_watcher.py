@@ -12,16 +12,16 @@ from aiohttp import web
 from kafka import KafkaProducer
 
 from streams.fold.fold import PartitionFold
+from streams.kafka.epochs import home
 from streams.kafka.journal import (
     EpochGuard,
-    JournalReader,
     JournalWriteFailed,
     Publisher,
     Standing,
     Superseded,
     claim_epoch,
-    home,
 )
+from streams.kafka.journal_reader import JournalReader
 from streams.local.demo_server import DemoServer, load, recordings
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord

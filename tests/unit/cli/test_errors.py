@@ -15,6 +15,7 @@ from kafka import errors as kafka_errors
 from streams.cli import cli, explain
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
+from streams.kafka import range_reader
 from streams.kafka.errors import BrokerError, BrokerUnreachable, broker_errors
 from streams.local import pipeline_checks
 from streams.local.kafka.broker import KafkaUnavailable
@@ -71,7 +72,7 @@ def test_what_reads_kafka_raises_none_of_its_clients_errors(monkeypatch: pytest.
     with pytest.raises(BrokerUnreachable):
         asyncio.run(snapshot())
     # The real one leaves a thread and a socket behind where nobody answers.
-    monkeypatch.setattr(pipeline_checks, "KafkaConsumer", refuse)
+    monkeypatch.setattr(range_reader, "KafkaConsumer", refuse)
     with pytest.raises(BrokerUnreachable):
         pipeline_checks.read_pipeline(NOBODY, 1, 10)
 

@@ -1,0 +1,161 @@
+"""The journal's reading side: where a cluster stands, and who has opened an epoch."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import msgspec
+
+from streams.facets.changelog_records import unreadable
+from streams.kafka.bulk_reader import stamp_of
+from streams.kafka.epochs import TAIL_GROWTH, Stamp, Standing, home, standing_in
+from streams.kafka.range_reader import RangeReader
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import JOURNAL, Seal, topic_of
+
+_TAIL = 200
+
+T = TypeVar("T")
+
+
+class CommitStamp(msgspec.Struct):
+    """What of a commit says whose it is, and where it stands."""
+
+    cluster: str
+    epoch: int
+    writer: str
+    seq: int
+    frontier: dict[str, str] = {}
+    phase: str = ""
+
+
+_decode_stamp = msgspec.json.Decoder(CommitStamp).decode
+_decode_seal = msgspec.json.Decoder(Seal).decode
+
+
+class JournalReader:
+    """Reads ends of journal partitions: where a cluster stands, and who has opened an epoch.
+
+    Its methods block; `call` runs one in the reader's own thread. They raise BrokerError.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-journal")
+        self._ranges = RangeReader(bootstrap, "facets-journal")
+
+    async def call(self, method: Callable[..., T], *arguments: Any) -> T:
+        """One of the reader's methods, without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, method, *arguments)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self.call(self._ranges.close)
+        self._thread.shutdown(wait=False)
+
+    def partitions(self) -> int:
+        """How many partitions the journal has; 0 where there is none."""
+        return self._ranges.partitions(JOURNAL)
+
+    def standing(self, cluster: str) -> Standing:
+        """What the journal says of the cluster (see `standing_in`). A cluster that the journal no longer names stands
+        as its seals say: an epoch must never be lower than one that a table has taken."""
+        partitions = self.partitions()
+        return standing_in(_ClusterView(self, cluster), home(cluster, partitions), partitions, _TAIL)
+
+    def end(self, partition: int) -> int:
+        """The offset after a journal partition's last record."""
+        return self._ranges.ends(JOURNAL, [partition])[partition]
+
+    def begin(self, partition: int) -> int:
+        """The offset of a journal partition's first record that is retained."""
+        return self._ranges.begins(JOURNAL, [partition])[partition]
+
+    def opener(self, cluster: str, partition: int, since: int, epoch: int) -> str:
+        """The writer of the first commit of this epoch or a higher one, from an offset on ("": none). That is its
+        `begin`, unless the claim took so long that the journal's retention has taken another's."""
+        for _, stamp in self.stamps(cluster, partition, since):
+            if stamp.epoch >= epoch:
+                return stamp.writer
+        return ""
+
+    def since(self, cluster: str, partition: int, start: int, writer: str) -> tuple[int, int, CommitStamp | None]:
+        """The records from an offset on: the offset after the last, how many are the writer's, and the commit of the
+        cluster's with the highest epoch."""
+        end = self.end(partition)
+        own = 0
+        highest: CommitStamp | None = None
+        for _, stamp in self.stamps(cluster, partition, start, end):
+            own += stamp.writer == writer
+            if highest is None or stamp.epoch > highest.epoch:
+                highest = stamp
+        return end, own, highest
+
+    def last_commit(self, cluster: str, partition: int) -> float:
+        """When Kafka took the cluster's newest commit in a journal partition (seconds since the epoch); 0.0 where none
+        of it is among the last that are looked at."""
+        newest = 0.0
+        for record in self._ranges.tails(JOURNAL, [partition], _TAIL)[partition].records:
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                if _decode_stamp(record.value or b"").cluster == cluster:
+                    newest = max(newest, record.timestamp / 1000)
+        return newest
+
+    def newest_seal(self, cluster: str, partition: int) -> Seal | None:
+        """The cluster's newest seal in a partition of the frontend table, looked for from the log's end backwards."""
+        topic, key, span = topic_of("frontend"), SEAL_PREFIX + cluster.encode(), _TAIL
+        if not self._ranges.partitions(topic):
+            return None
+        begin, end = (offsets[partition] for offsets in self._ranges.bounds(topic, [partition]))
+        journal_end = self.end(partition)
+        ahead: Seal | None = None  # All are, where the journal was made anew.
+        while end > begin:
+            start = max(begin, end - span)
+            newest: Seal | None = None
+            for record in self._ranges.records(topic, partition, start, end):
+                # One that can't be read is the worker's to mend.
+                if record.key != key or unreadable("frontend", key, record.value, stamp_of(record.headers)):
+                    continue
+                if not record.value:
+                    continue
+                seal = _decode_seal(record.value)
+                if seal.offset >= journal_end:
+                    ahead = seal
+                elif newest is None or seal.offset > newest.offset:
+                    newest = seal
+            if newest is not None or start == begin:
+                return newest or ahead
+            span *= TAIL_GROWTH
+        return None
+
+    def stamps(
+        self, cluster: str, partition: int, start: int, end: int | None = None
+    ) -> Iterator[tuple[int, CommitStamp]]:
+        """The cluster's commits in a journal partition from an offset up to another (its end), with their offsets."""
+        for record in self._ranges.records(JOURNAL, partition, start, self.end(partition) if end is None else end):
+            try:
+                stamp = _decode_stamp(record.value or b"")
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+            if stamp.cluster == cluster:
+                yield record.offset, stamp
+
+
+class _ClusterView:
+    """What there is to read of one cluster."""
+
+    def __init__(self, reader: JournalReader, cluster: str) -> None:
+        self._reader = reader
+        self._cluster = cluster
+
+    def newest_seal(self, partition: int) -> Stamp | None:
+        seal = self._reader.newest_seal(self._cluster, partition)
+        return Stamp(seal.offset, seal.epoch, seal.seq, seal.frontier, seal.closed) if seal else None
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        return self._reader.begin(partition), self._reader.end(partition)
+
+    def stamps(self, partition: int, start: int, end: int) -> Iterator[Stamp]:
+        for offset, stamp in self._reader.stamps(self._cluster, partition, start, end):
+            yield Stamp(offset, stamp.epoch, stamp.seq, stamp.frontier, stamp.phase == "close")
