@@ -1,7 +1,6 @@
 """Options that several commands share."""
 
 import functools
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -113,19 +112,17 @@ class Duration(click.ParamType):
     """A time such as 500ms, 30s, 2m, 1h or 1m30s; a bare number is in seconds. Given in seconds."""
 
     name = "duration"
-    _units: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}  # noqa: RUF012
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
+        from streams.runtime.durations import seconds_of  # noqa: PLC0415
+
         if isinstance(value, int | float):
             return float(value)
-        text = str(value)
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-        if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
-            self.fail(f"{value!r} is not a duration such as 500ms, 30s or 2m", param, ctx)
-        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
-        return sum(float(number) * self._units[unit] for number, unit in parts)
+        try:
+            return seconds_of(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Moment(click.ParamType):

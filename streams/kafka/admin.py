@@ -11,7 +11,7 @@ from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.kafka.errors import BrokerUnreachable, broker_errors
-from streams.runtime.durations import span
+from streams.runtime.durations import in_words
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import JOURNAL
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS, JOURNAL_RETENTION_SECONDS, RETENTION, Topic, topics
@@ -114,8 +114,8 @@ def _retention(asked: float | None) -> int:
         return JOURNAL_RETENTION_SECONDS
     if asked < DEFAULT_WINDOW_SECONDS:
         raise FacetsError(
-            f"a journal that is kept for {span(asked * 1000)} can't make again what a cursor may still ask for",
-            f"cursors hold for {span(DEFAULT_WINDOW_SECONDS * 1000)}: ask for a longer --retention",
+            f"a journal that is kept for {in_words(asked)} can't make again what a cursor may still ask for",
+            f"cursors hold for {in_words(DEFAULT_WINDOW_SECONDS)}: ask for a longer --retention",
             ExitCode.USAGE,
         )
     return int(asked)
@@ -201,10 +201,10 @@ def _finding(topic: Topic, shape: _Shape | None, replicas: int, found: dict[str,
         return Finding(
             topic.name,
             False,
-            f"{detail}, kept for {span(kept)}: cursors hold for {span(DEFAULT_WINDOW_SECONDS * 1000)}",
+            f"{detail}, kept for {in_words(kept / 1000)}: cursors hold for {in_words(DEFAULT_WINDOW_SECONDS)}",
             "facets topics create --retention 7d",
         )
-    return Finding(topic.name, True, f"{detail}, kept for {span(kept)}")
+    return Finding(topic.name, True, f"{detail}, kept for {in_words(kept / 1000)}")
 
 
 def _shapes(client: Any) -> dict[str, _Shape]:

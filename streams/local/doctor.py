@@ -19,7 +19,7 @@ from streams.local.kafka.jars import damage, jars_dir, pinned_jars
 from streams.local.kafka.java import JavaNotFoundError, find_java
 from streams.local.pipeline_checks import Check, pipeline_checks, read_pipeline
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.runtime.durations import span
+from streams.runtime.durations import as_option, in_words
 from streams.runtime.folders import cache_dir, data_dir
 from streams.subscription.freshness import SILENT_AFTER_SECONDS
 from streams.watch.clusters import ClusterConfig, cluster_configs, load_access
@@ -86,9 +86,9 @@ def cluster_checks(
 
 def _horizon(journal: dict[str, str], table: dict[str, str]) -> Check:
     retention, window = int(journal["retention.ms"]), int(table["min.compaction.lag.ms"])
-    text = f"journal kept for {span(retention)}, cursors hold for {span(window)}"
+    text = f"journal kept for {in_words(retention / 1000)}, cursors hold for {in_words(window / 1000)}"
     if 0 <= retention < window:
-        remedy = f"facets topics create --retention {span(max(window, 7 * 86_400_000)).replace(' ', '')}"
+        remedy = f"facets topics create --retention {as_option(max(window / 1000, 7 * 86_400))}"
         return Check("horizons", "fail", f"{text}: a worker can't make again what a cursor may still ask for", remedy)
     return Check("horizons", "ok", text)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from streams.kafka.range_reader import RangeReader
-from streams.runtime.durations import span
+from streams.runtime.durations import in_words
 from streams.subscription.client import Subscriber
 from streams.subscription.freshness import Place, Silence, of_clusters, worst
 from streams.subscription.silence import skew_text
@@ -111,7 +111,7 @@ def _clusters(pipeline: Pipeline, now: float) -> Iterator[Check]:
         committed = max((each.commits.get(cluster, "") for each in pipeline.partitions.values()), default="")
         last = max(found.last_commit, committed)
         age = max(0.0, now - read(last).timestamp()) if last else None
-        ago = "at an unknown time" if age is None else f"{span(age * 1000)} ago"
+        ago = "at an unknown time" if age is None else f"{in_words(age)} ago"
         if found.silences:
             silence = worst(found.silences.values())
             where = "" if len(found.silences) == len(own) else f" in {len(found.silences)} of {len(own)} partitions"
@@ -119,9 +119,7 @@ def _clusters(pipeline: Pipeline, now: float) -> Iterator[Check]:
                 detail = f"last commit {ago}, but none is folded{where} since {silence.since}: its rows are stale there"
                 yield Check(name, "fail", detail, "facets work; if it runs, see its log")
             else:
-                detail = (
-                    f"no commit{where} for {span(1000 * (now - read(silence.since).timestamp()))}: its rows are stale"
-                )
+                detail = f"no commit{where} for {in_words(now - read(silence.since).timestamp())}: its rows are stale"
                 remedy = f"is its watcher gone? facets watch; has the cluster ended? facets clusters forget {cluster}"
                 yield Check(name, "fail", detail, remedy)
         elif any(seal.lost for seal in own):

@@ -1,11 +1,34 @@
-"""Times as a person says them."""
+"""Durations: read in Go's form by durationpy (as Kubernetes' client does), said in words by humanize."""
+
+import re
+from datetime import timedelta
+
+import durationpy
+import humanize
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_DURATION = re.compile(rf"({_NUMBER.pattern}(ms|s|m|h|d))+")
+_MINUTE = 60
 
 
-def span(milliseconds: float) -> str:
+def seconds_of(text: str) -> float:
+    """Of a duration such as 500ms, 30s, 2m, 1h, 7d or 1m30s; a bare number is in seconds. Raises ValueError."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    # The library lets more through: years, signs, and anything between two units.
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration such as 500ms, 30s or 2m")
+    return float(durationpy.from_str(text).total_seconds())
+
+
+def in_words(seconds: float) -> str:
     """A time as a person says it; a negative one is for ever, as in Kafka's configurations."""
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
-        if milliseconds >= size:
-            return (
-                f"{milliseconds / size:g} {unit}" if milliseconds % size == 0 else f"{milliseconds / size:.1f} {unit}"
-            )
-    return "ever" if milliseconds < 0 else f"{milliseconds / 1000:.1f} s"
+    if seconds < 0:
+        return "ever"
+    rounded = timedelta(seconds=round(seconds, 1 if seconds < _MINUTE else 0))
+    return humanize.precisedelta(rounded, format="%g")
+
+
+def as_option(seconds: float) -> str:
+    """A time as `seconds_of` reads it."""
+    return str(durationpy.to_str(timedelta(seconds=seconds), extended=False))

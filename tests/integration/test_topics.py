@@ -54,7 +54,7 @@ def alter(bootstrap: str, topic: str, **configs: str) -> None:
 def test_they_are_made_as_asked_for_and_checked_against_that(empty: str) -> None:
     code, text = topics(empty, "create", "--partitions", "3", "--replication-factor", "1", "--retention", "14d")
     assert code == 0
-    assert f"ok    {JOURNAL:20}  3 partitions, 1 replica, kept for 14 d" in text
+    assert f"ok    {JOURNAL:20}  3 partitions, 1 replica, kept for 14 days" in text
     assert set(partition_counts(empty).values()) == {3}
     assert config(empty, JOURNAL)["retention.ms"] == config(empty, DEAD_LETTER)["retention.ms"] == str(14 * DAY)
     assert all(finding.ok for finding in describe(empty))
@@ -82,7 +82,7 @@ def test_what_must_not_be_is_a_failure(empty: str) -> None:
     alter(empty, "facets.backend", cleanup_policy="delete")
     code, text = topics(empty, "check")
     assert code == 1
-    assert "kept for 12 h: cursors hold for 1 d" in text
+    assert "kept for 12 hours: cursors hold for 1 day" in text
     assert "facets topics create --retention 7d" in text
     assert "cleanup.policy=delete, not compact" in text
     assert topics(empty, "create", "--retention", "7d")[0] == 0
@@ -92,7 +92,7 @@ def test_what_must_not_be_is_a_failure(empty: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "problem"),
     [
-        (["create", "--retention", "12h"], 2, "cursors hold for 1 d"),
+        (["create", "--retention", "12h"], 2, "cursors hold for 1 day"),
         (["create", "--replication-factor", "3"], 78, "ask for no more than there are brokers"),
         (["check", "--retention", "14d"], 2, "are for `facets topics create`"),
     ],

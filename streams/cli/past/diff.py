@@ -53,8 +53,9 @@ def diff_command(
 
     Endpoints added (+), removed (-) or changed (~), and fields.
 
-    A state is that of all tables at a version (a journal offset) or at a time, made again from the retained journal.
-    Exit code 0 if nothing differs, 1 if something does, as diff has it, 3 if the journal can't tell.
+    A state is that of its rows in all tables (frontend, backend, routing) at a version (a journal offset) or at
+    a time, made again from the retained journal. Exit code 0 if nothing differs, 1 if something does, as diff
+    has it, 3 if the journal can't tell.
 
     \b
     facets diff cart -n shop                          the last change

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 @click.argument("service", required=False, type=ServiceName())
 @namespace_option("The Service's namespace.  [default: default; without SERVICE all]")
 @clusters_option
-@click.option("--table", "tables", multiple=True, type=TableName(), help="Only this table; repeatable.")
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    type=TableName(),
+    help="Only this table: frontend (fe), backend (be) or routing (rt); repeatable.",
+)
 @click.option("--since", type=Moment(), help="From this time on (RFC 3339, or how long ago: 15m).")
 @click.option("--until", type=Moment(), help="Up to this time.")
 @click.option(

@@ -59,7 +59,8 @@ def replay_command(
 ) -> None:
     """Print the tables as they were at a point, by folding the journal again.
 
-    To its end, or up to a point; without TABLES all of them.
+    To its end, or up to a point. TABLES are frontend (fe), backend (be) and routing (rt); without one all of
+    them.
 
     The tables follow from the journal alone, so this is what they held. Nothing is written. Without -n all namespaces.
     Exit code 3 if the journal can't tell: it begins later, or ends before.

@@ -55,15 +55,16 @@ def follow_command(
 ) -> None:
     """Follow TABLES: a snapshot, then each sealed change.
 
-    Without TABLES the backend. Each line has the rows of one journal offset, complete, and a cursor to go on from.
-    Apply a line at once, or not at all. A line of type `snapshot` replaces everything; its reason is `start`, or why
-    the changes can't be had one by one: `gap`, `expired` or `lost`. One of type `cluster` says that a cluster has
-    fallen silent (`stale` says why: its rows are what was last known) or is heard of again (`stale` is empty). Without
-    -n all namespaces. Names that nothing is known of are an error, unless --allow-unknown is given.
+    TABLES are frontend (fe), backend (be) and routing (rt); without one it is the backend. Each line has the
+    rows of one journal offset, complete, and a cursor to go on from. Apply a line at once, or not at all. A
+    line of type `snapshot` replaces everything; its reason is `start`, or why the changes can't be had one by
+    one: `gap`, `expired` or `lost`. One of type `cluster` says that a cluster has fallen silent (`stale` says
+    why: its rows are what was last known) or is heard of again (`stale` is empty). Without -n all namespaces.
+    Names that nothing is known of are an error, unless --allow-unknown is given.
 
     \b
     facets follow backend -n shop | jq -c '.rows[].change'
-    facets follow frontend backend -o text
+    facets follow frontend backend routing -o text
     facets follow --cursor-file router.cursor        # stop and start it: nothing is missed, nothing comes twice
     """
     from streams.subscription.client import Batch, Snapshot, Subscriber  # noqa: PLC0415

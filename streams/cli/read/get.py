@@ -94,6 +94,7 @@ def get_command(
     facets get backend -A
     facets get frontend cart -n shop -o json
     facets get be shop/cart --cluster east -o wide
+    facets get routing -n shop -o wide
     facets get backend -n shop -w
     """
     if watch and (cut or sort_by):

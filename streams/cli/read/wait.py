@@ -45,9 +45,10 @@ def wait_command(
 ) -> None:
     """Wait until everything up to a resourceVersion is sealed.
 
-    For SERVICE, or for all Services of the cluster. Exit code 0 when it is, 75 when the time is over (and it says how
-    far each partition is), 66 when nothing is known of such a Service or cluster. With --acked the routers are those
-    that are connected to `facets serve` at --server and follow the Service; 4 when there are none.
+    In all tables (frontend, backend, routing), for SERVICE, or for all Services of the cluster. Exit code 0
+    when it is, 75 when the time is over (and it says how far each partition is), 66 when nothing is known of
+    such a Service or cluster. With --acked the routers are those that are connected to `facets serve` at
+    --server and follow the Service; 4 when there are none.
 
     \b
     facets wait cart -n shop --cluster east --resource svc --resource-version 8812

@@ -46,9 +46,10 @@ def serve_command(
 ) -> None:
     """Serve the facets to routers: xDS (ADS) for Envoy and gRPC, and HTTP.
 
-    Each Service port is a cluster, endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT. The
-    Services of several clusters that share a name are one, with all their endpoints. There is no TLS: keep it on
-    loopback, or behind a proxy that has it.
+    Over HTTP as the tables have them (frontend, backend, routing); over xDS each Service port is a cluster,
+    endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT. The Services of several clusters
+    that share a name are one, with all their endpoints. There is no TLS: keep it on loopback, or behind a proxy
+    that has it.
 
     \b
     facets serve

@@ -13,6 +13,9 @@ from streams.cli.past.diff import Point
 from streams.cli.read.who import AddressPorts
 from streams.history.coverage import NotKnown
 from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.records import TABLES
+
+READS_ALL_TABLES = {"wait", "diff", "fold", "work", "serve"}
 
 
 @pytest.mark.parametrize(
@@ -99,3 +102,13 @@ def test_arguments_that_disagree(arguments: list[str], problem: str) -> None:
     result = CliRunner().invoke(cli, [*arguments, *(["--bootstrap-servers", "127.0.0.1:1"] if arguments[1:] else [])])
     assert result.exit_code == 2
     assert problem in result.stderr
+
+
+@pytest.mark.parametrize("name", [*cli.list_commands(click.Context(cli))])
+def test_help_names_every_table_where_one_can_be_chosen_or_read(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    chooses = any(isinstance(parameter.type, TableName | TablePath) for parameter in command.params)
+    if chooses or name in READS_ALL_TABLES:
+        text = CliRunner().invoke(cli, [name, "--help"]).output
+        assert [table for table in TABLES if table not in text] == []

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
@@ -10,7 +9,7 @@ from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 
 from streams.serve.xds.build.catalog import Absence, Client, Resource
 from streams.serve.xds.build.endpoints import Place
-from streams.serve.xds.build.resources import STATEFUL_SESSION, seconds
+from streams.serve.xds.build.resources import STATEFUL_SESSION
 from streams.subscription.delivery import Row
 from tests.support.routes import annotated, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of, summary
@@ -288,8 +287,3 @@ def test_of_a_service_that_is_gone_a_route_that_names_it_keeps_nothing() -> None
     assert world.catalog.replace(rows, later.catalog.seals)["shop", "cart"].names == {CART}
     assert world.get("cds") is Absence.MISSING
     assert list(world.catalog.services()) == []
-
-
-@pytest.mark.parametrize(("text", "expected"), [("1h30m", 5400), ("500ms", 0.5), ("15s", 15)])
-def test_durations(text: str, expected: float) -> None:
-    assert seconds(text) == expected

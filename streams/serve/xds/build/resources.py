@@ -1,7 +1,6 @@
 """Clusters, listeners and route configurations of one Service port. The endpoint sets are in `endpoints`."""
 
-import re
-
+import durationpy
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import config_source_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -23,7 +22,6 @@ STATEFUL_SESSION = "envoy.filters.http.stateful_session"
 DEFAULT_COOKIE = "facets-session"
 _HTTP2 = frozenset({"grpc", "h2c", "http2", "kubernetes.io/h2c"})
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def cluster(name: str, service: Service, number: int, decision: Decision) -> cluster_pb2.Cluster:
@@ -109,15 +107,11 @@ def _session(asked: SessionPersistence | None, grpc: bool) -> stateful_session_p
     state.cookie.name = asked.session_name or DEFAULT_COOKIE
     state.cookie.path = "/"
     if asked.cookie_lifetime == "Permanent" and asked.absolute_timeout:
-        state.cookie.ttl.FromMilliseconds(round(seconds(asked.absolute_timeout) * 1000))
+        # A Gateway API duration (GEP-2257) is one of Go's, with whole numbers of h, m, s and ms.
+        state.cookie.ttl.FromTimedelta(durationpy.from_str(asked.absolute_timeout))
     made.session_state.name = "envoy.http.stateful_session.cookie"
     made.session_state.typed_config.Pack(state)
     return made
-
-
-def seconds(duration: str) -> float:
-    """A Gateway API duration (GEP-2257) such as 1h30m."""
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|h|m|s)", duration))
 
 
 def _resolve(made: cluster_pb2.Cluster, service: Service, number: int) -> None:
