@@ -21,7 +21,6 @@ READ_SECONDS = 30.0
 """For how long no record may come."""
 
 _POLL_MS = 500
-_WAIT_MS = 10
 _BOOTSTRAP_MS = 15_000
 
 
@@ -57,8 +56,6 @@ class RangeReader:
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
                 reconnect_backoff_max_ms=1000,
                 bootstrap_timeout_ms=_BOOTSTRAP_MS,
-                # What is asked for is there: a fetch beyond it must not hold up the next range.
-                fetch_max_wait_ms=_WAIT_MS,
                 metrics_enabled=False,
                 client_id=client_id,
             )

@@ -1,8 +1,8 @@
 """The private parts of Faust and aiokafka that are overridden or used are those that were read when that was written.
 
 Each is named with a digest of its source. Where a release changes one, the test of that name fails: read what is new,
-see whether `worker/faust_overrides.py` (`kafka/bulk_reader.py`, `worker/instance_guard.py`) still holds, then renew the
-digest.
+see whether `worker/faust_overrides.py` (`kafka/bulk_reader.py`, `worker/changelog.py`, `worker/instance_guard.py`)
+still holds, then renew the digest.
 """
 
 import hashlib
@@ -38,10 +38,17 @@ FAUST = {
     "mode.worker:Worker.on_worker_shutdown": "2cc9388f7d21c408",
 }
 AIOKAFKA = {
+    "aiokafka.client:AIOKafkaClient.bootstrap": "198943b004e55849",
+    "aiokafka.client:AIOKafkaClient.close": "02119d4d618ae493",
+    "aiokafka.client:AIOKafkaClient.force_metadata_update": "cb7befef21c8f3f9",
+    "aiokafka.client:AIOKafkaClient.set_topics": "9f9b55d6d8997834",
     "aiokafka.client:AIOKafkaClient.send": "246b277687d7b687",
     "aiokafka.cluster:ClusterMetadata.leader_for_partition": "802f7e4f021d9682",
     "aiokafka.protocol.fetch:FetchRequest": "ef21d383f1372a25",
     "aiokafka.protocol.offset:OffsetRequest": "d01378a63d0c1062",
+    "aiokafka.record.default_records:_DefaultRecordBatchPy": "f63fbb5a8a247d54",
+    "aiokafka.producer.message_accumulator:MessageAccumulator.drain_by_nodes": "fc995afbfc5718e2",
+    "aiokafka.producer.sender:SendProduceReqHandler._can_retry": "7ff5d491d977aacf",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._do_rejoin_group": "3cb016c98a087a71",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._send_req": "fa4b12e914ce9fcf",
 }
