@@ -162,18 +162,21 @@ class Collector:
 
     def _wait(self, kind: str, event: ReflectorEvent) -> None:
         """What an open relist shows is taken when it is complete. What can be read now is, for that takes less memory
-        than the object; and of one that is as it was held, it is enough to know that it is there."""
-        if event.kind is Kind.INIT_APPLY and kind not in _OPTIONAL and self._is_held(kind, event.item):
-            self._see(_key_of(kind, event.item))
-        elif kind in _CONNECTED or event.kind is Kind.DELETE:
+        than the object; and of one that is first shown as it is held, it is enough to know that it is there."""
+        if event.kind is Kind.INIT_APPLY and kind not in _OPTIONAL:
+            key, seen = _key_of(kind, event.item), self._relists[kind]
+            is_first = key not in seen
+            seen.add(key)
+            if is_first and self._is_held(key, event.item["metadata"]):
+                return
+        if kind in _CONNECTED or event.kind is Kind.DELETE:
             self._waiting[kind].append(partial(self._take, kind, event))
         else:
             self._waiting[kind].append(partial(self._apply, kind, self._read(kind, event)))
 
-    def _is_held(self, kind: str, item: Any) -> bool:
+    def _is_held(self, key: Key, meta: Mapping[str, Any]) -> bool:
         """Whether the object is held in this very state. (One that is served in another version of its API may say
         something else by the same resourceVersion.)"""
-        key, meta = _key_of(kind, item), item["metadata"]
         held = self._objects.get(key)
         return (
             held is not None

@@ -67,6 +67,16 @@ def test_what_only_the_relist_that_was_cut_off_saw_is_not_told() -> None:
     assert collector.objects == 0
 
 
+def test_a_relist_that_begins_behind_what_is_held_ends_with_its_newest_state() -> None:
+    """Simulation, seed 1172: a lagging server's streaming list catches up before it is complete."""
+    collector = synced(service("cart", 9))
+    say(collector, Kind.INIT)
+    say(collector, Kind.INIT_APPLY, service("cart", 7, port=8080))
+    say(collector, Kind.INIT_APPLY, service("cart", 9))
+    say(collector, Kind.INIT_DONE, version="12")
+    assert [(event.op, event.resource_version) for event in flushed(collector)][-1:] == [("apply", "9")]
+
+
 def test_a_deletion_inside_a_streaming_list_comes_after_what_it_deletes() -> None:
     collector = synced(service("cart", 5))
     say(collector, Kind.INIT)
