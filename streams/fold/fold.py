@@ -197,7 +197,7 @@ class PartitionFold:
             return self._dead_record(offset, value or b"", str(error))
         cluster = self._cluster(commit.cluster)
         writes: list[Write] = []
-        if _is_accepted(cluster.seal, commit):
+        if is_accepted(cluster.seal, commit):
             if commit.phase == "live" and cluster.snapshot is not None:
                 return self._dead_record(offset, value or b"", "a live commit inside a snapshot", commit)
             writes = list(self._accept(cluster, commit, offset, of_milliseconds(appended)))
@@ -440,7 +440,7 @@ def _lose(cluster: ClusterState, seal: Seal, first_offset: int, tables: Iterable
     cluster.unmarked = set(tables)
 
 
-def _is_accepted(seal: Seal, commit: Commit) -> bool:
+def is_accepted(seal: Seal, commit: Commit) -> bool:
     if commit.phase == "begin" and commit.epoch > seal.epoch:
         return True
     return not seal.closed and commit.epoch == seal.epoch and commit.writer == seal.writer and commit.seq > seal.seq

@@ -95,6 +95,11 @@ class Chaos:
     def _gone(self) -> bool:
         """Watches that are cut off now have to list again, unless they had come as far."""
         server = self.rng.choice(list(self.sim.servers.values()))
+        for workload in self.sim.gateway_workloads:
+            if workload.server is server:
+                # What they then find changed.
+                for _ in range(self.rng.randrange(6)):
+                    workload.act()
         server.compacted = self.rng.choice((server.revision, self.rng.randrange(server.compacted, server.revision + 1)))
         for watcher in self.sim.watchers:
             if watcher.server is server:

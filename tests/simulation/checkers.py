@@ -187,10 +187,10 @@ class Checkers:
             elif record.offset >= again:
                 self._fold(partition, record)
         for offset, old in before.items():
-            # What a table has sealed stays as it is.
-            now = self.truth[partition][offset]
-            kept = {key: value for key, value in old.items() if offset <= sealed[key[0]]}
-            self.truth[partition][offset] = {k: v for k, v in now.items() if offset > sealed[k[0]]} | kept
+            # What a table has sealed stays as it is, and so does what it seals where the journal expired.
+            now, through = self.truth[partition][offset], {table: max(sealed[table], last) for table in TABLES}
+            kept = {key: value for key, value in old.items() if offset <= through[key[0]]}
+            self.truth[partition][offset] = {k: v for k, v in now.items() if offset > through[k[0]]} | kept
 
     def _lost(self, partition: int, last: int, sealed: dict[str, int], made: Made, gone: set[str]) -> None:
         """All that the journal had up to this offset counts as lost."""

@@ -4,14 +4,14 @@ Each is a class or function of the code under test with one of its rules left ou
 which it breaks (they are listed in the README), `text` says how.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
 
-from streams.facets import backend, invariants, overlay
+from streams.facets import backend, overlay
 from streams.facets import endpoint_set as sets
 from streams.facets.changes import ObjectChange, ServiceChange
 from streams.facets.slice_text import Source
@@ -20,54 +20,20 @@ from streams.fold import tombstones
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.objects.collector import Collector
+from streams.objects.commits import CommitWriter, JournalRecord
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.subscription.delivery import Batch, Cursor, Row, Subscription
 from streams.wire.keys import SEAL_PREFIX
-from streams.wire.records import Commit, Seal
-from tests.simulation import worker
+from streams.wire.records import Commit, Event, Seal
+from tests.simulation import routing_faults, worker
+from tests.simulation.planting import PLANTED, fault, instead_at, planted
 
-Plant = Callable[[], AbstractContextManager[Any]]
-
-
-class Fault(NamedTuple):
-    """A planted fault: the guarantee that it breaks, and how. What it takes to see a rare one comes together first in
-    a seed not long after `since`."""
-
-    guarantee: int
-    text: str
-    plant: Plant
-    since: int = 0
-
-
-PLANTED: dict[str, Fault] = {}
-
-
-def _fault(guarantee: int, text: str, *, since: int = 0) -> Callable[[Plant], Plant]:
-    def register(plant: Plant) -> Plant:
-        PLANTED[plant.__name__.strip("_").replace("_", "-")] = Fault(guarantee, text, plant, since)
-        return plant
-
-    return register
-
-
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """With the fault of this name in the code; with "" nothing is changed. The code's own assertions are out of the
-    way: here it is the checkers that must see it."""
-    if not name:
-        yield
-        return
-    with ExitStack() as stack:
-        for assertion in (each for each in dir(invariants) if each.startswith("assert_")):
-            stack.enter_context(patch.object(invariants, assertion, lambda *_: None))
-        stack.enter_context(PLANTED[name].plant())
-        yield
-
+__all__ = ["PLANTED", "planted", "routing_faults"]
 
 # ---- 1: deterministic ----------------------------------------------------------------------------------
 
 
-@_fault(1, "a restarted worker counts dead letters from nought: its seals are not the bytes of one that never stopped")
+@fault(1, "a restarted worker counts dead letters from nought: its seals are not the bytes of one that never stopped")
 def _dead_letters_counted_anew() -> AbstractContextManager[Any]:
     real = PartitionFold.recover
 
@@ -80,7 +46,7 @@ def _dead_letters_counted_anew() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "recover", recover)
 
 
-@_fault(1, "after a crash work resumes after the highest seal of the tables, not the lowest: one keeps a hole")
+@fault(1, "after a crash work resumes after the highest seal of the tables, not the lowest: one keeps a hole")
 def _resume_after_the_highest_seal() -> AbstractContextManager[Any]:
     real = PartitionFold.recover
 
@@ -93,7 +59,7 @@ def _resume_after_the_highest_seal() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "recover", recover)
 
 
-@_fault(1, "a worker that restarts inside a snapshot does not go back to its begin")
+@fault(1, "a worker that restarts inside a snapshot does not go back to its begin")
 def _restart_inside_a_snapshot_goes_on() -> AbstractContextManager[Any]:
     real = PartitionFold.recover
 
@@ -108,17 +74,17 @@ def _restart_inside_a_snapshot_goes_on() -> AbstractContextManager[Any]:
 # ---- 2: never torn -------------------------------------------------------------------------------------
 
 
-@_fault(2, "slices are merged by last writer: of two that claim an endpoint, whichever comes later in the map wins")
+@fault(2, "slices are merged by last writer: of two that claim an endpoint, whichever comes later in the map wins")
 def _merge_by_last_writer() -> AbstractContextManager[Any]:
     return patch.object(sets, "_best", lambda rivals: rivals[-1])
 
 
-@_fault(2, "an endpoint that leaves a slice is reported removed though another slice holds it")
+@fault(2, "an endpoint that leaves a slice is reported removed though another slice holds it")
 def _removed_though_another_slice_holds_it() -> AbstractContextManager[Any]:
     return patch.object(sets, "_conflicts", lambda slices, changes, old: False)
 
 
-@_fault(2, "legacy Endpoints count beside EndpointSlices: the mirrored ones come twice")
+@fault(2, "legacy Endpoints count beside EndpointSlices: the mirrored ones come twice")
 def _legacy_endpoints_beside_slices() -> AbstractContextManager[Any]:
     def counted(self: sets.EndpointSet) -> dict[str, Source]:
         return {**self.slices, **({self.legacy.label: self.legacy} if self.legacy else {})}
@@ -126,17 +92,21 @@ def _legacy_endpoints_beside_slices() -> AbstractContextManager[Any]:
     return patch.object(sets.EndpointSet, "counted", property(counted))
 
 
-@_fault(2, "a slice whose label moved stays with its old Service too")
+@fault(2, "a slice whose label moved stays with its old Service too")
 def _label_moves_without_a_delete() -> AbstractContextManager[Any]:
-    real = Collector._change
+    real = CommitWriter.changes
 
-    def change(self: Collector, changes: list[Any]) -> None:
-        real(self, [each for each in changes if len(changes) == 1 or b'"op":"delete"' not in each[1]])
+    def changes(self: CommitWriter, changed: Any, linked: Any, *rest: Any) -> Iterator[JournalRecord]:
+        kept = {
+            service: [event for event in events if service not in linked or b'"op":"delete"' not in event]
+            for service, events in changed.items()
+        }
+        return real(self, kept, linked, *rest)
 
-    return patch.object(Collector, "_change", change)
+    return patch.object(CommitWriter, "changes", changes)
 
 
-@_fault(2, "a Service made again under its name passes for the old one: the rows keep the old uid")
+@fault(2, "a Service made again under its name passes for the old one: the rows keep the old uid")
 def _made_again_passes_for_the_old() -> AbstractContextManager[Any]:
     real = PartitionFold._take
 
@@ -153,7 +123,7 @@ def _made_again_passes_for_the_old() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "_take", take)
 
 
-@_fault(2, "a commit is sealed before its rows are written")
+@fault(2, "a commit is sealed before its rows are written")
 def _sealed_before_its_rows() -> AbstractContextManager[Any]:
     real = PartitionFold.step
 
@@ -163,7 +133,7 @@ def _sealed_before_its_rows() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "step", step)
 
 
-@_fault(2, "a subscriber applies what one table has sealed while the other has not")
+@fault(2, "a subscriber applies what one table has sealed while the other has not")
 def _one_tables_seal_taken_for_all() -> AbstractContextManager[Any]:
     real = Subscription._deliver
 
@@ -177,7 +147,7 @@ def _one_tables_seal_taken_for_all() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "_deliver", deliver)
 
 
-@_fault(2, "half of a list that is made again is in the first snapshot: sets made of half of what there is", since=80)
+@fault(2, "half of a list that is made again is in the first snapshot: sets made of half of what there is", since=80)
 def _snapshot_ends_with_half_a_list() -> AbstractContextManager[Any]:
     real = Collector._wait
 
@@ -193,7 +163,7 @@ def _snapshot_ends_with_half_a_list() -> AbstractContextManager[Any]:
 # ---- 3: gap-free ---------------------------------------------------------------------------------------
 
 
-@_fault(3, "`previous` is taken for a counter: it does not name the version that is replaced")
+@fault(3, "`previous` is taken for a counter: it does not name the version that is replaced")
 def _previous_is_a_counter() -> AbstractContextManager[Any]:
     real = backend.encode_head
 
@@ -203,12 +173,12 @@ def _previous_is_a_counter() -> AbstractContextManager[Any]:
     return patch.object(backend, "encode_head", encode_head)
 
 
-@_fault(3, "a deleted Service's key gets its tombstone at once: who comes back within the window never hears of it")
+@fault(3, "a deleted Service's key gets its tombstone at once: who comes back within the window never hears of it")
 def _tombstone_at_once() -> AbstractContextManager[Any]:
     return patch.object(tombstones, "later", lambda at, seconds: at)
 
 
-@_fault(3, "a commit that makes no rows is not sealed")
+@fault(3, "a commit that makes no rows is not sealed")
 def _seal_skipped() -> AbstractContextManager[Any]:
     real = PartitionFold.step
 
@@ -219,7 +189,7 @@ def _seal_skipped() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "step", step)
 
 
-@_fault(3, "a subscriber's cursor names what was read, not what was delivered")
+@fault(3, "a subscriber's cursor names what was read, not what was delivered")
 def _cursor_runs_ahead() -> AbstractContextManager[Any]:
     real = Subscription.cursor.fget
     assert real is not None
@@ -235,7 +205,7 @@ def _cursor_runs_ahead() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "cursor", property(cursor))
 
 
-@_fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=950)
+@fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=950)
 def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
     real = Subscription.complete
 
@@ -246,7 +216,7 @@ def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "complete", complete)
 
 
-@_fault(3, "a seal ahead of its journal is taken: the subscriber waits for ever for what comes before it")
+@fault(3, "a seal ahead of its journal is taken: the subscriber waits for ever for what comes before it")
 def _seal_ahead_of_its_journal_taken() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "beyond", lambda *_: False)
 
@@ -254,7 +224,7 @@ def _seal_ahead_of_its_journal_taken() -> AbstractContextManager[Any]:
 # ---- 4: frontier ---------------------------------------------------------------------------------------
 
 
-@_fault(4, "the frontier is advanced by what a relist shows, before the relist is complete")
+@fault(4, "the frontier is advanced by what a relist shows, before the relist is complete")
 def _frontier_advanced_too_early() -> AbstractContextManager[Any]:
     real = Collector.ingest
 
@@ -270,12 +240,12 @@ def _frontier_advanced_too_early() -> AbstractContextManager[Any]:
     return patch.object(Collector, "ingest", ingest)
 
 
-@_fault(4, "what a relist changes is written as it comes, while the frontier stands still")
+@fault(4, "what a relist changes is written as it comes, while the frontier stands still")
 def _relist_written_as_it_comes() -> AbstractContextManager[Any]:
     return patch.object(Collector, "_wait", Collector._take)
 
 
-@_fault(4, "a cluster out of reach still passes for ready: its rows are not marked stale")
+@fault(4, "a cluster out of reach still passes for ready: its rows are not marked stale")
 def _stale_passes_for_ready() -> AbstractContextManager[Any]:
     real = overlay.overlaid
 
@@ -285,7 +255,7 @@ def _stale_passes_for_ready() -> AbstractContextManager[Any]:
     return patch.object(overlay, "overlaid", overlaid)
 
 
-@_fault(4, "after the journal expired a set passes for empty, where it is unknown")
+@fault(4, "after the journal expired a set passes for empty, where it is unknown")
 def _unknown_passes_for_empty() -> AbstractContextManager[Any]:
     real = overlay.overlaid
 
@@ -295,7 +265,7 @@ def _unknown_passes_for_empty() -> AbstractContextManager[Any]:
     return patch.object(overlay, "overlaid", overlaid)
 
 
-@_fault(4, "where the journal expired, only one cluster's seal says that its frontier is void")
+@fault(4, "where the journal expired, only one cluster's seal says that its frontier is void")
 def _expiry_said_of_one_cluster() -> AbstractContextManager[Any]:
     real = PartitionFold.expire
 
@@ -308,7 +278,7 @@ def _expiry_said_of_one_cluster() -> AbstractContextManager[Any]:
 # ---- 5: exactly-once in effect -------------------------------------------------------------------------
 
 
-@_fault(5, "an event is acknowledged though it raised: after a restart work goes on behind it")
+@fault(5, "an event is acknowledged though it raised: after a restart work goes on behind it")
 def _acknowledged_on_exception() -> AbstractContextManager[Any]:
     real = PartitionFold.recover
 
@@ -320,23 +290,23 @@ def _acknowledged_on_exception() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "recover", recover)
 
 
-@_fault(5, "a lower epoch is taken: a watcher that wakes up after it was replaced writes over the new one")
+@fault(5, "a lower epoch is taken: a watcher that wakes up after it was replaced writes over the new one")
 def _lower_epoch_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return commit.epoch != seal.epoch or (commit.writer == seal.writer and commit.seq > seal.seq)
 
-    return patch.object(folding, "_is_accepted", accepts)
+    return patch.object(folding, "is_accepted", accepts)
 
 
-@_fault(5, "of two watchers that opened one epoch, both are taken", since=50)
+@fault(5, "of two watchers that opened one epoch, both are taken", since=50)
 def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return commit.epoch > seal.epoch or (commit.epoch == seal.epoch and commit.seq > seal.seq)
 
-    return patch.object(folding, "_is_accepted", accepts)
+    return patch.object(folding, "is_accepted", accepts)
 
 
-@_fault(5, "a subscriber takes the rows that a replaced worker writes once more", since=230)
+@fault(5, "a subscriber takes the rows that a replaced worker writes once more", since=230)
 def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
     real = Subscription.feed
 
@@ -364,7 +334,7 @@ def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
     return both()
 
 
-@_fault(5, "a worker leaves what it can't read where it hides a row: compaction takes the row")
+@fault(5, "a worker leaves what it can't read where it hides a row: compaction takes the row")
 def _garbage_left_over_a_row() -> AbstractContextManager[Any]:
     return patch.object(worker.Worker, "_overwrite", lambda self, table, key: [])
 
@@ -372,42 +342,27 @@ def _garbage_left_over_a_row() -> AbstractContextManager[Any]:
 # ---- 6: complete relist --------------------------------------------------------------------------------
 
 
-@_fault(6, "what was deleted while nobody watched is not deleted at the relist")
+@fault(6, "what was deleted while nobody watched is not deleted at the relist")
 def _deletes_dropped_at_relist() -> AbstractContextManager[Any]:
-    real = Collector.ingest
-
-    def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
-        if event.kind is Kind.INIT_DONE and self.commits.synced:
-            self._relists[kind] = {*self._objects, *self._rejected}
-        real(self, kind, event)
-
-    return patch.object(Collector, "ingest", ingest)
+    return instead_at(Kind.INIT_DONE, lambda item: ReflectorEvent(Kind.INIT_APPLY, item, ""), missing=True)
 
 
-@_fault(6, "everything counts as deleted when a relist begins, not what is missing when it is complete")
+@fault(6, "everything counts as deleted when a relist begins, not what is missing when it is complete")
 def _deleted_when_the_relist_begins() -> AbstractContextManager[Any]:
-    real = Collector.ingest
-
-    def ingest(self: Collector, kind: str, event: ReflectorEvent) -> None:
-        if event.kind is Kind.INIT and self.commits.synced:
-            for key in [key for key in self._objects if key[0] == kind]:
-                self._delete(key, event.resource_version, "")
-        real(self, kind, event)
-
-    return patch.object(Collector, "ingest", ingest)
+    return instead_at(Kind.INIT, lambda item: ReflectorEvent(Kind.DELETE, item, ""))
 
 
-@_fault(6, "what a snapshot does not name stays: a Service deleted while no watcher ran is there for ever")
+@fault(6, "what a snapshot does not name stays: a Service deleted while no watcher ran is there for ever")
 def _snapshot_deletes_nothing() -> AbstractContextManager[Any]:
     return patch.object(folding, "forget_unnamed", lambda *_: None)
 
 
-@_fault(6, "a list from an API server that lags is taken: what was deleted comes back")
+@fault(6, "a list from an API server that lags is taken: what was deleted comes back")
 def _lagging_list_taken() -> AbstractContextManager[Any]:
     return patch.object(Reflector, "_refuse_older", lambda self, version: None)
 
 
-@_fault(6, "a cluster that has ended keeps its rows")
+@fault(6, "a cluster that has ended keeps its rows")
 def _closed_cluster_keeps_its_rows() -> AbstractContextManager[Any]:
     real = PartitionFold._replace
 
@@ -417,7 +372,7 @@ def _closed_cluster_keeps_its_rows() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "_replace", replace)
 
 
-@_fault(6, "what a watcher of an ended cluster writes late is taken")
+@fault(6, "what a watcher of an ended cluster writes late is taken")
 def _late_commit_of_a_closed_cluster_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return (
@@ -426,39 +381,40 @@ def _late_commit_of_a_closed_cluster_taken() -> AbstractContextManager[Any]:
             or (commit.epoch == seal.epoch and commit.writer == seal.writer and commit.seq > seal.seq)
         )
 
-    return patch.object(folding, "_is_accepted", accepts)
+    return patch.object(folding, "is_accepted", accepts)
 
 
 # ---- 7: one bad object stops nobody --------------------------------------------------------------------
 
 
-@_fault(7, "a bad object stops the rest of its commit")
+@fault(7, "a bad object stops the rest of its commit")
 def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
-    real = PartitionFold._accept
+    real = PartitionFold.step
 
-    def accept(self: PartitionFold, cluster: Any, commit: Commit, *rest: Any) -> Iterator[Write]:
-        bad = next((at for at, event in enumerate(commit.events) if event.op == "reject"), len(commit.events))
-        return real(self, cluster, msgspec.structs.replace(commit, events=commit.events[: bad + 1]), *rest)
+    def step(self: PartitionFold, offset: int, value: bytes | None, appended: int = 0) -> list[Write]:
+        with suppress(msgspec.MsgspecError):
+            commit = msgspec.json.decode(value or b"", type=Commit)
+            bad = next((at for at, event in enumerate(commit.events) if event.op == "reject"), len(commit.events))
+            value = msgspec.json.encode(msgspec.structs.replace(commit, events=commit.events[: bad + 1]))
+        return real(self, offset, value, appended)
 
-    return patch.object(PartitionFold, "_accept", accept)
+    return patch.object(PartitionFold, "step", step)
 
 
-@_fault(7, "a bad object takes away what was known of it: its Service loses the slice's endpoints")
+@fault(7, "a bad object takes away what was known of it: its Service loses the slice's endpoints")
 def _bad_object_counts_as_deleted() -> AbstractContextManager[Any]:
-    real = PartitionFold._take
+    real = ServiceChange.reject
 
-    def take(
-        self: PartitionFold, cluster: Any, change: ServiceChange, key: str, event: Any, *rest: Any
-    ) -> Iterator[Write]:
-        yield from real(self, cluster, change, key, event, *rest)
-        if event.op == "reject" and event.kind == "EndpointSlice":
-            deleted = ObjectChange(None, change.rejections[-1], None)
-            change.objects[event.kind, event.namespace, event.name] = deleted
+    def reject(self: ServiceChange, event: Event, message: str) -> None:
+        real(self, event, message)
+        if event.kind == "EndpointSlice":
+            deleted = ObjectChange(None, self.rejections[-1], None)
+            self.objects[event.kind, event.namespace, event.name] = deleted
 
-    return patch.object(PartitionFold, "_take", take)
+    return patch.object(ServiceChange, "reject", reject)
 
 
-@_fault(7, "a bad object leaves no mark: nobody can see that the row is its last good state")
+@fault(7, "a bad object leaves no mark: nobody can see that the row is its last good state")
 def _bad_object_leaves_no_mark() -> AbstractContextManager[Any]:
     def rejected_after(held: Any, marks: Mapping[Any, Any], kinds: Any) -> tuple[Any, ...]:
         return ()

@@ -75,7 +75,7 @@ def test_versions_rise(fold: PartitionFold) -> None:
 )
 def test_what_is_accepted_goes_on_from_the_seal(fold: PartitionFold, value: bytes, problem: str) -> None:
     with (
-        patch.object(folding, "_is_accepted", lambda *_: True),
+        patch.object(folding, "is_accepted", lambda *_: True),
         pytest.raises(AssertionError, match=f"cluster east: {problem}"),
     ):
         change(fold, value)
@@ -85,7 +85,7 @@ def test_an_epoch_never_goes_back(fold: PartitionFold) -> None:
     cluster = fold.clusters["east"]
     cluster.seal = msgspec.structs.replace(cluster.seal, epoch=2)
     with (
-        patch.object(folding, "_is_accepted", lambda *_: True),
+        patch.object(folding, "is_accepted", lambda *_: True),
         pytest.raises(AssertionError, match="cluster east: epoch 1 after 2"),
     ):
         change(fold)
@@ -94,7 +94,7 @@ def test_an_epoch_never_goes_back(fold: PartitionFold) -> None:
 def test_nothing_is_accepted_after_a_clusters_end(fold: PartitionFold) -> None:
     cluster = fold.clusters["east"]
     cluster.seal = msgspec.structs.replace(cluster.seal, closed=True)
-    with patch.object(folding, "_is_accepted", lambda *_: True), pytest.raises(AssertionError, match="after its end"):
+    with patch.object(folding, "is_accepted", lambda *_: True), pytest.raises(AssertionError, match="after its end"):
         change(fold)
 
 
