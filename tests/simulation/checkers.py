@@ -185,7 +185,8 @@ class Checkers:
             if record.offset > last or (first <= due and record.offset >= again):
                 self._journal(partition, record)
             elif record.offset >= again:
-                self._fold(partition, record)
+                # An open snapshot, read again.
+                fold.step(record.offset, record.value or b"", stamp_of(record.ms))
         for offset, old in before.items():
             # What a table has sealed stays as it is, and so does what it seals where the journal expired.
             now, through = self.truth[partition][offset], {table: max(sealed[table], last) for table in TABLES}
