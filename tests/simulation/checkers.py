@@ -219,26 +219,11 @@ class Checkers:
         return {each.cluster: offset for offset, each in sorted(standings) if offset < due and each.opens}
 
     def _open_since_before(self, partition: int, first: int, due: int) -> set[str]:
-        """The clusters with a snapshot that is open where work goes on, but begins before the journal does."""
+        """The clusters with a snapshot that is open where work goes on, but begins before the journal does; and those
+        that are lost there already."""
         begins = self._begins(partition, due)
         now = self._standing_at(partition, due - 1)
-        return {
-            name
-            for name, each in now.items()
-            # Lost, where another worker noticed the same and was killed before it had written anything of it.
-            if (each.open or (each.lost and not self._sealed_as_lost(partition, name)))
-            and begins.get(name, first) < first
-        }
-
-    def _sealed_as_lost(self, partition: int, cluster: str) -> bool:
-        """Whether the newest seal of the cluster in any table says that the journal expired."""
-        key = SEAL + cluster.encode()
-        for table in TABLES:
-            seals = [each for each in self._archive[table, partition] if each.key == key and each.value]
-            newest = max(seals, key=lambda each: each.version, default=None)
-            if newest is not None and orjson.loads(newest.value or b"").get("lost"):
-                return True
-        return False
+        return {name for name, each in now.items() if each.lost or (each.open and begins.get(name, first) < first)}
 
     def _standing_at(self, partition: int, last: int) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
