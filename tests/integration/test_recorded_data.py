@@ -1,0 +1,87 @@
+"""Data that an earlier version has written is read on: `recorded/` has the data folder of one, as its broker left it.
+
+`flat_core.tar.xz`: two demo clusters of the version before the rooms, two partitions, fold version 2.
+"""
+
+import asyncio
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from streams.cli.admin.topics import topics_command
+from streams.cli.past.replay import replay_command
+from streams.local.kafka.broker import EmbeddedKafka
+from streams.objects.commits import JournalRecord
+from streams.subscription.client import Batch, Subscriber
+from streams.wire.records import FOLD_VERSION, JOURNAL, TABLES
+from tests.integration.journal import publish, read_topic
+from tests.support.worker_processes import Worker
+
+RECORDED = Path(__file__).parent / "recorded" / "flat_core.tar.xz"
+PARTITIONS = 2
+DEADLINE = 120
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Iterator[str]:
+    """The address of a broker on a copy of the data folder."""
+    with tarfile.open(RECORDED) as archive:
+        archive.extractall(tmp_path, filter="data")
+    with EmbeddedKafka(tmp_path) as broker:
+        # What is as old as this is expired otherwise.
+        arguments = ["create", "--retention", "36500d", "--bootstrap-servers", broker.bootstrap_servers]
+        result = CliRunner().invoke(topics_command, arguments)
+        assert result.exit_code == 0, result.output
+        yield broker.bootstrap_servers
+
+
+def verified(bootstrap: str) -> str:
+    """What `facets replay --verify` says."""
+    result = CliRunner().invoke(replay_command, ["--verify", "--bootstrap-servers", bootstrap])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_rows_of_an_earlier_version_follow_from_its_journal_byte_for_byte(recorded: str) -> None:
+    assert verified(recorded) == "90 rows of frontend, backend, routing follow from the journal byte for byte\n"
+
+
+def heartbeats(bootstrap: str) -> list[JournalRecord]:
+    """For each cluster and partition the commit that its watcher would have written next, had it not ended."""
+    newest = {}
+    for record in read_topic(bootstrap, JOURNAL, PARTITIONS):
+        commit = orjson.loads(record.value)
+        newest[commit["cluster"], record.partition] = {**commit, "seq": commit["seq"] + 1}
+    for commit in newest.values():
+        commit.pop("events", None)
+        assert commit["phase"] == "live"
+    return [JournalRecord(partition, orjson.dumps(commit), 0) for (_, partition), commit in newest.items()]
+
+
+async def test_a_worker_goes_on_from_the_tables_of_an_earlier_version(
+    recorded: str, tmp_path: Path, workers: list[Worker]
+) -> None:
+    next_commits = await asyncio.to_thread(heartbeats, recorded)
+    sealed = set()
+    reader = Subscriber(recorded, tables=TABLES, progress=True, silent_after=None)
+    async with asyncio.timeout(DEADLINE), reader as subscriber:
+        before = await subscriber.snapshot()
+        workers.append(Worker(recorded, tmp_path, "later"))
+        await asyncio.to_thread(publish, recorded, next_commits)
+        async for item in subscriber:
+            if isinstance(item, Batch):
+                sealed.add((item.seal.cluster, item.partition, item.seal.fold))
+            if len(sealed) == len(next_commits):
+                break
+    assert {fold for _, _, fold in sealed} == {FOLD_VERSION}
+    again = Subscriber(recorded, tables=TABLES, silent_after=None)
+    async with asyncio.timeout(DEADLINE), again as subscriber:
+        after = await subscriber.snapshot()
+    names = {(row.table, row.cluster, row.namespace, row.name) for row in before.rows}
+    assert len(names) == 90
+    assert {(row.table, row.cluster, row.namespace, row.name) for row in after.rows} == names
+    assert "90 rows" in await asyncio.to_thread(verified, recorded)
