@@ -8,12 +8,20 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.runtime.listening import listen_errors
 
 HOST = "127.0.0.1"
+
+
+class Health(msgspec.Struct, forbid_unknown_fields=True):
+    """The process runs."""
+
+    healthy: bool
+
 
 Check = Callable[[], str]
 """Why something isn't ready; "" when it is."""
@@ -50,7 +58,7 @@ def add_probe_routes(app: web.Application, readiness: Readiness) -> None:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthy(request: web.Request) -> web.Response:
-        return web.json_response({"healthy": True})
+        return web.json_response(msgspec.to_builtins(Health(True)))
 
     async def ready(request: web.Request) -> web.Response:
         missing = readiness.missing()

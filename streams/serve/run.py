@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
 from aiohttp import web
 
 from streams.kafka.admin import config
 from streams.runtime.listening import listen_errors
 from streams.runtime.probes import Readiness, add_probe_routes
-from streams.serve.http.facet_routes import add_facet_routes
-from streams.serve.http.propagation_routes import add_xds_routes
-from streams.serve.http.query import NO_SNAPSHOT, in_json
+from streams.serve.http.endpoints import all_endpoints
+from streams.serve.http.endpoints.readiness import Ready
+from streams.serve.http.query import NO_SNAPSHOT
+from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
 from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
@@ -131,7 +133,9 @@ def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] 
     """Clusters that are silent are no reason to take a server out: what is known of them is served, as stale."""
 
     def details() -> dict[str, Any]:
-        return {"at": hub.feed.at, "stale": sorted({cluster for _, cluster in hub.feed.silent})}
+        stale = sorted({cluster for _, cluster in hub.feed.silent})
+        found: dict[str, Any] = msgspec.to_builtins(Ready(True, hub.feed.at, stale))
+        return found
 
     def refresh() -> None:
         show_freshness(of_clusters(xds.catalog.seals, clock(), xds.silent))
@@ -141,8 +145,7 @@ def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] 
 
 async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stack: contextlib.AsyncExitStack) -> int:
     app = web.Application(middlewares=[in_json])
-    add_xds_routes(app, xds, settings.clock)
-    add_facet_routes(app, hub)
+    add_endpoints(app, xds, hub, settings.clock, all_endpoints())
     add_probe_routes(app, serve_readiness(xds, hub, settings.clock))
     # A request ends with its client: otherwise those who have gone would hold the places of those who wait.
     runner = web.AppRunner(

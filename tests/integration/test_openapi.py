@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from schemathesis import Case
 from tenacity import Retrying, retry, retry_if_result, stop_after_delay, wait_fixed
 
-from streams.serve.http.openapi import CURSOR_FORMAT, openapi
+from streams.serve.http.endpoints import all_endpoints
+from streams.serve.http.openapi import openapi
+from streams.serve.http.parameters import CURSOR_FORMAT
 from streams.subscription.delivery import Cursor
 from tests.integration.journal import PARTITIONS
 from tests.integration.mesh import DEADLINE, Tables, endpoint_slice, free_port, service
@@ -28,7 +30,8 @@ _CURSORS = [
 ]
 
 schemathesis.openapi.format(CURSOR_FORMAT, st.sampled_from(_CURSORS))
-SCHEMA = schemathesis.openapi.from_dict(openapi("0"))
+DESCRIPTION = openapi("0", all_endpoints())
+SCHEMA = schemathesis.openapi.from_dict(DESCRIPTION)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def _waits(query: dict[str, Any]) -> bool:
 def test_the_longest_request_that_is_allowed_is_answered(server: str) -> None:
     longest = {
         parameter["name"]: ["a" * items["maxLength"]] * parameter["schema"]["maxItems"]
-        for parameter in openapi("0")["paths"]["/v1/changes"]["get"]["parameters"]
+        for parameter in DESCRIPTION["paths"]["/v1/changes"]["get"]["parameters"]
         if "maxLength" in (items := parameter["schema"].get("items", {}))
     }
     assert longest.keys() == {"cluster", "namespace", "service"}

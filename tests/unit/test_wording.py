@@ -1,18 +1,21 @@
 """Errors that a person meets say what is wrong in plain words, and what to do."""
 
-from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qsl
 
+import msgspec
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
 from click.testing import CliRunner
 
 from streams.cli import cli
 from streams.errors import FacetsError
-from streams.serve.http import query as http_query
-from streams.serve.http.query import BadParameter
+from streams.serve.http.endpoint import Nothing
+from streams.serve.http.endpoints import acked, changes, propagation
+from streams.serve.http.query import BadParameter, decode_parameters
 from streams.subscription.delivery import Cursor
+
+WRITE = "cluster=a&resourceVersion=1"
+SECONDS = "parameter timeout must be a number of seconds from 0 to 3600"
 
 
 def test_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,31 +35,46 @@ def test_a_damaged_cursor(text: str) -> None:
     assert "leave the cursor out" in raised.value.remedy
 
 
-def _known(request: web.Request) -> None:
-    http_query.known_only(request, "cluster", "table")
-
-
-def _cluster(request: web.Request) -> str:
-    return http_query.one(request, "cluster")
-
-
-def _timeout(request: web.Request) -> float:
-    return http_query.seconds(request, "timeout", 1, 60)
-
-
 @pytest.mark.parametrize(
-    ("query", "check", "text"),
+    ("kind", "query", "text"),
     [
-        ("cluster=east", http_query.known_only, "this path takes no query parameters (got cluster)"),
-        ("clutser=a", _known, 'unknown parameter clutser: did you mean "cluster"?'),
-        ("xyz=a", _known, "unknown parameter xyz: there are cluster, table"),
-        ("cluster=a&cluster=b", _cluster, "parameter cluster is given 2 times; give it once"),
-        ("", _cluster, "parameter cluster is missing: a cluster's name (letters, digits, - _ and .)"),
-        ("timeout=x", _timeout, "parameter timeout must be a number of seconds from 0 to 60 (got 'x')"),
-        ("table=pods", http_query.selection, "parameter table must be one of frontend, backend, routing (got 'pods')"),
+        (Nothing, "cluster=east", "this path takes no query parameters (got cluster)"),
+        (changes.Query, "clutser=a", 'unknown parameter clutser: did you mean "cluster"?'),
+        (propagation.Query, "xyz=a", "unknown parameter xyz: there are namespace, service"),
+        (acked.Query, "cluster=a&cluster=b", "parameter cluster is given 2 times; give it once"),
+        (acked.Query, "", "parameter cluster is missing: a cluster's name (letters, digits, - _ and .)"),
+        (acked.Query, f"{WRITE}&timeout=x", f"{SECONDS} (got 'x')"),
+        (
+            acked.Query,
+            f"{WRITE}&timeout=nan",
+            "parameter timeout must be a number of seconds from 0 to 3600 (got 'nan')",
+        ),
+        (acked.Query, "cluster=a&resourceVersion=x", "parameter resourceVersion must be a decimal number (got 'x')"),
+        (changes.Query, "table=pods", "parameter table must be one of frontend, backend, routing (got 'pods')"),
+        (
+            changes.Query,
+            "namespace=a&namespace=B",
+            "parameter namespace must be a Kubernetes name (lower case letters, digits, - and .) (got 'B')",
+        ),
+        (
+            changes.Query,
+            "service=a%0a",
+            "parameter service must be a Kubernetes name (lower case letters, digits, - and .) (got 'a\\n')",
+        ),
+        (changes.Query, "&".join(["service=a"] * 101), "parameter service is given 101 times; the limit is 100"),
     ],
 )
-def test_query_parameters(query: str, check: Callable[[web.Request], object], text: str) -> None:
+def test_query_parameters(kind: type[msgspec.Struct], query: str, text: str) -> None:
     with pytest.raises(BadParameter) as raised:
-        check(make_mocked_request("GET", f"/v1/changes?{query}"))
+        decode_parameters(parse_qsl(query, keep_blank_values=True), kind)
     assert str(raised.value) == text
+
+
+@pytest.mark.parametrize("timeout", ["1", "1.5", ".5", "1e2", "0"])
+def test_a_time_is_a_number_as_python_reads_it(timeout: str) -> None:
+    found = decode_parameters(parse_qsl(f"{WRITE}&timeout={timeout}&timeout=9"), acked.Query)
+    assert (found.timeout, found.resource, found.namespace) == (
+        float(timeout),
+        "endpointslices.discovery.k8s.io",
+        msgspec.UNSET,
+    )

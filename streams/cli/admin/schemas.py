@@ -7,6 +7,7 @@ import click
 import orjson
 
 from streams.exit_codes import ExitCode
+from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.openapi import openapi
 from streams.wire.json_schema import ChannelTopic, documents
 from streams.wire.topics import Topic, topics
@@ -25,7 +26,7 @@ def schemas_command(folder: Path, check: bool) -> None:
     facets schemas --check
     """
     release = version("service-facets")
-    made = documents(map(_channel, topics()), release) | {"openapi.json": openapi(release)}
+    made = documents(map(_channel, topics()), release) | {"openapi.json": openapi(release, all_endpoints())}
     texts = {name: orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n" for name, document in made.items()}
     if not check:
         folder.mkdir(parents=True, exist_ok=True)

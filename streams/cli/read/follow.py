@@ -116,6 +116,8 @@ def follow_command(
 
 
 def _json(item: "Snapshot | Batch | ClusterStatus") -> Iterator[bytes]:
+    import msgspec  # noqa: PLC0415
+
     from streams.serve.http.encoding import batch_head, print_row, with_rows  # noqa: PLC0415
     from streams.subscription.client import ClusterStatus, Snapshot  # noqa: PLC0415
 
@@ -125,7 +127,7 @@ def _json(item: "Snapshot | Batch | ClusterStatus") -> Iterator[bytes]:
         head = {"type": "cluster", "cluster": item.cluster, "stale": item.stale, "since": item.since}
         head["partitions"] = item.partitions
     else:
-        head = batch_head(item.partition, item.seal, quiet=not item.rows)
+        head = msgspec.to_builtins(batch_head(item.partition, item.seal, quiet=not item.rows))
     yield with_rows({**head, "cursor": item.cursor}, map(print_row, item.rows))
 
 

@@ -1,7 +1,7 @@
 """Snapshots, batches and heartbeats as JSON, and as server-sent events (WHATWG HTML, "Server-sent events")."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -9,9 +9,15 @@ from streams.facets.parsed_rows import BackendFacet
 from streams.subscription.delivery import Filter, Row
 from streams.subscription.freshness import Place, Silence, overlay_json, worst
 from streams.wire import row_forms
-from streams.wire.records import Seal
+from streams.wire.records import Record, Seal
 
 encode = msgspec.json.encode
+
+SnapshotReason = Literal["start", "expired", "gap", "lost"]
+"""Why there is a snapshot."""
+
+EndReason = Literal["slow", "shutdown", "unavailable"]
+"""Why the server ends a stream."""
 
 
 class Selection(NamedTuple):
@@ -55,22 +61,67 @@ def print_row(row: Row) -> bytes:
     return overlay_json(row_forms.print_row(row.table, row.value, groups), row.silence)
 
 
-def batch_head(partition: int, seal: Seal, *, quiet: bool) -> dict[str, Any]:
+class BatchHead(Record):
+    """Data of an event `batch`: all rows (that are asked for) of one journal offset. Apply them together."""
+
+    type: Literal["batch", "progress"]
+    partition: int
+    offset: int
+    cluster: str
+    epoch: int
+    seq: int
+    at: str
+    phase: str
+    frontier: dict[str, str]
+
+
+class SnapshotHead(Record):
+    """Data of an event `snapshot`, a part of all rows. The parts from the `first` to the `last` replace everything
+    held; the reason is `start`, or why the changes since the cursor can't be had: `expired`, `gap` or `lost`."""
+
+    type: Literal["snapshot"]
+    reason: SnapshotReason
+    first: bool
+    last: bool
+
+
+class Stale(Record):
+    """Why a cluster's rows are stale though they don't say so: nothing has come of it since then. `partitions` are
+    those that it is about; a Service is in partition `crc32("namespace/service")` modulo their number."""
+
+    reason: str
+    since: str
+    partitions: list[int]
+
+
+class Heartbeat(Record):
+    """Data of an event `heartbeat`. `frontiers` are by cluster and resource type: everything up to this
+    resourceVersion has been sent. A cluster whose snapshot is not complete has none. `stale` names the clusters that
+    have fallen silent; their rows are what was last known."""
+
+    type: Literal["heartbeat"]
+    at: str
+    frontiers: dict[str, dict[str, str]]
+    stale: dict[str, Stale]
+
+
+class End(Record):
+    """Data of an event `end`: the server closes the stream. Reconnect with Last-Event-ID."""
+
+    type: Literal["end"]
+    reason: EndReason
+    message: str
+
+
+def batch_head(partition: int, seal: Seal, *, quiet: bool) -> BatchHead:
     """What a batch says besides its rows; `quiet` where there are none."""
-    return {
-        "type": "progress" if quiet else "batch",
-        "partition": partition,
-        "offset": seal.offset,
-        "cluster": seal.cluster,
-        "epoch": seal.epoch,
-        "seq": seal.seq,
-        "at": seal.at,
-        "phase": seal.phase,
-        "frontier": seal.frontier,
-    }
+    kind: Literal["batch", "progress"] = "progress" if quiet else "batch"
+    return BatchHead(
+        kind, partition, seal.offset, seal.cluster, seal.epoch, seal.seq, seal.at, seal.phase, seal.frontier
+    )
 
 
-def with_rows(head: Mapping[str, Any], texts: Iterable[bytes]) -> bytes:
+def with_rows(head: Mapping[str, Any] | Record, texts: Iterable[bytes]) -> bytes:
     """JSON of the head and `rows`, last."""
     return b'%b,"rows":[%b]}' % (encode(head)[:-1], b",".join(texts))
 
@@ -82,31 +133,33 @@ def event(name: str, data: bytes, cursor: str = "") -> bytes:
     return b"%bdata: %b\n\n" % (head, data)
 
 
-def heartbeat(at: str, frontiers: Mapping[str, Mapping[str, str]], silent: Mapping[Place, Silence]) -> dict[str, Any]:
-    """What a heartbeat says: how far all is. Everything of a cluster up to its frontier has been sent. `stale` names
-    the clusters that are silent, with the partitions in which they are."""
-    stale: dict[str, dict[str, Any]] = {}
+def heartbeat(at: str, frontiers: dict[str, dict[str, str]], silent: Mapping[Place, Silence]) -> Heartbeat:
+    """How far all is, and which clusters are silent, in which partitions."""
+    stale: dict[str, Stale] = {}
     for cluster in sorted({cluster for _, cluster in silent}):
         own = {partition: silence for (partition, name), silence in sorted(silent.items()) if name == cluster}
         longest = worst(own.values())
-        stale[cluster] = {"reason": longest.reason, "since": longest.since, "partitions": list(own)}
-    return {"type": "heartbeat", "at": at, "frontiers": frontiers, "stale": stale}
+        stale[cluster] = Stale(longest.reason, longest.since, list(own))
+    return Heartbeat("heartbeat", at, frontiers, stale)
 
 
-def end(reason: str, text: str) -> bytes:
+def end(reason: EndReason, text: str) -> bytes:
     """The last event of a stream that the server ends."""
-    return event("end", encode({"type": "end", "reason": reason, "message": text}))
+    return event("end", encode(End("end", reason, text)))
 
 
 def snapshot_part(reason: str, texts: Iterable[bytes], *, first: bool) -> bytes:
     """A part of a snapshot, but not the last. It has no id: half a snapshot is nothing to go on from."""
-    return event("snapshot", with_rows({"type": "snapshot", "reason": reason, "first": first, "last": False}, texts))
+    return event("snapshot", with_rows(_snapshot_head(reason, first=first, last=False), texts))
 
 
 def snapshot_end(reason: str, texts: Iterable[bytes], cursor: str, *, first: bool) -> bytes:
     """The last part of a snapshot."""
-    head = {"type": "snapshot", "reason": reason, "first": first, "last": True}
-    return event("snapshot", with_rows(head, texts), cursor)
+    return event("snapshot", with_rows(_snapshot_head(reason, first=first, last=True), texts), cursor)
+
+
+def _snapshot_head(reason: str, *, first: bool, last: bool) -> SnapshotHead:
+    return SnapshotHead("snapshot", cast(SnapshotReason, reason), first, last)
 
 
 def frontiers(seals: Mapping[tuple[int, str], Seal], partitions: int) -> dict[str, dict[str, str]]:

@@ -24,7 +24,7 @@ from streams.serve.http.encoding import (
 from streams.subscription.delivery import Cursor, Row
 from streams.subscription.freshness import Place, Silence, overlay_json
 from streams.wire.partitioning import partition_of
-from streams.wire.records import Seal
+from streams.wire.records import Record, Seal
 from streams.wire.row_codec import is_deleted
 
 _PLACE_BYTES = 48
@@ -42,9 +42,7 @@ class _Entry:
 
     __slots__ = ("_all", "_id", "_some", "cursor", "head", "offset", "partition", "rows", "size")
 
-    def __init__(
-        self, partition: int, offset: int, head: dict[str, object], rows: tuple[Printed, ...], cursor: Cursor
-    ) -> None:
+    def __init__(self, partition: int, offset: int, head: Record, rows: tuple[Printed, ...], cursor: Cursor) -> None:
         self.partition = partition
         self.offset = offset
         self.head = head

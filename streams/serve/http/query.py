@@ -1,28 +1,21 @@
-"""Query parameters of HTTP requests, validated; an error names the parameter and what is allowed."""
+"""Parameters of HTTP requests, decoded by an endpoint's types; an error names the parameter and what is allowed."""
 
-import math
-from collections.abc import Awaitable, Callable, Iterable
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
-from aiohttp import web
+import msgspec
+from msgspec import inspect
 
-from streams.serve.http.encoding import Selection
-from streams.serve.http.openapi import MAX_VALUES
-from streams.subscription.delivery import Filter
 from streams.subscription.names import suggestion
-from streams.wire.name_syntax import CLUSTER_NAME, KUBERNETES_NAME, RESOURCE_VERSION
-from streams.wire.records import TABLES
 
 NO_SNAPSHOT = "starting: the first snapshot of the tables has not been read yet"
-_KINDS = {
-    "namespace": KUBERNETES_NAME,
-    "service": KUBERNETES_NAME,
-    "cluster": CLUSTER_NAME,
-    "resourceVersion": RESOURCE_VERSION,
-}
+_AT = re.compile(r"at `\$\.([^.\[`]+)(?:\[(\d+)\])?`$")
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class BadParameter(Exception):
-    """A query parameter that is unknown, missing or invalid."""
+    """A parameter that is unknown, missing or invalid."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(problem)
@@ -42,90 +35,93 @@ class Busy(Exception):
         self.seconds = seconds
 
 
-@web.middleware
-async def in_json(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Answers what goes wrong as JSON: {"error": ...}."""
+class NotFound(Exception):
+    """What the path names is not there."""
+
+
+def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
+    """The parameters as the type has them. Raises BadParameter, also for an unknown one: a filter with a misspelt name
+    would let everything through."""
+    known = _parameters(kind)
+    given: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name not in known:
+            raise BadParameter(name[:40], _unknown(name[:40], tuple(known)))
+        given.setdefault(name, []).append(value)
+    values: dict[str, Any] = {}
+    for name, texts in given.items():
+        parameter = known[name]
+        if not parameter.is_list and len(texts) > 1 and not parameter.first_counts:
+            raise BadParameter(name, f"parameter {name} is given {len(texts)} times; give it once")
+        for text in texts:
+            # An expression's $ matches before the end of a line, too.
+            if "\n" in text:
+                raise BadParameter.invalid(name, text, parameter.allowed)
+        values[name] = texts if parameter.is_list else _number(texts[0]) if parameter.is_number else texts[0]
     try:
-        return await handler(request)
-    except BadParameter as error:
-        return web.json_response({"error": str(error), "parameter": error.name}, status=400)
-    except Busy as error:
-        return web.json_response({"error": str(error)}, status=503, headers={"Retry-After": str(error.seconds)})
-    except web.HTTPNotFound:
-        return web.json_response(
-            {"error": f"not found: {request.path[:200]} (/openapi.json lists the paths)"}, status=404
-        )
-    except web.HTTPMethodNotAllowed as error:
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return web.json_response(
-            {"error": f"method not allowed: use {allowed}"}, status=405, headers={"Allow": allowed}
-        )
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), known, given) from None
 
 
-def known_only(request: web.Request, *names: str) -> None:
-    """Refuse unknown parameters: a filter with a misspelt name would let everything through."""
-    for name in request.query:
-        if name not in names:
-            raise BadParameter(name[:40], _unknown(name[:40], names))
+class _Parameter:
+    """What there is to know of a field: whether it may be repeated, and what is allowed in words."""
+
+    def __init__(self, kind: inspect.Type) -> None:
+        self.first_counts = False
+        self.is_list = False
+        self.is_number = False
+        self.allowed = "another value"
+        self._look(kind)
+
+    def _look(self, kind: inspect.Type) -> None:
+        if isinstance(kind, inspect.Metadata):
+            extra = kind.extra or {}
+            self.first_counts = self.first_counts or extra.get("repeated") == "first"
+            self._look(kind.type)
+            self.allowed = extra.get("allowed", self.allowed)
+        elif isinstance(kind, inspect.UnionType):
+            for each in kind.types:
+                self._look(each)
+        elif isinstance(kind, inspect.ListType):
+            self.is_list = True
+            self._look(kind.item_type)
+        elif isinstance(kind, inspect.FloatType):
+            self.is_number = True
+            if kind.ge is not None and kind.le is not None:
+                self.allowed = f"a number of seconds from {kind.ge:g} to {kind.le:g}"
+
+
+def _parameters(kind: type[msgspec.Struct]) -> dict[str, _Parameter]:
+    found = inspect.type_info(kind)
+    return {field.encode_name: _Parameter(field.type) for field in getattr(found, "fields", ())}
+
+
+def _number(text: str) -> float | str:
+    """As Python reads numbers; what is none is left to the type."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explain(problem: str, known: dict[str, _Parameter], given: dict[str, list[str]]) -> BadParameter:
+    at = _AT.search(problem)
+    if at is None:
+        name = next(name for name in known if f"`{name}`" in problem)
+        return BadParameter(name, f"parameter {name} is missing: {known[name].allowed}")
+    name, index = at[1], at[2]
+    if known[name].is_list and index is None:
+        return BadParameter(name, f"parameter {name} is given {len(given[name])} times; {_limit(problem)}")
+    return BadParameter.invalid(name, given[name][int(index or 0)], known[name].allowed)
+
+
+def _limit(problem: str) -> str:
+    number = re.search(r"<= (\d+)", problem)
+    return f"the limit is {number[1]}" if number else problem
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     if not known:
         return f"this path takes no query parameters (got {name})"
     return f"unknown parameter {name}: {suggestion(name, known)}"
-
-
-def one(request: web.Request, name: str, default: str | None = None) -> str:
-    """A parameter that is given once; without a default it must be."""
-    said = request.query.getall(name, [])
-    if len(said) > 1:
-        raise BadParameter(name, f"parameter {name} is given {len(said)} times; give it once")
-    if not said and default is None:
-        raise BadParameter(name, f"parameter {name} is missing: {_KINDS[name].description}")
-    return checked(name, said[0]) if said else default or ""
-
-
-def many(request: web.Request, name: str) -> list[str]:
-    """A parameter that may be repeated."""
-    return [checked(name, each) for each in _values(request, name)]
-
-
-def _values(request: web.Request, name: str) -> list[str]:
-    found = request.query.getall(name, [])
-    if len(found) > MAX_VALUES:
-        raise BadParameter(name, f"parameter {name} is given {len(found)} times; the limit is {MAX_VALUES}")
-    return found
-
-
-def seconds(request: web.Request, name: str, default: float, most: float) -> float:
-    """A time in seconds."""
-    said = request.query.get(name, str(default))
-    try:
-        found = float(said)
-    except ValueError:
-        found = math.nan
-    if not 0 <= found <= most:
-        raise BadParameter.invalid(name, said, f"a number of seconds from 0 to {most:g}")
-    return found
-
-
-def selection(request: web.Request, tables: Iterable[str] = TABLES) -> Selection:
-    """`table`, `cluster`, `namespace` and `service`, each repeatable; without one all."""
-    named = _values(request, "table")
-    for each in named:
-        if each not in TABLES:
-            raise BadParameter.invalid("table", each, f"one of {', '.join(TABLES)}")
-    wanted = Filter(
-        frozenset(many(request, "cluster")), frozenset(many(request, "namespace")), frozenset(many(request, "service"))
-    )
-    return Selection(frozenset(named or tables), wanted)
-
-
-def checked(name: str, said: str) -> str:
-    """The value, if it can be one of that parameter."""
-    syntax = _KINDS[name]
-    if not syntax.matches(said):
-        raise BadParameter.invalid(name, said, syntax.description)
-    return said

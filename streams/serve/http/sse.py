@@ -16,13 +16,12 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from streams.errors import FacetsError
-from streams.serve.http.encoding import Selection, batch_head, end, event, print_row, with_rows
+from streams.serve.http.encoding import EndReason, Selection, batch_head, end, event, print_row, with_rows
 from streams.serve.http.feed import Feed, Lost, Reader
-from streams.serve.http.openapi import MAX_CURSOR
-from streams.serve.http.query import NO_SNAPSHOT, BadParameter, Busy, known_only, selection
+from streams.serve.http.query import NO_SNAPSHOT, Busy
 from streams.serve.metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
-from streams.subscription.delivery import Cursor, InvalidCursor, Row
+from streams.subscription.delivery import Cursor, Row
 from streams.subscription.freshness import Place, Silence
 from streams.wire.records import Seal
 from streams.wire.timestamps import later
@@ -44,7 +43,6 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # nginx would hold events back
 }
-PARAMETERS = ("table", "cluster", "namespace", "service", "cursor")
 
 
 class SseSettings(NamedTuple):
@@ -59,9 +57,9 @@ class SseSettings(NamedTuple):
 
 
 class _Ended(Exception):
-    def __init__(self, reason: str, text: str) -> None:
+    def __init__(self, reason: EndReason, text: str) -> None:
         super().__init__(text)
-        self.reason = reason
+        self.reason: EndReason = reason
 
 
 class ChangesHub:
@@ -145,8 +143,7 @@ class ChangesHub:
         """Count a client in. Raises Busy."""
         if self.closing:
             raise Busy("the server is shutting down", 1)
-        if not self.ready:
-            raise Busy(NO_SNAPSHOT, 1)
+        self.check_ready()
         if self.clients >= self.settings.max_clients:
             HTTP_ENDED.labels("clients").inc()
             raise Busy(f"too many clients: the limit is {self.settings.max_clients} (--max-http-clients)", 5)
@@ -170,11 +167,13 @@ class ChangesHub:
         finally:
             self._catching_up -= 1
 
-    async def follow(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/changes`."""
-        known_only(request, *PARAMETERS)
-        wanted = selection(request)
-        cursor = _cursor(request)
+    def check_ready(self) -> None:
+        """Raises Busy before the first snapshot."""
+        if not self.ready:
+            raise Busy(NO_SNAPSHOT, 1)
+
+    async def follow(self, request: web.Request, wanted: Selection, cursor: Cursor | None) -> web.StreamResponse:
+        """A stream of what is wanted, from the cursor on or from a snapshot. Raises Busy."""
         with self._admitted():
             client = _Client(self, request, wanted)
             if cursor is None:
@@ -328,23 +327,3 @@ class _Client:
     @property
     def _peer(self) -> str:
         return str(self._request.remote)
-
-
-def _cursor(request: web.Request) -> Cursor | None:
-    """The cursor of Last-Event-ID, or else of the query. Raises BadParameter, also for the one that is not taken."""
-    header = _read_cursor("Last-Event-ID", request.headers.get("Last-Event-ID", ""))
-    query = _read_cursor("cursor", request.query.get("cursor", ""))
-    return header or query
-
-
-def _read_cursor(name: str, text: str) -> Cursor | None:
-    if not text:
-        return None
-    if len(text) > MAX_CURSOR:
-        raise BadParameter(name, f"{name}: a cursor has at most {MAX_CURSOR} characters (got {len(text)})")
-    try:
-        return Cursor.decode(text)
-    except InvalidCursor:
-        raise BadParameter(
-            name, f"{name}: the cursor is damaged or isn't one; leave it out to start from a snapshot"
-        ) from None

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
@@ -30,6 +30,9 @@ from streams.subscription.delivery import Row
 from streams.subscription.freshness import Place, Silence
 
 log = logging.getLogger("facets.xds")
+
+Variant = Literal["sotw", "delta"]
+"""State of the world, or incremental."""
 
 _MAX_REQUEST_BYTES = 16 * 1024 * 1024
 _GRACE_SECONDS = 1.0
@@ -70,11 +73,11 @@ class Connection:
     )  # fmt: skip
 
     def __init__(
-        self, number: int, node: Any, variant: str, stream: SotwStream | DeltaStream, context: Any, deadline: Any
+        self, number: int, node: Any, variant: Variant, stream: SotwStream | DeltaStream, context: Any, deadline: Any
     ) -> None:
         self.number = number
         self.node: str = node.id
-        self.variant = variant
+        self.variant: Variant = variant
         self.stream = stream
         self.context = context
         self.peer: str = context.peer()
@@ -194,7 +197,7 @@ class XdsServer:
 
     # ---- one client -----------------------------------------------------------------------------------
 
-    async def _serve(self, variant: str, kind: Kind | None, _: Any, context: Any) -> None:
+    async def _serve(self, variant: Variant, kind: Kind | None, _: Any, context: Any) -> None:
         # Requests are read from the context: the iterator would hold each one until the next one comes.
         try:
             if len(self.connections) >= self.settings.max_clients:
@@ -206,7 +209,7 @@ class XdsServer:
             log.warning("%s: ended (%s)", ended.node or context.peer(), ended)
             await context.abort(ended.code, str(ended))
 
-    async def _read(self, context: Any, variant: str, kind: Kind | None) -> None:
+    async def _read(self, context: Any, variant: Variant, kind: Kind | None) -> None:
         """Take requests until the client has no more. Raises Ended."""
         each: Connection | None = None
         node = ""
@@ -235,7 +238,7 @@ class XdsServer:
             if each is not None:
                 self._gone(each)
 
-    def _connected(self, node: Any, variant: str, context: Any, deadline: asyncio.Timeout) -> Connection:
+    def _connected(self, node: Any, variant: Variant, context: Any, deadline: asyncio.Timeout) -> Connection:
         client = client_of(node)
         self._numbers += 1
         stream = SotwStream(client) if variant == "sotw" else DeltaStream(client)

@@ -1,12 +1,14 @@
 """Before the first snapshot HTTP clients are told to come back, and a server that ends says so."""
 
+import time
+
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from streams.runtime.probes import add_probe_routes
-from streams.serve.http.facet_routes import add_facet_routes
-from streams.serve.http.query import in_json
+from streams.serve.http.endpoints import all_endpoints
+from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
 from streams.serve.run import serve_readiness
 from streams.serve.xds.server import XdsServer, XdsSettings
@@ -17,7 +19,7 @@ from tests.support.feed_log import Log
 async def test_not_ready_is_503_with_a_time_to_come_back(path: str) -> None:
     hub = ChangesHub(SseSettings(), "nowhere", 2, 60.0)
     app = web.Application(middlewares=[in_json])
-    add_facet_routes(app, hub)
+    add_endpoints(app, XdsServer(XdsSettings(), 2), hub, time.time, all_endpoints())
     add_probe_routes(app, serve_readiness(XdsServer(XdsSettings(), 2), hub))
     async with TestClient(TestServer(app)) as http:
         answer = await http.get(path)
@@ -30,7 +32,7 @@ async def test_the_stream_ends_with_a_word_when_the_server_does() -> None:
     log = Log(hub.feed)
     hub.replace("start", (), {}, log.cursor)
     app = web.Application(middlewares=[in_json])
-    add_facet_routes(app, hub)
+    add_endpoints(app, XdsServer(XdsSettings(), 2), hub, time.time, all_endpoints())
     async with TestClient(TestServer(app)) as http:
         answer = await http.get("/v1/changes")
         await answer.content.readuntil(b"\n\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,8 +16,9 @@ from google.protobuf.struct_pb2 import Struct
 from prometheus_client import generate_latest
 
 from streams.runtime.probes import Readiness, add_probe_routes
-from streams.serve.http.propagation_routes import add_xds_routes
-from streams.serve.http.query import in_json
+from streams.serve.http.endpoints import all_endpoints
+from streams.serve.http.routes import add_endpoints, in_json
+from streams.serve.http.sse import ChangesHub, SseSettings
 from streams.serve.xds.build.names import TYPE_URLS
 from streams.serve.xds.server import XdsServer, XdsSettings
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
@@ -196,7 +198,7 @@ async def test_each_type_has_a_service_of_its_own_too() -> None:
 async def test_who_has_what_is_told_and_waited_for() -> None:
     async with serving() as served, stream(served.server, "Delta") as call:
         app = web.Application(middlewares=[in_json])
-        add_xds_routes(app, served.server)
+        add_endpoints(app, served.server, ChangesHub(SseSettings(), "", 1, 60.0), time.time, all_endpoints())
         add_probe_routes(app, Readiness())
         async with TestClient(TestServer(app)) as http:
             await call.write(

@@ -1,0 +1,15 @@
+"""The endpoints of the HTTP interface, one a file: each module here has an `ENDPOINT`, and is found by being here."""
+
+import importlib
+import pkgutil
+from functools import cache
+
+from streams.serve.http.endpoint import Endpoint
+
+
+@cache
+def all_endpoints() -> tuple[Endpoint, ...]:
+    """All of them, by path."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    found = [importlib.import_module(f"{__name__}.{name}").ENDPOINT for name in names]
+    return tuple(sorted(found, key=lambda endpoint: endpoint.path))

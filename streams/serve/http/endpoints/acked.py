@@ -1,0 +1,124 @@
+"""`GET /v1/acked`: waits until every router has acknowledged a write."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.serve.http.endpoint import Asked, Endpoint
+from streams.serve.http.endpoints.propagation import followed
+from streams.serve.http.parameters import FIRST_COUNTS, ClusterName, KubernetesName, ResourceVersion, one_of
+from streams.serve.http.query import NO_SNAPSHOT, Busy
+from streams.serve.xds.build.catalog import Key
+from streams.serve.xds.server import XdsServer
+from streams.subscription.delivery import reached
+from streams.wire.records import Record
+
+_RESOURCES = tuple(resource.frontier for resource in (*RESOURCES, *OPTIONAL))
+_LONGEST_WAIT = 3600
+_MOST_WAITERS = 100
+
+
+class Query(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """Whose write, and for how many seconds to wait."""
+
+    cluster: ClusterName
+    resource_version: ResourceVersion
+    resource: Annotated[
+        Literal[_RESOURCES],  # type: ignore[valid-type]
+        one_of(_RESOURCES, **FIRST_COUNTS),
+        msgspec.Meta(description="The type of the object written."),
+    ] = "endpointslices.discovery.k8s.io"
+    namespace: KubernetesName | msgspec.UnsetType = msgspec.UNSET
+    service: KubernetesName | msgspec.UnsetType = msgspec.UNSET
+    timeout: Annotated[float, msgspec.Meta(ge=0, le=_LONGEST_WAIT, description="Seconds.", extra=FIRST_COUNTS)] = 30.0
+
+
+class Acked(Record):
+    """Whether every client has acknowledged it, with the clients that follow the Service (without one, all); if not,
+    the clients (and partitions of the server's own) that are waited for."""
+
+    acked: bool
+    clients: list[str]
+    partitions: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Waiters:
+    """Who waits on a server: no more than there may be."""
+
+    def __init__(self) -> None:
+        self._count: dict[XdsServer, int] = {}
+
+    @contextmanager
+    def counted(self, server: XdsServer) -> Iterator[None]:
+        """Count one in. Raises Busy."""
+        if self._count.get(server, 0) >= _MOST_WAITERS:
+            raise Busy(f"too many waiting requests: the limit is {_MOST_WAITERS}", 5)
+        self._count[server] = self._count.get(server, 0) + 1
+        try:
+            yield
+        finally:
+            self._count[server] -= 1
+            if not self._count[server]:
+                del self._count[server]
+
+
+_waiters = _Waiters()
+
+
+async def _handle(parts: Any, request: web.Request, asked: Asked) -> Acked:
+    query: Query = asked.query
+    server: XdsServer = parts.xds
+    service = (query.namespace or "default", query.service) if query.service else None
+    if not server.ready.is_set():
+        raise Busy(NO_SNAPSHOT, 1)
+    waiting = Acked(False, [], {})
+    with _waiters.counted(server):
+        try:
+            async with asyncio.timeout(query.timeout):
+                await _acknowledged(server, query, service, waiting)
+        except TimeoutError:
+            return waiting
+    return Acked(True, _followers(server, service))
+
+
+async def _acknowledged(server: XdsServer, query: Query, service: Key | None, waiting: Acked) -> None:
+    """Return when the cluster's `resource` up to this resourceVersion is in the state, and every client that follows
+    the Service (or, without one, any Service) has acknowledged that state or a newer one. `waiting` is kept up to date
+    with the partitions and clients that are waited for."""
+    catalog, resource = server.catalog, query.resource
+    partitions = {catalog.partition(service)} if service else set(range(catalog.partitions))
+    while behind := {
+        p for p in partitions if not reached(catalog.seals, p, query.cluster, resource, query.resource_version)
+    }:
+        waiting.partitions = {
+            str(p): seal.frontier.get(resource, "") if (seal := catalog.seals.get((p, query.cluster))) else ""
+            for p in behind
+        }
+        await server.moved()
+    waiting.partitions = {}
+    wanted = {key: catalog.newest(key)[0] for key in ([service] if service else followed(server))}
+    while True:
+        waiting.clients = [
+            each.node
+            for each in server.connections.values()
+            if any(key in wanted and entry.acked < wanted[key] for key, entry in each.ledger.behind.items())
+        ]
+        if not waiting.clients:
+            return
+        await server.moved()
+
+
+def _followers(server: XdsServer, service: Key | None) -> list[str]:
+    """The nodes of the clients that follow the Service; without one, and of one that is deleted, all."""
+    names = server.catalog.names_of(service) if service else ()
+    return [each.node for each in server.connections.values() if not names or each.stream.follows(names)]
+
+
+ENDPOINT = Endpoint(
+    "/v1/acked", "waitAcked", "Wait until every router has acknowledged a write.", Acked, _handle, query=Query
+)

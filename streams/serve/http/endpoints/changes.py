@@ -1,0 +1,116 @@
+"""`GET /v1/changes`: a snapshot, and then the sealed batches, as server-sent events."""
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from streams.serve.http.encoding import BatchHead, End, Heartbeat, Selection, SnapshotHead
+from streams.serve.http.endpoint import Asked, Body, Endpoint
+from streams.serve.http.parameters import REPEATABLE, ClusterName, CursorText, KubernetesName, Table
+from streams.serve.http.query import BadParameter
+from streams.serve.http.rows import VIEWS
+from streams.subscription.delivery import Cursor, Filter, InvalidCursor
+from streams.wire.records import TABLES
+
+
+class Query(msgspec.Struct, forbid_unknown_fields=True):
+    """Which rows, and from where on."""
+
+    table: Annotated[list[Table], REPEATABLE] = []
+    cluster: Annotated[list[ClusterName], REPEATABLE] = []
+    namespace: Annotated[list[KubernetesName], REPEATABLE] = []
+    service: Annotated[list[KubernetesName], REPEATABLE] = []
+    cursor: Annotated[CursorText, msgspec.Meta(description="As Last-Event-ID.")] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Headers(msgspec.Struct, forbid_unknown_fields=True):
+    """What an EventSource sends when it connects again."""
+
+    last_event_id: (
+        Annotated[CursorText, msgspec.Meta(description="Go on after the event with this id.")] | msgspec.UnsetType
+    ) = msgspec.field(default=msgspec.UNSET, name="Last-Event-ID")
+
+
+async def _handle(parts: Any, request: web.Request, asked: Asked) -> web.StreamResponse:
+    query: Query = asked.query
+    wanted = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
+    # Both are looked at: one that is damaged is an error also where the other counts.
+    header = _cursor("Last-Event-ID", asked.headers.last_event_id)
+    cursor = header or _cursor("cursor", query.cursor)
+    response: web.StreamResponse = await parts.hub.follow(
+        request, Selection(frozenset(query.table or TABLES), wanted), cursor
+    )
+    return response
+
+
+def _cursor(name: str, text: str | msgspec.UnsetType) -> Cursor | None:
+    if not text:
+        return None
+    try:
+        return Cursor.decode(text)
+    except InvalidCursor:
+        raise BadParameter(
+            name, f"{name}: the cursor is damaged or isn't one; leave it out to start from a snapshot"
+        ) from None
+
+
+def _with_rows(name: str, head: type[msgspec.Struct], kind: str) -> Any:
+    row: Any = reduce(or_, VIEWS.values())
+    fields = [("type", Literal[kind]), ("rows", list[row])]
+    return msgspec.defstruct(
+        name, fields, bases=(head,), namespace={"__doc__": head.__doc__}, forbid_unknown_fields=True, kw_only=True
+    )
+
+
+_DATA: Mapping[str, Any] = {
+    "batch": _with_rows("BatchEvent", BatchHead, "batch"),
+    "snapshot": _with_rows("SnapshotEvent", SnapshotHead, "snapshot"),
+    "heartbeat": Heartbeat,
+    "end": End,
+}
+
+
+def _stream() -> Body:
+    """An event of a stream of server-sent events, as OpenAPI 3.2 describes them: an object of its fields."""
+    schema = {
+        "description": "An event of /v1/changes; `data` is JSON, of the type that `event` names.",
+        "type": "object",
+        "properties": {
+            "event": {"enum": list(_DATA)},
+            "id": {"type": "string", "description": "A cursor. A part of a snapshot has none, and an `end`."},
+            "data": {"type": "string"},
+        },
+        "required": ["event", "data"],
+        "oneOf": [
+            {
+                "properties": {
+                    "event": {"const": event},
+                    "data": {
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"$ref": f"#/components/schemas/{kind.__name__}"},
+                    },
+                }
+            }
+            for event, kind in _DATA.items()
+        ],
+    }
+    return Body("text/event-stream", schema, "The stream.", tuple(_DATA.values()), "StreamEvent")
+
+
+ENDPOINT = Endpoint(
+    "/v1/changes",
+    "followChanges",
+    "A snapshot, then each sealed batch as it comes.",
+    _stream(),
+    _handle,
+    query=Query,
+    headers=Headers,
+    description="Events are `snapshot` (SnapshotEvent), `batch` (BatchEvent), `heartbeat` (Heartbeat) and `end` (End). "
+    "Their ids are cursors, as those of `facets follow` are: with Last-Event-ID each change since comes once, or a "
+    "snapshot says why not.",
+    stays=True,
+)

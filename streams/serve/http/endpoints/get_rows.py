@@ -1,0 +1,36 @@
+"""`GET /v1/facets/TABLE/NAMESPACE/SERVICE`: a Service's rows of one table."""
+
+from typing import Any
+
+from aiohttp import web
+
+from streams.serve.http.endpoint import Asked, Endpoint, TablePath
+from streams.serve.http.parameters import KubernetesName
+from streams.serve.http.query import NotFound
+from streams.serve.http.rows import ITEMS, stream_items
+
+
+class Path(TablePath):
+    """Whose rows."""
+
+    namespace: KubernetesName
+    service: KubernetesName
+
+
+async def _handle(parts: Any, request: web.Request, asked: Asked) -> web.StreamResponse:
+    parts.hub.check_ready()
+    path: Path = asked.path
+    found = parts.hub.feed.row(path.table, path.namespace, path.service)
+    if not found:
+        raise NotFound(f"{path.table} {path.namespace}/{path.service} not found in any cluster")
+    return await stream_items(request, found)
+
+
+ENDPOINT = Endpoint(
+    "/v1/facets/{table}/{namespace}/{service}",
+    "get{table}",
+    "A Service's {table} in each cluster that has it.",
+    ITEMS,
+    _handle,
+    path_parameters=Path,
+)

@@ -1,0 +1,32 @@
+"""`GET /v1/facets/TABLE`: all rows of a table."""
+
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+
+from streams.serve.http.encoding import Selection
+from streams.serve.http.endpoint import Asked, Endpoint, TablePath
+from streams.serve.http.parameters import REPEATABLE, ClusterName, KubernetesName
+from streams.serve.http.rows import ITEMS, stream_items
+from streams.subscription.delivery import Filter
+
+
+class Query(msgspec.Struct, forbid_unknown_fields=True):
+    """Which rows."""
+
+    cluster: Annotated[list[ClusterName], REPEATABLE] = []
+    namespace: Annotated[list[KubernetesName], REPEATABLE] = []
+    service: Annotated[list[KubernetesName], REPEATABLE] = []
+
+
+async def _handle(parts: Any, request: web.Request, asked: Asked) -> web.StreamResponse:
+    parts.hub.check_ready()
+    query: Query = asked.query
+    wanted = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
+    return await stream_items(request, parts.hub.feed.rows(Selection(frozenset({asked.path.table}), wanted)))
+
+
+ENDPOINT = Endpoint(
+    "/v1/facets/{table}", "list{table}", "All {table} rows.", ITEMS, _handle, query=Query, path_parameters=TablePath
+)

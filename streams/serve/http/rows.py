@@ -1,0 +1,41 @@
+"""Rows as answers: their types by table, and many of them in pieces."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from streams.wire.records import TABLES
+from streams.wire.row_forms import row_view
+
+_CHUNK = 64 * 1024
+_READ_WITHIN = 60.0
+
+VIEWS: dict[str, Any] = {table: row_view(table, tagged=True) for table in TABLES}
+"""A row as it is printed, by table."""
+
+ITEMS: dict[str, Any] = {
+    table: msgspec.defstruct(f"{table.capitalize()}Items", [("items", list[view])])  # type: ignore[valid-type]
+    for table, view in VIEWS.items()
+}
+"""Several rows of a table."""
+
+
+async def stream_items(request: web.Request, texts: Iterable[bytes]) -> web.StreamResponse:
+    """An answer of `ITEMS`, from rows that are text already, in pieces: a table may be large."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    held = bytearray(b'{"items":[')
+    first = True
+    for text in texts:
+        held += text if first else b"," + text
+        first = False
+        if len(held) >= _CHUNK:
+            async with asyncio.timeout(_READ_WITHIN):
+                await response.write(bytes(held))
+            held.clear()
+    async with asyncio.timeout(_READ_WITHIN):
+        await response.write(bytes(held) + b"]}")
+    return response
