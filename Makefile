@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test simulate e2e chaos bench bench-quick bench-istiod check format lock clean
+.PHONY: help setup run test test-real test-models simulate e2e chaos bench bench-quick bench-istiod check format lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,8 +42,16 @@ $(READY): pyproject.toml requirements.lock requirements-java.lock
 run: setup ## The demo: broker, watcher, worker and server in one (FOR=30 ends it by itself after 30 seconds)
 	@$(BIN)/facets up --demo $(if $(FOR),--for $(FOR))
 
+# Tests that wait for Kafka run beside those that compute. With ARGS all are one run, whose results are in one place.
 test: setup ## Unit, property, simulation and integration tests
-	$(BIN)/python -m pytest tests/unit tests/properties tests/simulation tests/integration $(ARGS)
+	@$(if $(ARGS),$(BIN)/python -m pytest tests/unit tests/properties tests/simulation tests/integration $(ARGS),\
+		$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=line test-real test-models)
+
+test-real: setup
+	$(BIN)/python -m pytest tests/integration
+
+test-models: setup
+	$(BIN)/python -m pytest tests/unit tests/properties tests/simulation
 
 simulate: setup ## Seeded runs of the whole system in models, with faults; interrupted, it goes on where it was (SEEDS=0:100000)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),0:20000) --progress build/simulation $(if $(PLANT),--plant $(PLANT)) $(ARGS)
