@@ -17,6 +17,8 @@ def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:
     # Faust's banner and its tables of partitions are for people at a terminal; ours is one line a rebalance.
     for name in ("faust", "mode", "streams.worker"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # That a timer is late on a busy machine: nobody can act on it, and what comes of it is said elsewhere.
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         worker: Any = FacetWorker(app, loglevel=loglevel, quiet=True, redirect_stdouts=False, override_logging=False)
