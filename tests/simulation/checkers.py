@@ -349,13 +349,13 @@ class Checkers:
             self._compare_one(table, standing, name, at, where)
 
     def _was_closed(self, partition: int, standing: Standing, offset: int) -> bool:
-        """Whether the last epoch before this one ended its cluster."""
-        before = {
-            at: each
+        """Whether the cluster ended before, and no epoch since has come to a complete snapshot."""
+        before = [
+            (at, each.closed)
             for at, each in self.standings[partition].items()
-            if at < offset and each.cluster == standing.cluster and each.epoch < standing.epoch
-        }
-        return bool(before) and before[max(before)].closed
+            if at < offset and each.cluster == standing.cluster and (each.closed or each.frontier)
+        ]
+        return bool(before) and max(before)[1]
 
     def _compare_closed(self, table: str, partition: int, cluster: str, where: str) -> None:
         """Nothing is left of a cluster that has ended, and nothing of it counts for the next of that name."""
