@@ -48,10 +48,10 @@ test: setup ## Unit, property, simulation and integration tests
 		$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=line test-real test-models)
 
 test-real: setup
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -u -m pytest tests/integration
 
 test-models: setup
-	$(BIN)/python -m pytest tests/unit tests/properties tests/simulation
+	$(BIN)/python -u -m pytest tests/unit tests/properties tests/simulation
 
 simulate: setup ## Seeded runs of the whole system in models, with faults; interrupted, it goes on where it was (SEEDS=0:100000)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),0:20000) --progress build/simulation $(if $(PLANT),--plant $(PLANT)) $(ARGS)
