@@ -68,6 +68,7 @@ class Checkers:
         self.seals: dict[tuple[str, int], list[int]] = {(t, p): [] for t in TABLES for p in range(count)}
         self.first: dict[tuple[int, int], str] = {}
         self._expired: dict[int, int] = {}
+        self._losses: dict[int, tuple[int, dict[str, Standing]]] = {}
         self.leftover: set[tuple[int, int]] = set()
         self._jumps: dict[tuple[str, int], int] = {}
         self._folds = [PartitionFold(p, window_seconds=sim.window_ms // 1000) for p in range(count)]
@@ -180,6 +181,8 @@ class Checkers:
             # Of the journal's records a snapshot may be left whole.
             is_open = base.open and self._begins(partition, last + 1)[name] >= first
             self.standing[partition][name] = base._replace(frontier={}, lost=not base.closed, open=is_open)
+        if first > due:
+            self._losses[partition] = last, {name: self.standing[partition][name] for name in gone}
         before = {offset: self.truth[partition][offset] for offset in range(again, highest + 1)}
         for record in self.sim.journal[partition].records:
             if record.offset > last or (first <= due and record.offset >= again):
@@ -226,11 +229,18 @@ class Checkers:
         return {name for name, each in now.items() if each.lost or (each.open and begins.get(name, first) < first)}
 
     def _standing_at(self, partition: int, last: int) -> dict[str, Standing]:
-        found: dict[str, Standing] = {}
-        for offset, standing in self.standings[partition].items():
-            if offset <= last and standing.cluster:
-                found[standing.cluster] = standing
-        return found
+        """Each cluster as the commits up to an offset left it, or a loss at one."""
+        newest = {
+            standing.cluster: (offset, standing)
+            for offset, standing in sorted(self.standings[partition].items())
+            if offset <= last and standing.cluster
+        }
+        lost_at, lost = self._losses.get(partition, (-1, {}))
+        if lost_at <= last:
+            newest |= {
+                name: (lost_at, standing) for name, standing in lost.items() if newest.get(name, (-1,))[0] <= lost_at
+            }
+        return {name: standing for name, (_, standing) in newest.items()}
 
     # ---- rows ----------------------------------------------------------------------------------------
 
