@@ -11,8 +11,6 @@ from typing import Any, Self
 import orjson
 import pytest
 import yaml
-from tests.controlplane import ControlPlane
-from tests.controlplane.api import ApiError
 
 from streams.kafka.admin import ensure
 from streams.subscription.client import Subscriber
@@ -21,6 +19,8 @@ from tests.conformance import manifests
 from tests.conformance.expectations import EXPECTED
 from tests.conformance.table import Table
 from tests.e2e.test_spine import Facets, facets, free_port
+from tests.support.controlplane import ControlPlane
+from tests.support.controlplane.api import ApiError
 from tests.support.routes import GROUP, Object, named
 
 __all__ = ["facets"]
