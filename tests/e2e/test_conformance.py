@@ -197,7 +197,7 @@ def cluster(facets: Facets) -> Iterator[Cluster]:
                 if crd["kind"] == "CustomResourceDefinition":
                     plane.api.post(CRDS, crd)
         facets.start("watch", "watch", "--kubeconfig", str(plane.readonly), "--cluster", "east")
-        facets.start("work", "work", "--web-port", free_port(), "--data-dir", str(facets.folder / "worker"))
+        facets.start("work", "work", "--http-port", free_port(), "--data-dir", str(facets.folder / "worker"))
         with Rows(facets.bootstrap) as rows:
             yield Cluster(plane, facets, rows)
 

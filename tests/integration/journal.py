@@ -12,12 +12,14 @@ from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
 from tests.support.routes import by_cookie, route, rule, to_service
 
 _ALL = (*RESOURCES, *OPTIONAL)
 AT = "2026-11-24T12:00:00.000Z"
 PARTITIONS = 4
+LAST_RECORDS = 400
 
 
 def clean_topics(bootstrap: str, partitions: int = PARTITIONS) -> None:
@@ -147,7 +149,8 @@ class Churn:
 
 
 def sealed_to(bootstrap: str, topic: str, partitions: int = PARTITIONS) -> dict[int, int]:
-    """The journal offset that the last record of each partition is stamped with, plus one; 0 where there is none."""
+    """The highest journal offset that each partition has a seal of, plus one; 0 where there is none. A row that a late
+    writer hid is written again after it."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     reached = dict.fromkeys(range(partitions), 0)
     try:
@@ -155,11 +158,11 @@ def sealed_to(bootstrap: str, topic: str, partitions: int = PARTITIONS) -> dict[
             each = TopicPartition(topic, partition)
             consumer.assign([each])
             end = consumer.end_offsets([each])[each]
-            if end:
-                consumer.seek(each, end - 1)
-                while not (found := consumer.poll(timeout_ms=1000)):
-                    pass
-                reached[partition] = int(dict(found[each][0].headers)["v"]) + 1
+            consumer.seek(each, max(0, end - LAST_RECORDS))
+            while consumer.position(each) < end:
+                for record in consumer.poll(timeout_ms=1000).get(each, ()):
+                    if record.key.startswith(SEAL_PREFIX):
+                        reached[partition] = max(reached[partition], int(dict(record.headers)["v"]) + 1)
     finally:
         consumer.close()
     return reached
