@@ -117,14 +117,17 @@ def _goes(
 def mirrors(to: str, copies: dict[str, float], **request: Any) -> Check:
     """What share of a Gateway's requests is copied to whom."""
     expected = {f"{INFRA}/{name}": Fraction(share).limit_denominator(1000) for name, share in copies.items()}
+    asked = _request(to, request)
 
     def check(table: Table) -> None:
-        assert table.shares(_request(to, request), "mirror") == expected
+        actual = table.shares(asked, "mirror")
+        assert actual == expected, (asked, actual, expected)
 
     return check
 
 
-def _request(to: str, fields: dict[str, Any]) -> Request:
+def _request(to: str, given: dict[str, Any]) -> Request:
+    fields = dict(given)
     path, _, query = fields.pop("path", "/").partition("?")
     pairs = tuple(tuple(pair.split("=")) for pair in query.split("&") if pair)
     headers = tuple(fields.pop("headers", {}).items())
