@@ -11,11 +11,9 @@ from typing import Any
 import msgspec
 
 from streams.wire.records import (
-    AsOf,
-    Cause,
     ChangeGroup,
     Group,
-    Rejection,
+    RowHead,
     ServicePort,
     ServiceReference,
     ServiceType,
@@ -78,19 +76,8 @@ class RoutingFacet(Facet):
     mesh: MeshFacet
 
 
-class ReadRow(msgspec.Struct, rename="camel"):
-    """A whole row, as it is read: the head that the rows of all tables have."""
-
-    cluster: str
-    namespace: str
-    name: str
-    version: int
-    previous: int | None
-    state: State
-    reason: str
-    as_of: AsOf
-    cause: list[Cause]
-    rejected: list[Rejection] = []
+class ReadRow(RowHead, forbid_unknown_fields=False, omit_defaults=False):
+    """A whole row, as it is read: what a newer worker adds to it is passed over."""
 
     def facet(self) -> Facet:
         """What is held of it."""

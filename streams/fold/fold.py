@@ -116,7 +116,8 @@ class PartitionFold:
         if first_offset <= due:
             return self._expire_snapshots(first_offset, due)
         offset = max(first_offset - 1, *(table.sealed for table in self.tables))
-        lost = [cluster for _, cluster in sorted(self.clusters.items()) if self._lose_all(cluster, first_offset)]
+        clusters = [cluster for _, cluster in sorted(self.clusters.items())]
+        lost = [cluster for cluster in clusters if self._lose_all(cluster, first_offset)]
         writes = [write for cluster in lost for write in self._companions_in_rows(cluster)]
         for cluster in lost:
             # Of a cluster that has ended no snapshot follows: a table that doesn't know it yet ends it here.
@@ -124,7 +125,6 @@ class PartitionFold:
                 writes += self._replace(cluster, OpenSnapshot(self.tables), offset)
             else:
                 writes += self._mark_unknown(cluster, offset)
-        clusters = [cluster for _, cluster in sorted(self.clusters.items())]
         for cluster in clusters:
             writes += self._seal(cluster, offset, more=cluster is not clusters[-1])
         self.next_offset = self._recovery.read_again(self.clusters, offset + 1)

@@ -67,7 +67,6 @@ class Checkers:
         self.rows: dict[tuple[str, str], list[Row]] = {}
         self.seals: dict[tuple[str, int], list[int]] = {(t, p): [] for t in TABLES for p in range(count)}
         self.first: dict[tuple[int, int], str] = {}
-        self._expired: dict[int, int] = {}
         self._losses: dict[int, tuple[int, dict[str, Standing]]] = {}
         self.leftover: set[tuple[int, int]] = set()
         self._jumps: dict[tuple[str, int], int] = {}
@@ -203,10 +202,9 @@ class Checkers:
             self.standings[partition].pop(offset, None)
         before = self.truth[partition].get(last, {})
         kept = {key: value for key, value in before.items() if last <= sealed[key[0]]}
-        if self._expired.get(partition) == last:
+        if self._loss(partition)[0] == last:
             # A worker was killed in between: what it wrote of this stays.
             made = before | made
-        self._expired[partition] = last
         self.truth[partition][last] = made | kept
         self.standings[partition].setdefault(last, Standing("", may_change=True))
         for table in TABLES:
@@ -228,6 +226,10 @@ class Checkers:
         now = self._standing_at(partition, due - 1)
         return {name for name, each in now.items() if each.lost or (each.open and begins.get(name, first) < first)}
 
+    def _loss(self, partition: int) -> tuple[int, dict[str, Standing]]:
+        """Where the journal's newest loss counts, -1 for none, and what each cluster came to by it."""
+        return self._losses.get(partition, (-1, {}))
+
     def _standing_at(self, partition: int, last: int) -> dict[str, Standing]:
         """Each cluster as the commits up to an offset left it, or a loss at one."""
         newest = {
@@ -235,7 +237,7 @@ class Checkers:
             for offset, standing in sorted(self.standings[partition].items())
             if offset <= last and standing.cluster
         }
-        lost_at, lost = self._losses.get(partition, (-1, {}))
+        lost_at, lost = self._loss(partition)
         if lost_at <= last:
             newest |= {
                 name: (lost_at, standing) for name, standing in lost.items() if newest.get(name, (-1,))[0] <= lost_at
@@ -313,7 +315,7 @@ class Checkers:
                     self.fail(f"{where}: comes before its row {key.decode()}")
         self.first.setdefault((partition, offset), self.sim.at())
         seal, standing = orjson.loads(record.value or b""), self.standings[partition][offset]
-        if jump == offset == self._expired.get(partition):
+        if jump == offset == self._loss(partition)[0]:
             self._fresh[table, partition].clear()
             return
         if (seal["cluster"], seal["epoch"], seal["seq"]) != (standing.cluster, standing.epoch, standing.seq):
