@@ -1,4 +1,4 @@
-"""The error that a person gets to see: what is wrong, with what, and what to do about it."""
+"""The error that a command reports: what is wrong, and what to do about it."""
 
 from streams.exit_codes import ExitCode
 
@@ -12,7 +12,7 @@ class FacetsError(Exception):
         super().__init__(problem)
         self.remedy = remedy
         if remedy:
-            # A program that does not catch it shows the remedy below its traceback.
+            # An uncaught error then shows the remedy below its traceback.
             self.add_note(f"remedy: {remedy}")
         if exit_code is not None:
             self.exit_code = exit_code

@@ -1,4 +1,4 @@
-"""The exit codes of every `facets` command, in one place. Numbers from 64 on are those of sysexits.h."""
+"""The exit codes of all `facets` commands. Numbers from 64 on are those of sysexits.h."""
 
 from enum import IntEnum
 

@@ -14,7 +14,7 @@ Key = tuple[str, str, str]
 
 
 def apply_event(key: Key, service: tuple[str, str], *, uid: str, version: str, trigger: str = "", body: bytes) -> bytes:
-    """The object is there, and says this (`body`) of the Service."""
+    """The object exists; `body` is its content for the Service."""
     head = _head("apply", key, service, uid, version)
     if trigger:
         head["trigger"] = trigger
@@ -22,12 +22,12 @@ def apply_event(key: Key, service: tuple[str, str], *, uid: str, version: str, t
 
 
 def delete_event(key: Key, service: tuple[str, str], *, uid: str, version: str) -> bytes:
-    """The object is gone, or bears on the Service no longer."""
+    """The object is gone, or no longer affects the Service."""
     return orjson.dumps(_head("delete", key, service, uid, version))
 
 
 def reject_event(key: Key, service: tuple[str, str], *, uid: str, version: str, message: str, item: Any) -> bytes:
-    """The object is there, but can't be read."""
+    """The object exists, but can't be read."""
     return orjson.dumps(
         {
             **_head("reject", key, service, uid, version),
@@ -38,7 +38,7 @@ def reject_event(key: Key, service: tuple[str, str], *, uid: str, version: str, 
 
 
 def with_routing(event: bytes, routing: OperatorRouting | None) -> bytes:
-    """A Service's apply event with this as its operator's choices."""
+    """A Service's apply event with its operator's routing choices set to `routing`."""
     decoded = orjson.loads(event)
     decoded["object"].pop("routing", None)
     if routing is not None:

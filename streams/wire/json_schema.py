@@ -28,7 +28,7 @@ _KEY = "[^/]+/[^/]+/[^/]+"
 
 
 class ChannelTopic(NamedTuple):
-    """A topic as its channel names it; `configs` are Kafka's topic configurations."""
+    """A topic as its AsyncAPI channel describes it; `configs` are Kafka's topic configurations."""
 
     name: str
     partitions: int
@@ -37,9 +37,9 @@ class ChannelTopic(NamedTuple):
 
 def documents(topics: Iterable[ChannelTopic], version: str) -> dict[str, dict[str, Any]]:
     """All documents by file name."""
-    found = {name: _schema(name, title, kind) for name, (title, kind) in _types().items()}
-    found["asyncapi.json"] = _asyncapi({topic.name: topic for topic in topics}, version)
-    return found
+    files = {name: _schema(name, title, kind) for name, (title, kind) in _types().items()}
+    files["asyncapi.json"] = _asyncapi({topic.name: topic for topic in topics}, version)
+    return files
 
 
 def _types() -> dict[str, tuple[str, Any]]:
@@ -62,7 +62,7 @@ def _types() -> dict[str, tuple[str, Any]]:
 
 
 def _commit() -> tuple[Any, Any]:
-    """Commit and Event for a schema: on the way through, `object` is left as bytes, of which none can be made."""
+    """Commit and Event for a schema: their `object` is raw bytes, for which no schema can be generated."""
     event = _with(records.Event, {"object": Any}, {"object": msgspec.UNSET})
     return _with(records.Commit, {"events": list[event]}, {"events": []}), event  # type: ignore[valid-type]
 
@@ -70,12 +70,12 @@ def _commit() -> tuple[Any, Any]:
 def _with(kind: type[msgspec.Struct], types: dict[str, Any], defaults: dict[str, Any]) -> Any:
     fields: list[Any] = []
     for field in msgspec.structs.fields(kind):
-        given = types.get(field.name, field.type)
+        field_type = types.get(field.name, field.type)
         default = defaults.get(field.name, field.default)
         if default is msgspec.NODEFAULT:
-            fields.append((field.encode_name, given))
+            fields.append((field.encode_name, field_type))
         else:
-            fields.append((field.encode_name, given, default))
+            fields.append((field.encode_name, field_type, default))
     return msgspec.defstruct(
         kind.__name__, fields, namespace={"__doc__": kind.__doc__}, forbid_unknown_fields=True, kw_only=True
     )
@@ -90,21 +90,23 @@ def _schema(name: str, title: str, kind: Any) -> dict[str, Any]:
     schema["title"] = title
     for holder in (own, *components.values()):
         if "object" in holder["properties"]:
-            holder["properties"]["object"] = {"anyOf": [{"$ref": f"{_DEFS}{each.__name__}"} for each in _CONTENTS]}
+            holder["properties"]["object"] = {
+                "anyOf": [{"$ref": f"{_DEFS}{content.__name__}"} for content in _CONTENTS]
+            }
     if components:
         schema["$defs"] = components
-    found: dict[str, Any] = tidy(schema)
-    return found
+    tidied: dict[str, Any] = tidy(schema)
+    return tidied
 
 
 def tidy(node: Any) -> Any:
-    """With docstrings as running text."""
+    """The schema with each docstring on one line."""
     if isinstance(node, dict):
         return {
             key: " ".join(value.split()) if key == "description" and isinstance(value, str) else tidy(value)
             for key, value in node.items()
         }
-    return [tidy(each) for each in node] if isinstance(node, list) else node
+    return [tidy(item) for item in node] if isinstance(node, list) else node
 
 
 def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
@@ -150,29 +152,31 @@ def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
 
 
 def _messages(tables: dict[str, str]) -> dict[str, Any]:
-    seal, held = SEAL_PREFIX.decode(), COMPANION_PREFIX.decode()
+    seal, companion = SEAL_PREFIX.decode(), COMPANION_PREFIX.decode()
     row = "CLUSTER/NAMESPACE/SERVICE"
-    found = {
+    messages = {
         "commit": _message("commit.json", "[^/]+", "The cluster's name.", None, "The changes seen together."),
         **{
             table: _message(f"{table}.json", _KEY, row, "The row's `version`.", f"A whole row of {topic}.")
             for table, topic in tables.items()
         },
-        "seal": _message("seal.json", f"{seal}[^/]*", f"{seal}CLUSTER", "The seal's `offset`.", "Rows up to it came."),
+        "seal": _message(
+            "seal.json", f"{seal}[^/]*", f"{seal}CLUSTER", "The seal's `offset`.", "Rows up to it are complete."
+        ),
         "heldEndpoints": _message(
-            "event.json", f"{held}{_KEY}", f"{held}{row}", "The journal offset.",
+            "event.json", f"{companion}{_KEY}", f"{companion}{row}", "The journal offset.",
             "The worker's own: subscribers skip every key that begins with `~` and is no seal.",
         ),
         "deadletter": _message("deadletter.json", ".*", row, "The journal offset.", "What, where and why."),
     }  # fmt: skip
-    found["tombstone"] = {
+    messages["tombstone"] = {
         "name": "tombstone",
         "summary": "A deleted Service, once its row is older than the resume window.",
         "headers": _headers("The journal offset at which it was removed."),
         "payload": {"type": "null"},
         "bindings": {"kafka": {"key": {"type": "string", "pattern": f"^(~held/)?{_KEY}$", "description": row}}},
     }
-    return found
+    return messages
 
 
 def _message(schema: str, key: str, key_text: str, header: str | None, summary: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@
     ~seal/CLUSTER                       a seal
     ~held/CLUSTER/NAMESPACE/SERVICE     a row's companion: what the worker holds beside it; subscribers skip it
 
-Everything that begins with `~` is no row.
+Keys that begin with `~` are not rows.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ def row_key(cluster: str, namespace: str, name: str) -> str:
 
 
 def parse_row_key(key: str) -> RowKey:
-    """Raises ValueError for what is no row's key."""
+    """The parts of a row's key. Raises ValueError if it isn't one."""
     cluster, namespace, name = key.split("/")
     return RowKey(cluster, namespace, name)
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 
 class NameSyntax(NamedTuple):
-    """The syntax of a kind of name. The expression holds for the whole of a name, and means the same in Python and in
-    ECMA 262 (as JSON Schema has it); `max_length` is in characters."""
+    """The syntax of a kind of name. The expression must match the whole name, and means the same in Python and in
+    ECMA 262 (which JSON Schema uses); `max_length` is in characters."""
 
     expression: re.Pattern[str]
     max_length: int
@@ -25,8 +25,8 @@ class NameSyntax(NamedTuple):
 KUBERNETES_NAME = NameSyntax(
     re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"), 253, "a Kubernetes name (lower case letters, digits, - and .)"
 )
-"""A DNS subdomain (RFC 1123), the widest syntax that Kubernetes has for names; how long a label of it may be is the API
-server's to check."""
+"""A DNS subdomain (RFC 1123), the widest syntax that Kubernetes has for names; the length of a label is left to the
+API server."""
 CLUSTER_NAME = NameSyntax(
     re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"), 253, "a cluster's name (letters, digits, - _ and .)"
 )

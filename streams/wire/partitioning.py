@@ -1,6 +1,6 @@
 """Which partition holds a Service, in the journal and in every facet topic.
 
-The cluster takes no part in it: one Service of every cluster, and all its tables, share a partition number.
+The cluster plays no part: a Service of any cluster, in all its tables, has the same partition number.
 """
 
 from zlib import crc32

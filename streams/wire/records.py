@@ -10,17 +10,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 FOLD_VERSION = 3
-"""Raised by every release whose fold makes other bytes from the same journal."""
+"""Raised by every release whose fold makes different bytes from the same journal."""
 
 JOURNAL = "facets.journal"
 DEAD_LETTER = "facets.deadletter"
 TABLES = ("frontend", "backend", "routing")
 
 MAX_NUMBER = 2**53 - 1
-"""The largest whole number that every JSON reader takes for what it is (RFC 8259, section 6)."""
+"""The largest integer that every JSON reader represents exactly (RFC 8259, section 6)."""
 
 CLUSTER_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?(?!\n)$"
-"""In Python `$` is also before a line break at the end."""
+"""In Python, `$` also matches before a trailing newline."""
 
 Number = Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Family = Literal["IPv4", "IPv6", "FQDN"]

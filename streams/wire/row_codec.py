@@ -1,8 +1,8 @@
 """The byte layout of a facet row: the one module that knows it.
 
 A row is compact JSON whose first fields are those of `RowHead`, in its order; `state` stands within the first
-`_HEAD_BYTES` bytes, before any free text. Rows are written by joining bytes (`encode_head` and what a table puts behind
-it), which is what keeps a change of one endpoint from encoding all the others.
+`_HEAD_BYTES` bytes, before any free text. Rows are written by joining bytes (`encode_head` followed by the
+table's own fields), so that a change of one endpoint doesn't encode all the others.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import msgspec
 from streams.wire.records import Cause, Rejection
 
 STAMPS = frozenset({"version", "previous", "asOf", "cause", "change"})
-"""The fields that say where in its journal a row stands, not what it says of the Service."""
+"""The fields that give a row's place in its journal and what it changed, not the Service's state."""
 
 _HEAD_BYTES = 1024
 _DELETED = b'"state":"deleted"'
@@ -81,9 +81,10 @@ def is_deleted(row: bytes) -> bool:
     return row.find(_DELETED, 0, _HEAD_BYTES) > 0
 
 
-def same_content(one: bytes, other: bytes) -> bool:
-    """Whether two rows say the same of the Service, wherever in its journal each of them stands."""
+def same_content(first: bytes, second: bytes) -> bool:
+    """Whether two rows are equal but for their stamps."""
     contents: list[dict[str, Any]] = [
-        {name: value for name, value in msgspec.json.decode(row).items() if name not in STAMPS} for row in (one, other)
+        {name: value for name, value in msgspec.json.decode(row).items() if name not in STAMPS}
+        for row in (first, second)
     ]
     return contents[0] == contents[1]

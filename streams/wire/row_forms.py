@@ -72,9 +72,9 @@ def print_row(table: str, value: bytes, groups: list[Group]) -> bytes:
 
 
 def _print_backend(value: bytes, groups: list[Group]) -> bytes:
-    head, found, change = value.partition(_GROUPS + _encode(groups) + _CHANGE)
+    head, separator, change = value.partition(_GROUPS + _encode(groups) + _CHANGE)
     try:
-        lists = _decode_change(change[:-1]) if found else None
+        lists = _decode_change(change[:-1]) if separator else None
     except msgspec.DecodeError:  # Something follows it.
         return b""
     if lists is None:

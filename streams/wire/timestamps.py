@@ -1,4 +1,4 @@
-"""RFC 3339 times in UTC with milliseconds: as text they sort as they follow each other."""
+"""RFC 3339 times in UTC with milliseconds, whose text sorts chronologically."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def later(at: str, seconds: float) -> str:
-    """The time `seconds` after `at`. Raises ValueError for what is no RFC 3339 time."""
+    """The time `seconds` after `at`. Raises ValueError if `at` is not an RFC 3339 time."""
     try:
         return write(read(at) + timedelta(seconds=seconds))
     except OverflowError as error:
@@ -14,23 +14,23 @@ def later(at: str, seconds: float) -> str:
 
 
 def read(at: str) -> datetime:
-    """Raises ValueError for what is no RFC 3339 time."""
-    found = datetime.fromisoformat(at)
-    if found.tzinfo is None:
+    """Parses an RFC 3339 time, as UTC. Raises ValueError."""
+    parsed = datetime.fromisoformat(at)
+    if parsed.tzinfo is None:
         raise ValueError(f"{at!r} names no UTC offset")
     try:
-        return found.astimezone(UTC)
+        return parsed.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{at!r} is beyond the calendar") from error
 
 
 def write(at: datetime) -> str:
-    """As in 2026-11-23T22:39:32.104Z."""
+    """Formats a time, as in 2026-11-23T22:39:32.104Z."""
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def of_milliseconds(milliseconds: int) -> str:
-    """A Kafka timestamp (milliseconds since the epoch); "" for what is none (-1) or beyond the calendar."""
+    """A Kafka timestamp (milliseconds since the epoch); "" for no time (-1) or one beyond the calendar."""
     if milliseconds <= 0:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""The topics as data: what each is for, how long it keeps what, and how its records are keyed."""
+"""The topics as data: their partitions, retention and compaction."""
 
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ RETENTION = "retention.ms"
 
 
 class Topic(NamedTuple):
-    """`configs` are Kafka's topic configurations; times in them are in milliseconds. All of them are as they must be,
-    but for `retention.ms`, which is an operator's choice: a topic that is there has it in its own configuration."""
+    """`configs` are Kafka's topic configurations; times in them are in milliseconds. All of them are fixed,
+    except `retention.ms`, which the operator chooses: an existing topic keeps its own."""
 
     name: str
     partitions: int
@@ -28,7 +28,7 @@ class Topic(NamedTuple):
 
     @property
     def required(self) -> dict[str, str]:
-        """The configurations that are no choice."""
+        """The configurations that are fixed."""
         return {name: value for name, value in self.configs.items() if name != RETENTION}
 
 
@@ -50,7 +50,7 @@ def topics(
         "segment.ms": str(3600 * 1000),
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
     }
-    # By the brokers' clock: what a watcher whose clock is wrong writes is seen as that, and expires in time.
+    # By the brokers' clock: a watcher's wrong clock is noticed, and its commits still expire on time.
     journal = {**keep, "message.timestamp.type": "LogAppendTime"}
     return (
         Topic(JOURNAL, partitions, journal),

@@ -1,8 +1,8 @@
-"""What may enter the fold: every row that it makes must be readable by every reader, in any language, for ever.
+"""Checks what enters the fold, since every row that it makes must stay readable by every reader, in any language.
 
-The types of `records` say what JSON must look like; here is what they can't say. A watcher writes nothing else
-(`normalize` has the same rules), so no commit of a watcher is refused. Errors are ValueErrors: the fold dead-letters
-what raises them, and seals it.
+The types of `records` check the JSON's form; these are the rules that they can't express. `normalize` applies the same
+rules, so no watcher's commit is refused. Errors are ValueErrors: the fold dead-letters the record, and seals its
+offset.
 """
 
 import re
@@ -33,7 +33,7 @@ def is_service_key(key: str) -> bool:
 
 
 def check_commit(commit: Commit, window_seconds: float) -> None:
-    """Raises ValueError for times that are none or too late for a resume window, and for a frontier that is none."""
+    """Raises ValueError for an invalid time, one too late for a resume window, and an invalid frontier."""
     later(commit.at, window_seconds)
     if commit.stale_since:
         read(commit.stale_since)
@@ -41,7 +41,7 @@ def check_commit(commit: Commit, window_seconds: float) -> None:
 
 
 def check_frontier(frontier: Mapping[str, str]) -> None:
-    """Raises ValueError for what is no resource type, or no resourceVersion of one (nor empty: it can't be listed)."""
+    """Raises ValueError for an invalid resource type or resourceVersion ("" is valid: the type can't be listed)."""
     for resource, version in frontier.items():
         if not _RESOURCE.fullmatch(resource):
             raise ValueError(f"{resource:.80} is no resource type - at `$.frontier`")
@@ -54,13 +54,13 @@ def is_version(text: str) -> bool:
 
 
 def check_resource_version(version: str) -> None:
-    """Raises ValueError for what is no resourceVersion, nor empty."""
+    """Raises ValueError for what is neither a resourceVersion nor empty."""
     if not _RESOURCE_VERSION.fullmatch(version):
         raise ValueError(f"the resourceVersion {version!r:.80} is not a decimal number")
 
 
 def check_identity(event: Event) -> None:
-    """Raises ValueError for an object that nothing in Kubernetes can be called."""
+    """Raises ValueError for a name, namespace, uid or resourceVersion that no object in Kubernetes can have."""
     if not _OBJECT_NAME.fullmatch(event.name):
         raise ValueError(f"no object can be named {event.name!r:.80}")
     if event.namespace and not _OBJECT_NAME.fullmatch(event.namespace):
@@ -71,7 +71,7 @@ def check_identity(event: Event) -> None:
 
 
 def check_service(service: ServiceContent) -> None:
-    """Raises ValueError for cluster IPs that are none."""
+    """Raises ValueError for an invalid cluster IP."""
     for address in service.cluster_ips:
         if not _is_ipv4(address):
             _check_ipv6(address)
@@ -80,18 +80,18 @@ def check_service(service: ServiceContent) -> None:
 def check_addresses(family: str, endpoints: Sequence[SliceEndpoint]) -> None:
     """Raises ValueError where an endpoint's address is not of the family."""
     if family == "IPv4":
-        # One match for all of them: this is done for each endpoint of a first list.
-        joined = " ".join([each.address for each in endpoints])
+        # One match for all of them: this runs for each endpoint of an initial list.
+        joined = " ".join([endpoint.address for endpoint in endpoints])
         if endpoints and not (_IPV4S.fullmatch(joined) and joined.count(" ") == len(endpoints) - 1):
-            bad = next(each.address for each in endpoints if not _is_ipv4(each.address))
+            bad = next(endpoint.address for endpoint in endpoints if not _is_ipv4(endpoint.address))
             raise ValueError(f"the address {bad!r:.80} is not of the family IPv4")
     elif family == "IPv6":
-        for each in endpoints:
-            _check_ipv6(each.address)
+        for endpoint in endpoints:
+            _check_ipv6(endpoint.address)
     else:
-        for each in endpoints:
-            if not DNS_NAME.fullmatch(each.address):
-                raise ValueError(f"the address {each.address!r:.80} is not a DNS name")
+        for endpoint in endpoints:
+            if not DNS_NAME.fullmatch(endpoint.address):
+                raise ValueError(f"the address {endpoint.address!r:.80} is not a DNS name")
 
 
 def _is_ipv4(address: str) -> bool:
