@@ -1,17 +1,17 @@
-"""The watcher's state for one cluster: what reflectors say in, the journal's commits out.
+"""The watcher's state for one cluster: reflector events in, the journal's commits out.
 
-- The first lists of an epoch are one snapshot: `begin` to every partition, what is listed as it comes, and `end`
-  once every resource type has its InitDone.
-- A later relist of one type (410 Gone) counts when it is complete: then it is compared with what is held and becomes
-  live changes. Until its InitDone that type's frontier stands still, all that is held (what depends on it, too) stays
-  as of the frontier, and nothing counts as deleted. A list that was cut off counts for nothing: it may have been that
-  of a lagging server, which is refused.
+- The first lists of an epoch are one snapshot: `begin` to every partition, objects as they are listed, and `end` once
+  every resource type has its InitDone.
+- A later relist of one type (410 Gone) takes effect when it is complete: it is compared with the objects held, and
+  the differences become live changes. Until its InitDone that type's frontier stands still, all objects (those that
+  depend on it, too) stay as of the frontier, and nothing counts as deleted. A list that was cut off is ignored: a
+  lagging server may have sent it.
 - All changes of one Service that are seen together are in one commit; a commit is split only between Services, and
-  not between those that one object's change bears on (a route's, a slice's whose label moved).
-- An optional type is waited for from `follow` to its first InitDone, or to `give_up`; what it can't list is named in
-  the frontier with no version (""), and the fold keeps what it had of it.
-- What routes and Services say depends on others (`ServiceProjector`): they are looked at again when those change.
-- The objects are held as the bytes of their event, so that a full snapshot can be written again at any time.
+  not between those that one object's change affects (a route's, or a slice's whose label moved).
+- A snapshot waits for an optional type from `follow` to its first InitDone, or to `give_up`; a type that can't be
+  listed is in the frontier without a version (""), and the fold keeps what it has of it.
+- The events of routes and Services depend on other objects (`ServiceProjector`), and are made again when those change.
+- The objects are kept as the bytes of their events, so that a full snapshot can be written again at any time.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,11 +28,11 @@ from streams.wire.event_encoding import Key, delete_event, reject_event
 
 _Changes = list[tuple[ServiceKey, bytes]]
 _SINGLE = frozenset({Kind.APPLY, Kind.DELETE, Kind.MALFORMED})
-"""What says something new of one object."""
+"""Events with a new state of one object."""
 
 _OPTIONAL = CONTEXT_KINDS | ROUTING_KINDS
 _CONNECTED = _OPTIONAL | {SERVICES.kind}
-"""Kinds whose objects can't be read without an effect on what other objects say."""
+"""Kinds that can't be read without an effect on other objects' events."""
 
 
 class _Unreadable(NamedTuple):
@@ -67,11 +67,11 @@ class Collector:
         self._objects: dict[Key, ServiceEvents] = {}
         self._rejected: dict[Key, ServiceEvents] = {}
         self._relists: dict[str, set[Key]] = {}
-        """What the open list of a type has named so far."""
+        """The objects that the open list of a type has named so far."""
         self._listed: set[str] = set()
-        """The types whose list was complete once."""
+        """The types that have had a complete list."""
         self._waiting: dict[str, list[Callable[[], None]]] = {}
-        """What is to be done once the open list of a type is complete, where that is no part of the first snapshot."""
+        """Deferred until the open list of a type is complete, if it is not part of the first snapshot."""
         self._given_up: set[str] = set()
         self._projector = ServiceProjector(cluster_domain, routing_defaults)
         self._pending: dict[ServiceKey, list[bytes]] = {}
@@ -92,7 +92,7 @@ class Collector:
 
     @property
     def settled(self) -> bool:
-        """Whether what is held is what the journal says at the frontier: only then is a `snapshot` one."""
+        """Whether the objects are as of the frontier: only then may `snapshot` be called."""
         return self.commits.synced and not self._pending
 
     # ---- optional types ------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class Collector:
         self._given_up.add(resource.kind)
 
     def forget(self, resource: Resource) -> None:
-        """The type is served no longer: nothing of it is there."""
+        """The type is no longer served: all its objects are deleted."""
         self.follow(resource)
         self.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
         self.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, ""))
@@ -125,7 +125,7 @@ class Collector:
         return event.kind in _SINGLE and _key_of(kind, event.item) in self._touched
 
     def ingest(self, kind: str, event: ReflectorEvent) -> None:
-        """Take what a resource type's reflector says."""
+        """Take an event of a resource type's reflector."""
         if self.commits.synced and event.kind in _SINGLE and kind not in self._relists:
             self._touched.add(_key_of(kind, event.item))
         match event.kind:
@@ -147,12 +147,12 @@ class Collector:
             self._waiting[kind] = []
 
     def _end_list(self, kind: str, version: str) -> None:
-        """Absence means deletion only now."""
+        """Delete what the list did not name."""
         for act in self._waiting.pop(kind, ()):
             act()
-        seen = self._relists.pop(kind)
-        held = dict.fromkeys((*self._objects, *self._rejected))
-        for key in [key for key in held if key[0] == kind and key not in seen]:
+        listed = self._relists.pop(kind)
+        keys = dict.fromkeys((*self._objects, *self._rejected))
+        for key in [key for key in keys if key[0] == kind and key not in listed]:
             self._delete(key, version, "")
         self._listed.add(kind)
         self._unlisted.discard(kind)
@@ -161,12 +161,12 @@ class Collector:
             self._projector.complete(kind)
 
     def _wait(self, kind: str, event: ReflectorEvent) -> None:
-        """What an open relist shows is taken when it is complete. What can be read now is, for that takes less memory
-        than the object; and of one that is first shown as it is held, it is enough to know that it is there."""
+        """Defer an event of an open relist until the list is complete. The object is read now where possible, as that
+        takes less memory; one that is listed just as it is held only has to be marked as listed."""
         if event.kind is Kind.INIT_APPLY and kind not in _OPTIONAL:
-            key, seen = _key_of(kind, event.item), self._relists[kind]
-            is_first = key not in seen
-            seen.add(key)
+            key, listed = _key_of(kind, event.item), self._relists[kind]
+            is_first = key not in listed
+            listed.add(key)
             if is_first and self._is_held(key, event.item["metadata"]):
                 return
         if kind in _CONNECTED or event.kind is Kind.DELETE:
@@ -175,14 +175,14 @@ class Collector:
             self._waiting[kind].append(partial(self._apply, kind, self._read(kind, event)))
 
     def _is_held(self, key: Key, meta: Mapping[str, Any]) -> bool:
-        """Whether the object is held in this very state. (One that is served in another version of its API may say
-        something else by the same resourceVersion.)"""
-        held = self._objects.get(key)
+        """Whether the object is held in this very state. (Served in another version of its API, it may differ under the
+        same resourceVersion.)"""
+        current = self._objects.get(key)
         return (
-            held is not None
+            current is not None
             and key not in self._rejected
-            and bool(held.version)
-            and (held.uid, held.version) == (meta.get("uid"), meta.get("resourceVersion"))
+            and bool(current.version)
+            and (current.uid, current.version) == (meta.get("uid"), meta.get("resourceVersion"))
         )
 
     def _take(self, kind: str, event: ReflectorEvent) -> None:
@@ -214,30 +214,34 @@ class Collector:
             self._hold(read.key, read.events)
 
     def _hold(self, key: Key, new: ServiceEvents) -> None:
-        """The object says this now: what is new of it is a change of each Service that it bears on, or bore on."""
-        was, bad = self._objects.get(key), self._rejected.pop(key, None)
-        if was is None and bad is None:
+        """Replace the object's events: what differs is a change of each Service that it affects, or affected."""
+        previous, rejection = self._objects.get(key), self._rejected.pop(key, None)
+        if previous is None and rejection is None:
             self._objects[key] = new
             self._change(list(new.events.items()))
             return
-        before = was.events if was else {}
+        before = previous.events if previous else {}
         events = new.events
-        if new.bodies is not None and was is not None and was.bodies is not None and was.uid == new.uid:
-            # Of an object that changed only in what no facet uses (its status) there is nothing to tell.
+        if new.bodies is not None and previous is not None and previous.bodies is not None and previous.uid == new.uid:
+            # An object that changed only in what no facet uses (its status) has no new event.
             events = {
-                each: before[each] if was.bodies.get(each) == new.bodies[each] else event
-                for each, event in events.items()
+                service: before[service] if previous.bodies.get(service) == new.bodies[service] else event
+                for service, event in events.items()
             }
         self._objects[key] = new._replace(events=events)
-        gone = [each for each in before if each not in events]
-        if bad is not None:
-            gone += [each for each in bad.events if each not in events and each not in before]
-        changes = [(each, delete_event(key, each, uid=new.uid, version=new.version)) for each in gone]
-        changes += [(each, event) for each, event in events.items() if bad is not None or before.get(each) != event]
+        removed = [service for service in before if service not in events]
+        if rejection is not None:
+            removed += [service for service in rejection.events if service not in events and service not in before]
+        changes = [(service, delete_event(key, service, uid=new.uid, version=new.version)) for service in removed]
+        changes += [
+            (service, event)
+            for service, event in events.items()
+            if rejection is not None or before.get(service) != event
+        ]
         self._change(changes)
 
     def _reject(self, kind: str, item: Any, message: str) -> None:
-        """The object can't be read: say so to the Services that it bore on, or (as far as can be told) bears on."""
+        """Mark the object as rejected for the Services that it affected or, as far as can be told, affects."""
         meta = item.get("metadata") if isinstance(item, dict) else None
         meta = meta if isinstance(meta, dict) else {}
         namespace, name, uid, version = (
@@ -249,30 +253,31 @@ class Collector:
         key = (kind, namespace, name)
         self._take_back(key)
         self._see(key)
-        was = self._objects.get(key)
-        services: Iterable[ServiceKey] = was.events if was and was.events else affected_services(key, item)
+        current = self._objects.get(key)
+        services: Iterable[ServiceKey] = current.events if current and current.events else affected_services(key, item)
         events = {
-            each: reject_event(key, each, uid=uid, version=version, message=message, item=item) for each in services
+            service: reject_event(key, service, uid=uid, version=version, message=message, item=item)
+            for service in services
         }
         self._rejected[key] = ServiceEvents(events, uid, version)
         self._change(list(events.items()))
 
     def _take_back(self, key: Key) -> None:
-        """What a first list that was cut off said of the object does not count."""
-        held, seen = self._objects.get(key), self._relists.get(key[0])
-        if held is not None and seen is not None and key not in seen and key[0] not in self._listed:
-            self._delete(key, held.version, held.uid)
+        """Forget the object's state if only a cut-off first list had it."""
+        current, listed = self._objects.get(key), self._relists.get(key[0])
+        if current is not None and listed is not None and key not in listed and key[0] not in self._listed:
+            self._delete(key, current.version, current.uid)
 
     def _see(self, key: Key) -> None:
-        seen = self._relists.get(key[0])
-        if seen is not None:
-            seen.add(key)
+        listed = self._relists.get(key[0])
+        if listed is not None:
+            listed.add(key)
 
     def _delete(self, key: Key, version: str, uid: str) -> None:
-        was, bad = self._objects.pop(key, None), self._rejected.pop(key, None)
+        current, rejection = self._objects.pop(key, None), self._rejected.pop(key, None)
         self._projector.drop(key)
-        services = {**(was.events if was else {}), **(bad.events if bad else {})}
-        self._change([(each, delete_event(key, each, uid=uid, version=version)) for each in services])
+        services = {**(current.events if current else {}), **(rejection.events if rejection else {})}
+        self._change([(service, delete_event(key, service, uid=uid, version=version)) for service in services])
 
     def _change(self, changes: _Changes) -> None:
         for service, change in changes:
@@ -293,11 +298,11 @@ class Collector:
         return record
 
     def close(self, at: str) -> list[JournalRecord]:
-        """The end of the cluster, in every partition: nothing of it is there any more."""
+        """The end of the cluster, in every partition: all its objects are deleted."""
         return self.commits.empty("close", at)
 
     def flush(self, at: str) -> list[JournalRecord]:
-        """All that waits, as commits of `at`; the one that completes the snapshot ends it in every partition."""
+        """All pending changes, as commits of `at`; the flush that completes the snapshot ends it in every partition."""
         completes_snapshot = not self.commits.synced and not self._unlisted
         if self.commits.synced or completes_snapshot:
             for key, events in self._projector.reproject(self._objects, self._rejected):
@@ -321,10 +326,10 @@ class Collector:
         return self.commits.empty("live" if self.commits.synced else "snapshot", at, partitions)
 
     def snapshot(self, at: str) -> list[JournalRecord]:
-        """Everything that is held, once more, so that the retained journal stays replayable. Only when nothing is
-        pending: the snapshot is as of the frontier."""
-        held = (*self._objects.values(), *self._rejected.values())
-        events = [(service, event) for of_object in held for service, event in of_object.events.items()]
+        """All objects once more, so that the retained journal stays replayable. Only when `settled`: the snapshot is as
+        of the frontier."""
+        objects = (*self._objects.values(), *self._rejected.values())
+        events = [(service, event) for item in objects for service, event in item.events.items()]
         return [*self.begin(at), *self.commits.snapshot(events, at), *self.commits.empty("end", at)]
 
 

@@ -23,8 +23,8 @@ class JournalRecord(NamedTuple):
 
 
 class CommitWriter:
-    """Stamps one cluster's commits. `seq` is the number of the last one; `frontier` is what they say once the cluster
-    is synced; `source` says where the cluster is from, if that is worth a word (the demo)."""
+    """Stamps one cluster's commits. `seq` is the number of the last one; `frontier` is theirs once the cluster is
+    synced; `source` says where the cluster is from, if it is not an API server (the demo)."""
 
     def __init__(self, cluster: str, *, epoch: int, writer: str, seq: int, partitions: int, source: str = "") -> None:
         self.cluster = cluster

@@ -1,5 +1,5 @@
-"""Reads the fields of decoded JSON: each reader checks one value, and names the field (`at`) where it is not as the API
-has it. An absent field (None) gets the meaning that the caller names."""
+"""Reads the fields of decoded JSON: each reader checks one value, and its error names the field (`at`). An absent field
+(None) gets the default that the caller passes."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ _IPV4 = re.compile(IPV4)
 
 
 class MalformedObject(ValueError):
-    """An object that breaks its API's schema; the text names the field and what stands in it."""
+    """An object that breaks its API's schema; the message names the field and its value."""
 
 
 class Metadata(NamedTuple):
@@ -106,7 +106,7 @@ def texts(metadata: Json, field: str) -> dict[str, str]:
 
 
 def text(value: Any, at: str, absent: str | None = None) -> str:
-    """A string; `absent` where it is absent (None: it must not be)."""
+    """A string; `absent` is the default (None: the field is required)."""
     if value is None and absent is not None:
         return absent
     if not isinstance(value, str) or len(value) > MAX_TEXT:
@@ -151,7 +151,7 @@ def optional_port(value: Any, at: str) -> int | None:
 
 
 def one_of(value: Any, at: str, choices: Iterable[str], absent: str | None = None) -> str:
-    """One of these words; `absent` where it is absent or empty (None: it must not be)."""
+    """One of `choices`; `absent` is the default if it is absent or empty (None: the field is required)."""
     if absent is not None and (value is None or value == ""):
         return absent
     if value not in choices:

@@ -1,8 +1,8 @@
-"""From Kubernetes objects as an API server serves them to what a facet uses of them.
+"""Normalizes Kubernetes objects, as an API server serves them, to what the facets use.
 
-A field that is absent gets the meaning that the API documents for its absence (v1 Service,
+An absent field gets the meaning that the API documents for its absence (v1 Service,
 discovery.k8s.io/v1 EndpointSlice, v1 Endpoints): nil ready is true, nil serving is the value of ready, nil
-terminating is false. What can't be read raises `MalformedObject`, naming the field.
+terminating is false. Malformed fields raise `MalformedObject`, which names the field.
 """
 
 import re
@@ -53,7 +53,7 @@ class _Reference(Struct, gc=False):
 
 
 class _Endpoint(Struct, gc=False, rename="camel"):
-    """An EndpointSlice's endpoint, as far as it is used, with what the API lets be absent."""
+    """The fields of an EndpointSlice's endpoint that are used; all are optional in the API."""
 
     addresses: list[Any] | None = None
     conditions: _Conditions | None = None
@@ -67,7 +67,7 @@ _NO_CONDITIONS = _Conditions()
 
 
 class Normalized(NamedTuple):
-    """An object as the journal carries it. `service` is the Service that it bears on; `body` canonical JSON."""
+    """An object as the journal carries it. `service` is the Service that it affects; `body` canonical JSON."""
 
     kind: str
     namespace: str
@@ -80,7 +80,7 @@ class Normalized(NamedTuple):
 
 
 def normalize(kind: str, item: Any, cluster_domain: str) -> Normalized | None:
-    """The normalized object, or None for one that bears on no Service (a slice without the label).
+    """The normalized object, or None for one that affects no Service (a slice without the label).
 
     Raises MalformedObject.
     """
@@ -141,7 +141,7 @@ def _service(item: Json, meta: Metadata, cluster_domain: str) -> dict[str, Any]:
 
 
 def _assigned_ips(spec: Json) -> list[Any]:
-    """`clusterIPs`; `clusterIP` where an old API server has that alone."""
+    """`clusterIPs`; `clusterIP` where an old API server serves only that."""
     first = fields.optional_text(spec.get("clusterIP"), "spec.clusterIP")
     return fields.array(spec.get("clusterIPs"), "spec.clusterIPs") or ([first] if first else [])
 
@@ -195,7 +195,7 @@ def _slice(item: Json, meta: Metadata, _: str) -> dict[str, Any]:
 
 
 def _slice_endpoints(served: list[Any], family: str, namespace: str) -> Iterator[bytes]:
-    """The endpoints of a slice as JSON, read and checked all at once: a first list is mostly this."""
+    """The endpoints of a slice as JSON, read and checked in one pass: most of an initial list's time is spent here."""
     try:
         endpoints = convert(served, list[_Endpoint])
     except ValidationError as error:
@@ -232,7 +232,7 @@ def _target(target: _Reference, namespace: str) -> Target:
 
 
 def _placed(text: str, holder: str) -> str:
-    """msgspec's error with the place first, as all others have it."""
+    """msgspec's error with the place first, as in all other messages."""
     match = _ERROR_PLACE.fullmatch(text)
     return f"{holder}{match[2]}: {match[1]}" if match else f"{holder}: {text}"
 

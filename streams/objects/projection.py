@@ -2,7 +2,7 @@
 
 Some projections depend on other objects: a Service's routing on its Namespace, and a route's on Gateways, ListenerSets,
 ReferenceGrants, Namespaces, Services and other routes. When one of those changes, what depends on it is projected again
-(`reproject`). What a route says is always told there, for it can only be told with all the others.
+(`reproject`). A route's events are always made there, as they depend on all other routes.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ _NAMESPACE = "Namespace"
 
 class ServiceEvents(NamedTuple):
     """An object's event for each Service that it affects; `bodies` are the events without their heads: an event with
-    an equal body is no news."""
+    an equal body is no change."""
 
     events: Mapping[ServiceKey, bytes]
     uid: str
@@ -48,7 +48,7 @@ class ServiceProjector:
         self._cluster_domain = cluster_domain
         self._context = RouteContext(routing_defaults)
         self._routes: dict[Key, Mapping[ServiceKey, bytes]] = {}
-        """What each route was last told to say of each Service."""
+        """What each route last said of each Service."""
         self._own_choices: dict[Key, Choices] = {}
         self._operators: dict[Key, OperatorRouting] = {}
         self._outdated_namespaces: set[str] = set()
@@ -82,8 +82,8 @@ class ServiceProjector:
             self._outdate(key)
         elif key[0] in ROUTE_KINDS:
             self._context.drop_route(key)
-        for held in (self._routes, self._own_choices, self._operators):
-            held.pop(key, None)
+        for index in (self._routes, self._own_choices, self._operators):
+            index.pop(key, None)
 
     def reproject(
         self, objects: Mapping[Key, ServiceEvents], except_for: Container[Key]
@@ -92,18 +92,18 @@ class ServiceProjector:
         namespaces, self._outdated_namespaces = self._outdated_namespaces, set()
         services = [key for key in objects if key[0] == SERVICES.kind and key[1] in namespaces] if namespaces else []
         for key in services:
-            held = objects[key]
+            current = objects[key]
             if key not in except_for and self._operators.get(key) != self._operator(key):
                 yield (
                     key,
-                    held._replace(
-                        events={service: self._with_routing(key, event) for service, event in held.events.items()}
+                    current._replace(
+                        events={service: self._with_routing(key, event) for service, event in current.events.items()}
                     ),
                 )
         for key in self._context.take_outdated(except_for):
-            held = objects[key]
+            current = objects[key]
             self._routes[key] = self._context.project(key)
-            yield key, _service_events(key, held.uid, held.version, self._routes[key])
+            yield key, _service_events(key, current.uid, current.version, self._routes[key])
 
     def _project_normalized(self, kind: str, item: Any) -> Projection:
         normalized = normalize(kind, item, self._cluster_domain)
@@ -130,7 +130,7 @@ class ServiceProjector:
         return self._context.operator(key[1], self._own_choices.get(key, NO_CHOICES))
 
     def _with_routing(self, key: Key, event: bytes) -> bytes:
-        """A Service's event with what its operator sets for its routing."""
+        """A Service's event with its operator's routing choices."""
         routing, before = self._operator(key), self._operators.pop(key, None)
         if routing is not None:
             self._operators[key] = routing

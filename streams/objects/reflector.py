@@ -1,6 +1,6 @@
-"""One resource type's list and watch as a step function: from what the API server says to reflector events.
+"""One resource type's list and watch as a step function: from API server messages to reflector events.
 
-Every transition is here. Phases and what may come in each:
+Every transition is here. The phases, and what each accepts:
 
     LISTING    a page of a list (more to come, or the last), or an event of a streaming list (KEP-3157), whose
                end is the bookmark annotated k8s.io/initial-events-end
@@ -9,10 +9,10 @@ Every transition is here. Phases and what may come in each:
     LISTING  --last page / initial-events-end-->  WATCHING
     WATCHING --410 Gone (Expired)-->              LISTING    (absence means deletion, but only at InitDone)
     LISTING  --410 Gone (continue expired)-->     LISTING    (from the start)
-    LISTING  --a list older than what was seen--> LISTING    (a lagging server: LaggingServer, ask again later)
+    LISTING  --list older than the version reached--> LISTING    (a lagging server: LaggingServer, ask again later)
 
 resourceVersions are compared as numbers, within one type only (KEP-5504). An object older than the one held is
-dropped: it comes from a server that lags.
+dropped: it comes from a lagging server.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ PAGE_SIZE = 500
 
 
 class Kind(Enum):
-    """What a reflector event says."""
+    """The kind of a reflector event."""
 
     INIT = "Init"
     INIT_APPLY = "InitApply"
@@ -48,14 +48,14 @@ class ReflectorEvent(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What to ask of the API server next: `params` of a GET on the resource, as a watch or as a list."""
+    """The next request to the API server: `params` of a GET on the resource, as a watch or as a list."""
 
     watch: bool
     params: Mapping[str, str]
 
 
 class LaggingServer(Exception):
-    """The server's answer (`listed`) is older than what was already seen (`reached`): ask again, after a while."""
+    """The version listed is older than the one already reached: ask again after a while."""
 
     def __init__(self, listed: str, reached: str) -> None:
         super().__init__(f"the list is as of resourceVersion {listed}, but {reached} was already reached")
@@ -64,11 +64,11 @@ class LaggingServer(Exception):
 
 
 class UnknownEvent(Exception):
-    """A watch event of a type that the API doesn't name."""
+    """A watch event of a type that the API doesn't define."""
 
 
 class Reflector:
-    """`at_least` is a resourceVersion that the first list must have reached ("" where nothing is known);
+    """`at_least` is a resourceVersion that the first list must have reached ("": any);
     `namespaced` whether the type's objects are in namespaces."""
 
     def __init__(self, at_least: str = "", streaming: bool = True, namespaced: bool = True) -> None:
@@ -77,12 +77,12 @@ class Reflector:
         self._namespaced = namespaced
         self.resource_version = at_least
         self._continue = ""
-        self._seen: dict[tuple[str, str], int] = {}
-        self._held: dict[tuple[str, str], int] = {}
+        self._listed_versions: dict[tuple[str, str], int] = {}
+        self._versions: dict[tuple[str, str], int] = {}
         self._started = False
 
     def request(self, timeout_seconds: int = 290) -> Request:
-        """The request that the state calls for."""
+        """The next request."""
         if not self.listing:
             return Request(
                 True,
@@ -116,12 +116,12 @@ class Reflector:
         version = str(meta.get("resourceVersion") or "")
         if not self._continue:
             self._refuse_older(version)
-        yield from self._begin()
+        yield from self._begin_list()
         for item in answer.get("items") or ():
             yield from self._listed(item)
         self._continue = str(meta.get("continue") or "")
         if not self._continue:
-            yield from self._done(version)
+            yield from self._end_list(version)
 
     def event(self, kind: str, item: Any) -> Iterator[ReflectorEvent]:
         """A watch event (also of a streaming list). Raises LaggingServer, UnknownEvent."""
@@ -134,13 +134,13 @@ class Reflector:
                     yield ReflectorEvent(Kind.BOOKMARK, None, version)
             elif _object(meta.get("annotations")).get(INITIAL_EVENTS_END) == "true":
                 self._refuse_older(version)
-                yield from self._begin()
-                yield from self._done(version)
+                yield from self._begin_list()
+                yield from self._end_list(version)
             return
         if kind not in {"ADDED", "MODIFIED", "DELETED"}:
             raise UnknownEvent(f"{kind!r} is no watch event that the Kubernetes API names")
         if self.listing:
-            yield from self._begin()
+            yield from self._begin_list()
             if kind == "DELETED":
                 yield from self._unlisted(item)
             else:
@@ -149,11 +149,11 @@ class Reflector:
             yield from self._watched(kind, item)
 
     def expired(self) -> None:
-        """410 Gone: the version asked for is no longer to be had. List again."""
+        """410 Gone: the requested version is no longer available. List again."""
         self.listing = True
         self._continue = ""
         self._started = False
-        self._seen = {}
+        self._listed_versions = {}
 
     def interrupted(self) -> None:
         """The connection ended. A watch goes on from the version reached; a list starts anew."""
@@ -161,19 +161,19 @@ class Reflector:
             self.expired()
 
     def unsupported(self) -> None:
-        """The server has no streaming lists: page through ordinary ones."""
+        """The server has no streaming lists: use paged ones."""
         self.streaming = False
         self.expired()
 
-    def _begin(self) -> Iterator[ReflectorEvent]:
+    def _begin_list(self) -> Iterator[ReflectorEvent]:
         if not self._started:
             self._started = True
             yield ReflectorEvent(Kind.INIT, None, self.resource_version)
 
-    def _done(self, version: str) -> Iterator[ReflectorEvent]:
+    def _end_list(self, version: str) -> Iterator[ReflectorEvent]:
         self.listing = False
         self.resource_version = version
-        self._held, self._seen = self._seen, {}
+        self._versions, self._listed_versions = self._listed_versions, {}
         self._started = False
         yield ReflectorEvent(Kind.INIT_DONE, None, version)
 
@@ -189,7 +189,7 @@ class Reflector:
         except MalformedObject as error:
             yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
             return
-        self._seen[meta.namespace, meta.name] = _number(meta.resource_version)
+        self._listed_versions[meta.namespace, meta.name] = _number(meta.resource_version)
         yield ReflectorEvent(Kind.INIT_APPLY, item, self.resource_version)
 
     def _unlisted(self, item: Any) -> Iterator[ReflectorEvent]:
@@ -198,7 +198,7 @@ class Reflector:
         except MalformedObject as error:
             yield ReflectorEvent(Kind.MALFORMED, item, self.resource_version, str(error))
             return
-        if self._seen.pop((meta.namespace, meta.name), None) is not None:
+        if self._listed_versions.pop((meta.namespace, meta.name), None) is not None:
             yield ReflectorEvent(Kind.DELETE, item, self.resource_version)
 
     def _watched(self, kind: str, item: Any) -> Iterator[ReflectorEvent]:
@@ -209,15 +209,15 @@ class Reflector:
             return
         key = (meta.namespace, meta.name)
         version = _number(meta.resource_version)
-        held = self._held.get(key)
+        current = self._versions.get(key)
         if version > _number(self.resource_version):
             self.resource_version = meta.resource_version
         if kind == "DELETED":
-            if held is not None and held <= version:
-                del self._held[key]
+            if current is not None and current <= version:
+                del self._versions[key]
                 yield ReflectorEvent(Kind.DELETE, item, self.resource_version)
-        elif held is None or held < version:
-            self._held[key] = version
+        elif current is None or current < version:
+            self._versions[key] = version
             yield ReflectorEvent(Kind.APPLY, item, self.resource_version)
 
 

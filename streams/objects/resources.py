@@ -1,8 +1,8 @@
 """The resource types that are watched.
 
 Services, EndpointSlices and legacy Endpoints are in every cluster, and nothing goes without them. The others are
-optional: they are followed where the cluster serves them and lets the watcher read them, from when it does until it
-no longer does. Adding a type here (and what is made of its objects) is all that it takes.
+optional: they are followed while the cluster serves them and lets the watcher read them. To add a type, add it here,
+and the reader of its objects.
 """
 
 import re
@@ -12,13 +12,13 @@ GATEWAY_API = "gateway.networking.k8s.io"
 GATEWAY_API_EXPERIMENTS = "gateway.networking.x-k8s.io"
 
 _VERSION = re.compile(r"v1(?:(alpha|beta)([0-9]+))?")
-"""The versions whose form is known: of v1, and those on the way to it."""
+"""The versions that are supported: v1, and its alphas and betas."""
 
 
 class Resource(NamedTuple):
-    """`frontier` is its name in frontiers (`PLURAL.GROUP`), `path` its collection below the API server's root (of an
-    optional one, as long as it is not known in which version it is served, ""). `schema` names the schema that it is
-    served by, where the server says."""
+    """`frontier` is its name in frontiers (`PLURAL.GROUP`), `path` its collection below the API server's root ("" for
+    an optional type whose served version is not yet known). `schema` identifies the schema that it is served by, where
+    the server tells it."""
 
     kind: str
     frontier: str
@@ -50,7 +50,7 @@ CONTEXT = (
     Resource("ListenerSet", f"listenersets.{GATEWAY_API}"),
     Resource("ReferenceGrant", f"referencegrants.{GATEWAY_API}"),
 )
-"""Types that bear on no Service themselves, but on what routes and Services say."""
+"""Types that affect no Service themselves, but the events of routes and Services."""
 
 ROUTES = (
     Resource("HTTPRoute", f"httproutes.{GATEWAY_API}"),
@@ -65,19 +65,19 @@ POLICIES = (TRAFFIC_POLICY, TLS_POLICY)
 
 OPTIONAL = (*CONTEXT, *ROUTES, *POLICIES)
 
-CONTEXT_KINDS = frozenset(each.kind for each in CONTEXT)
-ROUTE_KINDS = frozenset(each.kind for each in ROUTES)
-POLICY_KINDS = frozenset(each.kind for each in POLICIES)
+CONTEXT_KINDS = frozenset(resource.kind for resource in CONTEXT)
+ROUTE_KINDS = frozenset(resource.kind for resource in ROUTES)
+POLICY_KINDS = frozenset(resource.kind for resource in POLICIES)
 ROUTING_KINDS = ROUTE_KINDS | POLICY_KINDS
 
 
 def best_version(versions: list[str]) -> str | None:
-    """Of the versions in which a type is served the most mature whose form is known, None if there is none."""
-    known = [version for version in versions if _VERSION.fullmatch(version)]
-    return max(known, key=_maturity, default=None)
+    """The most mature supported version of those in which a type is served; None if there is none."""
+    supported = [version for version in versions if _VERSION.fullmatch(version)]
+    return max(supported, key=_maturity, default=None)
 
 
 def _maturity(version: str) -> tuple[int, int]:
-    found = _VERSION.fullmatch(version)
-    stage, number = found.groups() if found else (None, None)
+    match = _VERSION.fullmatch(version)
+    stage, number = match.groups() if match else (None, None)
     return {None: 2, "beta": 1, "alpha": 0}[stage], int(number or 0)

@@ -1,4 +1,4 @@
-"""Where routes are attached: what comes of each of their parents, and which rules never get a request there."""
+"""Where routes are attached: the outcome for each of their parents, and which rules never get a request there."""
 
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Binding(NamedTuple):
 
 
 class Attachment(NamedTuple):
-    """What comes of a binding (see `wire.routing_records.RouteParent`). `shadowed` are the rules, by place, that never
+    """The outcome of a binding (see `wire.routing_records.RouteParent`). `shadowed` are the rules, by place, that never
     get a request of this parent."""
 
     attached: bool
@@ -44,7 +44,7 @@ def refused(reason: str, message: str = "") -> Attachment:
 
 
 class RequestClaims:
-    """Which rule gets the requests of a kind, where several take the same: the first that claims them. Claims are made
+    """Decides which of several rules that match the same requests gets them: the first to claim them. Claims are made
     in the order of the API's precedence: the oldest route, then by namespace/name, then the order of rules."""
 
     def __init__(self) -> None:

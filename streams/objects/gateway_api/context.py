@@ -1,9 +1,9 @@
-"""One cluster's Gateways, ListenerSets, ReferenceGrants, Namespaces, Services and routes, and what follows from them
-for each route.
+"""One cluster's Gateways, ListenerSets, ReferenceGrants, Namespaces, Services and routes, and the resulting
+attachments of each route.
 
-Routes that name a common Gateway or Service depend on each other: an older one may take a younger one's requests. What
-changes is noted, and `take_outdated` names the routes that it may concern; attachments are worked out anew for whole
-Gateways and Services, when they are asked for.
+Routes that name a common Gateway or Service depend on each other: an older one may take a younger one's requests.
+Changes mark routes as outdated (`take_outdated`); attachments are recomputed for whole Gateways and Services, on
+demand.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -34,7 +34,7 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 _encode = msgspec.json.encode
 _Subject = Key
-"""What attachments are worked out for as a whole: a Gateway or a Service, or a ListenerSet that has no Gateway."""
+"""Attachments are computed for it as a whole: a Gateway, a Service, or a ListenerSet that has no Gateway."""
 
 
 class RouteContext:
@@ -78,8 +78,8 @@ class RouteContext:
                 self._replace(self._gateways, key, None if item is None else read_gateway(item), [(kind, *key)])
             case "ListenerSet":
                 new = None if item is None else read_listener_set(item)
-                held = self._listener_sets.get(key)
-                gateways = {subject.gateway for subject in (new, held) if subject is not None and subject.gateway}
+                old = self._listener_sets.get(key)
+                gateways = {subject.gateway for subject in (new, old) if subject is not None and subject.gateway}
                 subjects = [(kind, *key), *(("Gateway", *gateway) for gateway in gateways)]
                 self._replace(self._listener_sets, key, new, subjects)
             case "Service":
@@ -87,15 +87,15 @@ class RouteContext:
                 self._replace(self._services, key, parent, [(kind, *key)])
 
     def list_gateways(self) -> None:
-        """From now on it is known which Gateways there are."""
+        """From now on the cluster's Gateways are known."""
         if not self.gateways_listed:
             self.gateways_listed = True
             self._outdate_gateways()
 
     def take_route(self, route: Route) -> bool:
-        """Hold a route; whether it says anything new."""
-        held = self._routes.get(route.key)
-        if held == route:
+        """Hold a route; whether it has changed."""
+        old = self._routes.get(route.key)
+        if old == route:
             return False
         self.drop_route(route.key)
         self._routes[route.key] = route
@@ -120,7 +120,7 @@ class RouteContext:
                     del self._by_parent[_parent_key(parent)]
 
     def take_outdated(self, except_for: Container[Key]) -> list[Key]:
-        """The routes that may say something else than when they were last asked for; the exceptions stay outdated."""
+        """The routes whose events may have changed since the last call; the exceptions stay outdated."""
         outdated = sorted(key for key in self._outdated if key in self._routes and key not in except_for)
         self._outdated = {key for key in self._outdated if key in self._routes and key in except_for}
         return outdated
@@ -128,12 +128,12 @@ class RouteContext:
     # ---- out -----------------------------------------------------------------------------------------
 
     def operator(self, namespace: str, own: Choices) -> OperatorRouting | None:
-        """What holds for a Service: its own annotation, else its Namespace's, else the cluster's default."""
-        _, others = self._namespaces.get(namespace, ({}, NO_CHOICES))
-        if not (self._defaults or others.choices or others.invalid or own.choices or own.invalid):
+        """An operator's choices for a Service: its own annotation, else its Namespace's, else the cluster's default."""
+        _, inherited = self._namespaces.get(namespace, ({}, NO_CHOICES))
+        if not (self._defaults or inherited.choices or inherited.invalid or own.choices or own.invalid):
             return None
-        choices = {**self._defaults, **others.choices, **own.choices}
-        invalid = own.invalid or others.invalid
+        choices = {**self._defaults, **inherited.choices, **own.choices}
+        invalid = own.invalid or inherited.invalid
         return OperatorRouting(gateway=choices.get("gateway"), mesh=choices.get("mesh"), invalid=invalid)
 
     def project(self, key: Key) -> dict[ServiceKey, bytes]:
@@ -209,14 +209,14 @@ class RouteContext:
         }
 
     def _bindings(self, parents: Iterable[Key]) -> list[Binding]:
-        """All routes that name one of the parents, once for each time that they do."""
-        wanted = set(parents)
-        routes = {key for parent in wanted for key in self._by_parent.get(parent, ())}
+        """All routes that name one of the parents, once for each reference."""
+        parent_keys = set(parents)
+        routes = {key for parent in parent_keys for key in self._by_parent.get(parent, ())}
         return [
             Binding(route, index)
             for route in (self._routes[key] for key in sorted(routes))
             for index, parent in enumerate(route.parents)
-            if parent.is_known and _parent_key(parent) in wanted
+            if parent.is_known and _parent_key(parent) in parent_keys
         ]
 
     def _subject(self, parent: Parent) -> _Subject:
@@ -244,12 +244,12 @@ class RouteContext:
         if labels != self._labels(name):
             self._outdate_gateways()
 
-    def _replace(self, held: dict[ServiceKey, Any], key: ServiceKey, new: Any, subjects: Iterable[_Subject]) -> None:
-        if held.get(key) == new:
+    def _replace(self, objects: dict[ServiceKey, Any], key: ServiceKey, new: Any, subjects: Iterable[_Subject]) -> None:
+        if objects.get(key) == new:
             return
-        held.pop(key, None)
+        objects.pop(key, None)
         if new is not None:
-            held[key] = new
+            objects[key] = new
         self._outdate(subjects)
 
     def _outdate_gateways(self) -> None:

@@ -1,7 +1,7 @@
 """Attaches routes to a Gateway and its ListenerSets.
 
 Of the listeners that a parentRef means (all of its object's, or those of a section or port) a route is attached to each
-that takes its kind and namespace and has a hostname in common with it. What stands between the two is the reason:
+that takes its kind and namespace and has a hostname in common with it. Otherwise the reason is one of
 NoMatchingParent, NotAllowedByListeners, NoMatchingListenerHostname, or Conflicted: the listener is in conflict with
 another, or it is given to a route of another kind: of a GRPCRoute and an HTTPRoute with a common hostname the older
 stays (GRPCRouteSpec.hostnames).
@@ -19,7 +19,7 @@ from streams.wire.routing_records import AttachedListener
 _EXCLUSIVE = frozenset({"HTTPRoute", "GRPCRoute"})
 
 _Places = dict[int, list[str]]
-"""The hostnames for which a route gets requests, by listener (its place among the merged)."""
+"""The hostnames for which a route gets requests, by listener (its index among the merged)."""
 
 
 def attach_to_gateway(
@@ -29,7 +29,7 @@ def attach_to_gateway(
     bindings: Iterable[Binding],
     labels_of: LabelsOf,
 ) -> Attachments:
-    """What comes of each binding to the Gateway, or to a ListenerSet of it."""
+    """The outcome of each binding to the Gateway, or to a ListenerSet of it."""
     merged = merge_listeners(key, gateway, sets, labels_of)
     attachments: Attachments = {}
     placed: list[tuple[Binding, _Places]] = []
@@ -59,8 +59,7 @@ def attach_to_gateway(
 
 
 def attach_to_unknown(bindings: Iterable[Binding]) -> Attachments:
-    """What comes of bindings to a Gateway of which nothing can be known, for Gateways can't be read: they count as
-    attached."""
+    """The outcome of bindings to a Gateway when Gateways can't be read: they count as attached."""
     attachments: Attachments = {}
     claims = RequestClaims()
     for binding in sorted(bindings, key=lambda binding: (binding.route.age, binding.place)):
@@ -109,8 +108,8 @@ def _is_taken(route: Route, hostnames: Iterable[str], holders: Iterable[tuple[st
     """Whether an older route of the other kind has one of the hostnames at a listener."""
     if route.kind not in _EXCLUSIVE:
         return False
-    others = [hostname for kind, held in holders if kind != route.kind and kind in _EXCLUSIVE for hostname in held]
-    return any(common_to(one, other) is not None for one in hostnames for other in others)
+    taken = [name for kind, names in holders if kind != route.kind and kind in _EXCLUSIVE for name in names]
+    return any(common_to(hostname, name) is not None for hostname in hostnames for name in taken)
 
 
 def _attached(merge: MergedListener, hostnames: list[str]) -> AttachedListener:

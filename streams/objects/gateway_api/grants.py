@@ -1,5 +1,5 @@
 """ReferenceGrants: which routes may name Services of another namespace. Each is additive, and none is needed within a
-namespace; routes in a mesh need none at all (GEP-1294, Namespace boundaries), which the fold takes care of."""
+namespace; routes in a mesh need none at all (GEP-1294, Namespace boundaries), which the fold accounts for."""
 
 from typing import NamedTuple
 

@@ -1,7 +1,7 @@
-"""Hostnames of listeners and routes: which requests they have in common, and which of them go first.
+"""Hostnames of listeners and routes: their intersection, and their precedence.
 
-A hostname that begins with `*.` is a suffix: `*.example.com` takes `a.example.com` and `b.a.example.com`, not
-`example.com` (HTTPRouteSpec.hostnames). "" takes any.
+A hostname that begins with `*.` is a suffix: `*.example.com` matches `a.example.com` and `b.a.example.com`,
+not `example.com` (HTTPRouteSpec.hostnames). "" matches any.
 """
 
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ def intersection(listener: str, route: Iterable[str]) -> list[str] | None:
     return sorted(set(common)) or None
 
 
-def common_to(one: str, other: str) -> str | None:
-    """The hostname for what two hostnames have in common: the more specific one; None where that is nothing."""
-    if not one or not other or one == other:
-        return one or other
-    if one.startswith("*.") and other.endswith(one[1:]):
-        return other
-    if other.startswith("*.") and one.endswith(other[1:]):
-        return one
+def common_to(first: str, second: str) -> str | None:
+    """The intersection of two hostnames: the more specific one; None where they have nothing in common."""
+    if not first or not second or first == second:
+        return first or second
+    if first.startswith("*.") and second.endswith(first[1:]):
+        return second
+    if second.startswith("*.") and first.endswith(second[1:]):
+        return first
     return None
 
 

@@ -1,4 +1,4 @@
-"""Gateways and ListenerSets: their listeners, what each takes, and which of them stand in each other's way."""
+"""Gateways and ListenerSets: their listeners, what each accepts, and which of them conflict."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -19,17 +19,17 @@ _KINDS = {
     "TCP": frozenset({"TCPRoute"}),
     "UDP": frozenset({"UDPRoute"}),
 }
-"""What a listener takes by its protocol, where it names no kinds (ProtocolType). A protocol of an implementation's own
-(it has the implementation's domain before it) may take any kind, one that is unknown none."""
+"""The kinds of route that a listener accepts by its protocol, if it names none (ProtocolType). An implementation's own
+protocol (prefixed with its domain) may accept any kind, an unknown one accepts none."""
 
 _WITH_HOSTNAMES = frozenset({"HTTP", "HTTPS", "TLS"})
 _CLAIMS = {"HTTP": "HTTP", "HTTPS": "TLS", "TLS": "TLS"}
-"""Protocols whose listeners share a port where their hostnames differ; HTTPS and TLS tell hostnames by the same SNI."""
+"""Protocols whose listeners may share a port if their hostnames differ; HTTPS and TLS both select by SNI."""
 
 
 class Namespaces(NamedTuple):
-    """Whose routes (RouteNamespaces) or ListenerSets (ListenerNamespaces) may be attached. `selector` None: none is
-    given, and nothing is selected."""
+    """Whose routes (RouteNamespaces) or ListenerSets (ListenerNamespaces) may be attached. `selector` None
+    selects nothing."""
 
     source: str
     selector: Json | None
@@ -42,7 +42,7 @@ class Namespaces(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """A listener; `kinds` None: those of its protocol. `hostname` "" is any."""
+    """A listener; `kinds` None: those of its protocol. `hostname` "" matches any."""
 
     name: str
     port: int | None
@@ -53,7 +53,7 @@ class Listener(NamedTuple):
     kinds: frozenset[str] | None
 
     def takes(self, kind: str) -> bool:
-        """Whether routes of this kind may be attached: kinds that the protocol doesn't have are no kinds."""
+        """Whether routes of this kind may be attached; listed kinds that the protocol doesn't support are ignored."""
         own = _KINDS.get(self.protocol, frozenset())
         if self.protocol == "TLS" and self.tls_mode == "Terminate":
             own = own | {"TCPRoute"}
@@ -68,7 +68,7 @@ class Listener(NamedTuple):
 
 
 class Gateway(NamedTuple):
-    """A Gateway: its own listeners, and whose ListenerSets it takes."""
+    """A Gateway: its own listeners, and whose ListenerSets it accepts."""
 
     listeners: tuple[Listener, ...]
     allowed: Namespaces
@@ -83,8 +83,8 @@ class ListenerSet(NamedTuple):
 
 
 class MergedListener(NamedTuple):
-    """A listener of a Gateway and its ListenerSets. `owner` is the kind and key of the object that has it, `conflict`
-    says what stands in its way ("": nothing)."""
+    """A listener of a Gateway and its ListenerSets. `owner` is the kind and key of its object, `conflict` is the reason
+    why it is conflicted ("": it is not)."""
 
     owner: tuple[str, ServiceKey]
     listener: Listener
@@ -95,9 +95,9 @@ def merge_listeners(
     key: ServiceKey, gateway: Gateway, sets: Mapping[ServiceKey, ListenerSet], labels_of: LabelsOf
 ) -> list[MergedListener]:
     """All listeners of a Gateway, in the order of their precedence: its own, then those of the ListenerSets that it
-    allows, the oldest first (GEP-1713). A listener is conflicted where one of another object goes before, or where one
+    allows, the oldest first (GEP-1713). A listener is conflicted if one of another object takes precedence, or if one
     of its own object has the port for another protocol (GatewaySpec.listeners). Equal listeners of one object are not
-    judged: the API's validation refuses them, and what older versions of it let pass works as far as it can."""
+    checked: the API's validation refuses them, and those that its older versions let pass are accepted."""
     allowed = [
         (("ListenerSet", set_key), listener_set.listeners)
         for set_key, listener_set in sorted(

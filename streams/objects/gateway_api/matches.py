@@ -1,5 +1,5 @@
-"""What requests a rule takes, in canonical form, so that equal rules have equal matches: the API's defaults are filled
-in, header names are in lower case, and what has no order is sorted (HTTPRouteMatch, GRPCRouteMatch).
+"""Which requests a rule matches, in canonical form, so that equal rules have equal matches: the API's defaults are
+filled in, header names are in lower case, and unordered lists are sorted (HTTPRouteMatch, GRPCRouteMatch).
 
 The order of `canonical_matches` is the one in which a router must try them. The API leaves the place of regular
 expressions to implementations: here they stand after exact paths and before prefixes.
@@ -23,12 +23,12 @@ Precedence = tuple[int, ...]
 
 
 def canonical_matches(kind: str, value: Any, at: str) -> list[RequestMatch]:
-    """A rule's `matches`, without doubles, the first to be tried first. Raises MalformedObject."""
+    """A rule's `matches`, without duplicates, in the order in which to try them. Raises MalformedObject."""
     reader = _READERS.get(kind)
     if reader is None:
         return [RequestMatch()]
-    given = objects(value, at)
-    matches = [reader(match, f"{at}[{i}]") for i, match in enumerate(given)] or [reader({}, at)]
+    entries = objects(value, at)
+    matches = [reader(match, f"{at}[{i}]") for i, match in enumerate(entries)] or [reader({}, at)]
     distinct = {_encode(match): match for match in matches}
     return [match for _, match in sorted(distinct.items(), key=lambda item: (precedence(item[1]), item[0]))]
 

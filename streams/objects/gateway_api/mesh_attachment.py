@@ -3,7 +3,7 @@
 A parent Service is checked as a Gateway is: it must be there, have a cluster IP to be reached by (not headless, no
 ExternalName) and the port that is named; no port means all. Routes fall into groups that don't touch each other: the
 producer's, of the Service's own namespace, and the consumers' of each other namespace. Within a group one type of route
-has a port: GRPCRoute before HTTPRoute before TLSRoute before TCPRoute; UDP is apart. `hostnames` say nothing.
+has a port: GRPCRoute before HTTPRoute before TLSRoute before TCPRoute; UDP is apart. `hostnames` are ignored.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ _Port = tuple[bool, int]
 
 
 class ServiceParent(NamedTuple):
-    """What of a Service decides whether routes can be attached: its ports are (name, number, protocol)."""
+    """What decides whether routes can be attached to a Service: its ports are (name, number, protocol)."""
 
     is_external: bool
     is_headless: bool
@@ -45,7 +45,7 @@ def read_service_parent(item: Json) -> ServiceParent:
 
 
 def attach_to_service(key: ServiceKey, service: ServiceParent | None, bindings: Iterable[Binding]) -> Attachments:
-    """What comes of each binding to the Service."""
+    """The outcome of each binding to the Service."""
     attachments: Attachments = {}
     groups: dict[str, list[tuple[Binding, tuple[int, ...]]]] = {}
     for binding in sorted(bindings, key=lambda binding: (binding.route.age, binding.place)):
@@ -59,7 +59,7 @@ def attach_to_service(key: ServiceKey, service: ServiceParent | None, bindings: 
     for group, bound in groups.items():
         attached = _attach_group(bound)
         attachments.update(attached)
-        covered[group] = {port for (key, _), one in attached.items() for port in _ports_of(key[0], one)}
+        covered[group] = {port for (key, _), bound_to in attached.items() for port in _ports_of(key[0], bound_to)}
     for binding, _ in groups.get("", ()):
         attachment = attachments[binding.route.key, binding.place]
         if not attachment.attached:
@@ -88,16 +88,16 @@ def _ports(service: ServiceParent | None, binding: Binding) -> tuple[int, ...] |
         for name, number, protocol in service.ports
         if parent.section in {None, name} and parent.port in {None, number}
     ]
-    wanted = "UDP" if binding.route.kind == _UDP else "TCP"
-    ports = tuple(sorted({number for number, protocol in meant if protocol == wanted}))
+    transport = "UDP" if binding.route.kind == _UDP else "TCP"
+    ports = tuple(sorted({number for number, protocol in meant if protocol == transport}))
     if not ports:
-        what = f"of protocol {wanted}" if meant or not service.ports else "of this name and number"
-        return refused("NoMatchingParent", f"the Service has no port {what}")
+        detail = f"of protocol {transport}" if meant or not service.ports else "of this name and number"
+        return refused("NoMatchingParent", f"the Service has no port {detail}")
     return ports
 
 
 def _attach_group(bound: Iterable[tuple[Binding, tuple[int, ...]]]) -> Attachments:
-    """What comes of the bindings of one group, the first of which goes first."""
+    """The outcome of one group's bindings, which are in order of precedence."""
     bound = list(bound)
     best: dict[int, int] = {}
     for binding, ports in bound:

@@ -20,7 +20,7 @@ NO_CHOICES = Choices({})
 
 
 def choices_of(metadata: Json, source: str) -> Choices:
-    """The operator's choices in annotations. A word that is none counts for nothing, and is named."""
+    """The operator's choices in annotations. Any other value is ignored, and reported as `invalid`."""
     annotations = texts(metadata, "annotations")
     choices: dict[str, OperatorChoice] = {}
     invalid = ""

@@ -20,7 +20,7 @@ _encode = msgspec.json.encode
 
 
 def read_policy(kind: str, item: Json) -> dict[ServiceKey, bytes]:
-    """What a policy asks, by Service that it targets. Raises MalformedObject."""
+    """A policy's content, by Service that it targets. Raises MalformedObject."""
     meta, spec = item["metadata"], mapping(item.get("spec"), "spec")
     created = text(meta.get("creationTimestamp"), "metadata.creationTimestamp", "")
     targets: dict[str, list[str]] = {}

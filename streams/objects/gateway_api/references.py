@@ -16,7 +16,7 @@ _PARENTS = {(GATEWAY_API, "Gateway"), (GATEWAY_API, "ListenerSet"), ("", "Servic
 
 
 class Parent(NamedTuple):
-    """What a route names as its parent. `group` is that of the API."""
+    """A route's reference to its parent. `group` is the API group."""
 
     group: str
     kind: str
@@ -32,7 +32,7 @@ class Parent(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """What a rule names as receiver of requests, in some role. `weight` of `total_weight` is its share of the rule's
+    """A rule's reference to a receiver of requests, in some role. `weight` of `total_weight` is its share of the rule's
     requests."""
 
     group: str
@@ -73,27 +73,27 @@ def read_backends(rule: Json, at: str, namespace: str) -> Iterator[Backend]:
         (reference, f"{at}.backendRefs[{i}]")
         for i, reference in enumerate(objects(rule.get("backendRefs"), f"{at}.backendRefs"))
     ]
-    weights = [integer(reference.get("weight"), f"{here}.weight", 1, 0, MAX_WEIGHT) for reference, here in listed]
-    for (reference, here), weight in zip(listed, weights, strict=True):
-        yield _backend(reference, here, namespace, weight, sum(weights), "backend")
+    weights = [integer(reference.get("weight"), f"{path}.weight", 1, 0, MAX_WEIGHT) for reference, path in listed]
+    for (reference, path), weight in zip(listed, weights, strict=True):
+        yield _backend(reference, path, namespace, weight, sum(weights), "backend")
     yield from _of_filters(rule.get("filters"), f"{at}.filters", namespace)
-    for reference, here in listed:
-        yield from _of_filters(reference.get("filters"), f"{here}.filters", namespace)
+    for reference, path in listed:
+        yield from _of_filters(reference.get("filters"), f"{path}.filters", namespace)
 
 
 def _of_filters(value: Any, at: str, namespace: str) -> Iterator[Backend]:
     """The filters' backends. A mirror's share is its percent or fraction (HTTPRequestMirrorFilter)."""
     for i, item in enumerate(objects(value, at)):
-        here = f"{at}[{i}].requestMirror"
+        path = f"{at}[{i}].requestMirror"
         if item.get("requestMirror") is not None:
-            mirror = mapping(item["requestMirror"], here)
-            share, whole = _mirrored(mirror, here)
-            reference = mapping(mirror.get("backendRef"), f"{here}.backendRef")
-            yield _backend(reference, f"{here}.backendRef", namespace, share, whole, "mirror")
-        here = f"{at}[{i}].externalAuth"
+            mirror = mapping(item["requestMirror"], path)
+            share, whole = _mirrored(mirror, path)
+            reference = mapping(mirror.get("backendRef"), f"{path}.backendRef")
+            yield _backend(reference, f"{path}.backendRef", namespace, share, whole, "mirror")
+        path = f"{at}[{i}].externalAuth"
         if item.get("externalAuth") is not None:
-            reference = mapping(mapping(item["externalAuth"], here).get("backendRef"), f"{here}.backendRef")
-            yield _backend(reference, f"{here}.backendRef", namespace, 1, 1, "auth")
+            reference = mapping(mapping(item["externalAuth"], path).get("backendRef"), f"{path}.backendRef")
+            yield _backend(reference, f"{path}.backendRef", namespace, 1, 1, "auth")
 
 
 def _mirrored(mirror: Json, at: str) -> tuple[int, int]:

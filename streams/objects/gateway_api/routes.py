@@ -1,4 +1,4 @@
-"""Routes of all kinds, as parsed, and what they name."""
+"""Routes of all kinds, parsed, and the Services that they name."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Rule(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route. `context.RouteContext` tells what comes of its parents and backends."""
+    """A route. `context.RouteContext` resolves its parents and backends."""
 
     kind: str
     namespace: str
@@ -40,8 +40,7 @@ class Route(NamedTuple):
 
     @property
     def age(self) -> tuple[bool, str, str, str]:
-        """Sorts the routes that go first to the front: the oldest, then by namespace/name. Of unknown age is the
-        youngest."""
+        """Sort key of precedence: the oldest first, then by namespace/name; unknown age counts as youngest."""
         return not self.created, self.created, f"{self.namespace}/{self.name}", self.kind
 
 
@@ -96,7 +95,7 @@ def named_by(item: Any) -> set[ServiceKey]:
 
 
 def _references(spec: Json) -> Iterator[tuple[Json, str]]:
-    """What may be a reference to a Service, with the kind that it has if it says none."""
+    """Possible references to Services, each with its default kind."""
     for field, kind in (("targetRefs", ""), ("parentRefs", "Gateway")):
         yield from ((reference, kind) for reference in _dicts(spec.get(field)))
     for rule in _dicts(spec.get("rules")):

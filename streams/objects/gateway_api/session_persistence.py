@@ -1,5 +1,5 @@
-"""Session persistence (GEP-1619). Where it is written may move from one release of the API to the next: this is the
-only place that knows."""
+"""Session persistence (GEP-1619). Its place in the API may move between releases: only this module depends on
+it."""
 
 import re
 from typing import Any
@@ -15,19 +15,19 @@ _decode = msgspec.json.Decoder(SessionPersistence).decode
 
 
 def read_session_persistence(holder: Json, at: str) -> SessionPersistence | None:
-    """What a route's rule, or a policy's spec, asks; None where it asks for nothing. Raises MalformedObject."""
+    """The session persistence of a route's rule or a policy's spec; None where it has none. Raises MalformedObject."""
     value, at = holder.get("sessionPersistence"), f"{at}.sessionPersistence"
     if value is None:
         return None
-    asked = mapping(value, at)
-    kind = text(asked.get("type"), f"{at}.type", "Cookie")
-    config = mapping(asked.get("cookieConfig"), f"{at}.cookieConfig")
+    persistence = mapping(value, at)
+    kind = text(persistence.get("type"), f"{at}.type", "Cookie")
+    config = mapping(persistence.get("cookieConfig"), f"{at}.cookieConfig")
     lifetime = text(config.get("lifetimeType"), f"{at}.cookieConfig.lifetimeType", "Session")
     body = {
         "type": kind,
-        "sessionName": text(asked.get("sessionName"), f"{at}.sessionName", "") or None,
-        "absoluteTimeout": _duration(asked.get("absoluteTimeout"), f"{at}.absoluteTimeout"),
-        "idleTimeout": _duration(asked.get("idleTimeout"), f"{at}.idleTimeout"),
+        "sessionName": text(persistence.get("sessionName"), f"{at}.sessionName", "") or None,
+        "absoluteTimeout": _duration(persistence.get("absoluteTimeout"), f"{at}.absoluteTimeout"),
+        "idleTimeout": _duration(persistence.get("idleTimeout"), f"{at}.idleTimeout"),
         "cookieLifetime": lifetime if kind == "Cookie" else None,
     }
     try:
