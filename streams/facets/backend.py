@@ -1,7 +1,7 @@
 """The backend table: a Service's endpoint set, merged from its slices.
 
-The set and its merge are in `endpoint_set`. Legacy Endpoints count only while the Service has no slice; meanwhile
-they are held in the row's companion, as a row names only what counts.
+The set and its merge are in `endpoint_set`. Legacy Endpoints count only while the Service has no slice; as a row
+names only what counts, they are kept in its companion.
 """
 
 from collections.abc import Mapping
@@ -47,15 +47,15 @@ _OTHER_TABLES_KINDS = ROUTING_KINDS | {"Service"}
 
 
 class Legacy(NamedTuple):
-    """Legacy Endpoints as held; `version` is their companion record's."""
+    """A Service's legacy Endpoints; `version` is that of their companion record."""
 
     version: int
     source: Source
 
 
-class HeldBackend(NamedTuple):
-    """A backend as held; `service` is (uid, type), None while there is no Service. The legacy Endpoints are not in
-    `endpoints`."""
+class BackendEntry(NamedTuple):
+    """The backend table's entry; `service` is (uid, type), None while there is no Service. The legacy Endpoints are not
+    in `endpoints`."""
 
     version: int | None
     service: tuple[str, str] | None
@@ -66,7 +66,7 @@ class HeldBackend(NamedTuple):
     legacy: Legacy | None = None
 
     def counted(self) -> EndpointSet:
-        """The set as the row has it: with the legacy Endpoints."""
+        """The set as in the row: with the legacy Endpoints."""
         if self.legacy is None:
             return self.endpoints
         counted = self.endpoints._replace(legacy=self.legacy.source)
@@ -75,92 +75,94 @@ class HeldBackend(NamedTuple):
         return counted._replace(shadows=endpoint_set.shadows_of(counted.counted))
 
 
-class BackendTable(Table[HeldBackend]):
+class BackendTable(Table[BackendEntry]):
     """Follows from the Service (whether it is there, and its type), its EndpointSlices and its legacy Endpoints."""
 
     name = "backend"
     kinds = frozenset({"Service", *_ENDPOINT_KINDS})
-    nothing = HeldBackend(None, None, EMPTY_SET, "deleted", "", ())
+    nothing = BackendEntry(None, None, EMPTY_SET, "deleted", "", ())
 
-    def read(self, row: bytes) -> HeldBackend:
+    def read(self, row: bytes) -> BackendEntry:
         """See Table."""
         fields = _decode_row(row)
         service = (fields.service.uid, fields.service.type) if fields.service else None
         endpoints, rejected = endpoint_set.read_groups(fields.groups), tuple(fields.rejected)
-        return HeldBackend(fields.version, service, endpoints, fields.state, fields.reason, rejected)
+        return BackendEntry(fields.version, service, endpoints, fields.state, fields.reason, rejected)
 
     def fold(
-        self, ctx: RowContext, key: str, held: HeldBackend, change: ServiceChange
-    ) -> RowUpdate[HeldBackend] | None:
+        self, ctx: RowContext, key: str, entry: BackendEntry, change: ServiceChange
+    ) -> RowUpdate[BackendEntry] | None:
         """See Table."""
-        service, causes = held.service, []
+        service, causes = entry.service, []
         if (own := change.service) is not None:
             service = None if own.content is None else (own.content[1].uid, own.content[1].type)
-            if service != held.service:
+            if service != entry.service:
                 causes.append(own.cause)
-        before, difference = held.counted(), NO_DIFFERENCE
+        before, difference = entry.counted(), NO_DIFFERENCE
         slices = _changed_slices(before.slices, change, causes)
         legacy = next(change.of(("Endpoints",)), None)
         after = before._replace(legacy=before.legacy if legacy is None else legacy.content)
-        # While there are slices, before and after, the Endpoints say nothing of the set.
-        if legacy is not None and after.legacy != before.legacy and not _any_left(before.slices, slices):
+        # While there are slices, before and after, the Endpoints don't affect the set.
+        if legacy is not None and after.legacy != before.legacy and not _any_remains(before.slices, slices):
             causes.append(legacy.cause)
         if causes:
-            withdrawn = (held.service is None, service is None)
+            withdrawn = (entry.service is None, service is None)
             after, difference = endpoint_set.advance(before, slices, after.legacy, withdrawn=withdrawn)
-        rejected = overlay.rejected_after(held.rejected, change.marks, _ENDPOINT_KINDS)
-        is_known = service is not None or bool(after.slices or rejected) or held.version is not None
+        rejected = overlay.rejected_after(entry.rejected, change.marks, _ENDPOINT_KINDS)
+        is_known = service is not None or bool(after.slices or rejected) or entry.version is not None
         state, reason = _state(service, after, ctx, rejected)
-        if not is_known or (not causes and (state, reason, rejected) == (held.state, held.reason, held.rejected)):
+        if not is_known or (not causes and (state, reason, rejected) == (entry.state, entry.reason, entry.rejected)):
             return None
         causes += [cause for cause in change.rejections if cause.kind not in _OTHER_TABLES_KINDS]
-        new = HeldBackend(ctx.offset, service, after._replace(legacy=None), state, reason, rejected, held.legacy)
+        new = BackendEntry(ctx.offset, service, after._replace(legacy=None), state, reason, rejected, entry.legacy)
         content = _encode_content(service, after, endpoint_set.encode_difference(difference))
-        return RowUpdate(new, _encode_row(ctx, key, new, held.version, causes, content))
+        return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes, content))
 
-    def encode(self, ctx: RowContext, key: str, held: HeldBackend, previous: int | None) -> bytes:
+    def encode(self, ctx: RowContext, key: str, entry: BackendEntry, previous: int | None) -> bytes:
         """See Table."""
-        content = _encode_content(held.service, held.counted(), endpoint_set.NO_CHANGE)
-        return _encode_row(ctx, key, held, previous, [], content)
+        content = _encode_content(entry.service, entry.counted(), endpoint_set.NO_CHANGE)
+        return _encode_row(ctx, key, entry, previous, [], content)
 
-    def objects(self, key: str, held: HeldBackend) -> list[Cause]:
+    def objects(self, key: str, entry: BackendEntry) -> list[Cause]:
         """See Table."""
         name = key.rpartition("/")[2]
-        causes = [] if held.service is None else [Cause("Service", name, held.service[0], "")]
+        causes = [] if entry.service is None else [Cause("Service", name, entry.service[0], "")]
         causes += [
             Cause("EndpointSlice", label, source.uid, source.resource_version)
-            for label, source in sorted(held.endpoints.slices.items())
+            for label, source in sorted(entry.endpoints.slices.items())
         ]
-        if held.legacy is not None:
-            source = held.legacy.source
+        if entry.legacy is not None:
+            source = entry.legacy.source
             causes.append(Cause("Endpoints", name, source.uid, source.resource_version))
         return causes
 
-    def is_finished(self, held: HeldBackend) -> bool:
+    def is_finished(self, entry: BackendEntry) -> bool:
         """See Table."""
-        return held.service is None and not held.endpoints.slices and not held.rejected
+        return entry.service is None and not entry.endpoints.slices and not entry.rejected
 
     # ---- fast paths ----------------------------------------------------------------------------------
 
-    def held_object(self, held: HeldBackend, event: Event) -> Source | None:
+    def held_object(self, entry: BackendEntry, event: Event) -> Source | None:
         """See Table."""
-        return held.endpoints.slices.get(event.name) if event.kind == "EndpointSlice" else None
+        return entry.endpoints.slices.get(event.name) if event.kind == "EndpointSlice" else None
 
-    def is_current(self, held: HeldBackend, event: Event) -> bool:
+    def is_current(self, entry: BackendEntry, event: Event) -> bool:
         """See Table."""
-        source = self.held_object(held, event)
+        source = self.held_object(entry, event)
         if source is None or source.revision == 0:
             return False
         return (source.uid, source.resource_version) == (event.uid, event.resource_version)
 
-    def fold_single(self, ctx: RowContext, key: str, held: HeldBackend, event: Event) -> RowUpdate[HeldBackend] | None:
+    def fold_single(
+        self, ctx: RowContext, key: str, entry: BackendEntry, event: Event
+    ) -> RowUpdate[BackendEntry] | None:
         """See Table."""
-        if not _is_plainly_ready(ctx, held) or (change := single_slice.advance(held.endpoints, event)) is None:
+        if not _is_plainly_ready(ctx, entry) or (change := single_slice.advance(entry.endpoints, event)) is None:
             return None
-        new = held._replace(version=ctx.offset, endpoints=change.endpoints)
+        new = entry._replace(version=ctx.offset, endpoints=change.endpoints)
         causes = [Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger)]
-        content = _encode_content(held.service, change.endpoints, change.difference)
-        return RowUpdate(new, _encode_row(ctx, key, new, held.version, causes, content))
+        content = _encode_content(entry.service, change.endpoints, change.difference)
+        return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes, content))
 
     def prepare(self, key: str, objects: InitialObjects) -> bytes | None:
         """See Table: the row after its head."""
@@ -176,78 +178,82 @@ class BackendTable(Table[HeldBackend]):
         difference = b'{"added":[%b],"removed":[],"updated":[]}' % added
         return _encode_content(_service_of(objects), EndpointSet(slices, None, {}), difference)
 
-    def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> RowUpdate[HeldBackend]:
+    def fold_initial(
+        self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any
+    ) -> RowUpdate[BackendEntry]:
         """See Table."""
         endpoints = EndpointSet(objects.slices, None, {})
-        new = HeldBackend(ctx.offset, _service_of(objects), endpoints, "ready", "", ())
+        new = BackendEntry(ctx.offset, _service_of(objects), endpoints, "ready", "", ())
         causes = [objects.service_cause, *objects.endpoint_causes]
         return RowUpdate(new, _encode_row(ctx, key, new, None, causes, prepared))
 
     def fold_initial_companion(
-        self, ctx: RowContext, held: HeldBackend, objects: InitialObjects
-    ) -> CompanionUpdate[HeldBackend] | None:
+        self, ctx: RowContext, entry: BackendEntry, objects: InitialObjects
+    ) -> CompanionUpdate[BackendEntry] | None:
         """See Table."""
         if objects.legacy is None:
             return None
         source, event = objects.legacy
-        return CompanionUpdate(held._replace(legacy=Legacy(ctx.offset, source)), _encode(event))
+        return CompanionUpdate(entry._replace(legacy=Legacy(ctx.offset, source)), _encode(event))
 
     # ---- the companion: legacy Endpoints --------------------------------------------------------------
 
     def fold_companion(
-        self, ctx: RowContext, held: HeldBackend, change: ServiceChange
-    ) -> CompanionUpdate[HeldBackend] | None:
+        self, ctx: RowContext, entry: BackendEntry, change: ServiceChange
+    ) -> CompanionUpdate[BackendEntry] | None:
         """See Table."""
         legacy = next(change.of(("Endpoints",)), None)
-        if legacy is None or (held.legacy is not None and held.legacy.version >= ctx.offset):
+        if legacy is None or (entry.legacy is not None and entry.legacy.version >= ctx.offset):
             return None
         if legacy.content is None:
-            return None if held.legacy is None else CompanionUpdate(held._replace(legacy=None), None)
-        return CompanionUpdate(held._replace(legacy=Legacy(ctx.offset, legacy.content)), _encode(legacy.event))
+            return None if entry.legacy is None else CompanionUpdate(entry._replace(legacy=None), None)
+        return CompanionUpdate(entry._replace(legacy=Legacy(ctx.offset, legacy.content)), _encode(legacy.event))
 
-    def with_companion(self, held: HeldBackend, version: int, record: bytes) -> HeldBackend:
+    def with_companion(self, entry: BackendEntry, version: int, record: bytes) -> BackendEntry:
         """See Table."""
-        return held._replace(legacy=Legacy(version, read_source_event(_decode_event(record), None)))
+        return entry._replace(legacy=Legacy(version, read_source_event(_decode_event(record), None)))
 
-    def without_row(self, held: HeldBackend) -> HeldBackend | None:
+    def without_row(self, entry: BackendEntry) -> BackendEntry | None:
         """See Table."""
-        return None if held.legacy is None else self.nothing._replace(legacy=held.legacy)
+        return None if entry.legacy is None else self.nothing._replace(legacy=entry.legacy)
 
-    def companion_in_row(self, held: HeldBackend, row: bytes) -> CompanionUpdate[HeldBackend] | None:
+    def companion_in_row(self, entry: BackendEntry, row: bytes) -> CompanionUpdate[BackendEntry] | None:
         """See Table."""
         fields = _decode_row(row)
         event = _legacy_in(fields)
-        if event is None or (held.legacy is not None and held.legacy.version >= fields.version):
+        if event is None or (entry.legacy is not None and entry.legacy.version >= fields.version):
             return None
         if event.op == "apply":
             legacy = Legacy(fields.version, read_source_event(event, None))
-            return CompanionUpdate(held._replace(legacy=legacy), _encode(event))
-        return None if held.legacy is None else CompanionUpdate(held._replace(legacy=None), None)
+            return CompanionUpdate(entry._replace(legacy=legacy), _encode(event))
+        return None if entry.legacy is None else CompanionUpdate(entry._replace(legacy=None), None)
 
 
-def _changed_slices(held: Mapping[str, Source], change: ServiceChange, causes: list[Cause]) -> dict[str, Source | None]:
+def _changed_slices(
+    slices: Mapping[str, Source], change: ServiceChange, causes: list[Cause]
+) -> dict[str, Source | None]:
     """The slices that differ from those held (None where deleted); their causes are added to `causes`."""
     changed = {}
     for content, cause, _ in change.of(("EndpointSlice",)):
-        if content != held.get(cause.name):
+        if content != slices.get(cause.name):
             changed[cause.name] = content
             causes.append(cause)
     return changed
 
 
-def _any_left(held: Mapping[str, Source], changes: Mapping[str, Source | None]) -> bool:
-    """Whether slices that were held are there after the changes."""
-    return any(changes.get(label, source) is not None for label, source in held.items())
+def _any_remains(slices: Mapping[str, Source], changes: Mapping[str, Source | None]) -> bool:
+    """Whether any of the slices is left after the changes."""
+    return any(changes.get(label, source) is not None for label, source in slices.items())
 
 
-def _is_plainly_ready(ctx: RowContext, held: HeldBackend) -> bool:
-    """Whether nothing but its slices can matter to the row."""
+def _is_plainly_ready(ctx: RowContext, entry: BackendEntry) -> bool:
+    """Whether the row depends on nothing but its slices."""
     return (
-        held.version is not None
-        and held.version < ctx.offset
-        and held.service is not None
-        and held.state == "ready"
-        and not (held.reason or held.rejected or held.endpoints.shadows or ctx.stale_since or ctx.lost)
+        entry.version is not None
+        and entry.version < ctx.offset
+        and entry.service is not None
+        and entry.state == "ready"
+        and not (entry.reason or entry.rejected or entry.endpoints.shadows or ctx.stale_since or ctx.lost)
     )
 
 
@@ -258,7 +264,7 @@ def _service_of(objects: InitialObjects) -> tuple[str, str]:
 def _state(
     service: tuple[str, str] | None, endpoints: EndpointSet, ctx: RowContext, rejected: tuple[Rejection, ...]
 ) -> tuple[str, str]:
-    """`empty` is known to be empty, and says by what."""
+    """The row's state and reason: `empty` means known to be empty."""
     if service is None:
         return overlay.overlaid("deleted", "ServiceNotFound", ctx, rejected)
     if not endpoint_set.is_empty(endpoints):
@@ -269,7 +275,7 @@ def _state(
 
 
 def _encode_row(
-    ctx: RowContext, key: str, new: HeldBackend, previous: int | None, causes: list[Cause], content: bytes
+    ctx: RowContext, key: str, new: BackendEntry, previous: int | None, causes: list[Cause], content: bytes
 ) -> bytes:
     head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
     return head + content

@@ -1,9 +1,9 @@
-"""What routers must verify of a Service's endpoints: its BackendTLSPolicies, and which of them counts.
+"""How routers must verify a Service's endpoints: its BackendTLSPolicies, and which of them takes effect.
 
-Where several select the same Service, or the same port of it, the oldest goes before, then the first by
+Where several select the same Service, or the same port of it, the oldest takes precedence, then the first by
 namespace/name; the others are Conflicted (BackendTLSPolicySpec.targetRefs). CA certificates are in ConfigMaps, which
-the watcher doesn't read: whether they can be used is for the router to find out. Other kinds of certificate references
-no router has to know; where there are none but those, connections must fail (NoValidCACertificate).
+the watcher doesn't read: the router has to check them. Routers need not support other kinds of certificate references;
+where there are only those, connections must fail (NoValidCACertificate).
 """
 
 from collections.abc import Iterable
@@ -37,29 +37,29 @@ def tls_entries(event: Event, content: BackendTLSContent) -> tuple[BackendTLS, .
 
 def held_policies(entries: Iterable[BackendTLS]) -> dict[Key, tuple[BackendTLS, ...]]:
     """The policies by key, from a row's entries, as `tls_entries` gives them."""
-    held: dict[Key, tuple[BackendTLS, ...]] = {}
+    policies: dict[Key, tuple[BackendTLS, ...]] = {}
     for entry in sorted(entries, key=lambda entry: entry.section_name):
         key = TLS_POLICY.kind, entry.namespace, entry.name
         valid = _has_certificates(entry.validation)
         plain = msgspec.structs.replace(entry, accepted=valid, reason="" if valid else "NoValidCACertificate")
-        held[key] = (*held.get(key, ()), plain)
-    return held
+        policies[key] = (*policies.get(key, ()), plain)
+    return policies
 
 
 def backend_tls(policies: Iterable[Iterable[BackendTLS]]) -> list[BackendTLS]:
-    """All entries, by port, the one that counts first."""
-    taken: set[str] = set()
+    """All entries, by port, the effective one first."""
+    sections: set[str] = set()
     decided = []
     for entry in in_age_order(entry for entries in policies for entry in entries):
-        if entry.section_name in taken:
+        if entry.section_name in sections:
             decided.append(msgspec.structs.replace(entry, accepted=False, reason="Conflicted"))
         else:
             decided.append(entry)
-        taken.add(entry.section_name)
+        sections.add(entry.section_name)
     return sorted(decided, key=lambda entry: entry.section_name)
 
 
 def _has_certificates(validation: TLSValidation) -> bool:
-    known = {("", "ConfigMap"), ("", "Secret")}
+    readable_kinds = {("", "ConfigMap"), ("", "Secret")}
     references = [(reference.group, reference.kind) for reference in validation.ca_certificate_refs]
-    return not known.isdisjoint(references) if references else bool(validation.well_known_ca_certificates)
+    return not readable_kinds.isdisjoint(references) if references else bool(validation.well_known_ca_certificates)

@@ -1,5 +1,5 @@
-"""Which records of a facet topic can be read. The tables follow from the journal, so what can't be read is skipped, and
-the worker that owns the partition writes the right row or seal over it.
+"""Which records of a facet topic can be read. The tables follow from the journal, so unreadable records are skipped,
+and the worker that owns the partition overwrites them with the right row or seal.
 """
 
 import re
@@ -16,7 +16,7 @@ NO_VERSION = -1
 """The version of a record without a stamp."""
 
 BAD_VERSION = -2
-"""The version of a record whose stamp is no version."""
+"""The version of a record whose stamp is invalid."""
 
 _MAX_DIGITS = 18
 _CLUSTER = re.compile(CLUSTER_NAME)
@@ -37,7 +37,7 @@ def version_in(stamp: bytes | None) -> int:
 
 
 def unreadable(table: str, key: bytes, value: bytes | None, version: int) -> str:
-    """Why a record can't be read; "" where it can. A tombstone can be, whatever its key is."""
+    """Why a record can't be read; "" where it can. A tombstone always can, whatever its key."""
     try:
         read_record(table, key, value, version)
     except UnreadableRecord as error:

@@ -1,4 +1,4 @@
-"""One commit's change of one Service, typed: what every table's rows are folded from."""
+"""One commit's change of one Service, typed: the input of every table's fold."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -7,8 +7,8 @@ from streams.wire.event_encoding import Key
 from streams.wire.records import Cause, Event, Rejection
 
 LocalName = tuple[str, str]
-"""An object as it is named beside others of its Service: its kind, and its name, with its namespace before it
-(`NAMESPACE/NAME`) where that is not the Service's."""
+"""An object's name within its Service: its kind, and its name, prefixed with its namespace (`NAMESPACE/NAME`) where
+that is not the Service's."""
 
 
 class ObjectChange(NamedTuple):
@@ -23,7 +23,7 @@ class ObjectChange(NamedTuple):
 class ServiceChange:
     """The objects of one Service that one commit changes, in the commit's order.
 
-    `whole` says that rows are to be looked at even where none of their objects has changed (the cluster's state has).
+    `whole` says that rows are to be checked even if none of their objects has changed (the cluster's state has).
     `marks` are the objects that can't be read (their Rejection), or can be read again (None); `rejections` name the
     former as causes.
     """
@@ -37,7 +37,7 @@ class ServiceChange:
         self.rejections: list[Cause] = []
 
     def apply(self, event: Event, content: Any) -> None:
-        """The event's object is this now (None: deleted)."""
+        """The event's object has this content now (None: deleted)."""
         cause = Cause(
             event.kind, event.name, event.uid, event.resource_version, event.trigger, namespace_elsewhere(event)
         )
@@ -64,23 +64,23 @@ class ServiceChange:
         return (change for (kind, _, _), change in self.objects.items() if kind in kinds)
 
     def concerns(self, kinds: Iterable[str]) -> bool:
-        """Whether rows that follow from objects of these kinds have to be looked at: not where only objects of other
-        kinds have changed."""
+        """Whether rows that follow from objects of these kinds have to be checked: not if only objects of other kinds
+        have changed."""
         if self.whole or self.rejections or not self.objects:
             return True
         return any(kind in kinds for kind, _, _ in self.objects)
 
 
 def namespace_elsewhere(event: Event) -> str:
-    """The object's namespace where that is not the Service's, else nothing."""
+    """The object's namespace if it is not the Service's, else ""."""
     return event.namespace if event.service_namespace else ""
 
 
 def local_name(event: Event) -> LocalName:
-    """The event's object, as it is named beside others of its Service."""
+    """The local name of the event's object."""
     return event.kind, f"{event.namespace}/{event.name}" if event.service_namespace else event.name
 
 
 def local_name_of(reference: Cause | Rejection) -> LocalName:
-    """The same of an object that a row names."""
+    """The local name of an object that a row names."""
     return reference.kind, f"{reference.namespace}/{reference.name}" if reference.namespace else reference.name

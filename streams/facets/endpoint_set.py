@@ -1,7 +1,7 @@
-"""The backend facet: one endpoint set out of a Service's slices, and what changed in it.
+"""The backend facet: one endpoint set, merged from a Service's slices, and its changes.
 
-What a slice says is held as bytes (see `slices`), which are compared and joined; an endpoint is decoded only when two
-slices claim it.
+A slice's content is kept as bytes (see `slice_text`), which are compared and joined; an endpoint is decoded only when
+two slices claim it.
 
 Rules (kubernetes website #38174, kubernetes #135334, #101935):
 - the set is the union of all slices; an endpoint's identity is family, address and the ports of its slice;
@@ -52,7 +52,7 @@ class EndpointSet(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What a new set changes of an old one: (label, group, endpoint bytes) triples, in no order."""
+    """The difference of a new set from an old one: (label, group, endpoint bytes) triples, in no order."""
 
     added: list[tuple[str, Group, bytes]]
     removed: list[tuple[str, Group, bytes]]
@@ -72,27 +72,27 @@ _encode = msgspec.json.encode
 
 
 def read_groups(groups: bytes) -> EndpointSet:
-    """The slices that a backend row's `groups` hold (legacy Endpoints are held in a record of their own)."""
+    """The slices that a backend row's `groups` hold (legacy Endpoints have a record of their own)."""
     slices: dict[str, Source] = {}
     shadows: dict[str, frozenset[tuple[int, bytes]]] = {}
     for row in _row_groups_in.decode(groups):
         if row.slice.startswith(LEGACY_PREFIX):
             continue
-        held = slices[row.slice].groups if row.slice in slices else ()
+        siblings = slices[row.slice].groups if row.slice in slices else ()
         group = new_group(row.family, row.ports, [*row.endpoints, *row.shadowed])
-        slices[row.slice] = new_source(row.slice, row.uid, row.resource_version, (*held, group))
+        slices[row.slice] = new_source(row.slice, row.uid, row.resource_version, (*siblings, group))
         if row.shadowed:
-            dark = frozenset((len(held), _encode(each)) for each in row.shadowed)
-            shadows[row.slice] = shadows.get(row.slice, frozenset()) | dark
+            shadowed = frozenset((len(siblings), _encode(endpoint)) for endpoint in row.shadowed)
+            shadows[row.slice] = shadows.get(row.slice, frozenset()) | shadowed
     return EndpointSet(slices, None, shadows)
 
 
 def advance(
     old: EndpointSet, changes: Mapping[str, Source | None], legacy: Source | None, *, withdrawn: tuple[bool, bool]
 ) -> tuple[EndpointSet, Difference]:
-    """The backend after `changes` (label to new source, None where deleted) with what it changes of the set.
+    """The backend after `changes` (label to new source, None where deleted) with the difference of the set.
 
-    `withdrawn` says whether the set was, and is, withheld because there is no Service.
+    `withdrawn` says whether the set was, and is now, withheld because there is no Service.
     """
     slices = dict(old.slices)
     for label, source in changes.items():
@@ -118,7 +118,7 @@ def advance(
 
 
 def is_empty(endpoints: EndpointSet) -> bool:
-    """Whether no endpoint is in the set. (Of those that claim the same, one is never shadowed.)"""
+    """Whether no endpoint is in the set. (Of several claims to an endpoint, one is never shadowed.)"""
     return not any(group.text for source in endpoints.counted.values() for group in source.groups)
 
 
@@ -133,9 +133,12 @@ def encode_groups(backend: EndpointSet, *, withdrawn: bool) -> bytes:
             parts += (source.head, group.layout.lead)
             if withdrawn:
                 parts += (b'],"shadowed":[', group.text) if group.text else ()
-            elif shadows and (dark := {endpoint for at, endpoint in shadows if at == index}):
-                parts.append(b",".join([each for each in group.endpoints if each not in dark]))
-                parts += (b'],"shadowed":[', b",".join([each for each in group.endpoints if each in dark]))
+            elif shadows and (shadowed := {endpoint for at, endpoint in shadows if at == index}):
+                parts.append(b",".join([endpoint for endpoint in group.endpoints if endpoint not in shadowed]))
+                parts += (
+                    b'],"shadowed":[',
+                    b",".join([endpoint for endpoint in group.endpoints if endpoint in shadowed]),
+                )
             else:
                 parts.append(group.text)
             parts.append(b"]},")
@@ -163,7 +166,7 @@ def shadows_of(sources: Mapping[str, Source]) -> Shadows:
             for rival in rivals:
                 if rival is not best:
                     shadows.setdefault(rival[0].label, set()).add(rival[1:])
-    return {label: frozenset(dark) for label, dark in shadows.items()}
+    return {label: frozenset(shadowed) for label, shadowed in shadows.items()}
 
 
 def _best(rivals: list[tuple[Source, int, bytes]]) -> tuple[Source, int, bytes]:
@@ -172,11 +175,11 @@ def _best(rivals: list[tuple[Source, int, bytes]]) -> tuple[Source, int, bytes]:
         source, _, raw = rival
         endpoint = _endpoint_in.decode(raw)
         live = endpoint.serving and not endpoint.terminating
-        rank = (source.revision, live, endpoint.ready, source.label, raw)
+        rank_key = (source.revision, live, endpoint.ready, source.label, raw)
         pod = endpoint.target.uid if endpoint.target else ""
-        if pod not in pods or rank > pods[pod][0]:
-            pods[pod] = (rank, rival)
-    return max(pods.values(), key=lambda each: (each[0][1], each[0]))[1]
+        if pod not in pods or rank_key > pods[pod][0]:
+            pods[pod] = (rank_key, rival)
+    return max(pods.values(), key=lambda ranked: (ranked[0][1], ranked[0]))[1]
 
 
 def _members(
@@ -188,12 +191,12 @@ def _members(
         source = sources.get(label)
         if source is None:
             continue
-        dark = shadows.get(label, ())
-        shadowed += len(dark)
+        shadowed_here = shadows.get(label, ())
+        shadowed += len(shadowed_here)
         for index, group in enumerate(source.groups):
             claims += len(group.endpoints)
             for endpoint, address in group.endpoints.items():
-                if not dark or (index, endpoint) not in dark:
+                if not shadowed_here or (index, endpoint) not in shadowed_here:
                     members[group.layout.kind, address] = (label, group, endpoint)
     invariants.assert_claimed_once(len(members), claims, shadowed)
     return members
@@ -204,10 +207,10 @@ def _difference(
 ) -> Difference:
     added, updated = [], []
     for identity, (label, group, endpoint) in after.items():
-        was = before.get(identity)
-        if was is None:
+        old = before.get(identity)
+        if old is None:
             added.append((label, group, endpoint))
-        elif was[2] != endpoint or was[0] != label or was[1].layout.ports != group.layout.ports:
+        elif old[2] != endpoint or old[0] != label or old[1].layout.ports != group.layout.ports:
             updated.append((label, group, endpoint))
     removed = [member for identity, member in before.items() if identity not in after]
     return Difference(added, removed, updated)
@@ -226,9 +229,9 @@ def _claims_again(slices: dict[str, Source], source: Source, old: Source | None)
         added = set(group.endpoints.values())
         if len(added) != len(group.endpoints):
             return True
-        was = old.groups[0] if old is not None else None
-        if was is not None and was.layout.kind == group.layout.kind:
-            added.difference_update(was.endpoints.values())
+        former = old.groups[0] if old is not None else None
+        if former is not None and former.layout.kind == group.layout.kind:
+            added.difference_update(former.endpoints.values())
         if added and any(
             rival.layout.kind == group.layout.kind and not added.isdisjoint(rival.endpoints.values())
             for other in slices.values()

@@ -22,8 +22,9 @@ class _Identity(msgspec.Struct):
 _decode_identity = msgspec.json.Decoder(_Identity).decode
 
 
-class HeldFrontend(NamedTuple):
-    """A frontend as held. `content` is the canonical JSON of a ServiceContent, kept when the Service is deleted."""
+class FrontendEntry(NamedTuple):
+    """The frontend table's entry. `content` is the canonical JSON of a ServiceContent, kept when the Service is
+    deleted."""
 
     version: int | None
     exists: bool
@@ -33,68 +34,68 @@ class HeldFrontend(NamedTuple):
     rejected: tuple[Rejection, ...]
 
 
-class FrontendTable(Table[HeldFrontend]):
+class FrontendTable(Table[FrontendEntry]):
     """Follows from the Service alone."""
 
     name = "frontend"
     kinds = frozenset({"Service"})
-    nothing = HeldFrontend(None, False, b"", "deleted", "", ())
+    nothing = FrontendEntry(None, False, b"", "deleted", "", ())
 
-    def read(self, row: bytes) -> HeldFrontend:
+    def read(self, row: bytes) -> FrontendEntry:
         """See Table."""
         fields: Any = _decode_row(row)
         content = ServiceContent(**{name: getattr(fields, name) for name in ServiceContent.__struct_fields__})
         exists, rejected = fields.state != "deleted", tuple(fields.rejected)
-        return HeldFrontend(fields.version, exists, _encode(content), fields.state, fields.reason, rejected)
+        return FrontendEntry(fields.version, exists, _encode(content), fields.state, fields.reason, rejected)
 
     def fold(
-        self, ctx: RowContext, key: str, held: HeldFrontend, change: ServiceChange
-    ) -> RowUpdate[HeldFrontend] | None:
+        self, ctx: RowContext, key: str, entry: FrontendEntry, change: ServiceChange
+    ) -> RowUpdate[FrontendEntry] | None:
         """See Table."""
-        exists, content, causes = held.exists, held.content, []
+        exists, content, causes = entry.exists, entry.content, []
         if (service := change.service) is not None:
             exists = service.content is not None
             if exists:
                 content = service.content[0]
             causes.append(service.cause)
-        rejected = overlay.rejected_after(held.rejected, change.marks, self.kinds) if exists else ()
+        rejected = overlay.rejected_after(entry.rejected, change.marks, self.kinds) if exists else ()
         state, reason = _state(exists, ctx, rejected)
-        if not content or (exists, content, state, reason, rejected) == held[1:]:
+        if not content or (exists, content, state, reason, rejected) == entry[1:]:
             return None
         causes += [cause for cause in change.rejections if cause.kind in self.kinds]
-        new = HeldFrontend(ctx.offset, exists, content, state, reason, rejected)
-        return RowUpdate(new, _encode_row(ctx, key, new, held.version, causes))
+        new = FrontendEntry(ctx.offset, exists, content, state, reason, rejected)
+        return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes))
 
     def fold_initial(
         self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any
-    ) -> RowUpdate[HeldFrontend]:
+    ) -> RowUpdate[FrontendEntry]:
         """See Table."""
-        new = HeldFrontend(ctx.offset, True, objects.service_content, "ready", "", ())
+        new = FrontendEntry(ctx.offset, True, objects.service_content, "ready", "", ())
         return RowUpdate(new, _encode_row(ctx, key, new, None, [objects.service_cause]))
 
     def prepare(self, key: str, objects: InitialObjects) -> Any:
         """See Table."""
         return objects.service_content
 
-    def encode(self, ctx: RowContext, key: str, held: HeldFrontend, previous: int | None) -> bytes:
+    def encode(self, ctx: RowContext, key: str, entry: FrontendEntry, previous: int | None) -> bytes:
         """See Table."""
-        return _encode_row(ctx, key, held, previous, [])
+        return _encode_row(ctx, key, entry, previous, [])
 
-    def objects(self, key: str, held: HeldFrontend) -> list[Cause]:
+    def objects(self, key: str, entry: FrontendEntry) -> list[Cause]:
         """See Table."""
-        if not held.exists:
+        if not entry.exists:
             return []
-        return [Cause("Service", key.rpartition("/")[2], _decode_identity(held.content).uid, "")]
+        return [Cause("Service", key.rpartition("/")[2], _decode_identity(entry.content).uid, "")]
 
-    def is_finished(self, held: HeldFrontend) -> bool:
+    def is_finished(self, entry: FrontendEntry) -> bool:
         """See Table."""
-        return not held.exists
+        return not entry.exists
 
 
 def _state(exists: bool, ctx: RowContext, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
     return overlay.overlaid("ready" if exists else "deleted", "" if exists else "ServiceNotFound", ctx, rejected)
 
 
-def _encode_row(ctx: RowContext, key: str, new: HeldFrontend, previous: int | None, causes: list[Cause]) -> bytes:
+def _encode_row(ctx: RowContext, key: str, new: FrontendEntry, previous: int | None, causes: list[Cause]) -> bytes:
     head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
     return b"%b,%b" % (head, new.content[1:])

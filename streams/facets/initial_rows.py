@@ -1,7 +1,7 @@
-"""Fast path for the initial list: the first rows of a Service of which nothing is held yet.
+"""Fast path for the initial list: the first rows of a Service that has no entry yet.
 
-They are prepared while the rest of the list is on its way, and make the bytes that the general path makes (a property
-test compares the two). Where that is not certain, nothing is prepared, and the general path is taken.
+They are prepared while the rest of the list is still arriving, and are the bytes that the general path makes (a
+property test compares the two). Where that is not certain, nothing is prepared, and the general path is taken.
 """
 
 import re
@@ -39,7 +39,7 @@ class InitialObjects(NamedTuple):
 
 
 def initial_objects(objects: Mapping[LocalName, Staged]) -> InitialObjects | None:
-    """The staged objects, sorted out; None where the general path is due."""
+    """The staged objects by role; None if the general path must be taken."""
     service: tuple[ServiceObject, bytes, Cause] | None = None
     legacy: tuple[Source, Event] | None = None
     slices: dict[str, Source] = {}
@@ -64,7 +64,7 @@ def initial_objects(objects: Mapping[LocalName, Staged]) -> InitialObjects | Non
 
 
 def is_claimed_twice(slices: Mapping[str, Source]) -> bool:
-    """Whether an endpoint is in two slices, or twice in one (or might be)."""
+    """Whether an endpoint is, or might be, in two slices or twice in one."""
     claimed: dict[bytes, set[bytes]] = {}
     for source in slices.values():
         if len(source.groups) != 1:

@@ -1,9 +1,8 @@
-"""What must hold between the steps of the fold and of a subscription, whatever comes in. Where one of these fails the
-fault is ours: the process stops rather than go on wrong.
+"""Invariants between the steps of the fold and of a subscription, whatever the input. If one fails, the fault is ours:
+the process stops rather than continue with wrong state.
 
-They cost a comparison or two each. Not asserted, as it would cost as much as the step itself: that a row's groups are
-what is held of the Service (the row would have to be decoded; properties compare the two), and that the fast paths make
-the bytes of the general one (likewise).
+Each costs a comparison or two. Two are too expensive to assert, and are left to property tests: that a row's groups
+equal the Service's entry, and that the fast paths make the same bytes as the general one.
 """
 
 from collections.abc import Iterable
@@ -22,8 +21,8 @@ def assert_row_follows(table: str, key: str, before: int | None, version: int, r
 
 
 def assert_commit_follows(seal: Seal, commit: Commit) -> None:
-    """What is accepted goes on from the cluster's newest seal: an epoch opens with its begin, and an open snapshot's
-    epoch is its cluster's."""
+    """An accepted commit follows the cluster's newest seal: an epoch opens with its begin, and an open snapshot's epoch
+    is its cluster's."""
     name = commit.cluster
     assert commit.epoch >= seal.epoch, f"cluster {name}: epoch {commit.epoch} after {seal.epoch}"
     if commit.epoch > seal.epoch:
@@ -47,16 +46,16 @@ def assert_sealed(partition: int, offset: int, tables: Iterable[Sealed]) -> None
 
 
 def assert_no_hole(partition: int, offset: int, tables: Iterable[Sealed]) -> None:
-    """Work that is taken up again at an offset leaves out none that a table has not sealed."""
+    """Work that resumes at an offset skips none that a table has not sealed."""
     for table in tables:
         assert table.sealed >= offset - 1, f"partition {partition}: offset {offset} leaves out {table.sealed + 1}"
 
 
 def assert_claimed_once(members: int, claims: int, shadowed: int) -> None:
-    """Of all that claim an endpoint exactly one is not shadowed."""
+    """Of all claims to an endpoint, exactly one is not shadowed."""
     assert members == claims - shadowed, f"{claims} claims, {shadowed} of them shadowed, make {members} endpoints"
 
 
 def assert_advances(partition: int, applied: int, target: int) -> None:
-    """What is applied of a partition never goes back."""
+    """The applied offset of a partition never goes back."""
     assert target >= applied, f"partition {partition}: {target} is applied after {applied}"

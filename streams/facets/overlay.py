@@ -1,4 +1,4 @@
-"""What lies over a row's own state: a cluster that is lost or unreachable, and objects that can't be read."""
+"""What overrides a row's own state: a lost or unreachable cluster, and objects that can't be read."""
 
 from collections.abc import Collection, Mapping
 
@@ -8,7 +8,7 @@ from streams.wire.row_codec import RowContext
 
 
 def overlaid(state: str, reason: str, ctx: RowContext, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
-    """State and reason with what the cluster's state, or rejected objects, do to them."""
+    """State and reason, overridden by the cluster's state or by rejected objects."""
     if ctx.lost and state != "deleted":
         return "unknown", "JournalExpired: waiting for the next complete snapshot"
     if state != "deleted" and ctx.stale_since:
@@ -21,11 +21,11 @@ def overlaid(state: str, reason: str, ctx: RowContext, rejected: tuple[Rejection
 
 
 def rejected_after(
-    held: tuple[Rejection, ...], marks: Mapping[LocalName, Rejection | None], kinds: Collection[str]
+    rejections: tuple[Rejection, ...], marks: Mapping[LocalName, Rejection | None], kinds: Collection[str]
 ) -> tuple[Rejection, ...]:
     """The rejected objects of these kinds after a change, ordered by name."""
     if not marks:
-        return held
-    now: dict[LocalName, Rejection | None] = {local_name_of(rejection): rejection for rejection in held}
-    now.update({name: rejection for name, rejection in marks.items() if name[0] in kinds})
-    return tuple(rejection for _, rejection in sorted(now.items()) if rejection is not None)
+        return rejections
+    current: dict[LocalName, Rejection | None] = {local_name_of(rejection): rejection for rejection in rejections}
+    current.update({name: rejection for name, rejection in marks.items() if name[0] in kinds})
+    return tuple(rejection for _, rejection in sorted(current.items()) if rejection is not None)

@@ -1,9 +1,9 @@
-"""A facet row parsed: decoded and checked once in a process, for all that read it there.
+"""Parsed facet rows: each is decoded and checked once in a process, for all its readers there.
 
-`read_row` decodes a whole row; its `facet()` is what stays of it for routers. What a row says of its making (causes,
-change) and what only a person reads (selector, rules, routes) is not held: there is a facet for each row in the tables.
+`read_row` decodes a whole row; its `facet()` keeps what routers need. There is one for each row of the tables, so it
+leaves out the row's history (causes, change) and what only people read (selector, rules, routes).
 
-Fields that this release doesn't know are let through: a newer worker may write them.
+Unknown fields are ignored: a newer worker may write them.
 """
 
 from typing import Any
@@ -23,8 +23,8 @@ from streams.wire.routing_records import Decision, ObjectReference, RoutedServic
 
 
 class Facet(msgspec.Struct):
-    """What all facets have. `at` is the time of the row's commit; `triggers` are when what led to it happened, as the
-    objects say it."""
+    """The fields of all facets. `at` is the time of the row's commit; `triggers` are when what led to it happened, as
+    the objects say it."""
 
     version: int
     previous: int | None
@@ -34,7 +34,7 @@ class Facet(msgspec.Struct):
 
 
 class FrontendFacet(Facet):
-    """What of a frontend row bears on how a Service is reached."""
+    """How a Service is reached, from a frontend row."""
 
     type: ServiceType
     cluster_ips: list[str]
@@ -80,7 +80,7 @@ class ReadRow(RowHead, forbid_unknown_fields=False, omit_defaults=False):
     """A whole row, as it is read: what a newer worker adds to it is passed over."""
 
     def facet(self) -> Facet:
-        """What is held of it."""
+        """The part that is kept."""
         return Facet(*self._head())
 
     def _head(self) -> tuple[int, int | None, State, str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Reads the objects that the journal's events carry: one reader for each kind that a facet follows from."""
+"""Reads the objects that the journal's events carry: one reader for each kind that the tables use."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,8 +28,8 @@ _decode_policy = msgspec.json.Decoder(PolicyContent).decode
 _decode_tls = msgspec.json.Decoder(BackendTLSContent).decode
 
 
-def read_event(event: Event, held: Any = None) -> Any:
-    """What an event says of its object, None where it is deleted. `held` is the object's content as held, if that
+def read_event(event: Event, current: Any = None) -> Any:
+    """The content of an event's object, None if it is deleted. `current` is the object's current content, where that
     helps to read the new one.
 
     Raises MalformedObject, msgspec.MsgspecError, ValueError.
@@ -38,17 +38,17 @@ def read_event(event: Event, held: Any = None) -> Any:
     reader = _READERS.get(event.kind)
     if reader is None:
         raise MalformedObject(f"no facet is made of the kind {event.kind!r}")
-    return None if event.op == "delete" else reader(event, held)
+    return None if event.op == "delete" else reader(event, current)
 
 
-def read_source_event(event: Event, held: Source | None) -> Source:
+def read_source_event(event: Event, current: Source | None) -> Source:
     """An EndpointSlice, or legacy Endpoints."""
     label = event.name if event.kind == "EndpointSlice" else LEGACY_PREFIX + event.name
-    return read_source(label, event.uid, event.resource_version, bytes(event.object), held)
+    return read_source(label, event.uid, event.resource_version, bytes(event.object), current)
 
 
 def _read_service(event: Event, _: Any) -> tuple[bytes, ServiceObject]:
-    """A Service's canonical content, as a frontend row has it, and all that the journal says of it."""
+    """A Service's canonical content, as in a frontend row, and the Service as in the journal."""
     service = _decode_service(event.object)
     check_service(service)
     # Without its routing, a ServiceObject is written as a ServiceContent is.

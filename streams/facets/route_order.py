@@ -1,5 +1,6 @@
-"""The order in which a router must try the rules of routes, as the Gateway API has it: the longest hostname, the most
-specific match, the oldest route, namespace/name, the order of rules (HTTPRouteRule.matches, GRPCRouteRule.matches)."""
+"""The order in which a router must try the rules of routes, as the Gateway API defines it: the longest hostname, the
+most specific match, the oldest route, namespace/name, the order of rules (HTTPRouteRule.matches,
+GRPCRouteRule.matches)."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,23 +23,23 @@ from streams.wire.routing_records import (
 H = TypeVar("H", HeldRoute, HeldPolicy, BackendTLS)
 
 _KINDS = ("GRPCRoute", "HTTPRoute", "TLSRoute", "TCPRoute", "UDPRoute")
-"""Routes of different kinds never have the same requests; among them the more specific kind stands first."""
+"""Routes of different kinds never match the same requests; the more specific kind comes first."""
 
 _ANY = AttachedListener("")
 
 
 def in_age_order(objects: Iterable[H]) -> list[H]:
-    """The oldest first, then by namespace/name. Of unknown age is the youngest."""
+    """The oldest first, then by namespace/name; unknown age counts as youngest."""
     return sorted(objects, key=age)
 
 
-def age(held: HeldRoute | HeldPolicy | BackendTLS) -> tuple[Any, ...]:
-    """Sorts objects as `in_age_order` does."""
-    return not held.created, held.created, f"{held.namespace}/{held.name}", getattr(held, "kind", "")
+def age(item: HeldRoute | HeldPolicy | BackendTLS) -> tuple[Any, ...]:
+    """The sort key of `in_age_order`."""
+    return not item.created, item.created, f"{item.namespace}/{item.name}", getattr(item, "kind", "")
 
 
 class PlacedRule(NamedTuple):
-    """A rule where it is to be tried; `matches` are those that stand here, empty where all do."""
+    """A rule in its place in the order; `matches` are those to try there, empty for all of them."""
 
     route: HeldRoute
     number: int
@@ -47,15 +48,15 @@ class PlacedRule(NamedTuple):
 
 class RuleOrder:
     """Puts rules into the order in which a router must try them: by listener, the one with the most specific hostname
-    first, then hostname, match, the route's age, and the order of rules. A rule between whose matches another's have to
-    be tried stands in several places."""
+    first, then hostname, match, the route's age, and the order of rules. A rule stands in several places if another's
+    matches have to be tried between its own."""
 
     def __init__(self) -> None:
         self._rules: dict[tuple[str, str, str, int], tuple[HeldRoute, list[tuple[Any, PlacedMatch]], bool]] = {}
 
     def add(self, route: HeldRoute, backend: RouteBackend, parents: Iterable[RouteParent], *, shadowed: bool) -> None:
         """Add a rule that counts at these parents of its route. A shadowed one stands where its first match would."""
-        # Of a journal of fold version 1 the matches are not known, only their digest.
+        # A journal of fold version 1 has only a digest of the matches.
         matches = [RequestMatch()] if isinstance(backend.matches, str) else backend.matches
         hosts = {
             (specificity(listener.hostname), specificity(hostname), hostname)

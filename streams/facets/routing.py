@@ -30,8 +30,8 @@ _decode_row = msgspec.json.Decoder(RoutingRow).decode
 _Object = TypeVar("_Object", HeldRoute, HeldPolicy, tuple[BackendTLS, ...])
 
 
-class HeldRouting(NamedTuple):
-    """A routing row as held. `service` is None while there is no Service; `tls` has an entry for each port (or all)
+class RoutingEntry(NamedTuple):
+    """The routing table's entry. `service` is None while there is no Service; `tls` has an entry for each port (or all)
     that a BackendTLSPolicy names."""
 
     version: int | None
@@ -44,82 +44,86 @@ class HeldRouting(NamedTuple):
     rejected: tuple[Rejection, ...]
 
 
-class RoutingTable(Table[HeldRouting]):
+class RoutingTable(Table[RoutingEntry]):
     """Follows from the Service, and from the routes and policies that name it."""
 
     name = "routing"
     kinds = ROUTING_KINDS | {"Service"}
-    nothing = HeldRouting(None, None, {}, {}, {}, "deleted", "", ())
+    nothing = RoutingEntry(None, None, {}, {}, {}, "deleted", "", ())
 
-    def read(self, row: bytes) -> HeldRouting:
+    def read(self, row: bytes) -> RoutingEntry:
         """See Table."""
         fields = _decode_row(row)
         routes = {(route.kind, route.namespace, route.name): route for route in fields.routes}
         policies = {(policy.kind, policy.namespace, policy.name): policy for policy in fields.policies}
         rejected = tuple(fields.rejected)
         tls = held_policies(fields.backend_tls)
-        return HeldRouting(fields.version, fields.service, routes, policies, tls, fields.state, fields.reason, rejected)
+        return RoutingEntry(
+            fields.version, fields.service, routes, policies, tls, fields.state, fields.reason, rejected
+        )
 
     def fold(
-        self, ctx: RowContext, key: str, held: HeldRouting, change: ServiceChange
-    ) -> RowUpdate[HeldRouting] | None:
+        self, ctx: RowContext, key: str, entry: RoutingEntry, change: ServiceChange
+    ) -> RowUpdate[RoutingEntry] | None:
         """See Table."""
-        service, causes = held.service, []
+        service, causes = entry.service, []
         if (own := change.service) is not None:
             service = None if own.content is None else _routed(own.content[1])
-            if service != held.service:
+            if service != entry.service:
                 causes.append(own.cause)
-        routes = _after(held.routes, change, ROUTE_KINDS, causes)
-        policies = _after(held.policies, change, (TRAFFIC_POLICY.kind,), causes)
-        tls = _after(held.tls, change, (TLS_POLICY.kind,), causes)
-        rejected = overlay.rejected_after(held.rejected, change.marks, self.kinds)
+        routes = _after(entry.routes, change, ROUTE_KINDS, causes)
+        policies = _after(entry.policies, change, (TRAFFIC_POLICY.kind,), causes)
+        tls = _after(entry.tls, change, (TLS_POLICY.kind,), causes)
+        rejected = overlay.rejected_after(entry.rejected, change.marks, self.kinds)
         if service is None:
-            # Nothing is kept of a Service that is not there.
+            # A rejection of a Service that doesn't exist is dropped.
             rejected = tuple(rejection for rejection in rejected if rejection.kind != "Service")
         state, reason = _state(service, bool(routes or policies or tls or rejected), ctx, rejected)
-        is_known = state != "deleted" or held.version is not None
-        if not is_known or (not causes and (state, reason, rejected) == (held.state, held.reason, held.rejected)):
+        is_known = state != "deleted" or entry.version is not None
+        if not is_known or (not causes and (state, reason, rejected) == (entry.state, entry.reason, entry.rejected)):
             return None
         causes += [cause for cause in change.rejections if cause.kind in self.kinds]
-        new = HeldRouting(ctx.offset, service, routes, policies, tls, state, reason, rejected)
-        return RowUpdate(new, _encode_row(ctx, key, new, held.version, causes, _encode_content(key, new)))
+        new = RoutingEntry(ctx.offset, service, routes, policies, tls, state, reason, rejected)
+        return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes, _encode_content(key, new)))
 
-    def encode(self, ctx: RowContext, key: str, held: HeldRouting, previous: int | None) -> bytes:
+    def encode(self, ctx: RowContext, key: str, entry: RoutingEntry, previous: int | None) -> bytes:
         """See Table."""
-        return _encode_row(ctx, key, held, previous, [], _encode_content(key, held))
+        return _encode_row(ctx, key, entry, previous, [], _encode_content(key, entry))
 
-    def objects(self, key: str, held: HeldRouting) -> list[Cause]:
+    def objects(self, key: str, entry: RoutingEntry) -> list[Cause]:
         """See Table."""
         _, namespace, name = key.split("/")
-        causes = [] if held.service is None else [Cause("Service", name, held.service.uid, "")]
-        uids = {key: route.uid for key, route in held.routes.items()}
-        uids.update((key, policy.uid) for key, policy in held.policies.items())
-        uids.update((key, entries[0].uid) for key, entries in held.tls.items())
+        causes = [] if entry.service is None else [Cause("Service", name, entry.service.uid, "")]
+        uids = {key: route.uid for key, route in entry.routes.items()}
+        uids.update((key, policy.uid) for key, policy in entry.policies.items())
+        uids.update((key, entries[0].uid) for key, entries in entry.tls.items())
         for (kind, at, named_by), uid in sorted(uids.items()):
             causes.append(Cause(kind, named_by, uid, "", "", at if at != namespace else ""))
         return causes
 
-    def is_finished(self, held: HeldRouting) -> bool:
+    def is_finished(self, entry: RoutingEntry) -> bool:
         """See Table."""
-        return held.state == "deleted"
+        return entry.state == "deleted"
 
-    # ---- the fast path of the first list --------------------------------------------------------------
+    # ---- the fast path of the initial list ------------------------------------------------------------
 
     def prepare(self, key: str, objects: InitialObjects) -> tuple[RoutedService, bytes]:
-        """See Table: what is held of the Service, and the row after its head."""
+        """See Table: the Service, and the row after its head."""
         service = _routed(objects.service)
         return service, _encode_content(key, self.nothing._replace(service=service))
 
-    def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> RowUpdate[HeldRouting]:
+    def fold_initial(
+        self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any
+    ) -> RowUpdate[RoutingEntry]:
         """See Table."""
         service, content = prepared
         state, reason = _state(service, False, ctx, ())
-        new = HeldRouting(ctx.offset, service, {}, {}, {}, state, reason, ())
+        new = RoutingEntry(ctx.offset, service, {}, {}, {}, state, reason, ())
         return RowUpdate(new, _encode_row(ctx, key, new, None, [objects.service_cause], content))
 
 
 def _routed(service: ServiceObject) -> RoutedService:
-    """What of a Service bears on the choice."""
+    """The fields of a Service that affect the choice."""
     return RoutedService(
         service.uid,
         service.type,
@@ -131,26 +135,26 @@ def _routed(service: ServiceObject) -> RoutedService:
 
 
 def _after(
-    held: Mapping[Key, _Object], change: ServiceChange, kinds: Collection[str], causes: list[Cause]
+    current: Mapping[Key, _Object], change: ServiceChange, kinds: Collection[str], causes: list[Cause]
 ) -> Mapping[Key, _Object]:
-    """The routes or policies after the change; what led to it is added to `causes`."""
-    now = dict(held)
+    """The routes or policies after the change; their causes are added to `causes`."""
+    updated = dict(current)
     for key, (content, cause, _) in change.objects.items():
         if key[0] not in kinds:
             continue
         if content is None:
-            if now.pop(key, None) is not None:
+            if updated.pop(key, None) is not None:
                 causes.append(cause)
-        elif content != held.get(key):
-            now[key] = content
+        elif content != current.get(key):
+            updated[key] = content
             causes.append(cause)
-    return now
+    return updated
 
 
 def _state(
     service: RoutedService | None, is_named: bool, ctx: RowContext, rejected: tuple[Rejection, ...]
 ) -> tuple[str, str]:
-    """`empty` where the Service is only named (by a route, say), but not there."""
+    """The row's state and reason: `empty` if the Service is named (by a route, say) but doesn't exist."""
     if service is None:
         return overlay.overlaid("empty" if is_named else "deleted", "ServiceNotFound", ctx, rejected)
     invalid = service.operator.invalid
@@ -158,13 +162,13 @@ def _state(
 
 
 def _encode_row(
-    ctx: RowContext, key: str, new: HeldRouting, previous: int | None, causes: list[Cause], content: bytes
+    ctx: RowContext, key: str, new: RoutingEntry, previous: int | None, causes: list[Cause], content: bytes
 ) -> bytes:
     head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
     return head + content
 
 
-def _encode_content(key: str, new: HeldRouting) -> bytes:
+def _encode_content(key: str, new: RoutingEntry) -> bytes:
     """The row after its head."""
     _, namespace, name = key.split("/")
     routes = [route for _, route in sorted(new.routes.items())]

@@ -1,25 +1,25 @@
-"""The choice between Service routing and endpoint routing: the rules, as functions of what is known of a Service.
+"""The choice between Service routing and endpoint routing: the rules, as functions of a Service's objects.
 
 For gateways and for the mesh alike the first rule that applies decides, and its reason code says which it was:
 
- what can't be         ServiceNotFound       none      a route or policy names a Service that is not there
+ impossible            ServiceNotFound       none      a route or policy names a Service that doesn't exist
                        ExternalName          dns       the Service is a name, with neither cluster IP nor endpoints
                        Headless              endpoint  there is no cluster IP to go to
                        NoClusterIP           endpoint  likewise: none is allocated (yet)
- what is asked         SessionPersistence    endpoint  a rule of an attached route has sessionPersistence (GEP-1619)
+ requested             SessionPersistence    endpoint  a rule of an attached route has sessionPersistence (GEP-1619)
                        BackendTrafficPolicy  endpoint  an XBackendTrafficPolicy of the Service has it
                        SessionAffinity       endpoint  the Service has sessionAffinity ClientIP: behind a cluster IP
                                                        the network would see the router's address, not the client's
- what operators set    ServiceAnnotation     as said   service-facets.io/gateway-routing or mesh-routing
-                       NamespaceAnnotation   as said   the same annotation of the Service's Namespace
-                       ClusterDefault        as said   the watcher's --gateway-default or --mesh-default
+ set by operators      ServiceAnnotation     as set    service-facets.io/gateway-routing or mesh-routing
+                       NamespaceAnnotation   as set    the same annotation of the Service's Namespace
+                       ClusterDefault        as set    the watcher's --gateway-default or --mesh-default
  else                  Default               endpoint
 
-Session persistence is a part of the decision whenever the Service has endpoints; a rule's own goes before a policy's.
-Where several ask, the Gateway API's precedence holds: the oldest creationTimestamp, then namespace/name, then the
-order of rules; those that ask for something else are shown (`sessionConflicts`).
+Session persistence is a part of the decision whenever the Service has endpoints; a rule's own takes precedence over a
+policy's. Where several have it, the Gateway API's precedence holds: the oldest creationTimestamp, then namespace/name,
+then the order of rules; those that differ are listed (`sessionConflicts`).
 
-Which rules have a say differs by who sends the requests (GEP-1294, Namespace boundaries):
+Which rules count depends on who sends the requests (GEP-1294, Namespace boundaries):
 
  gateway               routes attached to a Gateway or a ListenerSet
  mesh                  the producer's: routes attached to a Service of their own namespace
@@ -27,9 +27,9 @@ Which rules have a say differs by who sends the requests (GEP-1294, Namespace bo
                        the parents for which it has none of its own
 
 Of those, a rule that never gets a request (others take all of them first: RuleShadowed), a reference that a gateway's
-route may not make (RefNotPermitted; the mesh needs no ReferenceGrant) or that is to no known kind (InvalidKind), a
-backend of weight 0, and a mirror have no part in the decision. Where rules of routes differ, `rules` has the choice of
-each, in the order in which a router must try them.
+route may not make (RefNotPermitted; the mesh needs no ReferenceGrant) or whose kind is unknown (InvalidKind), a backend
+of weight 0, and a mirror have no part in the decision. `rules` has the choice for each rule, in the order in which a
+router must try them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -60,11 +60,11 @@ _SOURCES: dict[str, Reason] = {
 }
 
 _Scope = Callable[[HeldRoute, RouteParent], bool]
-"""Whether a route counts at one of its parents, for requests of some senders."""
+"""Whether a route counts at one of its parents, for requests from certain senders."""
 
 
 class Subject(NamedTuple):
-    """All that is known of one Service: `routes` and `policies` are those that name it, `service` is None while there
+    """One Service's objects: `routes` and `policies` are those that name it, `service` is None while there
     is none."""
 
     namespace: str
@@ -83,7 +83,7 @@ class _Choice(NamedTuple):
 
 class _Rule(NamedTuple):
     """A rule that names the Service; `refusal` is why it has no part in the decision, `matches` are those of its
-    matches that stand here, if not all do."""
+    matches to try at this place, if not all."""
 
     route: HeldRoute
     backend: RouteBackend
@@ -153,7 +153,7 @@ def _as_seen_from(namespace: str, routes: Iterable[HeldRoute]) -> _Scope:
     def counts(route: HeldRoute, parent: RouteParent) -> bool:
         if _is_consumer(route, parent):
             return route.namespace == namespace
-        # A journal of fold version 1 does not tell ports, nor whose clients have routes of their own for them.
+        # A journal of fold version 1 has neither ports nor consumers.
         replaced = namespace in parent.consumers or (not parent.ports and (parent.namespace, parent.name) in own)
         return _is_producer(route, parent) and not replaced
 
@@ -179,16 +179,16 @@ def _decide(subject: Subject, traffic: Traffic, scope: _Scope) -> Direction:
 
 
 def _conflicts(subject: Subject, choice: _Choice, asking: Iterable[_Rule]) -> list[ObjectReference]:
-    """Whose session persistence differs from the one that was chosen."""
+    """The routes and policies whose session persistence differs from the chosen one."""
     if choice.persistence is None:
         return []
-    asked: list[tuple[HeldRoute | HeldPolicy, SessionPersistence | None]] = [
+    sources: list[tuple[HeldRoute | HeldPolicy, SessionPersistence | None]] = [
         *((rule.route, rule.backend.session_persistence) for rule in asking),
         *((policy, policy.session_persistence) for policy in in_age_order(subject.policies)),
     ]
     differing = {
-        (held.kind, held.namespace, held.name): _reference(held)
-        for held, persistence in asked
+        (source.kind, source.namespace, source.name): _reference(source)
+        for source, persistence in sources
         if persistence is not None and persistence != choice.persistence
     }
     return list(differing.values())
@@ -250,7 +250,7 @@ def _choose(subject: Subject, traffic: Traffic, scope: _Scope, asking: _Rule | N
 
 
 def _is_named(subject: Subject, route: HeldRoute, scope: _Scope) -> bool:
-    """Whether a route names a Service that is not there: where it is attached, or as its very parent."""
+    """Whether a route names a Service that doesn't exist: as a backend where it is attached, or as its parent."""
     itself = subject.namespace, subject.name
     return any(
         scope(route, parent)
@@ -302,5 +302,5 @@ def _identity(parent: RouteParent) -> tuple[str, str, str | None, int | None]:
     return parent.namespace, parent.name, parent.section_name, parent.port
 
 
-def _reference(held: HeldRoute | HeldPolicy) -> ObjectReference:
-    return ObjectReference(held.kind, held.namespace, held.name)
+def _reference(source: HeldRoute | HeldPolicy) -> ObjectReference:
+    return ObjectReference(source.kind, source.namespace, source.name)

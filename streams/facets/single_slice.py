@@ -1,7 +1,7 @@
-"""Fast path for the commonest change by far: a new state of one slice, where no endpoint can be claimed twice.
+"""Fast path for by far the most common change: a new state of one slice, where no endpoint can be claimed twice.
 
-It makes the set and the bytes that `endpoint_set.advance` makes (a property test compares the two), and returns None
-wherever it might not; the caller then takes the general path.
+It makes the same set and bytes as `endpoint_set.advance` (a property test compares the two), and returns None where it
+might not; the caller then takes the general path.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ class _Endpoints(NamedTuple):
     updated: list[bytes]
 
 
-def advance(held: EndpointSet, event: Event) -> SliceChange | None:
+def advance(current: EndpointSet, event: Event) -> SliceChange | None:
     """The set after `event`, of a set without shadows and legacy Endpoints."""
-    old = held.slices.get(event.name) if event.op == "apply" and event.kind == "EndpointSlice" else None
+    old = current.slices.get(event.name) if event.op == "apply" and event.kind == "EndpointSlice" else None
     if old is None or len(old.groups) != 1 or len(event.uid) > MAX_ID or not is_version(event.resource_version):
         return None
     change = changed(old.groups[0], bytes(event.object))
@@ -38,15 +38,15 @@ def advance(held: EndpointSet, event: Event) -> SliceChange | None:
     endpoints = _sorted_out(change)
     if source == old or endpoints is None:
         return None
-    if endpoints.added and _may_be_claimed_twice(held.slices, event.name, change.group, endpoints.added):
+    if endpoints.added and _may_be_claimed_twice(current.slices, event.name, change.group, endpoints.added):
         return None
     return SliceChange(
-        EndpointSet({**held.slices, event.name: source}, None, {}), _encode(event.name, change.group, endpoints)
+        EndpointSet({**current.slices, event.name: source}, None, {}), _encode(event.name, change.group, endpoints)
     )
 
 
 def _sorted_out(change: GroupChange) -> _Endpoints | None:
-    """Which endpoints of the slice are new, gone, or have another state; None where an address is there twice."""
+    """The endpoints of the slice that are added, removed or updated; None if an address is in it twice."""
     _, removed, added = change
     if not added or not removed:
         return _Endpoints(added, removed, [])
@@ -63,7 +63,7 @@ def _sorted_out(change: GroupChange) -> _Endpoints | None:
 
 
 def _may_be_claimed_twice(slices: Mapping[str, Source], label: str, group: Group, added: list[bytes]) -> bool:
-    """Whether an added address is there twice in the slice, or in another slice with the same ports (or might be)."""
+    """Whether an added address is, or might be, twice in the slice, or in another slice with the same ports."""
     if b"\\" in group.text:
         return True
     for endpoint in added:

@@ -1,9 +1,9 @@
-"""What one EndpointSlice (or legacy Endpoints object) says, as canonical JSON bytes from the watcher to the row.
+"""The content of an EndpointSlice (or legacy Endpoints object), as canonical JSON bytes from the watcher to the row.
 
-The endpoints of a group are one text: their canonical JSON in byte order, joined by commas. Nearly every event leaves
-all but an endpoint or two of its slice as they were. What differs is found by comparing bytes, and only that is read:
-the rest is as valid as it was. `"` is escaped inside a JSON string, so the bytes `{"address":"` are nowhere but at the
-beginning of an endpoint, and every such place is a border between two.
+The endpoints of a group are one text: their canonical JSON in byte order, joined by commas. Nearly every event changes
+only an endpoint or two of its slice. The difference is found by comparing bytes, and only that is decoded: the rest was
+validated before. `"` is escaped inside a JSON string, so the bytes `{"address":"` occur only at the
+beginning of an endpoint, and so mark the borders.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from streams.wire.records import EndpointPort, SliceEndpoint
 from streams.wire.validation import check_addresses
 
 LEGACY_PREFIX = "Endpoints/"
-"""What stands before the name of a legacy Endpoints object where a slice's name is expected."""
+"""The prefix of a legacy Endpoints object's name where a slice's name is expected."""
 
 BORDER = b'{"address":"'
 _COMMA_BORDER = b"," + BORDER
@@ -42,8 +42,9 @@ _endpoint_in = msgspec.json.Decoder(SliceEndpoint)
 
 
 class Layout(NamedTuple):
-    """What endpoints of a group share, as JSON: `ports` as given; `kind` equal where one endpoint can be in both;
-    `lead` is what stands before the endpoints in a row, `body_lead` in an event's object of this single group."""
+    """What endpoints of a group share, as JSON: `ports` in the order given; `kind` is equal for layouts that
+    can share an endpoint; `lead` precedes the endpoints in a row, `body_lead` in an event's object of this one
+    group."""
 
     family: str
     ports: bytes
@@ -69,14 +70,14 @@ class Group:
 
     @property
     def endpoints(self) -> dict[bytes, bytes]:
-        """Each endpoint's bytes, in order, to its address (as JSON has it). Kept once it was asked for."""
+        """Each endpoint's bytes, in order, to its address (as in JSON). Computed once, on demand."""
         if self._endpoints is None:
-            self._endpoints = {each: address_of(each) for each in pieces(self.text)}
+            self._endpoints = {endpoint: address_of(endpoint) for endpoint in pieces(self.text)}
         return self._endpoints
 
 
 class Source(NamedTuple):
-    """What one EndpointSlice or legacy Endpoints object says. `head` is the start of its groups' JSON in a row."""
+    """The content of an EndpointSlice or legacy Endpoints object. `head` is the start of its groups' JSON in a row."""
 
     label: str
     uid: str
@@ -99,13 +100,12 @@ class GroupChange(NamedTuple):
     added: list[bytes]
 
 
-def read_source(label: str, uid: str, resource_version: str, body: bytes, held: Source | None) -> Source:
-    """A source from an event's `object`. What `held` says too is not validated again.
+def read_source(label: str, uid: str, resource_version: str, body: bytes, current: Source | None) -> Source:
+    """A source from an event's `object`. What is also in `current` is not validated again.
 
-    Raises msgspec.ValidationError or msgspec.DecodeError for what is not in the schema, ValueError for addresses that
-    are none.
+    Raises msgspec.ValidationError or msgspec.DecodeError for a schema violation, ValueError for an invalid address.
     """
-    if held is not None and len(held.groups) == 1 and (change := changed(held.groups[0], body)) is not None:
+    if current is not None and len(current.groups) == 1 and (change := changed(current.groups[0], body)) is not None:
         return new_source(label, uid, resource_version, (change.group,))
     decoded = _source_in.decode(body).groups
     for group in decoded:
@@ -117,7 +117,7 @@ def read_source(label: str, uid: str, resource_version: str, body: bytes, held: 
 
 
 def new_source(label: str, uid: str, resource_version: str, groups: tuple[Group, ...]) -> Source:
-    """A source of these groups. Raises ValueError for a resourceVersion that is no number."""
+    """A source of these groups. Raises ValueError for a resourceVersion that is not a number."""
     revision = int(resource_version) if resource_version else 0
     head = b'{"slice":%b,"uid":%b,"resourceVersion":"%d"' % (_encode(label), _encode(uid), revision)
     return Source(label, uid, str(revision), revision, groups, head)
@@ -129,7 +129,7 @@ def new_group(family: str, ports: msgspec.Raw, endpoints: list[SliceEndpoint]) -
 
 
 def changed(group: Group, body: bytes) -> GroupChange | None:
-    """What an event's object makes of the group; None where all of it has to be read."""
+    """The group after an event with this object; None if all of it has to be decoded."""
     lead = group.layout.body_lead
     if not body.startswith(lead) or not body.endswith(b"]}]}"):
         return None
@@ -137,10 +137,10 @@ def changed(group: Group, body: bytes) -> GroupChange | None:
     start = _start_of_difference(old, new)
     old_end = _end_of_difference(old, new, start)
     new_end = old_end + len(new) - len(old)
-    was, now = old[start:old_end], new[start:new_end]
-    if now and (not now.startswith(BORDER) or now.endswith(b",") != (new_end < len(new))):
+    old_part, new_part = old[start:old_end], new[start:new_end]
+    if new_part and (not new_part.startswith(BORDER) or new_part.endswith(b",") != (new_end < len(new))):
         return None
-    before, after = pieces(was), pieces(now)
+    before, after = pieces(old_part), pieces(new_part)
     if any(map(ge, after, after[1:])):
         return None
     removed, added = _without(before, after), _without(after, before)
@@ -168,21 +168,21 @@ def address_of(endpoint: bytes) -> bytes:
     return _encode(_endpoint_in.decode(endpoint).address)[1:-1] if b"\\" in address else address
 
 
-def _without(these: list[bytes], those: list[bytes]) -> list[bytes]:
-    others = those if len(those) < _FEW else set(those)
-    return [each for each in these if each not in others]
+def _without(endpoints: list[bytes], excluded: list[bytes]) -> list[bytes]:
+    lookup = excluded if len(excluded) < _FEW else set(excluded)
+    return [endpoint for endpoint in endpoints if endpoint not in lookup]
 
 
 def _start_of_difference(old: bytes, new: bytes) -> int:
-    """Where the differing endpoints begin, in both texts, with an equal neighbour before them (so that the order can
-    be seen), where there is one."""
+    """Where the differing endpoints begin, in both texts, including the equal endpoint before them, if any, so
+    that the order can be checked."""
     differs = _equal_bytes(lambda n: old[:n] == new[:n], min(len(old), len(new)))
     start = max(old.rfind(BORDER, 0, differs), 0)
     return max(old.rfind(BORDER, 0, start), 0)
 
 
 def _end_of_difference(old: bytes, new: bytes, start: int) -> int:
-    """Where the differing endpoints end in the old text, with an equal neighbour behind them, where there is one."""
+    """Where the differing endpoints end in the old text, including the equal endpoint after them, if any."""
     size, new_size = len(old), len(new)
     equal = _equal_bytes(lambda n: old[size - n :] == new[new_size - n :], min(size, new_size) - start)
     end = old.find(BORDER, size - equal)
@@ -191,7 +191,7 @@ def _end_of_difference(old: bytes, new: bytes, start: int) -> int:
 
 
 def _equal_bytes(are_equal: Callable[[int], bool], most: int) -> int:
-    """A number of bytes that are equal, at most `_NEAR` fewer than there are; `most` is how many there can be."""
+    """How many bytes are equal, at most `_NEAR` too few; `most` is the upper bound."""
     low, high = 0, most + 1
     while high - low > _NEAR:
         middle = (low + high) // 2

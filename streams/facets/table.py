@@ -1,7 +1,7 @@
-"""What a table is: the rules by which its rows follow from a Service's objects. Rules hold no state of their own.
+"""The interface of a table: the rules by which its rows follow from a Service's objects. Rules have no state.
 
-The fold goes through its tables without knowing them. A table is one file of this folder and a place in
-`tables.FACET_TABLES`; what is on the wire of it is a type in `wire`.
+The fold iterates over its tables without knowing them. A table is one file of this folder and a line in
+`tables.FACET_TABLES`; its row is a type in `wire`.
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ from streams.wire.records import Cause, Event, Rejection
 from streams.wire.row_codec import RowContext
 
 
-class Held(Protocol):
-    """What every table holds of a Service: `version` is that of its row (None: no row is written)."""
+class Entry(Protocol):
+    """A table's state of one Service: `version` is that of its row (None: no row is written)."""
 
     @property
     def version(self) -> int | None:
@@ -29,25 +29,25 @@ class Held(Protocol):
         """The objects that can't be read."""
 
 
-H = TypeVar("H", bound=Held)
+H = TypeVar("H", bound=Entry)
 
 
 class RowUpdate(NamedTuple, Generic[H]):
-    """What is held after a change, and the row that says it."""
+    """The entry after a change, and its row."""
 
-    held: H
+    entry: H
     row: bytes
 
 
 class CompanionUpdate(NamedTuple, Generic[H]):
-    """What is held after a change, and the companion record that says it (None: a tombstone)."""
+    """The entry after a change, and its companion record (None: a tombstone)."""
 
-    held: H
+    entry: H
     record: bytes | None
 
 
 class Table(Generic[H]):
-    """A table's rules. `kinds` are the objects that its rows follow from, `nothing` is what is held of a Service of
+    """A table's rules. `kinds` are the objects that its rows follow from, `nothing` is the entry of a Service of
     which nothing is known. A key is `CLUSTER/NAMESPACE/SERVICE`.
 
     A row carries all that the next change needs, so that a table recovers from its own changelog alone. What a row
@@ -59,41 +59,41 @@ class Table(Generic[H]):
     nothing: H
 
     def read(self, row: bytes) -> H:
-        """What is held, from the row as it was written. Raises msgspec.MsgspecError."""
+        """The entry, from its row. Raises msgspec.MsgspecError."""
         raise NotImplementedError
 
-    def fold(self, ctx: RowContext, key: str, held: H, change: ServiceChange) -> RowUpdate[H] | None:
-        """The row after a change; None where it says what it said."""
+    def fold(self, ctx: RowContext, key: str, entry: H, change: ServiceChange) -> RowUpdate[H] | None:
+        """The row after a change; None if its content is the same."""
         raise NotImplementedError
 
-    def encode(self, ctx: RowContext, key: str, held: H, previous: int | None) -> bytes:
+    def encode(self, ctx: RowContext, key: str, entry: H, previous: int | None) -> bytes:
         """The row as this version of the fold writes it, with no cause and no change."""
         raise NotImplementedError
 
-    def objects(self, key: str, held: H) -> Iterable[Cause]:
+    def objects(self, key: str, entry: H) -> Iterable[Cause]:
         """The objects that the row follows from: those that a complete snapshot does not name are deleted."""
         raise NotImplementedError
 
-    def is_finished(self, held: H) -> bool:
-        """Whether the row is deleted and holds nothing that may count again: its key gets a tombstone in time."""
+    def is_finished(self, entry: H) -> bool:
+        """Whether the row is deleted and has nothing that may be needed again: its key gets a tombstone in time."""
         raise NotImplementedError
 
-    # ---- fast paths: each gives what `fold` would, or None where it can't be sure --------------------
+    # ---- fast paths: each returns what `fold` would, or None if it is not certain --------------------
 
-    def held_object(self, held: H, event: Event) -> Any:
-        """The event's object as held, where a new state of it is read faster beside it; else None."""
+    def held_object(self, entry: H, event: Event) -> Any:
+        """The current content of the event's object, if that makes reading its new state faster; else None."""
         return None
 
-    def is_current(self, held: H, event: Event) -> bool:
-        """Whether the event's object is held in this very state."""
+    def is_current(self, entry: H, event: Event) -> bool:
+        """Whether the entry has the event's object in this very state."""
         return False
 
-    def fold_single(self, ctx: RowContext, key: str, held: H, event: Event) -> RowUpdate[H] | None:
+    def fold_single(self, ctx: RowContext, key: str, entry: H, event: Event) -> RowUpdate[H] | None:
         """The row after a commit's only event of the Service, of a kind that no other table follows from."""
         return None
 
     def prepare(self, key: str, objects: InitialObjects) -> Any:
-        """What of a Service's first row is known before its snapshot ends; None where the general path is due."""
+        """The part of a Service's first row that can be made before its snapshot ends; None: take the general path."""
         return None
 
     def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> RowUpdate[H]:
@@ -102,22 +102,22 @@ class Table(Generic[H]):
 
     # ---- companions ----------------------------------------------------------------------------------
 
-    def fold_companion(self, ctx: RowContext, held: H, change: ServiceChange) -> CompanionUpdate[H] | None:
-        """The companion after a change; None where it stays as it is."""
+    def fold_companion(self, ctx: RowContext, entry: H, change: ServiceChange) -> CompanionUpdate[H] | None:
+        """The companion after a change; None if it is unchanged."""
         return None
 
-    def fold_initial_companion(self, ctx: RowContext, held: H, objects: InitialObjects) -> CompanionUpdate[H] | None:
-        """The companion of a Service that `prepare` took; None where it needs none."""
+    def fold_initial_companion(self, ctx: RowContext, entry: H, objects: InitialObjects) -> CompanionUpdate[H] | None:
+        """The companion of a Service that `prepare` took; None if it needs none."""
         return None
 
-    def with_companion(self, held: H, version: int, record: bytes) -> H:
-        """What is held, with its companion as read back."""
-        return held
+    def with_companion(self, entry: H, version: int, record: bytes) -> H:
+        """The entry, with its companion as read back."""
+        return entry
 
-    def without_row(self, held: H) -> H | None:
-        """What is still held once the row's key has its tombstone; None for nothing."""
+    def without_row(self, entry: H) -> H | None:
+        """The entry that remains once the row's key has its tombstone; None for none."""
         return None
 
-    def companion_in_row(self, held: H, row: bytes) -> CompanionUpdate[H] | None:
-        """The companion as the row shows it, where the row is newer: its writer was killed between the two."""
+    def companion_in_row(self, entry: H, row: bytes) -> CompanionUpdate[H] | None:
+        """The companion as implied by the row, if the row is newer: its writer was killed between the two."""
         return None

@@ -1,4 +1,4 @@
-"""What could not be used, as it goes to `facets.deadletter`."""
+"""Makes dead letters: the records of `facets.deadletter`."""
 
 import msgspec
 
@@ -10,7 +10,7 @@ _EXCERPT_BYTES = 4096
 
 
 def of_record(partition: int, offset: int, value: bytes, reason: str, commit: Commit | None) -> DeadLetter:
-    """A whole journal record; `commit` is what it was decoded to, if it could be."""
+    """The dead letter of a whole journal record; `commit` is the decoded record, if it could be decoded."""
     return DeadLetter(
         partition=partition,
         offset=offset,
@@ -27,7 +27,7 @@ def of_record(partition: int, offset: int, value: bytes, reason: str, commit: Co
 
 
 def of_event(partition: int, offset: int, seal: Seal, event: Event, reason: str) -> DeadLetter:
-    """One event of a commit, whose stamps are in `seal`."""
+    """The dead letter of one event; `seal` has the stamps of its commit."""
     return DeadLetter(
         partition=partition,
         offset=offset,
@@ -44,6 +44,6 @@ def of_event(partition: int, offset: int, seal: Seal, event: Event, reason: str)
 
 
 def write_of(letter: DeadLetter) -> Write:
-    """The record."""
+    """The dead letter as a record."""
     key = row_key(letter.cluster, letter.namespace, letter.name)
     return Write("deadletter", key.encode(), msgspec.json.encode(letter), letter.offset)

@@ -3,15 +3,15 @@
 The rules, in one place:
 - A commit is accepted if its epoch is the cluster's highest and its writer the one that opened it; all others are
   sealed and ignored. An epoch opens with `begin`.
-- Between `begin` and `end` everything is staged; at `end` the staged world replaces the held one, and what it does
-  not name is deleted there and then.
-- A row is written when what it says changes; its version is the commit's offset. A row whose version is not lower
+- Between `begin` and `end` everything is staged; at `end` the staged objects replace the current ones, and what they
+  don't name is deleted at once.
+- A row is written when its content changes; its version is the commit's offset. A row whose version is not lower
   than the commit's is already written (work resumes after the lowest seal of the tables) and is left alone.
-- `close` ends a cluster: nothing of it is held, and its rows are deleted. Nothing more of it is accepted until a
-  higher epoch opens; its tombstones come with the commits of other clusters.
-- Each table's rows hold all that the next event needs, so the tables recover independently.
-- Where another version of the fold wrote the tables, the rows that this one makes otherwise are written at the
-  cluster's next commit. Those of deleted Services, which only wait for their tombstones, are left.
+- `close` ends a cluster: its state is dropped, and its rows are deleted. Nothing more of it is accepted until a higher
+  epoch opens; its tombstones come with the commits of other clusters.
+- Each table's rows have all that the next event needs, so the tables recover independently.
+- If another version of the fold wrote the tables, the rows that this one makes differently are rewritten at the
+  cluster's next commit, except those of deleted Services, which only await their tombstones.
 - Every offset is sealed in every table, whatever became of its record.
 """
 
@@ -54,19 +54,19 @@ _encode = msgspec.json.encode
 _NO_NAME = "no Service can have this namespace and name"
 
 ServicePredicate = Callable[[str, str, str], bool]
-"""Says of a cluster, a namespace and a Service's name whether it is wanted."""
+"""Whether a Service, by cluster, namespace and name, is selected."""
 
 
 class JournalGap(Exception):
-    """An offset that does not follow the last one: going on would tear the tables."""
+    """An offset that does not follow the last one: to continue would corrupt the tables."""
 
 
 class PartitionFold:
     """The state of one partition. `step` is the fold; `load`, `recover` and `expire` bring it back after a restart.
 
-    `window_seconds` is the resume window: deleted rows get their tombstone once they are older than it. `wanted` says
-    of a cluster, namespace and name whether the Service's rows are made; a Service's rows follow from its own events
-    and the commits, so they are the same whatever else is wanted.
+    `window_seconds` is the resume window: deleted rows get their tombstone once they are older than it. Only the rows
+    of Services that `selects` accepts are made; a Service's rows follow from its own events and the commits, so they
+    don't depend on what else is selected.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class PartitionFold:
         partition: int,
         tables: Iterable[Table[Any]] = FACET_TABLES,
         window_seconds: int = DEFAULT_WINDOW_SECONDS,
-        wanted: ServicePredicate | None = None,
+        selects: ServicePredicate | None = None,
     ) -> None:
         self.partition = partition
         self.next_offset: int | None = None
         self.clusters: dict[str, ClusterState] = {}
         self.tables = tuple(TableState(rules) for rules in tables)
-        self._wanted = wanted
+        self._selects = selects
         self._by_name = {table.name: table for table in self.tables}
         self._tombstones = Tombstones(window_seconds)
         self._window_seconds = window_seconds
@@ -94,23 +94,23 @@ class PartitionFold:
         self._recovery.load(table, key, value, version)
 
     def recover(self) -> tuple[int, list[Write]]:
-        """After the last `load`: the journal offset to go on from, and records to write again."""
+        """After the last `load`: the journal offset to resume from, and records to write again."""
         self.next_offset, writes = self._recovery.finish(self.clusters, self._tombstones)
         invariants.assert_no_hole(self.partition, self.next_offset, self.tables)
         self._closed = {name for name, cluster in self.clusters.items() if cluster.seal.closed}
         return self.next_offset, writes
 
     def expire(self, first_offset: int) -> list[Write]:
-        """The journal begins after the offset to go on from: all rows become `unknown` until a complete snapshot.
+        """The journal begins after the offset to resume from: all rows become `unknown` until a complete snapshot.
 
-        Work goes on after the journal's first offset or after what any table has sealed, whichever is later, with each
-        cluster as its newest seal has it: so a restart from any table comes to the same. There each cluster gets a seal
-        that says so in the tables that had sealed less, and one of which nothing was ever accepted a seal of what was
-        counted of it. The offset counts as sealed with the last of them (`more` in the others), so a crash in between
-        has all of it done again, to the same bytes. A table that had sealed that much says so with the cluster's next
-        commit. A cluster that had been closed is closed in every table: here, or with the commit that did it, where
-        that is still to come. Where it is only the begin of an open snapshot that has expired, nothing but its cluster
-        is lost.
+        Work resumes after the journal's first offset or after the highest seal of any table, whichever is later, with
+        each cluster as in its newest seal, so that a restart from any table has the same result. At that offset each
+        cluster gets a seal with `lost` in the tables that had sealed less; a cluster of which nothing was ever accepted
+        gets a seal with its dead letter count. The offset counts as sealed with the last of these seals (the others
+        have `more`), so that after a crash in between all of it is done again, to the same bytes. A table that had
+        sealed that much marks the loss with the cluster's next commit. A closed cluster is closed in every table: here,
+        or with the closing commit where that is still to come. If only the begin of an open snapshot has expired, only
+        its cluster is lost.
         """
         due = min(table.sealed for table in self.tables) + 1
         if first_offset <= due:
@@ -131,7 +131,7 @@ class PartitionFold:
         return writes
 
     def _expire_snapshots(self, first_offset: int, due: int) -> list[Write]:
-        """The clusters are lost whose open snapshots the journal no longer has from their begin on."""
+        """Clusters whose open snapshots have lost their begin in the journal are lost."""
         writes: list[Write] = []
         begins = self._recovery.snapshot_begins()
         for name, begin in sorted(begins.items()):
@@ -143,7 +143,7 @@ class PartitionFold:
         return writes
 
     def _lose_all(self, cluster: ClusterState, first_offset: int) -> bool:
-        """Set the cluster to its newest seal; whether there was something to lose."""
+        """Set the cluster to its newest seal; whether it had any state."""
         newest = self._recovery.newest_seals.get(cluster.seal.cluster, cluster.seal)
         cluster.counted = newest.offset
         if not newest.epoch:
@@ -153,7 +153,7 @@ class PartitionFold:
         return True
 
     def _companions_in_rows(self, cluster: ClusterState) -> Iterator[Write]:
-        """Where the commit can't be read again, what a worker did not write of it, as its rows show it."""
+        """The companions that a worker did not write, as implied by its rows: their commit can't be read again."""
         if cluster.seal.closed:
             return
         for (table, key), (version, row) in self._recovery.unsealed.items():
@@ -161,8 +161,8 @@ class PartitionFold:
                 yield from self._by_name[table].write_companion_in_row(key, version, row)
 
     def _mark_unknown(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
-        """A lost cluster's rows, in the tables that may not say so yet: where a row of this version was written before
-        the journal expired, the next commit says it."""
+        """A lost cluster's rows, in the tables that may not be marked yet: if a row of this version was written before
+        the journal expired, the next commit marks it."""
         if not cluster.seal.lost:
             cluster.unmarked.clear()
         tables = [table for table in self.tables if table.name in cluster.unmarked and table.sealed < offset]
@@ -246,11 +246,11 @@ class PartitionFold:
     def _keyed(
         self, cluster: ClusterState, commit: Commit, offset: int, refused: list[Write]
     ) -> Iterator[tuple[str, Event]]:
-        """The commit's events that are wanted, each with its Service's key; those of no possible Service are dead
+        """The commit's selected events, each with its Service's key; those with an impossible Service name become dead
         letters (`refused`)."""
         for event in commit.events:
             namespace = event.service_namespace or event.namespace
-            if self._wanted is not None and not self._wanted(commit.cluster, namespace, event.service):
+            if self._selects is not None and not self._selects(commit.cluster, namespace, event.service):
                 continue
             key = row_key(commit.cluster, namespace, event.service)
             if key in cluster.keys or is_service_key(key):
@@ -261,7 +261,7 @@ class PartitionFold:
     # ---- live commits --------------------------------------------------------------------------------
 
     def _live(self, cluster: ClusterState, commit: Commit, offset: int, all_rows: bool) -> Iterator[Write]:
-        """`all_rows` says that the cluster's state has changed, and so all of its rows."""
+        """`all_rows`: the cluster's state has changed, so all of its rows are checked."""
         context = self._context(cluster, offset)
         by_service: dict[str, list[Event]] = {}
         refused: list[Write] = []
@@ -286,22 +286,22 @@ class PartitionFold:
             yield from self._rows(context, cluster, key, change)
 
     def _single(self, context: RowContext, key: str, event: Event) -> list[Write]:
-        """Fast path for a commit's only event of a Service, of a kind that one table alone follows from; empty where
-        the general path is due."""
+        """Fast path for a commit's only event of a Service, of a kind that only one table uses; empty if the general
+        path must be taken."""
         concerned = [table for table in self.tables if event.kind in table.rules.kinds]
         return concerned[0].fold_single(context, key, event) if len(concerned) == 1 else []
 
     def _take(
         self, cluster: ClusterState, change: ServiceChange, key: str, event: Event, offset: int, content: Any = None
     ) -> Iterator[Write]:
-        """Take an event into the change; `content` is what its object was read as, if it was already."""
+        """Add an event to the change; `content` is its object's content, if it was read before."""
         try:
             if event.op == "reject":
                 raise MalformedObject(event.message)
             if content is None:
                 before = change.objects.get((event.kind, event.namespace, event.name))
-                held = before.content if before else held_object(self.tables, key, event)
-                content = read_event(event, held)
+                current = before.content if before else held_object(self.tables, key, event)
+                content = read_event(event, current)
             change.apply(event, content)
         except (msgspec.MsgspecError, ValueError) as error:
             change.reject(event, str(error))
@@ -310,9 +310,9 @@ class PartitionFold:
     # ---- snapshots -----------------------------------------------------------------------------------
 
     def _replace(self, cluster: ClusterState, snapshot: OpenSnapshot, offset: int) -> Iterator[Write]:
-        """The staged world takes the place of the held one. Objects with the uid and resourceVersion that are held
-        are left as they are; a rejected object's last good state stays, and so does all of a type that could not be
-        listed (which the frontier names with no version)."""
+        """Replace the current objects by the staged ones. Objects with the same uid and resourceVersion are left as
+        they are; a rejected object's last good state stays, and so does everything of a type that could not be listed
+        (which is in the frontier without a version)."""
         context = self._context(cluster, offset)
         unlisted = {resource.kind for resource in OPTIONAL if cluster.seal.frontier.get(resource.frontier) == ""}
         may_prepare = not (context.stale_since or context.lost)
@@ -359,12 +359,12 @@ class PartitionFold:
         for table in self.tables if tables is None else tables:
             for write in table.fold(context, key, change):
                 yield write
-                if is_row(write.key) and table.rules.is_finished(table.held(key)):
+                if is_row(write.key) and table.rules.is_finished(table.entry(key)):
                     self._tombstones.schedule(context.cluster, cluster.seal.at, table.name, key, context.offset)
         self._drop_if_nothing(cluster, key)
 
     def _renew(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
-        """After another version of the fold: the rows that this one makes otherwise."""
+        """After another version of the fold: the rows that this one makes differently."""
         context = self._context(cluster, offset)
         for table in self.tables:
             if table.name not in cluster.outdated or table.sealed >= offset:
@@ -376,12 +376,12 @@ class PartitionFold:
             cluster.seal = msgspec.structs.replace(cluster.seal, fold=FOLD_VERSION)
 
     def _write_tombstones(self, cluster: ClusterState, offset: int, at: str) -> Iterator[Write]:
-        """Tombstones for what of the cluster has been deleted for longer than the window, by the time of a commit: its
-        own, or of whichever cluster once it is closed."""
+        """Tombstones for the cluster's rows that were deleted longer ago than the window, by the time of a commit: its
+        own or, once it is closed, any cluster's."""
         unsealed = [table.name for table in self.tables if table.sealed < offset]
         for _, name, key, version in self._tombstones.due(cluster.seal.cluster, at, unsealed):
             table = self._by_name[name]
-            if table.held(key).version == version:
+            if table.entry(key).version == version:
                 yield table.drop_row(key, offset)
                 self._drop_if_nothing(cluster, key)
 
@@ -411,7 +411,7 @@ class PartitionFold:
         return self._dead(cluster, dead_letters.of_event(self.partition, offset, cluster.seal, event, reason))
 
     def _dead(self, cluster: ClusterState, letter: DeadLetter) -> Write:
-        # After a restart, an open snapshot is read again, and what another table had sealed when the journal expired.
+        # Not counted again: what is read twice after a restart.
         if letter.offset > cluster.counted:
             cluster.seal = msgspec.structs.replace(cluster.seal, dead_letters=cluster.seal.dead_letters + 1)
         return dead_letters.write_of(letter)
@@ -432,7 +432,7 @@ class PartitionFold:
 
 
 def _lose(cluster: ClusterState, seal: Seal, first_offset: int, tables: Iterable[str]) -> None:
-    """Nothing is known of the cluster after this seal, but for an open snapshot that the journal still has whole."""
+    """The cluster's state after this seal is lost, except an open snapshot that the journal still has in full."""
     cluster.snapshot = None
     fold = cluster.seal.fold if cluster.outdated else seal.fold
     if seal.closed:
@@ -451,7 +451,7 @@ def is_accepted(seal: Seal, commit: Commit) -> bool:
 
 
 def _seal_of(cluster: ClusterState, commit: Commit, offset: int, appended: str, *, is_complete: bool) -> Seal:
-    """The cluster's seal after a commit that is accepted; `is_complete`: it ends a snapshot, or the cluster."""
+    """The cluster's seal after an accepted commit; `is_complete`: it ends a snapshot, or the cluster."""
     before = cluster.seal
     is_current = is_complete or (commit.phase == "live" and not before.lost)
     begin = before.snapshot_begin

@@ -1,4 +1,4 @@
-"""The core on its own: Kubernetes objects or watch events in, facet rows out. No journal but the one in memory."""
+"""The core without Kafka: Kubernetes objects or watch events in, facet rows out, through a journal in memory."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ class UnknownInput(ValueError):
 
 
 class AuditFold:
-    """Folds one cluster's objects in one partition. Time stands still at `at`, so equal input makes equal rows."""
+    """Folds one cluster's objects in one partition. The time is always `at`, so equal input makes equal rows."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class AuditFold:
             raise UnknownInput(f"{document!r:.80} is neither a Kubernetes object or List nor a watch event")
 
     def finish(self) -> Iterator[Write]:
-        """Rows for input that had nothing in it: none; kept so that an empty cluster still gets its seals."""
+        """After the last document. Empty input makes no rows, but an empty snapshot."""
         if not self._started:
             yield from self._snapshot([])
 
@@ -114,5 +114,5 @@ class AuditFold:
 
 
 def _group(version: Any) -> str | None:
-    """The API group of an apiVersion; None where there is none. Other groups have Services and Gateways too."""
+    """The API group of an apiVersion; None if it has none. Other groups have Services and Gateways too."""
     return version.rpartition("/")[0] if isinstance(version, str) else None

@@ -1,4 +1,4 @@
-"""How a partition's tables come back from their changelogs after a restart, and what is lost where the journal has
+"""Restores a partition's tables from their changelogs after a restart, and finds what is lost if the journal has
 expired meanwhile."""
 
 from collections.abc import Iterable, Sequence
@@ -20,8 +20,8 @@ RecordKey = tuple[str, bytes]
 
 
 class Recovery:
-    """Takes the records of all tables' changelogs in log order (`load`), and then gives the tables what they held
-    (`finish`). What `expire` needs of them later stays: each cluster's newest seal in any table (`newest_seals`), the
+    """Takes the records of all tables' changelogs in log order (`load`), and then restores the tables
+    (`finish`). What `expire` needs later is kept: each cluster's newest seal in any table (`newest_seals`), the
     seal under which its snapshot was open (`open_snapshots`), and the rows above their table's seal (`unsealed`)."""
 
     def __init__(self, tables: Sequence[TableState[Any]]) -> None:
@@ -39,14 +39,14 @@ class Recovery:
         return {name: seal.snapshot_begin for name, seal in seals if seal.snapshot_begin is not None}
 
     def load(self, name: str, key: bytes, value: bytes | None, version: int) -> None:
-        """Take a record. One of a lower version than the one before it came from a worker that had been replaced; what
-        it hides is written again. The record can be read (`changelog_records.unreadable`)."""
+        """Take a record. One of a lower version than the one before it came from a replaced worker; the record that it
+        hides is written again. The record is readable (`changelog_records.unreadable`)."""
         if key.startswith(SEAL_PREFIX):
             if value is not None:
                 self._load_seal(self._by_name[name], _decode_seal(value))
             return
         if not is_row(key) and not key.startswith(COMPANION_PREFIX):
-            return  # Of a newer worker.
+            return  # A newer worker's.
         before = self._records.get((name, key))
         if before is not None and before[0] > version:
             self._hidden.add((name, key))
@@ -55,14 +55,14 @@ class Recovery:
 
     @staticmethod
     def _load_seal(table: TableState[Any], seal: Seal) -> None:
-        held = table.seals.get(seal.cluster)
-        if held is None or held.offset < seal.offset:
+        newest = table.seals.get(seal.cluster)
+        if newest is None or newest.offset < seal.offset:
             table.seals[seal.cluster] = seal
         if not seal.more:
             table.sealed = max(table.sealed, seal.offset)
 
     def finish(self, clusters: dict[str, ClusterState], tombstones: Tombstones) -> tuple[int, list[Write]]:
-        """After the last record: the journal offset to go on from, and the records to write again."""
+        """After the last record: the journal offset to resume from, and the records to write again."""
         lowest = min(self._tables, key=lambda table: table.sealed)
         self._restore_clusters(clusters, lowest)
         self._mark_lost(clusters.values())
@@ -82,7 +82,7 @@ class Recovery:
         return resume, writes
 
     def _restore_clusters(self, clusters: dict[str, ClusterState], lowest: TableState[Any]) -> None:
-        """Each cluster as the table that has sealed least knows it; tables that another version of the fold wrote."""
+        """Each cluster as in the table that has sealed least; notes tables that another version of the fold wrote."""
         for table in self._tables:
             for name, seal in table.seals.items():
                 cluster = clusters.setdefault(name, ClusterState(name))
@@ -95,7 +95,7 @@ class Recovery:
                     cluster.outdated[table.name] = {}
 
     def _mark_lost(self, clusters: Iterable[ClusterState]) -> None:
-        """Also where only another table says so: this one had sealed more when the journal expired."""
+        """A cluster is lost if any table says so: the others had sealed more when the journal expired."""
         for cluster in clusters:
             seal = cluster.seal
             if any(seal.cluster in table.seals and table.seals[seal.cluster].lost for table in self._tables):
@@ -104,7 +104,7 @@ class Recovery:
                 cluster.unmarked = {table.name for table in self._tables}
 
     def read_again(self, clusters: dict[str, ClusterState], due: int) -> int:
-        """The offset to go on from, where `due` is the next one to seal: an open snapshot is read again from its
+        """The offset to resume from, where `due` is the next one to seal: an open snapshot is read again from its
         begin."""
         for name, cluster in clusters.items():
             begin = cluster.seal.snapshot_begin
@@ -123,11 +123,11 @@ class Recovery:
         clusters: dict[str, ClusterState],
         tombstones: Tombstones,
     ) -> None:
-        """Give the table one of its records, and whoever else has to know of it."""
+        """Restore one record, and the state that follows from it."""
         key = raw_key.removeprefix(COMPANION_PREFIX).decode()
         name = parse_row_key(key).cluster
         cluster = clusters.setdefault(name, ClusterState(name))
-        # Also where only a companion is held: the next list, or the cluster's end, may not have what it is of.
+        # Also for a companion alone: the next list, or the cluster's end, may not name its object.
         cluster.keys.add(key)
         if raw_key.startswith(COMPANION_PREFIX):
             table.load_companion(key, version, value)

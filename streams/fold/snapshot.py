@@ -1,4 +1,4 @@
-"""An open snapshot: what has been listed of a cluster so far. It takes the place of what is held when it ends."""
+"""An open snapshot: a cluster's objects listed so far, which replace the current ones when it ends."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -13,11 +13,11 @@ from streams.fold.table import TableState
 from streams.wire.records import Event
 
 _MAX_PREPARED_OBJECTS = 8
-"""Objects of a Service above which its rows are prepared once, at the end, and not with each commit anew."""
+"""A Service with more objects has its rows prepared once, at the end, and not again with each commit."""
 
 
 class PreparedRows:
-    """What of a Service's first rows is known before the snapshot ends."""
+    """The parts of a Service's first rows that are made before the snapshot ends."""
 
     __slots__ = ("by_table", "objects")
 
@@ -27,7 +27,7 @@ class PreparedRows:
 
 
 class StagedService:
-    """A Service in an open snapshot: its objects, and its first rows as far as they are known."""
+    """A Service in an open snapshot: its objects, and its first rows as far as they are prepared."""
 
     __slots__ = ("objects", "prepared")
 
@@ -44,8 +44,8 @@ class OpenSnapshot:
         self._services: dict[str, StagedService] = {}
 
     def stage(self, events: Iterable[tuple[str, Event]]) -> None:
-        """Take a commit's events, each with its Service's key. Objects are read here and now, while the rest of the
-        list is still on its way."""
+        """Take a commit's events, each with its Service's key. Objects are read at once, while the rest of the list is
+        still arriving."""
         touched: dict[str, StagedService] = {}
         for key, event in events:
             touched[key] = service = self._services.setdefault(key, StagedService())
@@ -59,15 +59,15 @@ class OpenSnapshot:
         return iter(self._services)
 
     def take(self, key: str) -> StagedService:
-        """What the snapshot names of a Service, which it no longer holds then."""
+        """Take a Service's objects out of the snapshot."""
         return self._services.pop(key, None) or StagedService()
 
     def is_first(self, key: str) -> bool:
-        """Whether nothing is held of the Service yet."""
+        """Whether no table has an entry for the Service yet."""
         return all(table.is_nothing(key) for table in self._tables)
 
     def prepared(self, key: str, service: StagedService) -> PreparedRows | None:
-        """The first rows of a Service as far as they are known; None where the general path is due."""
+        """The prepared rows of a Service; None if the general path must be taken."""
         return service.prepared or self._prepare(key, service.objects)
 
     def _prepare(self, key: str, staged: dict[LocalName, Staged]) -> PreparedRows | None:
@@ -86,7 +86,7 @@ class OpenSnapshot:
         else:
             content = None
             if not is_current(self._tables, key, event):
-                # What can't be read is read again at the snapshot's end, and dead-lettered then.
+                # An unreadable object is read again at the snapshot's end, and dead-lettered then.
                 with suppress(msgspec.MsgspecError, ValueError):
                     content = read_event(event, held_object(self._tables, key, event))
                 if content is not None and event.kind == "EndpointSlice":
@@ -96,17 +96,20 @@ class OpenSnapshot:
 
 
 def held_object(tables: Iterable[TableState[Any]], key: str, event: Event) -> Any:
-    """The event's object as held, where its new state is read faster beside it."""
+    """The current content of the event's object, if that makes reading its new state faster."""
     for table in tables:
-        if event.kind in table.rules.kinds and (held := table.rules.held_object(table.held(key), event)) is not None:
-            return held
+        if (
+            event.kind in table.rules.kinds
+            and (current := table.rules.held_object(table.entry(key), event)) is not None
+        ):
+            return current
     return None
 
 
 def is_current(tables: Iterable[TableState[Any]], key: str, event: Event) -> bool:
-    """Whether every table that follows from the event's object holds it with the same uid and resourceVersion."""
+    """Whether every table that uses the event's object has it with the same uid and resourceVersion."""
     concerned = [table for table in tables if event.kind in table.rules.kinds]
-    return bool(concerned) and all(table.rules.is_current(table.held(key), event) for table in concerned)
+    return bool(concerned) and all(table.rules.is_current(table.entry(key), event) for table in concerned)
 
 
 def forget_unnamed(
@@ -116,11 +119,10 @@ def forget_unnamed(
     named: Collection[LocalName],
     unlisted: Collection[str],
 ) -> None:
-    """Add to the change that what a complete snapshot does not name is deleted, but for the kinds that could not be
-    listed."""
+    """Add the deletion of objects that a complete snapshot does not name, except of kinds that could not be listed."""
     namespace = key.split("/")[1]
     for table in tables:
-        for cause in table.rules.objects(key, table.held(key)):
+        for cause in table.rules.objects(key, table.entry(key)):
             if local_name_of(cause) not in named and cause.kind not in unlisted:
                 change.delete(namespace, cause)
 
@@ -128,10 +130,10 @@ def forget_unnamed(
 def rejections_to_clear(
     key: str, tables: Iterable[TableState[Any]], unlisted: Collection[str]
 ) -> dict[LocalName, None]:
-    """The objects that rows name as rejected: a complete snapshot says anew whether they are."""
+    """The objects that rows name as rejected: a complete snapshot names again those that still are."""
     return {
         local_name_of(rejection): None
         for table in tables
-        for rejection in table.held(key).rejected
+        for rejection in table.entry(key).rejected
         if rejection.kind not in unlisted
     }

@@ -1,4 +1,5 @@
-"""One table of one partition: what its rules (`facets.table.Table`) hold of each Service, and what they write."""
+"""One table of one partition: its entry for each Service, and the records that its rules (`facets.table.Table`)
+make."""
 
 from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple
@@ -23,12 +24,12 @@ class Write(NamedTuple):
 
 
 class TableState(Generic[H]):
-    """What a table holds. `sealed` is the journal offset that it has sealed, -1 for none; `seals` are the newest by
+    """A table's state. `sealed` is the journal offset that it has sealed, -1 for none; `seals` are the newest by
     cluster, as read back.
 
     Rows that were read back are decoded when they are first needed. Work resumes after the lowest seal of the tables:
-    of a commit that this table has sealed it holds all that followed from it, tombstones too, and takes nothing; of
-    the next one it may have written some rows (their version says so), which are left alone.
+    a commit that this table has sealed is ignored, as it has all its records, tombstones too; of the next commit it may
+    have written some rows (their version tells), which are left alone.
     """
 
     def __init__(self, rules: Table[H]) -> None:
@@ -36,7 +37,7 @@ class TableState(Generic[H]):
         self.name = rules.name
         self.sealed = -1
         self.seals: dict[str, Seal] = {}
-        self._held: dict[str, H] = {}
+        self._entries: dict[str, H] = {}
         self._rows: dict[str, bytes] = {}
         self._companions: dict[str, tuple[int, bytes]] = {}
 
@@ -49,32 +50,32 @@ class TableState(Generic[H]):
         self._companions[key] = version, record
 
     def __contains__(self, key: object) -> bool:
-        return key in self._held or key in self._rows or key in self._companions
+        return key in self._entries or key in self._rows or key in self._companions
 
     def __iter__(self) -> Iterator[str]:
-        """The Services of which something is held."""
-        return iter({**self._held, **self._rows, **self._companions})
+        """The Services that have an entry."""
+        return iter({**self._entries, **self._rows, **self._companions})
 
-    def held(self, key: str) -> H:
-        """What is held of a Service."""
-        held = self._held.get(key)
-        if held is None:
+    def entry(self, key: str) -> H:
+        """The entry of a Service."""
+        entry = self._entries.get(key)
+        if entry is None:
             row, companion = self._rows.pop(key, None), self._companions.pop(key, None)
             if row is None and companion is None:
                 return self.rules.nothing
-            held = self.rules.nothing if row is None else self.rules.read(row)
+            entry = self.rules.nothing if row is None else self.rules.read(row)
             if companion is not None:
-                held = self.rules.with_companion(held, *companion)
-            self._held[key] = held
-        return held
+                entry = self.rules.with_companion(entry, *companion)
+            self._entries[key] = entry
+        return entry
 
     def is_nothing(self, key: str) -> bool:
-        """Whether nothing is held of a Service."""
-        return self.held(key) is self.rules.nothing
+        """Whether a Service has no entry."""
+        return self.entry(key) is self.rules.nothing
 
     def is_written(self, key: str, offset: int) -> bool:
-        """Whether the row of the commit at this offset, or a later one, is there already."""
-        version = self.held(key).version
+        """Whether the row of the commit at this offset, or a later one, is already written."""
+        version = self.entry(key).version
         return version is not None and version >= offset
 
     # ---- a commit ------------------------------------------------------------------------------------
@@ -84,57 +85,57 @@ class TableState(Generic[H]):
         if ctx.offset <= self.sealed or not change.concerns(self.rules.kinds):
             return
         if not self.is_written(key, ctx.offset):
-            yield from self._update(ctx, key, self.rules.fold(ctx, key, self.held(key), change))
-        yield from self._update_companion(ctx.offset, key, self.rules.fold_companion(ctx, self.held(key), change))
+            yield from self._update(ctx, key, self.rules.fold(ctx, key, self.entry(key), change))
+        yield from self._update_companion(ctx.offset, key, self.rules.fold_companion(ctx, self.entry(key), change))
 
     def fold_single(self, ctx: RowContext, key: str, event: Event) -> list[Write]:
-        """Fast path for a commit's only event of the Service; empty where the general path is due."""
+        """Fast path for a commit's only event of the Service; empty if the general path must be taken."""
         if ctx.offset <= self.sealed:
             return []
-        return list(self._update(ctx, key, self.rules.fold_single(ctx, key, self.held(key), event)))
+        return list(self._update(ctx, key, self.rules.fold_single(ctx, key, self.entry(key), event)))
 
     def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> Iterator[Write]:
         """Fast path for the first row of a Service."""
         if ctx.offset <= self.sealed:
             return
         yield from self._update(ctx, key, self.rules.fold_initial(ctx, key, objects, prepared))
-        companion = self.rules.fold_initial_companion(ctx, self.held(key), objects)
+        companion = self.rules.fold_initial_companion(ctx, self.entry(key), objects)
         yield from self._update_companion(ctx.offset, key, companion)
 
     def renew(self, ctx: RowContext, key: str, row: bytes) -> Iterator[Write]:
-        """The Service's row again, if this version of the fold writes it otherwise than `row`, with no cause but that.
-        A deleted one, which only waits for its tombstone, is left."""
-        held = self.held(key)
-        if held.state == "deleted" or held.version is None or held.version >= ctx.offset:
+        """The Service's row again, without a cause, if this version of the fold makes it differently from `row`. A
+        deleted one, which only awaits its tombstone, is left."""
+        entry = self.entry(key)
+        if entry.state == "deleted" or entry.version is None or entry.version >= ctx.offset:
             return
-        renewed = self.rules.encode(ctx, key, held, held.version)
+        renewed = self.rules.encode(ctx, key, entry, entry.version)
         if not same_content(row, renewed):
-            yield from self._update(ctx, key, RowUpdate(held._replace(version=ctx.offset), renewed))  # type: ignore[attr-defined]
+            yield from self._update(ctx, key, RowUpdate(entry._replace(version=ctx.offset), renewed))  # type: ignore[attr-defined]
 
     def write_companion_in_row(self, key: str, version: int, row: bytes) -> Iterator[Write]:
-        """The companion as the row shows it, where a worker was killed between writing the two."""
-        yield from self._update_companion(version, key, self.rules.companion_in_row(self.held(key), row))
+        """The companion as implied by the row, if a worker was killed between writing the two."""
+        yield from self._update_companion(version, key, self.rules.companion_in_row(self.entry(key), row))
 
     def drop_row(self, key: str, offset: int) -> Write:
         """The tombstone of the Service's row."""
-        rest = self.rules.without_row(self.held(key))
-        if rest is None:
-            self._held.pop(key, None)
+        remainder = self.rules.without_row(self.entry(key))
+        if remainder is None:
+            self._entries.pop(key, None)
         else:
-            self._held[key] = rest
+            self._entries[key] = remainder
         return Write(self.name, key.encode(), None, offset)
 
     def _update(self, ctx: RowContext, key: str, update: RowUpdate[H] | None) -> Iterator[Write]:
         if update is not None:
-            before = self._held.get(key, self.rules.nothing).version
+            before = self._entries.get(key, self.rules.nothing).version
             invariants.assert_row_follows(self.name, key, before, ctx.offset, update.row)
-            self._held[key] = update.held
+            self._entries[key] = update.entry
             yield Write(self.name, key.encode(), update.row, ctx.offset)
 
     def _update_companion(self, version: int, key: str, update: CompanionUpdate[H] | None) -> Iterator[Write]:
         if update is not None:
-            if update.held == self.rules.nothing:
-                self._held.pop(key, None)
+            if update.entry == self.rules.nothing:
+                self._entries.pop(key, None)
             else:
-                self._held[key] = update.held
+                self._entries[key] = update.entry
             yield Write(self.name, COMPANION_PREFIX + key.encode(), update.record, version)

@@ -1,4 +1,4 @@
-"""Deleted rows, each until its key's tombstone is due: once the row is older than the resume window."""
+"""Deleted rows, kept until their tombstones are due: once the row is older than the resume window."""
 
 from bisect import insort
 from collections.abc import Container, Iterator
@@ -17,8 +17,8 @@ class DeletedRow(NamedTuple):
 
 
 class Tombstones:
-    """The deleted rows of a partition, in the order in which their tombstones are due (which is also the order that
-    recovery gives: a cluster's clock may step back)."""
+    """The deleted rows of a partition, in the order in which their tombstones are due (so that the order is the
+    same after recovery: a cluster's clock may step back)."""
 
     def __init__(self, window_seconds: int) -> None:
         self._window_seconds = window_seconds
@@ -32,11 +32,11 @@ class Tombstones:
     def due(self, cluster: str, at: str, tables: Container[str]) -> Iterator[DeletedRow]:
         """Takes out the rows of these tables whose tombstones are due."""
         rows = self._rows.get(cluster, [])
-        others = []
+        skipped = []
         while rows and rows[0].due <= at:
             row = rows.pop(0)
             if row.table in tables:
                 yield row
             else:
-                others.append(row)
-        rows[:0] = others
+                skipped.append(row)
+        rows[:0] = skipped

@@ -82,7 +82,7 @@ class Replay:
         for partition in chosen:
             begin, end = self.parts[partition]
             fold = PartitionFold(
-                partition, window_seconds=self._window, wanted=None if wanted == EVERYTHING else wanted.wants
+                partition, window_seconds=self._window, selects=None if wanted == EVERYTHING else wanted.wants
             )
             recorder, begin_at, stopped = CoverageRecorder(), "", False
             for record in self._reader.records(JOURNAL, partition, begin, end, whole=True):

@@ -76,7 +76,7 @@ class _Replay:
     """Folds of all partitions, of all Services or of those that are wanted."""
 
     def __init__(self, wanted: Callable[[str, str, str], bool] | None = None) -> None:
-        self._folds = {each: PartitionFold(each, wanted=wanted) for each in range(DEFAULT_PARTITIONS)}
+        self._folds = {each: PartitionFold(each, selects=wanted) for each in range(DEFAULT_PARTITIONS)}
         self._offsets = dict.fromkeys(self._folds, 0)
 
     def step(self, record: JournalRecord) -> list[Write]:

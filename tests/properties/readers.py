@@ -109,7 +109,7 @@ def _restored(writes: Sequence[Write]) -> None:
     for cluster in fold.clusters.values():
         for key in cluster.keys:
             for table in fold.tables:
-                table.held(key)
+                table.entry(key)
 
 
 def _served_by_xds(items: Sequence[Batch]) -> None:

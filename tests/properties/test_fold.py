@@ -324,7 +324,7 @@ def test_a_services_rows_are_the_same_where_only_it_is_wanted(journal: Journal, 
     """Whatever the journal holds of others, garbage and snapshots among it: its rows and tombstones, and all seals'
     offsets."""
     instance = PartitionFold(
-        0, window_seconds=WINDOW, wanted=lambda _, namespace, name: (namespace, name) == (NAMESPACE, service)
+        0, window_seconds=WINDOW, selects=lambda _, namespace, name: (namespace, name) == (NAMESPACE, service)
     )
     stepped = [write for offset, value in enumerate(journal.values) for write in instance.step(offset, value)]
     end = f"/{NAMESPACE}/{service}".encode()

@@ -114,10 +114,15 @@ def _made_again_passes_for_the_old() -> AbstractContextManager[Any]:
         self: PartitionFold, cluster: Any, change: ServiceChange, key: str, event: Any, *rest: Any
     ) -> Iterator[Write]:
         yield from real(self, cluster, change, key, event, *rest)
-        held = next(table for table in self.tables if table.name == "backend").held(key).service
-        if event.kind == "Service" and held is not None and change.service is not None and change.service.content:
+        service_entry = next(table for table in self.tables if table.name == "backend").entry(key).service
+        if (
+            event.kind == "Service"
+            and service_entry is not None
+            and change.service is not None
+            and change.service.content
+        ):
             content, service = change.service.content
-            renamed = change.service._replace(content=(content, msgspec.structs.replace(service, uid=held[0])))
+            renamed = change.service._replace(content=(content, msgspec.structs.replace(service, uid=service_entry[0])))
             change.objects[event.kind, event.namespace, event.name] = renamed
 
     return patch.object(PartitionFold, "_take", take)

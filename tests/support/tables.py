@@ -39,7 +39,7 @@ class Tables:
         found: dict[tuple[str, str], int] = {}
         for fold in self._folds.values():
             for table in fold.tables:
-                found |= {(table.name, key): table.held(key).version or 0 for key in table}
+                found |= {(table.name, key): table.entry(key).version or 0 for key in table}
         return found
 
     def close(self) -> None:

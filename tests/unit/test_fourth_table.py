@@ -20,7 +20,7 @@ class SlicesRow(RowHead, kw_only=True):
     slices: list[str]
 
 
-class HeldSlices(NamedTuple):
+class SlicesEntry(NamedTuple):
     version: int | None
     state: str
     reason: str
@@ -29,39 +29,41 @@ class HeldSlices(NamedTuple):
     slices: tuple[str, ...]
 
 
-class SlicesTable(Table[HeldSlices]):
+class SlicesTable(Table[SlicesEntry]):
     """The names of a Service's slices."""
 
     name = "slices"
     kinds = frozenset({"Service", "EndpointSlice"})
-    nothing = HeldSlices(None, "deleted", "", (), "", ())
+    nothing = SlicesEntry(None, "deleted", "", (), "", ())
 
-    def read(self, row: bytes) -> HeldSlices:
+    def read(self, row: bytes) -> SlicesEntry:
         fields = msgspec.json.decode(row, type=SlicesRow)
-        return HeldSlices(fields.version, fields.state, fields.reason, (), fields.uid, tuple(fields.slices))
+        return SlicesEntry(fields.version, fields.state, fields.reason, (), fields.uid, tuple(fields.slices))
 
-    def fold(self, ctx: RowContext, key: str, held: HeldSlices, change: ServiceChange) -> RowUpdate[HeldSlices] | None:
-        uid, names = held.uid, set(held.slices)
+    def fold(
+        self, ctx: RowContext, key: str, entry: SlicesEntry, change: ServiceChange
+    ) -> RowUpdate[SlicesEntry] | None:
+        uid, names = entry.uid, set(entry.slices)
         if change.service is not None:
             uid = change.service.content[1].uid if change.service.content else ""
         for content, cause, _ in change.of(("EndpointSlice",)):
             names.discard(cause.name) if content is None else names.add(cause.name)
         state, reason = overlaid("ready" if uid else "deleted", "", ctx, ())
-        new = HeldSlices(ctx.offset, state, reason, (), uid, tuple(sorted(names)))
-        if new[1:] == held[1:]:
+        new = SlicesEntry(ctx.offset, state, reason, (), uid, tuple(sorted(names)))
+        if new[1:] == entry[1:]:
             return None
-        return RowUpdate(new, self.encode(ctx, key, new, held.version))
+        return RowUpdate(new, self.encode(ctx, key, new, entry.version))
 
-    def encode(self, ctx: RowContext, key: str, held: HeldSlices, previous: int | None) -> bytes:
-        head = encode_head(ctx, key, previous, state=held.state, reason=held.reason, rejected=(), causes=())
-        return b'%b,"uid":%b,"slices":%b}' % (head, orjson.dumps(held.uid), orjson.dumps(list(held.slices)))
+    def encode(self, ctx: RowContext, key: str, entry: SlicesEntry, previous: int | None) -> bytes:
+        head = encode_head(ctx, key, previous, state=entry.state, reason=entry.reason, rejected=(), causes=())
+        return b'%b,"uid":%b,"slices":%b}' % (head, orjson.dumps(entry.uid), orjson.dumps(list(entry.slices)))
 
-    def objects(self, key: str, held: HeldSlices) -> list[Cause]:
-        service = [Cause("Service", key.rpartition("/")[2], held.uid, "")] if held.uid else []
-        return service + [Cause("EndpointSlice", name, "", "") for name in held.slices]
+    def objects(self, key: str, entry: SlicesEntry) -> list[Cause]:
+        service = [Cause("Service", key.rpartition("/")[2], entry.uid, "")] if entry.uid else []
+        return service + [Cause("EndpointSlice", name, "", "") for name in entry.slices]
 
-    def is_finished(self, held: HeldSlices) -> bool:
-        return not held.uid and not held.slices
+    def is_finished(self, entry: SlicesEntry) -> bool:
+        return not entry.uid and not entry.slices
 
 
 TABLES = (*FACET_TABLES, SlicesTable())

@@ -57,7 +57,7 @@ def test_a_row_names_its_own_version(fold: PartitionFold) -> None:
 def test_versions_rise(fold: PartitionFold) -> None:
     for table in fold.tables:
         if "east/shop/cart" in table:
-            table._held["east/shop/cart"] = table.held("east/shop/cart")._replace(version=7)
+            table._entries["east/shop/cart"] = table.entry("east/shop/cart")._replace(version=7)
     with (
         patch.object(type(fold.tables[0]), "is_written", lambda *_: False),
         pytest.raises(AssertionError, match="version 3 after 7"),
