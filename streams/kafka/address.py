@@ -1,4 +1,4 @@
-"""Which Kafka is meant where none is named."""
+"""The default Kafka address."""
 
 import os
 
@@ -9,16 +9,16 @@ VARIABLE = "FACETS_BOOTSTRAP_SERVERS"
 
 
 def default_bootstrap() -> str:
-    """The address in FACETS_BOOTSTRAP_SERVERS, else that of the broker which `facets up` runs on this machine. Looks at
-    the machine's processes: blocks for some tens of milliseconds. Raises FacetsError where there is neither."""
-    # Imported here: a subscriber that is given an address needs nothing of the embedded broker.
+    """The address in FACETS_BOOTSTRAP_SERVERS, else that of the broker which `facets up` runs on this machine. It looks
+    at the machine's processes, which blocks for some tens of milliseconds. Raises FacetsError if there is neither."""
+    # Imported here: a subscriber with a given address doesn't need the embedded broker.
     from streams.local.kafka.broker import find_running  # noqa: PLC0415
 
-    found = os.environ.get(VARIABLE) or find_running()
-    if not found:
+    bootstrap = os.environ.get(VARIABLE) or find_running()
+    if not bootstrap:
         raise FacetsError(
             "no Kafka broker: `facets up` isn't running here, and --bootstrap-servers isn't set",
             f"start one with `facets up`, or name one with --bootstrap-servers or {VARIABLE}",
             ExitCode.UNAVAILABLE,
         )
-    return found
+    return bootstrap

@@ -1,4 +1,4 @@
-"""Creating and checking the topics, by Kafka's admin API (kafka-python)."""
+"""Creates and checks the topics, with Kafka's admin API (kafka-python)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ _SAFE_REPLICAS = 3
 
 
 class TopicMismatch(FacetsError):
-    """A topic is there, but not as it must be."""
+    """A topic exists, but is not as required."""
 
     exit_code = ExitCode.MISCONFIGURED
 
 
 class Finding(NamedTuple):
-    """What is found of a topic; `remedy` is empty where nothing is to be done."""
+    """The result of checking a topic; `remedy` is empty if there is nothing to do."""
 
     name: str
     ok: bool
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 @contextmanager
 def admin_client(bootstrap: str) -> Iterator[KafkaAdminClient]:
-    """A connected admin client. Raises BrokerError, also for what it raises in the block."""
+    """A connected admin client. Raises BrokerError, also for the client's errors in the block."""
     with broker_errors(bootstrap):
         try:
             client = KafkaAdminClient(
@@ -64,15 +64,15 @@ def ensure(
 ) -> int:
     """Create the topics that are missing; the number of partitions that they all have.
 
-    What is None is left as it is in an existing topic, and in a new one 8 partitions, the broker's own replication
-    factor, seven days. Of an existing topic only the retention can be changed: with the number of partitions, Services
-    would move between them. Raises BrokerError, TopicMismatch.
+    An argument of None leaves an existing topic as it is; a new one gets 8 partitions, the broker's default
+    replication factor, and seven days. Of an existing topic only the retention can be changed: another number of
+    partitions would move Services between them. Raises BrokerError, TopicMismatch.
     """
     retention = _retention(retention_seconds)
     with admin_client(bootstrap) as client:
         shapes = _shapes(client)
-        wanted = partitions or (shapes[JOURNAL].partitions if JOURNAL in shapes else DEFAULT_PARTITIONS)
-        expected = topics(wanted, retention)
+        partition_count = partitions or (shapes[JOURNAL].partitions if JOURNAL in shapes else DEFAULT_PARTITIONS)
+        expected = topics(partition_count, retention)
         for topic in expected:
             shape = shapes.get(topic.name)
             if shape is not None:
@@ -81,12 +81,12 @@ def ensure(
             if topic.name not in shapes:
                 _create(client, topic, replication_factor)
         if retention_seconds is not None:
-            _keep_for(client, [topic for topic in expected if topic.name in shapes], retention)
-        return wanted
+            _set_retention(client, [topic for topic in expected if topic.name in shapes], retention)
+        return partition_count
 
 
 def cluster_id(bootstrap: str) -> str:
-    """What the Kafka cluster calls itself, whichever of its addresses is given. Raises BrokerError."""
+    """The Kafka cluster's id, which is the same at each of its addresses. Raises BrokerError."""
     with admin_client(bootstrap) as client:
         return str(client.describe_cluster()["cluster_id"])
 
@@ -102,23 +102,23 @@ def require(bootstrap: str) -> int:
             f"no topic {', '.join(missing)} at {bootstrap}",
             f"facets topics create --bootstrap-servers {bootstrap}  (or start this with --create-topics)",
         )
-    wanted = shapes[JOURNAL].partitions
-    for topic in topics(wanted):
+    partition_count = shapes[JOURNAL].partitions
+    for topic in topics(partition_count):
         _check_shape(topic, shapes[topic.name], None)
-    return wanted
+    return partition_count
 
 
-def _retention(asked: float | None) -> int:
+def _retention(seconds: float | None) -> int:
     """In seconds. Raises FacetsError where it is too short."""
-    if asked is None:
+    if seconds is None:
         return JOURNAL_RETENTION_SECONDS
-    if asked < DEFAULT_WINDOW_SECONDS:
+    if seconds < DEFAULT_WINDOW_SECONDS:
         raise FacetsError(
-            f"a journal that is kept for {in_words(asked)} can't make again what a cursor may still ask for",
+            f"a journal that is kept for {in_words(seconds)} can't make again what a cursor may still ask for",
             f"cursors hold for {in_words(DEFAULT_WINDOW_SECONDS)}: ask for a longer --retention",
             ExitCode.USAGE,
         )
-    return int(asked)
+    return int(seconds)
 
 
 def _check_shape(topic: Topic, shape: "_Shape", replication_factor: int | None) -> None:
@@ -136,8 +136,8 @@ def _check_shape(topic: Topic, shape: "_Shape", replication_factor: int | None) 
 
 
 def describe(bootstrap: str) -> list[Finding]:
-    """How each topic stands against what it must be, and against what was asked for when the journal was made: its
-    number of partitions and replicas, and how long it is kept. Raises BrokerError."""
+    """Check each topic against its required configuration, and against the journal's number of partitions and replicas.
+    Raises BrokerError."""
     with admin_client(bootstrap) as client:
         shapes = _shapes(client)
         journal = shapes.get(JOURNAL, _Shape(DEFAULT_PARTITIONS, 1))
@@ -161,13 +161,13 @@ def config(bootstrap: str, topic: str) -> dict[str, str]:
 
 
 class _Shape(NamedTuple):
-    """What is for good, or nearly: `replicas` is the least that a partition has."""
+    """What can't be changed, or hardly; `replicas` is the lowest number that a partition has."""
 
     partitions: int
     replicas: int
 
 
-def _finding(topic: Topic, shape: _Shape | None, replicas: int, found: dict[str, str]) -> Finding:
+def _finding(topic: Topic, shape: _Shape | None, replicas: int, configs: dict[str, str]) -> Finding:
     if shape is None:
         return Finding(topic.name, False, "does not exist", "facets topics create")
     if shape.partitions != topic.partitions:
@@ -184,44 +184,44 @@ def _finding(topic: Topic, shape: _Shape | None, replicas: int, found: dict[str,
             f"{shape.replicas} replicas, the journal has {replicas}",
             f"give {topic.name} as many: kafka-reassign-partitions.sh",
         )
-    wrong = {name: value for name, value in topic.required.items() if found.get(name) != value}
+    wrong = {name: value for name, value in topic.required.items() if configs.get(name) != value}
     if wrong:
         changes = ",".join(f"{name}={value}" for name, value in wrong.items())
         return Finding(
             topic.name,
             False,
-            "; ".join(f"{name}={found.get(name)}, not {value}" for name, value in wrong.items()),
+            "; ".join(f"{name}={configs.get(name)}, not {value}" for name, value in wrong.items()),
             f"kafka-configs.sh --alter --topic {topic.name} --add-config {changes}",
         )
     detail = f"{shape.partitions} partitions, {shape.replicas} replica{'s' if shape.replicas > 1 else ''}"
     if RETENTION not in topic.configs:
         return Finding(topic.name, True, f"{detail}, {topic.configs['cleanup.policy']}")
-    kept = int(found[RETENTION])
-    if topic.name == JOURNAL and 0 <= kept < DEFAULT_WINDOW_SECONDS * 1000:
+    retention_ms = int(configs[RETENTION])
+    if topic.name == JOURNAL and 0 <= retention_ms < DEFAULT_WINDOW_SECONDS * 1000:
         return Finding(
             topic.name,
             False,
-            f"{detail}, kept for {in_words(kept / 1000)}: cursors hold for {in_words(DEFAULT_WINDOW_SECONDS)}",
+            f"{detail}, kept for {in_words(retention_ms / 1000)}: cursors hold for {in_words(DEFAULT_WINDOW_SECONDS)}",
             "facets topics create --retention 7d",
         )
-    return Finding(topic.name, True, f"{detail}, kept for {in_words(kept / 1000)}")
+    return Finding(topic.name, True, f"{detail}, kept for {in_words(retention_ms / 1000)}")
 
 
 def _shapes(client: Any) -> dict[str, _Shape]:
     names = {topic.name for topic in topics()}
-    there = sorted(names & set(client.list_topics()))
+    existing = sorted(names & set(client.list_topics()))
     return {
         topic["name"]: _Shape(
             len(topic["partitions"]), min((len(part["replica_nodes"]) for part in topic["partitions"]), default=0)
         )
-        for topic in (client.describe_topics(there) if there else ())
+        for topic in (client.describe_topics(existing) if existing else ())
     }
 
 
 def _create(client: Any, topic: Topic, replication_factor: int | None) -> None:
     configs = dict(topic.configs)
     if replication_factor is not None and replication_factor >= _SAFE_REPLICAS:
-        # An acknowledged commit is then on two brokers at least, and one may be away.
+        # An acknowledged commit is then on at least two brokers, so one may be away.
         configs["min.insync.replicas"] = str(_SAFE_REPLICAS - 1)
     options = {
         "num_partitions": topic.partitions,
@@ -239,16 +239,16 @@ def _create(client: Any, topic: Topic, replication_factor: int | None) -> None:
         ) from error
 
 
-def _keep_for(client: Any, existing: list[Topic], retention: int) -> None:
-    """Set how long topics that are there keep their records."""
+def _set_retention(client: Any, existing: list[Topic], retention: int) -> None:
+    """Set how long existing topics keep their records."""
     value = str(retention * 1000)
-    kept = [topic.name for topic in existing if RETENTION in topic.configs]
-    found = _configs(client, kept)
+    names = [topic.name for topic in existing if RETENTION in topic.configs]
+    configs = _configs(client, names)
     client.alter_configs(
         [
             ConfigResource(ConfigResourceType.TOPIC, name, {RETENTION: value})
-            for name in kept
-            if found[name].get(RETENTION) != value
+            for name in names
+            if configs[name].get(RETENTION) != value
         ]
     )
 

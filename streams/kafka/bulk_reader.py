@@ -1,9 +1,9 @@
-"""Reading changelog partitions in bulk, from an offset to where they end.
+"""Reads changelog partitions in bulk, from an offset to their end.
 
 A consumer makes three objects of every record and decompresses small batches at 14 us each (cramjam sets up anew for
-every one): 10 us a record (measured), most of what a restart and a bootstrap took. Here the next fetch is under way
-while one is unpacked, one decompressor serves them all, and what a record says goes into columns, which also spares
-the garbage collector.
+every one): 10 us a record (measured), most of the time of a restart and a bootstrap. Here the next fetch is in flight
+while one is unpacked, one decompressor serves them all, and records go into columns, which also spares the garbage
+collector.
 """
 
 import asyncio
@@ -50,8 +50,8 @@ _ZSTD = 4
 
 
 class Chunk:
-    """Records of a partition, in log order, by what they say: `versions` is below 0 for one without a usable stamp.
-    `next` is the offset to read on from, past what compaction has taken."""
+    """Records of a partition, in log order, as columns: a version is below 0 for a record without a valid stamp. `next`
+    is the offset to continue from, past records that compaction has removed."""
 
     __slots__ = ("keys", "next", "offsets", "partition", "timestamps", "values", "versions")
 
@@ -79,8 +79,8 @@ class _Batch(NamedTuple):
 
 
 class BulkReader:
-    """Connected while it is entered; raises KafkaConnectionError when no broker answers then. One that goes away later
-    is waited for, and so is a partition's next leader."""
+    """Connected while it is entered; raises KafkaConnectionError if no broker answers then. Later it waits for a broker
+    that goes away, and for a partition's next leader."""
 
     def __init__(self, bootstrap: str) -> None:
         self._client = AIOKafkaClient(bootstrap_servers=bootstrap, client_id="facets-bulk")
@@ -99,93 +99,98 @@ class BulkReader:
         await self._client.close()
 
     async def begins(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset of each one's first record."""
+        """The offset of each partition's first record."""
         return await self._offsets(partitions, _EARLIEST)
 
     async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset that each one's next record will have."""
+        """The offset of each partition's next record."""
         return await self._offsets(partitions, _LATEST)
 
     async def read(
         self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> AsyncGenerator[Chunk]:
-        """What each partition holds from its start to its end; the last chunk of one may go beyond. Raises
+        """The records of each partition from its start to its end; its last chunk may go beyond. Raises
         OffsetOutOfRangeError and CorruptRecordException."""
-        waiting = {each: at for each, at in starts.items() if at < ends[each]}
+        waiting = {partition: at for partition, at in starts.items() if at < ends[partition]}
         fetching = asyncio.ensure_future(self._fetch(waiting))
         try:
             while waiting:
                 fetched = await fetching
-                found = [(each, waiting.pop(each), batches) for each, batches in fetched.items()]
-                for each, _, batches in found:
-                    # Now at the end of the order: a fetch has room for the first ones.
-                    if batches[-1].next < ends[each]:
-                        waiting[each] = batches[-1].next
+                results = [(partition, waiting.pop(partition), batches) for partition, batches in fetched.items()]
+                for partition, _, batches in results:
+                    # Moved to the back of the queue: a fetch has room only for the first ones.
+                    if batches[-1].next < ends[partition]:
+                        waiting[partition] = batches[-1].next
                 fetching = asyncio.ensure_future(self._fetch(dict(waiting)))
-                for each, position, batches in found:
-                    # The event loop's turn, and the next fetch's.
+                for partition, position, batches in results:
+                    # Let the event loop, and the next fetch, run.
                     await asyncio.sleep(0)
-                    yield unpack(each, position, batches)
+                    yield unpack(partition, position, batches)
         finally:
             fetching.cancel()
 
     # ---- requests ------------------------------------------------------------------------------------
 
     async def _offsets(self, partitions: Collection[TopicPartition], at: int) -> dict[TopicPartition, int]:
-        found: dict[TopicPartition, int] = {}
+        offsets: dict[TopicPartition, int] = {}
 
-        async def ask(leader: int, those: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        async def ask(leader: int, targets: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
             answer: Any = await self._client.send(
-                leader, OffsetRequest(-1, _READ_UNCOMMITTED, _by_topic((each, (each.partition, at)) for each in those))
+                leader,
+                OffsetRequest(
+                    -1, _READ_UNCOMMITTED, _by_topic((partition, (partition.partition, at)) for partition in targets)
+                ),
             )
             offsets = {}
-            for each, code, (_, offset) in _of(answer):
+            for partition, code, (_, offset) in _of(answer):
                 if code:
-                    raise for_code(code)(each)
-                offsets[each] = offset
+                    raise for_code(code)(partition)
+                offsets[partition] = offset
             return offsets
 
-        while missing := [each for each in partitions if each not in found]:
-            found |= await self._ask(missing, ask)
-        return found
+        while missing := [partition for partition in partitions if partition not in offsets]:
+            offsets |= await self._ask(missing, ask)
+        return offsets
 
     async def _fetch(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, list[_Batch]]:
         """Batches of at least one of the partitions, from their positions on."""
 
-        async def ask(leader: int, those: Sequence[TopicPartition]) -> dict[TopicPartition, list[_Batch]]:
-            wanted = _by_topic((each, (each.partition, positions[each], _PARTITION_BYTES)) for each in those)
-            answer: Any = await self._client.send(
-                leader, FetchRequest(_WAIT_MS, 1, _FETCH_BYTES, _READ_UNCOMMITTED, wanted)
+        async def ask(leader: int, targets: Sequence[TopicPartition]) -> dict[TopicPartition, list[_Batch]]:
+            topics = _by_topic(
+                (partition, (partition.partition, positions[partition], _PARTITION_BYTES)) for partition in targets
             )
-            found = {}
-            for each, code, rest in _of(answer):
+            answer: Any = await self._client.send(
+                leader, FetchRequest(_WAIT_MS, 1, _FETCH_BYTES, _READ_UNCOMMITTED, topics)
+            )
+            fetched = {}
+            for partition, code, fields in _of(answer):
                 if for_code(code) is OffsetOutOfRangeError:
-                    raise OffsetOutOfRangeError({each: positions[each]})
+                    raise OffsetOutOfRangeError({partition: positions[partition]})
                 if code:
-                    raise for_code(code)(each)
-                if batches := split(each, bytes(rest[-1] or b"")):
-                    found[each] = batches
-            return found
+                    raise for_code(code)(partition)
+                if batches := split(partition, bytes(fields[-1] or b"")):
+                    fetched[partition] = batches
+            return fetched
 
-        found: dict[TopicPartition, list[_Batch]] = {}
-        while positions and not found:
-            found = await self._ask(positions, ask)
-        return found
+        fetched: dict[TopicPartition, list[_Batch]] = {}
+        while positions and not fetched:
+            fetched = await self._ask(positions, ask)
+        return fetched
 
     async def _ask(
         self,
         partitions: Collection[TopicPartition],
         ask: Callable[[int, Sequence[TopicPartition]], Awaitable[dict[TopicPartition, _T]]],
     ) -> dict[TopicPartition, _T]:
-        """What the leaders answer of their partitions; asked again until none of them fails."""
-        await self._client.set_topics({each.topic for each in partitions})
+        """The leaders' answers for their partitions; retried until none of them fails."""
+        await self._client.set_topics({partition.topic for partition in partitions})
         failed = False
 
         async def ask_leaders() -> dict[TopicPartition, _T]:
             if failed:
                 await self._client.force_metadata_update()
-            answers = await asyncio.gather(*(ask(*each) for each in self._by_leader(partitions).items()))
-            return {each: answer for of_leader in answers for each, answer in of_leader.items()}
+            answers = await asyncio.gather(*(ask(*request) for request in self._by_leader(partitions).items()))
+            return {partition: answer for of_leader in answers for partition, answer in of_leader.items()}
 
         def report(error: Exception, _: float) -> None:
             nonlocal failed
@@ -195,13 +200,13 @@ class BulkReader:
         return await retry(ask_leaders, _RETRY, passes=_is_retriable, report=report)
 
     def _by_leader(self, partitions: Iterable[TopicPartition]) -> dict[int, list[TopicPartition]]:
-        """The partitions of each leader. Raises LeaderNotAvailableError where one has none now."""
+        """The partitions of each leader. Raises LeaderNotAvailableError if one has none at the moment."""
         by_leader: dict[int, list[TopicPartition]] = {}
-        for each in partitions:
-            leader = self._client.cluster.leader_for_partition(each)
+        for partition in partitions:
+            leader = self._client.cluster.leader_for_partition(partition)
             if leader is None or leader == _NO_LEADER:
-                raise LeaderNotAvailableError(each)
-            by_leader.setdefault(leader, []).append(each)
+                raise LeaderNotAvailableError(partition)
+            by_leader.setdefault(leader, []).append(partition)
         return by_leader
 
 
@@ -209,22 +214,22 @@ def _is_retriable(error: Exception) -> bool:
     return isinstance(error, KafkaError) and bool(error.retriable)
 
 
-def _by_topic(asked: Iterable[tuple[TopicPartition, _T]]) -> list[tuple[str, list[_T]]]:
+def _by_topic(requests: Iterable[tuple[TopicPartition, _T]]) -> list[tuple[str, list[_T]]]:
     topics: dict[str, list[_T]] = defaultdict(list)
-    for each, what in asked:
-        topics[each.topic].append(what)
+    for partition, request in requests:
+        topics[partition.topic].append(request)
     return list(topics.items())
 
 
 def _of(answer: Any) -> Iterator[tuple[TopicPartition, int, list[Any]]]:
     """Each partition in an answer, with its error code and the rest."""
     for topic, partitions in answer.topics:
-        for partition, code, *rest in partitions:
-            yield TopicPartition(topic, partition), code, rest
+        for partition, code, *fields in partitions:
+            yield TopicPartition(topic, partition), code, fields
 
 
 def split(partition: TopicPartition, data: bytes) -> list[_Batch]:
-    """The whole batches in what was fetched (the last may be cut off). Raises CorruptRecordException."""
+    """The whole batches in fetched data (whose last may be cut off). Raises CorruptRecordException."""
     batches = []
     at, end = 0, len(data)
     while end - at >= _HEAD:
@@ -262,7 +267,7 @@ def unpack(partition: TopicPartition, position: int, batches: Sequence[_Batch]) 
             batch = DefaultRecordBatch(head + records)
         for record in batch:
             offset = record.offset
-            # A batch is given whole, whichever of its offsets was asked for.
+            # A batch is sent whole, whichever of its offsets was requested.
             if offset < position:
                 continue
             offsets(offset)

@@ -1,9 +1,8 @@
-"""Where a cluster stands in the journal: what a watcher has to know before it opens an epoch.
+"""A cluster's standing in the journal, which a watcher needs before it opens an epoch.
 
 The fold takes an epoch from the writer whose `begin` comes first and ignores commits of lower ones, which a replaced
-watcher may write at any time: a process that was suspended wakes up and sends what it had in hand. So the end of the
-journal does not say which epoch is the highest. The cluster's newest seal in its home partition does, with what the
-journal holds there after it.
+watcher may write at any time: a suspended process wakes up and sends what it had queued. So the end of the journal does
+not tell the highest epoch. The cluster's newest seal in its home partition does, with the commits after it.
 """
 
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ TAIL_GROWTH = 8
 
 
 class Standing(NamedTuple):
-    """What the journal says of a cluster: its highest epoch, the highest seq, and the newest frontier; `closed` where
+    """A cluster's state in the journal: its highest epoch, the highest seq, and the newest frontier; `closed` where
     that epoch ended the cluster."""
 
     epoch: int
@@ -25,7 +24,7 @@ class Standing(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """What a commit of the cluster, or a seal of its, says of it. `offset` is the commit's (in the journal); `closed`
+    """The stamps of a commit or seal of the cluster. `offset` is the commit's (in the journal); `closed`
     says that it ended the cluster."""
 
     offset: int
@@ -36,12 +35,12 @@ class Stamp(NamedTuple):
 
 
 def home(cluster: str, partitions: int) -> int:
-    """The partition whose order decides who has opened an epoch of the cluster first."""
+    """The partition whose order decides who opened an epoch of the cluster first."""
     return partition_of("", cluster, partitions)
 
 
 class JournalView(Protocol):
-    """What there is to read of one cluster."""
+    """Reads one cluster's seals and commits."""
 
     def newest_seal(self, partition: int) -> Stamp | None:
         """The cluster's newest seal in a partition; None where there is none."""
@@ -54,9 +53,9 @@ class JournalView(Protocol):
 
 
 def standing_in(view: JournalView, home: int, partitions: int, tail: int) -> Standing:
-    """Where the cluster stands. Of its home partition all is read that its newest seal does not cover, of the others
-    the end: `tail` records, and more where they have no frontier in them. What was before the cluster's end is no
-    frontier: a cluster that is made anew under the same name begins anew."""
+    """The cluster's standing. Its home partition is read from its newest seal on; of the others the last `tail` records
+    are read, and more if they have no frontier in them. Frontiers from before the cluster's end don't count: a cluster
+    that is created again under the same name starts afresh."""
     sealed = view.newest_seal(home) or Stamp(-1, 0, 0, {})
     begin, end = view.bounds(home)
     stamps = [sealed]

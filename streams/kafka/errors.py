@@ -1,4 +1,4 @@
-"""What the two Kafka clients raise (kafka-python and aiokafka), as errors that a person can act on."""
+"""Turns errors of the two Kafka clients (kafka-python and aiokafka) into errors with a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 
 CLIENT_ERRORS: tuple[type[Exception], ...] = (kafka_errors.KafkaError, aiokafka_errors.KafkaError)
-"""What either client raises, but for OSErrors."""
+"""The errors of both clients, except OSErrors."""
 
 _UNREACHABLE = (
     OSError,
@@ -43,7 +43,7 @@ class BrokerUnreachable(BrokerError):
 
 @contextmanager
 def broker_errors(bootstrap: str) -> Iterator[None]:
-    """Raises BrokerError for what a Kafka client raises in the block."""
+    """Raises BrokerError for a Kafka client's errors in the block."""
     try:
         yield
     except _UNREACHABLE as error:

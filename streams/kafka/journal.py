@@ -25,16 +25,16 @@ from streams.wire.topics import MAX_MESSAGE_BYTES
 log = logging.getLogger("facets.journal")
 
 DELIVERY_SECONDS = 300
-"""How long a commit is tried before the watcher gives up: a broker may be away for so long."""
+"""How long a commit is retried before the watcher gives up, and so how long a broker may be away."""
 
 _SMALL_BYTES = 64 * 1024
-"""So much is handed to the producer at once: a hand-over through a thread makes a change later."""
+"""Up to this size, records are sent from the event loop: handing over to a thread adds latency."""
 
 _BOOTSTRAP_MS = 15_000
 
 
 class JournalWriteFailed(FacetsError):
-    """A commit could not be written: what follows it must not be."""
+    """A commit could not be written, so none may follow it."""
 
     exit_code = ExitCode.IO_ERROR
 
@@ -79,7 +79,7 @@ class Publisher:
 
     async def publish(self, records: Sequence[JournalRecord]) -> list[int]:
         """Write the records in order; their offsets, when all are acknowledged. Raises JournalWriteFailed: some of
-        them may be in the journal then, and nothing may follow."""
+        them may be in the journal then, and none may follow."""
         if not records:
             return []
         loop = asyncio.get_running_loop()
@@ -104,7 +104,7 @@ class Publisher:
         if self.written and sum(len(record.value) for record in records) <= _SMALL_BYTES:
             self._send(records, acks)
         else:
-            # Sending may wait for metadata the first time, and compressing takes its time.
+            # The first send may wait for metadata, and compression takes time.
             loop.run_in_executor(self._thread, self._send, records, acks)
         offsets = await acknowledged
         self.skew_seconds = _skew(handed_over, acks.appended, time.time())
@@ -115,14 +115,14 @@ class Publisher:
     def _send(self, records: Sequence[JournalRecord], acks: "_Acks") -> None:
         try:
             for index, record in enumerate(records):
-                sent = self._producer.send(JOURNAL, record.value, key=self._key, partition=record.partition)
-                sent.add_callback(acks.good, index)
-                sent.add_errback(acks.bad)
+                future = self._producer.send(JOURNAL, record.value, key=self._key, partition=record.partition)
+                future.add_callback(acks.good, index)
+                future.add_errback(acks.bad)
         except Exception as error:
             acks.bad(error)
 
     async def close(self, seconds: float = 10) -> None:
-        """Disconnect. What is not acknowledged within the time is given up."""
+        """Disconnect. Records that are not acknowledged within the time are given up."""
         await asyncio.to_thread(self._close, seconds)
 
     def _close(self, seconds: float) -> None:
@@ -141,7 +141,7 @@ class _Acks:
     ) -> None:
         self._lock = threading.Lock()
         self.appended = 0.0
-        self._left = count
+        self._remaining = count
         self._offsets = [-1] * count
         self._loop = loop
         self._settle = settle
@@ -150,9 +150,9 @@ class _Acks:
         with self._lock:
             self._offsets[index] = metadata.offset
             self.appended = metadata.timestamp / 1000
-            self._left -= 1
-            done = self._left == 0
-        if done:
+            self._remaining -= 1
+            is_complete = self._remaining == 0
+        if is_complete:
             self._tell(None)
 
     def bad(self, error: object) -> None:
@@ -162,7 +162,7 @@ class _Acks:
         try:
             self._loop.call_soon_threadsafe(self._settle, error, self._offsets)
         except RuntimeError:
-            return  # the loop has ended: nobody waits any more
+            return  # the loop has ended: nobody is waiting
 
 
 def _skew(before: float, appended: float, after: float) -> float:
@@ -174,8 +174,8 @@ def _skew(before: float, appended: float, after: float) -> float:
 
 
 class Claim(NamedTuple):
-    """An opened epoch: where the cluster stood before, and the home partition's offset and the number of records
-    that the publisher had there from which on higher epochs must be looked for."""
+    """An opened epoch: the cluster's standing before it, and from where to look for higher epochs: the home partition's
+    end, and the number of records that the publisher had written there."""
 
     before: Standing
     since: int
@@ -185,10 +185,10 @@ class Claim(NamedTuple):
 async def claim_epoch(
     publisher: Publisher, reader: JournalReader, collector: Collector, now: Callable[[], str]
 ) -> Claim:
-    """Open the next epoch of the collector's cluster; the snapshot's begin is in every partition then.
+    """Open the next epoch of the collector's cluster, with the snapshot's begin in every partition.
 
-    The fold takes an epoch from the writer whose `begin` comes first, so the home partition is read back: where
-    another one was first, the next epoch is tried. Raises BrokerError, JournalWriteFailed.
+    The fold takes an epoch from the writer whose `begin` comes first, so the home partition is read back: if
+    another watcher was first, the next epoch is tried. Raises BrokerError, JournalWriteFailed.
     """
     cluster = collector.commits.cluster
     partition = home(cluster, collector.commits.partitions)
@@ -203,7 +203,7 @@ async def claim_epoch(
         opener = await reader.call(reader.opener, cluster, partition, since, collector.commits.epoch)
         if opener == collector.commits.writer:
             await publisher.publish(collector.begin(now()))
-            # What an older watcher wrote up to these begins counts: no list may be older than that.
+            # An older watcher's commits up to these begins count: no list may be older than them.
             before = await reader.call(reader.standing, cluster)
             collector.commits.seq = max(collector.commits.seq, before.seq)
             log.info("cluster %s: epoch %d opened", cluster, collector.commits.epoch)
@@ -216,8 +216,8 @@ async def claim_epoch(
 class EpochGuard:
     """Notices that another watcher has opened a higher epoch.
 
-    Cheap while nobody else writes to the home partition: its end then stands where the publisher's own
-    acknowledgements say. Else what was written is read.
+    Cheap while nobody else writes to the home partition: its end then moves by the publisher's own records only.
+    Otherwise the new records are read.
     """
 
     def __init__(self, publisher: Publisher, reader: JournalReader, collector: Collector, claim: Claim) -> None:
@@ -244,7 +244,7 @@ class EpochGuard:
         end, own, highest = await self._reader.call(
             self._reader.since, collector.commits.cluster, self._partition, self._since, collector.commits.writer
         )
-        # Only what was read is counted as seen: a record that was under way is seen next time.
+        # Only records that were read count: one in flight is read next time.
         self._since = end
         self._written += own
         if highest is not None and highest.epoch > collector.commits.epoch:

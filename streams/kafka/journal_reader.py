@@ -1,4 +1,4 @@
-"""The journal's reading side: where a cluster stands, and who has opened an epoch."""
+"""The journal's reading side: a cluster's standing, and who opened an epoch."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class CommitStamp(msgspec.Struct):
-    """What of a commit says whose it is, and where it stands."""
+    """The fields of a commit that identify it."""
 
     cluster: str
     epoch: int
@@ -36,7 +36,7 @@ _decode_seal = msgspec.json.Decoder(Seal).decode
 
 
 class JournalReader:
-    """Reads ends of journal partitions: where a cluster stands, and who has opened an epoch.
+    """Reads the ends of journal partitions: a cluster's standing, and who opened an epoch.
 
     Its methods block; `call` runs one in the reader's own thread. They raise BrokerError.
     """
@@ -59,8 +59,8 @@ class JournalReader:
         return self._ranges.partitions(JOURNAL)
 
     def standing(self, cluster: str) -> Standing:
-        """What the journal says of the cluster (see `standing_in`). A cluster that the journal no longer names stands
-        as its seals say: an epoch must never be lower than one that a table has taken."""
+        """The cluster's standing (see `standing_in`). For a cluster that the journal no longer names, its seals give
+        it: an epoch must never be lower than one that a table has accepted."""
         partitions = self.partitions()
         return standing_in(_ClusterView(self, cluster), home(cluster, partitions), partitions, _TAIL)
 
@@ -74,7 +74,7 @@ class JournalReader:
 
     def opener(self, cluster: str, partition: int, since: int, epoch: int) -> str:
         """The writer of the first commit of this epoch or a higher one, from an offset on ("": none). That is its
-        `begin`, unless the claim took so long that the journal's retention has taken another's."""
+        `begin`, unless the claim took so long that the journal's retention has removed another's."""
         for _, stamp in self.stamps(cluster, partition, since):
             if stamp.epoch >= epoch:
                 return stamp.writer
@@ -93,8 +93,8 @@ class JournalReader:
         return end, own, highest
 
     def last_commit(self, cluster: str, partition: int) -> float:
-        """When Kafka took the cluster's newest commit in a journal partition (seconds since the epoch); 0.0 where none
-        of it is among the last that are looked at."""
+        """When Kafka took the cluster's newest commit in a journal partition (seconds since the epoch); 0.0 if none
+        is among the last records."""
         newest = 0.0
         for record in self._ranges.tails(JOURNAL, [partition], _TAIL)[partition].records:
             with suppress(msgspec.MsgspecError, UnicodeDecodeError):
@@ -103,18 +103,18 @@ class JournalReader:
         return newest
 
     def newest_seal(self, cluster: str, partition: int) -> Seal | None:
-        """The cluster's newest seal in a partition of the frontend table, looked for from the log's end backwards."""
+        """The cluster's newest seal in a partition of the frontend table, searched backwards from the log's end."""
         topic, key, span = topic_of("frontend"), SEAL_PREFIX + cluster.encode(), _TAIL
         if not self._ranges.partitions(topic):
             return None
         begin, end = (offsets[partition] for offsets in self._ranges.bounds(topic, [partition]))
         journal_end = self.end(partition)
-        ahead: Seal | None = None  # All are, where the journal was made anew.
+        ahead: Seal | None = None  # All are, if the journal was created anew.
         while end > begin:
             start = max(begin, end - span)
             newest: Seal | None = None
             for record in self._ranges.records(topic, partition, start, end):
-                # One that can't be read is the worker's to mend.
+                # The worker repairs an unreadable one.
                 if record.key != key or unreadable("frontend", key, record.value, stamp_of(record.headers)):
                     continue
                 if not record.value:
@@ -143,7 +143,7 @@ class JournalReader:
 
 
 class _ClusterView:
-    """What there is to read of one cluster."""
+    """See JournalView."""
 
     def __init__(self, reader: JournalReader, cluster: str) -> None:
         self._reader = reader

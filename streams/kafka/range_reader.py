@@ -1,8 +1,8 @@
-"""Reading ranges of topics: of each partition the records from one offset up to another that was known before.
+"""Reads ranges of topics: the records of a partition from one offset up to another that is already known.
 
-Nothing is followed here: what is asked for is there, or has been taken by retention or compaction, or its broker is
-away, which is an error after a bound. Whole changelogs are read by `bulk_reader`, which is several times as fast and
-knows aiokafka's inside for it.
+Nothing is followed here: the records exist, or retention or compaction has removed them, or the broker is away, which
+is an error after a time limit. Whole changelogs are read by `bulk_reader`, which is several times as fast, but depends
+on aiokafka's internals.
 """
 
 import time
@@ -18,20 +18,20 @@ from streams.kafka.errors import BrokerError, broker_errors
 from streams.wire.topics import MAX_MESSAGE_BYTES
 
 READ_SECONDS = 30.0
-"""For how long no record may come."""
+"""How long to wait for the next record."""
 
 _POLL_MS = 500
 _BOOTSTRAP_MS = 15_000
 
 
 class RangeExpired(FacetsError):
-    """Records of the range are no longer there."""
+    """Records of the range have been removed."""
 
     exit_code = ExitCode.NOT_KNOWN
 
 
 class Tail(NamedTuple):
-    """The last records of a partition, in order (those of them that are there), and the offset after its last."""
+    """The last records of a partition that still exist, in order, and the offset after its last."""
 
     end: int
     records: list[Any]
@@ -81,13 +81,13 @@ class RangeReader:
         """The offset of each partition's first record that is retained."""
         with broker_errors(self._bootstrap):
             offsets = self._consumer.beginning_offsets([TopicPartition(topic, p) for p in partitions])
-        return {each.partition: offset for each, offset in offsets.items()}
+        return {topic_partition.partition: offset for topic_partition, offset in offsets.items()}
 
     def ends(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """The offset after each partition's last record."""
         with broker_errors(self._bootstrap):
             offsets = self._consumer.end_offsets([TopicPartition(topic, p) for p in partitions])
-        return {each.partition: offset for each, offset in offsets.items()}
+        return {topic_partition.partition: offset for topic_partition, offset in offsets.items()}
 
     def bounds(self, topic: str, partitions: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
         """Where each partition begins and ends."""
@@ -98,12 +98,12 @@ class RangeReader:
         `whole` none of the records may be missing: RangeExpired is raised where one is."""
         if start >= end:
             return
-        each = TopicPartition(topic, partition)
+        topic_partition = TopicPartition(topic, partition)
         due = start
         with broker_errors(self._bootstrap):
-            self._consumer.assign([each])
-            self._consumer.seek(each, start)
-            for records in self._polled(each, end):
+            self._consumer.assign([topic_partition])
+            self._consumer.seek(topic_partition, start)
+            for records in self._polled(topic_partition, end):
                 for record in records:
                     if whole and record.offset != due:
                         raise _expired(topic, partition, due, min(record.offset, end))
@@ -121,19 +121,19 @@ class RangeReader:
             p: Tail(ends[p], list(self.records(topic, p, max(begins[p], ends[p] - count), ends[p]))) for p in partitions
         }
 
-    def _polled(self, each: Any, end: int) -> Iterator[list[Any]]:
-        """What comes of the partition, until its end is reached. Raises BrokerError where nothing does."""
+    def _polled(self, topic_partition: Any, end: int) -> Iterator[list[Any]]:
+        """The partition's records in batches, up to `end`. Raises BrokerError if none arrive."""
         progress = time.monotonic()
-        while self._consumer.position(each) < end:
+        while self._consumer.position(topic_partition) < end:
             polled = self._consumer.poll(timeout_ms=_POLL_MS)
-            yield polled.get(each, [])
+            yield polled.get(topic_partition, [])
             now = time.monotonic()
             if polled:
                 progress = now
             elif now - progress > self._read_seconds:
                 raise BrokerError(
-                    f"{each.topic}[{each.partition}] can't be read: no record from {self._bootstrap} in "
-                    f"{self._read_seconds:.0f} s",
+                    f"{topic_partition.topic}[{topic_partition.partition}] can't be read: no record from "
+                    f"{self._bootstrap} in {self._read_seconds:.0f} s",
                     "check the broker's log",
                 )
 

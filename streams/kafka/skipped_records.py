@@ -1,4 +1,4 @@
-"""Records of the facet topics that are skipped, as they can't be read: counted and named."""
+"""Counts and logs unreadable records of the facet topics, which are skipped."""
 
 import logging
 
@@ -12,7 +12,7 @@ UNREADABLE = Counter(
 
 
 def report(topic: str, partition: int, offset: int, why: str) -> None:
-    """Count a record that is skipped, and say which it is."""
+    """Count and log a skipped record."""
     UNREADABLE.labels(topic).inc()
     log.warning(
         "%s[%d]: the record at offset %d is skipped: %s (only `facets work` may write there)",
