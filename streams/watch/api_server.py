@@ -1,7 +1,7 @@
 """A Kubernetes API server over HTTP: raw lists and watch streams, decoded with orjson.
 
-The `kubernetes` package finds the configuration and keeps credentials fresh; the bytes are streamed with aiohttp,
-since its own watch builds model objects and knows no streaming lists.
+The `kubernetes` package finds the configuration and renews credentials; the bytes are streamed with aiohttp, since the
+package's own watch builds model objects and doesn't support streaming lists.
 """
 
 import asyncio
@@ -28,9 +28,7 @@ MAX_LINE = 16 * 1024 * 1024
 """The longest watch event, in bytes; etcd's own limit for an object is 1.5 MiB."""
 
 IDLE_SECONDS = 60
-"""How long an answer may be without a byte."""
-
-"""The longest time, in seconds, that a server may ask to be left alone: by then it may be another one."""
+"""How long an answer may go without a byte."""
 
 _PROBE_SECONDS = 5
 _READ_SECONDS = 30
@@ -59,23 +57,23 @@ class ServerBehind(Exception):
 
 
 class Undecodable(Exception):
-    """What the server sent is not what the API promises."""
+    """The server's answer is not valid by the API."""
 
 
 class SilentStream(Exception):
-    """A watch that is open, and on which nothing comes: not even a bookmark."""
+    """A watch that is open, but gets nothing, not even a bookmark."""
 
 
 class ServerBusy(RetryLater):
-    """429 or 503, with what Retry-After says."""
+    """429 or 503, with the seconds of Retry-After."""
 
 
 class ServerError(Exception):
-    """Any other answer that is no success."""
+    """Any other unsuccessful answer."""
 
 
 TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError, ServerError)
-"""What may pass by itself: no connection, a broken one, an answer that is no success."""
+"""Errors that may be temporary: no connection, a broken one, an unsuccessful answer."""
 
 
 class ApiServer:
@@ -104,7 +102,7 @@ class ApiServer:
             await self._session.close()
 
     def explain(self, error: Exception) -> Obstacle:
-        """An error of this server's methods, for a person."""
+        """Explains an error of this server's methods."""
         return obstacle(error, self.cluster, self._access.host if self._access else "the API server")
 
     # ---- list and watch --------------------------------------------------------------------------------
@@ -118,8 +116,8 @@ class ApiServer:
     async def watch(
         self, resource: Resource, params: Mapping[str, str], silence: float = IDLE_SECONDS
     ) -> AsyncGenerator[list[Event], None]:
-        """The events of a watch, as they come together: first an empty list, once the stream is open. `silence` is for
-        how many seconds nothing may come. Raises as `page`, and Unsupported, SilentStream."""
+        """The events of a watch, in batches as they arrive; the first is empty, once the stream is open. `silence` is
+        how many seconds the stream may be silent. Raises as `page`, and Unsupported, SilentStream."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence)
         async with self._open("GET", resource.path, params, limits=limits) as response:
             await self._check(response, resource, "watch", "sendInitialEvents" in params)
@@ -146,8 +144,8 @@ class ApiServer:
                     raise failure
 
     async def preflight(self, resource: Resource) -> int | None:
-        """Show that the resource may be listed and watched, before anything depends on it: how many objects there
-        are, where the server says. Raises as `watch`."""
+        """Check that the resource may be listed and watched, before anything depends on it; the number of its objects,
+        if the server tells. Raises as `watch`."""
         page = await self.page(resource, {"limit": "1"})
         meta = page.get("metadata")
         meta = meta if isinstance(meta, dict) else {}
@@ -162,7 +160,7 @@ class ApiServer:
     # ---- other requests --------------------------------------------------------------------------------
 
     async def reachable(self) -> bool:
-        """Whether the server answers now, and with no error of its own."""
+        """Whether the server answers now, without a server error (5xx)."""
         try:
             async with self._open("GET", "/version", {}, limits=_within(_PROBE_SECONDS)) as response:
                 return response.status < 500
@@ -170,7 +168,7 @@ class ApiServer:
             return False
 
     async def read(self, path: str) -> dict[str, Any] | None:
-        """What is at a path; None where there is nothing. Raises ClusterUnusable (401, 403), ServerBusy, Undecodable,
+        """The object at a path; None on 404. Raises ClusterUnusable (401, 403), ServerBusy, Undecodable,
         TRANSIENT."""
         async with self._open("GET", path, {}, limits=_within(_READ_SECONDS)) as response:
             if response.status == 404:
@@ -188,7 +186,7 @@ class ApiServer:
             return body
 
     async def send(self, method: str, path: str, body: Any = None, *, seconds: float) -> tuple[int, Any]:
-        """A request below the server's root, answered within the time: status and decoded body. Raises TRANSIENT,
+        """Send a request, to be answered within `seconds`: status and decoded body. Raises TRANSIENT,
         Undecodable."""
         async with self._open(method, path, {}, body=body, limits=_within(seconds)) as response:
             return response.status, _decoded(await response.read())
@@ -281,22 +279,22 @@ class ApiServer:
 
 
 class LineSplitter:
-    """Lines from chunks that are cut anywhere."""
+    """Splits a stream of chunks into lines."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held = bytearray()
+        self._buffer = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that end in this chunk, without empty ones. Raises Undecodable for one over the limit."""
+        """The lines that end in this chunk, without empty ones. Raises Undecodable if one is over the limit."""
         if b"\n" not in chunk:
-            self._held += chunk
+            self._buffer += chunk
             lines = []
         else:
             first, *lines = chunk.split(b"\n")
-            lines.insert(0, bytes(self._held) + first if self._held else first)
-            self._held = bytearray(lines.pop())
-        if len(self._held) > self._limit:
+            lines.insert(0, bytes(self._buffer) + first if self._buffer else first)
+            self._buffer = bytearray(lines.pop())
+        if len(self._buffer) > self._limit:
             raise Undecodable(f"a watch event of more than {self._limit} bytes")
         return [line for line in lines if line]
 
@@ -320,7 +318,7 @@ def _decoded(body: bytes) -> dict[str, Any]:
 
 
 def _fail(status: Mapping[str, Any], after: float) -> NoReturn:
-    """Raise what a metav1.Status says, whether it came as the answer or inside a watch."""
+    """Raise the error of a metav1.Status, from an answer or from inside a watch."""
     code, reason = status.get("code"), status.get("reason")
     message = str(status.get("message") or status)[:500]
     details = status.get("details")
@@ -329,7 +327,7 @@ def _fail(status: Mapping[str, Any], after: float) -> NoReturn:
         raise Expired(message)
     causes = details.get("causes")
     causes = causes if isinstance(causes, list) else []
-    if any(isinstance(each, dict) and each.get("reason") == "ResourceVersionTooLarge" for each in causes):
+    if any(isinstance(cause, dict) and cause.get("reason") == "ResourceVersionTooLarge" for cause in causes):
         raise ServerBehind(message)
     if code in (429, 503):
         wait = after or details.get("retryAfterSeconds")
@@ -350,11 +348,11 @@ def _within(seconds: float) -> aiohttp.ClientTimeout:
 
 
 def _socket(address: Any) -> socket.socket:
-    """A socket whose dead peer is noticed within half a minute, where the platform can."""
+    """A socket that notices a dead peer within half a minute, where the platform supports it."""
     family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return made
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return sock

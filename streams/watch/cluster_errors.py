@@ -1,4 +1,4 @@
-"""What keeps a watcher from its API server, in words that a person can act on."""
+"""Explains errors of requests to an API server, with a remedy."""
 
 import socket
 import ssl
@@ -10,7 +10,7 @@ from streams.watch.clusters import ClusterConfig, config_source
 
 
 class Obstacle(NamedTuple):
-    """`problem` names the server and what is wrong, `remedy` what to do. `lasting`: no repetition will mend it."""
+    """`problem` names the server and what is wrong, `remedy` what to do. `lasting`: a retry can't help."""
 
     problem: str
     remedy: str
@@ -18,7 +18,7 @@ class Obstacle(NamedTuple):
 
 
 def obstacle(error: Exception, cluster: ClusterConfig, host: str) -> Obstacle:
-    """Explains what a request to the API server at `host` (its URL) failed with. Names no credentials."""
+    """Explains the error of a request to the API server at `host` (its URL). Names no credentials."""
     source = config_source(cluster)
     address = f"check `server` of the cluster in {source}, and that nothing (VPN, firewall, proxy) is in the way"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -1,4 +1,4 @@
-"""The clusters that the tables know, and the end of one: `facets clusters`."""
+"""Lists the clusters in the tables, and ends one: `facets clusters`."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ DEMO = "demo"
 
 
 class ClusterIsLive(FacetsError):
-    """A cluster whose watcher still runs would be there again at its next start."""
+    """The cluster's watcher still runs, and would bring it back at its next start."""
 
     exit_code = ExitCode.NEGATIVE
 
@@ -35,7 +35,7 @@ class ClusterIsLive(FacetsError):
 async def list_clusters(
     bootstrap: str | None, silent_after: float = SILENT_AFTER_SECONDS, clock: Callable[[], float] = time.time
 ) -> list[ClusterSummary]:
-    """Every cluster that the tables know, those that have ended too. Raises FacetsError."""
+    """All clusters in the tables, including those that have ended. Raises FacetsError."""
     async with Subscriber(bootstrap, tables=TABLES[:1], silent_after=silent_after, clock=clock) as subscriber:
         seals = await subscriber.clusters()
         return cluster_list(seals, clock(), subscriber.silent(), subscriber.partitions)
@@ -49,9 +49,9 @@ async def forget_cluster(
     silent_after: float = SILENT_AFTER_SECONDS,
     clock: Callable[[], float] = time.time,
 ) -> bool:
-    """Write the cluster's end into the journal; False where it has ended already. Raises ClusterIsLive where a watcher
-    has committed something in the last `silent_after` seconds, unless `force`d, and FacetsError where nothing is known
-    of it, or a watcher takes the cluster over at the same time."""
+    """Write the cluster's end into the journal; False if it has already ended. Raises ClusterIsLive if a watcher has
+    committed something in the last `silent_after` seconds, unless `force`d, and FacetsError if the cluster is unknown
+    or a watcher takes it over at the same time."""
     reader = await asyncio.to_thread(JournalReader, bootstrap)
     try:
         standing = await reader.call(reader.standing, name)
@@ -81,26 +81,26 @@ async def _close(bootstrap: str, reader: JournalReader, name: str, partitions: i
     try:
         claim = await claim_epoch(publisher, reader, collector, commit_time)
         await publisher.publish(collector.close(commit_time()))
-        # Where a watcher has opened a higher epoch in between, the cluster goes on.
+        # If a watcher has opened a higher epoch in between, the cluster lives on.
         await EpochGuard(publisher, reader, collector, claim).check()
     finally:
         await publisher.close()
 
 
 async def forget_demo(bootstrap: str, *, force: bool) -> list[str]:
-    """End the clusters of a demo that is over, or was killed; their names. One that is live is left alone, unless it is
-    known (`force`) that no demo runs."""
+    """End the clusters of a demo that is over, or was killed; returns their names. A live one is left alone, unless it
+    is certain (`force`) that no demo runs."""
     ended = []
-    for each in await list_clusters(bootstrap):
-        if each.source == DEMO and each.state != "ended":
+    for cluster in await list_clusters(bootstrap):
+        if cluster.source == DEMO and cluster.state != "ended":
             try:
-                if await forget_cluster(bootstrap, each.name, force=force):
-                    ended.append(each.name)
+                if await forget_cluster(bootstrap, cluster.name, force=force):
+                    ended.append(cluster.name)
             except ClusterIsLive as error:
                 log.warning("%s", error)
     return ended
 
 
 async def _unknown(bootstrap: str, name: str) -> FacetsError:
-    known = [each.name for each in await list_clusters(bootstrap) if each.state != "ended"]
-    return unknown_name("cluster", name, known)
+    names = [cluster.name for cluster in await list_clusters(bootstrap) if cluster.state != "ended"]
+    return unknown_name("cluster", name, names)

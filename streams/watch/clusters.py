@@ -1,4 +1,4 @@
-"""Which clusters to watch, and how to reach each: what the `kubernetes` package finds in a kubeconfig or a Pod."""
+"""Which clusters to watch, and how to reach them, from a kubeconfig or a Pod's service account."""
 
 import difflib
 import logging
@@ -69,16 +69,16 @@ def cluster_configs(
     every_context: bool = False,
 ) -> list[ClusterConfig]:
     """The clusters that `--cluster NAME[=CONTEXT]` options name; without any, the context's (or, with
-    `every_context`, every context's), named after it. Raises FacetsError for names that are doubled or that no row
-    could carry, BadKubeconfig."""
+    `every_context`, every context's), named after it. Raises FacetsError for duplicate or invalid names,
+    BadKubeconfig."""
     named: list[tuple[str, str | None]] = [
-        (name, chosen or context) for name, _, chosen in (each.partition("=") for each in clusters)
+        (name, chosen or context) for name, _, chosen in (option.partition("=") for option in clusters)
     ]
     if not named:
-        named = [(slug(each), each) for each in _contexts(kubeconfig, context, every_context)]
+        named = [(slug(name), name) for name in _contexts(kubeconfig, context, every_context)]
         if not named:
             named = [(IN_CLUSTER_NAME, None)]
-    elif sum(1 for each in clusters if "=" not in each) > 1:
+    elif sum(1 for option in clusters if "=" not in option) > 1:
         raise FacetsError(
             "several --cluster options name no context, so they would all be the same cluster",
             "give each its context: --cluster east=CONTEXT --cluster west=CONTEXT",
@@ -91,7 +91,7 @@ def cluster_configs(
                 "name it with --cluster NAME=CONTEXT: letters and digits, with '.', '_' and '-' between them",
                 ExitCode.USAGE,
             )
-        if [each for each, _ in named].count(name) > 1:
+        if [other for other, _ in named].count(name) > 1:
             raise FacetsError(
                 f"two clusters are named {name}", "give each its own: --cluster NAME=CONTEXT", ExitCode.USAGE
             )
@@ -99,12 +99,12 @@ def cluster_configs(
 
 
 def slug(context: str) -> str:
-    """A cluster's name from a context's: what a name can't have becomes a dash."""
+    """A cluster's name from a context's: invalid characters become dashes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", context).strip("-._")[: CLUSTER_NAME.max_length].rstrip("-._")
 
 
 def config_source(cluster: ClusterConfig) -> str:
-    """Where the cluster's configuration is read from, for a person."""
+    """Where the cluster's configuration is read from, in words."""
     if _in_cluster(cluster.kubeconfig, cluster.context):
         return "the Pod's service account"
     context = f"context {cluster.context}" if cluster.context else "current context"
@@ -148,7 +148,7 @@ def _load_kubeconfig(cluster: ClusterConfig, settings: Any) -> None:
 
 
 def _exec_plugin(cluster: ClusterConfig) -> Mapping[str, Any] | None:
-    """The credential plugin of the context's user, if it has one. Raises what _BROKEN names."""
+    """The credential plugin of the context's user, if it has one. Raises _BROKEN."""
     merged = _kube.kube_config.KubeConfigMerger(os.pathsep.join(map(str, _files(cluster.kubeconfig)))).config
     chosen = cluster.context or merged["current-context"]
     user = merged["contexts"].get_with_name(chosen)["context"].safe_get("user")
@@ -168,8 +168,8 @@ def _no_credentials(cluster: ClusterConfig, plugin: Mapping[str, Any], reason: s
 
 @contextmanager
 def _root_errors() -> Iterator[list[str]]:
-    """What this thread logs to the root logger, taken from it: the `kubernetes` package logs a plugin's failure there,
-    and goes on without credentials."""
+    """Intercepts this thread's messages to the root logger: the `kubernetes` package logs a plugin's failure there, and
+    continues without credentials."""
     messages: list[str] = []
     thread = threading.get_ident()
 
@@ -195,15 +195,15 @@ def _contexts(kubeconfig: Path | None, context: str | None, every_context: bool)
     _check_files(kubeconfig)
     try:
         contexts, current = _kube.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
-        return [each["name"] for each in (contexts if every_context else [current])]
+        return [entry["name"] for entry in (contexts if every_context else [current])]
     except _BROKEN as error:
         raise _unusable(f"kubeconfig {_file_names(kubeconfig)}", f": {_short(error)}") from error
 
 
 def _check_context(cluster: ClusterConfig) -> None:
-    """Raises BadKubeconfig for a context that is not there; what _BROKEN names for a file that has none at all."""
+    """Raises BadKubeconfig if the context doesn't exist, and one of _BROKEN if the file has none."""
     contexts, _ = _kube.list_kube_config_contexts(str(cluster.kubeconfig) if cluster.kubeconfig else None)
-    names = [str(each["name"]) for each in contexts]
+    names = [str(entry["name"]) for entry in contexts]
     if cluster.context is None or cluster.context in names:
         return
     near = difflib.get_close_matches(cluster.context, names, 3) or names[:5]
@@ -218,8 +218,8 @@ def _files(kubeconfig: Path | None) -> list[Path]:
     """The files that are read, as kubectl finds them."""
     if kubeconfig is not None:
         return [kubeconfig]
-    named = [each for each in os.environ.get("KUBECONFIG", "").split(os.pathsep) if each]
-    return [Path(each).expanduser() for each in named or ["~/.kube/config"]]
+    named = [path for path in os.environ.get("KUBECONFIG", "").split(os.pathsep) if path]
+    return [Path(path).expanduser() for path in named or ["~/.kube/config"]]
 
 
 def _file_names(kubeconfig: Path | None) -> str:
@@ -228,7 +228,7 @@ def _file_names(kubeconfig: Path | None) -> str:
 
 def _check_files(kubeconfig: Path | None) -> None:
     files = _files(kubeconfig)
-    if not any(each.exists() for each in files):
+    if not any(path.exists() for path in files):
         raise BadKubeconfig(
             f"there is no kubeconfig at {_file_names(kubeconfig)}",
             "name one with --kubeconfig or KUBECONFIG (or look at recorded clusters: facets up --demo)",
@@ -244,7 +244,7 @@ def _unusable(source: str, reason: str) -> BadKubeconfig:
 
 
 def _short(error: Exception) -> str:
-    """The error on one line: a YAML error has the file's own lines, which may hold credentials."""
+    """The error on one line, without the lines that a YAML error quotes: they may have credentials."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark
         return f"{error.problem}{f', line {mark.line + 1}' if mark else ''}"
@@ -254,11 +254,11 @@ def _short(error: Exception) -> str:
 
 
 def _in_cluster(kubeconfig: Path | None, context: str | None) -> bool:
-    """As kubectl decides: the Pod's account only where nothing names a kubeconfig and there is none."""
+    """As in kubectl: the Pod's account is used only if no kubeconfig is named and none exists."""
     if kubeconfig is not None or context is not None or "KUBERNETES_SERVICE_HOST" not in os.environ:
         return False
     files = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
-    return not any(each and Path(each).expanduser().exists() for each in files)
+    return not any(path and Path(path).expanduser().exists() for path in files)
 
 
 def _ssl_context(settings: Any) -> ssl.SSLContext:

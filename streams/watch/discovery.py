@@ -1,12 +1,12 @@
 """The optional resource types of one cluster: found by API discovery, followed while they are served.
 
-A type that is installed later is picked up at the next look; one that is removed is forgotten, once two looks in a row
-don't find it. One that can't be listed (no right to it, or an API that answers errors) is said so, and holds up
-nothing: the first snapshot waits for it `PATIENCE_SECONDS`, and it is tried again later.
+A type that is installed later is picked up at the next discovery; one that is removed is forgotten once two discoveries
+in a row don't find it. A type that can't be listed (no permission, or an API that answers with errors) is logged, and
+blocks nothing: the first snapshot waits for it for `PATIENCE_SECONDS`, and it is tried again later.
 
-Where a CRD is replaced by one with more fields, a watch that is open may go on for minutes by the old schema, which
-prunes them, and nothing tells afterwards which objects it pruned. So a type is listed anew when the hash changes that
-the API server has of its group's schema (Kubernetes API concepts, OpenAPI v3).
+If a CRD is replaced by one with more fields, an open watch may continue for minutes with the old schema, which prunes
+them, and nothing tells afterwards which objects were pruned. So a type is listed again when the API server's hash of
+its group's schema changes (Kubernetes API concepts, OpenAPI v3).
 """
 
 import asyncio
@@ -34,11 +34,11 @@ PATIENCE_SECONDS = 15.0
 REFUSED_SECONDS = 10.0
 
 Served = dict[str, Resource]
-"""What is served, by name in frontiers."""
+"""The types that are served, by name in frontiers."""
 
 
 class Followers(Protocol):
-    """Who is told which types are followed; each waits for its turn among the events."""
+    """Is told which types are followed; each call is queued in order with the events."""
 
     async def follow(self, resource: Resource) -> None:
         """It is listed from now on."""
@@ -47,13 +47,13 @@ class Followers(Protocol):
         """It can't be listed for now."""
 
     async def forget(self, resource: Resource) -> None:
-        """It is served no longer."""
+        """It is no longer served."""
 
 
 async def discover(server: ApiServer) -> Served:
     """Which of the optional types the cluster serves, in which version. Raises ClusterUnusable, TRANSIENT, ServerBusy,
     Undecodable."""
-    found: Served = {}
+    discovered: Served = {}
     groups: dict[str, list[Resource]] = {}
     for resource in OPTIONAL:
         groups.setdefault(resource.group, []).append(resource)
@@ -62,27 +62,27 @@ async def discover(server: ApiServer) -> Served:
         served: dict[str, list[str]] = {}
         for version in versions:
             root = f"/apis/{group}" if group else "/api"
-            for each in _named(await server.read(f"{root}/{version}"), "resources"):
-                served.setdefault(str(each.get("name")), []).append(version)
+            for entry in _named(await server.read(f"{root}/{version}"), "resources"):
+                served.setdefault(str(entry.get("name")), []).append(version)
         schemas = await _schemas(server, group) if served else {}
         for resource in resources:
             best = best_version(served.get(resource.frontier.partition(".")[0], []))
             if best is not None:
-                found[resource.frontier] = resource.served_as(best, schemas.get(best, ""))
-    return found
+                discovered[resource.frontier] = resource.served_as(best, schemas.get(best, ""))
+    return discovered
 
 
 async def discover_at_start(server: ApiServer) -> Served:
-    """As `discover`, and what is missing is told. Raises TRANSIENT, ServerBusy, Undecodable: what the account may not
-    find out is gone without."""
+    """As `discover`, and logs which types are missing. If the account may not discover, none are served. Raises
+    TRANSIENT, ServerBusy, Undecodable."""
     cluster = server.cluster.name
     try:
         served = await discover(server)
     except ClusterUnusable as error:
         log.warning("%s; going on without the Gateway API and Namespaces, trying again: %s", error, error.remedy)
         return {}
-    missing = [each for each in OPTIONAL if each.frontier not in served]
-    builtin = [each.frontier for each in missing if not each.group]
+    missing = [resource for resource in OPTIONAL if resource.frontier not in served]
+    builtin = [resource.frontier for resource in missing if not resource.group]
     if builtin:
         log.warning(
             "cluster %s: API discovery at /api/v1 does not name %s: going on without; is what answers there a whole "
@@ -90,7 +90,7 @@ async def discover_at_start(server: ApiServer) -> Served:
             cluster,
             ", ".join(builtin),
         )
-    installable = [each.frontier for each in missing if each.group]
+    installable = [resource.frontier for resource in missing if resource.group]
     if installable:
         log.info(
             "cluster %s: not installed: %s; routing rows do without, and follow what is installed later",
@@ -101,7 +101,7 @@ async def discover_at_start(server: ApiServer) -> Served:
 
 
 async def _schemas(server: ApiServer, group: str) -> dict[str, str]:
-    """Where the schema of each version of a CRD's group is, with its hash. Kubernetes' own come with the server."""
+    """The URL, with a hash, of the schema of each version of a CRD's group. Built-in types need none."""
     if not group:
         return {}
     try:
@@ -110,26 +110,26 @@ async def _schemas(server: ApiServer, group: str) -> dict[str, str]:
         return {}
     prefix = f"apis/{group}/"
     return {
-        path.removeprefix(prefix): str(each.get("serverRelativeURL"))
-        for path, each in (paths.items() if isinstance(paths, dict) else ())
-        if path.startswith(prefix) and isinstance(each, dict)
+        path.removeprefix(prefix): str(entry.get("serverRelativeURL"))
+        for path, entry in (paths.items() if isinstance(paths, dict) else ())
+        if path.startswith(prefix) and isinstance(entry, dict)
     }
 
 
 async def _versions(server: ApiServer, group: str) -> list[str]:
     if not group:
         return ["v1"]
-    listed = [str(each.get("version")) for each in _named(await server.read(f"/apis/{group}"), "versions")]
+    listed = [str(entry.get("version")) for entry in _named(await server.read(f"/apis/{group}"), "versions")]
     return [version for version in listed if best_version([version])]
 
 
 def _named(answer: Mapping[str, Any] | None, field: str) -> Iterable[Mapping[str, Any]]:
     listed = (answer or {}).get(field)
-    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else ()
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else ()
 
 
 class OptionalResources:
-    """Follows what is served of the optional types, for one epoch. `served` is what was found before it began."""
+    """Follows the optional types that are served, for one epoch. `served` are those found before it began."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class OptionalResources:
         self._server = server
         self._sink = sink
         self._followers = followers
-        self._found = dict(served)
+        self._followed = dict(served)
         self._at_least = at_least
         self._synced = synced
         self._times = times
@@ -156,7 +156,7 @@ class OptionalResources:
     async def run(self) -> None:
         """Until cancelled."""
         try:
-            for resource in self._found.values():
+            for resource in self._followed.values():
                 self._start(resource)
             while True:
                 await asyncio.sleep(DISCOVERY_SECONDS)
@@ -176,7 +176,7 @@ class OptionalResources:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _warn(self, problem: str, remedy: str) -> None:
-        """Say what is in the way of discovery: each trouble once."""
+        """Log what prevents discovery, each problem once."""
         level = logging.DEBUG if problem == self._warned else logging.WARNING
         self._warned = problem
         log.log(
@@ -186,23 +186,23 @@ class OptionalResources:
 
     async def _compare(self, served: Served) -> None:
         for name, resource in served.items():
-            if self._found.get(name) == resource:
+            if self._followed.get(name) == resource:
                 continue
-            known = self._found.get(name)
+            previous = self._followed.get(name)
             await self._stop(name)
-            self._found[name] = resource
-            if known is not None and known.path == resource.path:
+            self._followed[name] = resource
+            if previous is not None and previous.path == resource.path:
                 log.info("cluster %s: %s: its schema has changed; listing again", self._server.cluster.name, name)
             else:
                 log.info("cluster %s: %s: following it at %s", self._server.cluster.name, name, resource.path)
-            if known is None:
+            if previous is None:
                 await self._followers.follow(resource)
             self._start(resource)
-        missing = self._found.keys() - served.keys()
+        missing = self._followed.keys() - served.keys()
         for name in missing & self._missed:
             await self._stop(name)
             log.info("cluster %s: %s: no longer served", self._server.cluster.name, name)
-            await self._followers.forget(self._found.pop(name))
+            await self._followers.forget(self._followed.pop(name))
         self._missed = missing
 
     def _start(self, resource: Resource) -> None:
@@ -215,28 +215,28 @@ class OptionalResources:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _follow(self, resource: Resource) -> None:
-        """List and watch the type, whatever comes."""
-        impatient = asyncio.create_task(self._lose_patience(resource))
-        waiting = _Until(self._sink, impatient)
+        """List and watch the type until cancelled, whatever the errors."""
+        timeout = asyncio.create_task(self._give_up_after_timeout(resource))
+        sink = _CancelOnInitDone(self._sink, timeout)
         warned = False
         try:
             while True:
                 least = self._at_least.get(resource.frontier, "")
                 reflector = Reflector(at_least=least, namespaced=resource.namespaced)
                 try:
-                    await ListWatch(self._server, resource, reflector, waiting, times=self._times).run()
+                    await ListWatch(self._server, resource, reflector, sink, times=self._times).run()
                 except ClusterUnusable as error:
-                    # A type that was removed under our eyes is for the next discovery to find out.
+                    # If the type was just removed, the next discovery finds out.
                     level = logging.DEBUG if warned else logging.WARNING
                     log.log(level, "%s; going on without it, trying again: %s", error, error.remedy)
                     warned = True
-                    impatient.cancel()
+                    timeout.cancel()
                     await self._followers.give_up(resource)
                 await asyncio.sleep(REFUSED_SECONDS)
         finally:
-            impatient.cancel()
+            timeout.cancel()
 
-    async def _lose_patience(self, resource: Resource) -> None:
+    async def _give_up_after_timeout(self, resource: Resource) -> None:
         await asyncio.sleep(PATIENCE_SECONDS)
         if not self._synced():
             log.warning(
@@ -248,8 +248,8 @@ class OptionalResources:
             await self._followers.give_up(resource)
 
 
-class _Until:
-    """A Sink that ends the waiting for a type's list when it is there."""
+class _CancelOnInitDone:
+    """A Sink that cancels the timeout of a type's list when the list is complete."""
 
     def __init__(self, sink: Sink, waiting: "asyncio.Task[None]") -> None:
         self._sink = sink

@@ -1,9 +1,9 @@
 """Leader election through a coordination.k8s.io/v1 Lease, by the rules of client-go's leaderelection package.
 
 Whether a lease has run out is judged by this process's own clock, from the moment at which it saw the record change:
-clocks that differ between machines don't matter. Updates carry the resourceVersion that they were made from, so of
-two that race one gets 409 Conflict. The lease decides who is to write, for a quick takeover; that a stale writer can
-do no harm does not rest on it but on the journal's epochs.
+clock differences between machines don't matter. Updates carry the resourceVersion that they are based on, so one of
+two that race gets 409 Conflict. The lease only makes takeover quick; safety against a stale writer comes from the
+journal's epochs.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ DURATION_SECONDS = 5
 RENEW_SECONDS = 1.5
 _PREFIX = "service-facets-watcher-"
 _VALID_SHARE = 0.8
-"""The holder counts its lease as run out before the others may: their clocks can be a little faster."""
+"""The holder considers its lease expired before the others may: their clocks can be a little faster."""
 
 
 class LeaseLost(Exception):
@@ -31,7 +31,7 @@ class LeaseLost(Exception):
 
 
 class _Observed(NamedTuple):
-    """A lease as last seen. `at` is when its holder or its renewal was first seen as it is (monotonic seconds)."""
+    """A lease as last seen. `at` is when this holder and renewal were first seen (monotonic seconds)."""
 
     holder: str
     mark: tuple[str, str]
@@ -40,7 +40,7 @@ class _Observed(NamedTuple):
 
 
 def lease_name(cluster: str) -> str:
-    """The name of a cluster's lease: a DNS label, still different for names that look alike in one."""
+    """The name of a cluster's lease: a DNS label, distinct even for names that would map to the same label."""
     label = re.sub(r"[^a-z0-9-]+", "-", cluster.lower()).strip("-")
     return _PREFIX + (
         label if label == cluster and len(label) <= 200 else f"{label[:200]}-{crc32(cluster.encode()):08x}"
@@ -75,25 +75,25 @@ class Lease:
         self._waiting_for = ""
 
     @property
-    def held(self) -> bool:
-        """Whether the lease is surely still this candidate's."""
+    def is_held(self) -> bool:
+        """Whether the lease is certainly still this candidate's."""
         return self._clock() < self._valid_until
 
     async def acquire(self) -> None:
-        """Wait until the lease is this candidate's. Raises ClusterUnusable where the account may not have it."""
+        """Wait until the lease is this candidate's. Raises ClusterUnusable if the account lacks the permission."""
         while not await self._try():
             observed = self._observed
             if observed and observed.holder not in {self._waiting_for, self.identity, ""}:
                 self._waiting_for = observed.holder
                 log.info("cluster %s: standing by; watcher %s holds the lease", self._cluster, observed.holder)
-            left = observed.at + observed.seconds - self._clock() if observed else self._renew
-            await asyncio.sleep(min(self._renew, max(left, 0.05)))
+            remaining = observed.at + observed.seconds - self._clock() if observed else self._renew
+            await asyncio.sleep(min(self._renew, max(remaining, 0.05)))
         self._waiting_for = ""
         log.info("cluster %s: lease %s/%s acquired", self._cluster, self.namespace, self.name)
 
     async def keep(self) -> None:
-        """Renew for ever. Raises LeaseLost once another holder is seen, ClusterUnusable; an API server that can't be
-        reached only lets the lease run out (`held`)."""
+        """Renew for ever. Raises LeaseLost once another holder is seen, ClusterUnusable; an unreachable API
+        server only lets the lease expire (`is_held`)."""
         while True:
             await asyncio.sleep(self._renew)
             if not await self._try() and self._observed and self._observed.holder not in {self.identity, ""}:
@@ -101,8 +101,8 @@ class Lease:
                 raise LeaseLost(f"watcher {self._observed.holder} holds lease {self.namespace}/{self.name} now")
 
     async def release(self) -> None:
-        """Give the lease up, so that another candidate needs not wait for its end."""
-        if not self.held:
+        """Give the lease up, so that another candidate need not wait until it expires."""
+        if not self.is_held:
             return
         self._valid_until = -1.0
         try:

@@ -1,6 +1,6 @@
-"""List and watch of one resource type, for ever: the core's Reflector driven against an API server.
+"""List and watch of one resource type, for ever: drives the core's Reflector against an API server.
 
-What the server says goes to a Sink; what goes wrong is retried with full jitter, except what a person must mend.
+Events go to a Sink; errors are retried with full jitter, except those that a person must fix.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _UNDECODABLE = 3
 _WARN_SECONDS = 60
 
 SERVER_RETRY = RetryPolicy(first=0.2, longest=8.0)
-"""For requests to an API server: one that answers again is asked within eight seconds, however long it was away."""
+"""For requests to an API server: after an outage of any length, the next request is at most eight seconds away."""
 
 _TROUBLES = (
     Expired, ServerBusy, LaggingServer, ServerBehind, Undecodable, ClusterUnusable, SilentStream, *TRANSIENT
@@ -46,8 +46,8 @@ class WatchTimes(NamedTuple):
 
     An API server ends a watch after its `timeoutSeconds`, and sends a bookmark some two seconds before that
     (kube-apiserver, cacher: "right before the watcher timeout"; measured with 1.36: 1.2 to 2.1 s before, from 3 s on).
-    So a watch for `watch` is never silent for `silence` where all is well, however quiet the cluster is. After any
-    trouble the next watch is for `confirm` only: its bookmark shows, soon, that the server is in step again.
+    So a healthy watch of `watch` seconds is never silent for `silence`, however quiet the cluster is. After any trouble
+    the next watch lasts only `confirm` seconds: its bookmark soon shows that the server is healthy again.
     """
 
     listing: int = 290
@@ -58,22 +58,22 @@ class WatchTimes(NamedTuple):
 
 
 class Sink(Protocol):
-    """Who takes what the lists and watches of a cluster say."""
+    """Receives the events of a cluster's lists and watches."""
 
     async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
-        """Take these events, in order; waiting here holds up the stream."""
+        """Take these events, in order; waiting here delays the stream."""
 
     def connected(self, resource: Resource, open_now: bool) -> None:
         """The server has just answered for the resource; whether its stream stays open."""
 
     def confirmed(self, resource: Resource) -> None:
-        """The stream was just seen to be alive: a list, an event, a bookmark, or its end when its time was over."""
+        """The stream was just alive: a list, an event, a bookmark, or its end at its time-out."""
 
     def unconfirmed(self, resource: Resource) -> None:
-        """Streams are opened, but nothing comes: what is known is as of the last `confirmed`."""
+        """Streams are opened, but nothing arrives: the state is as of the last `confirmed`."""
 
     def trouble(self, resource: Resource, reason: str) -> None:
-        """The stream ended for this reason (a few words), and is asked for again."""
+        """The stream ended for this reason (a keyword), and will be opened again."""
 
 
 class ListWatch:
@@ -135,7 +135,7 @@ class ListWatch:
         return self._pauses.next(error)
 
     def _durations(self) -> tuple[int, float]:
-        """For how long the next request is, and how long nothing may come on it, in seconds."""
+        """How long the next request lasts, and how long it may be silent, in seconds."""
         times = self._times
         if self._reflector.listing:
             return times.listing, times.silence
@@ -144,7 +144,7 @@ class ListWatch:
         return times.watch, times.silence
 
     def _handle(self, error: Exception, watching: bool) -> str:
-        """Do what the trouble asks for; its reason in a word. Raises ClusterUnusable before the first list."""
+        """Handle an error; returns its reason as a keyword. Raises ClusterUnusable before the first list."""
         reflector = self._reflector
         match error:
             case Expired():
@@ -183,7 +183,7 @@ class ListWatch:
         self._undecodable += 1
         self._say(logging.WARNING, "%s: asking again", error)
         if self._undecodable >= _UNDECODABLE:
-            # The same bytes would come again; a list goes round them.
+            # The same bytes would be sent again; a list avoids them.
             self._undecodable = 0
             self._reflector.expired()
 
@@ -206,8 +206,8 @@ class ListWatch:
         self._synced = self._synced or not self._reflector.listing
 
     async def _watch(self, params: Mapping[str, str], seconds: float, silence: float) -> bool:
-        """Whether it went well enough to ask again at once. `seconds` is for how long it was asked for, `silence` how
-        long nothing may come. A stream that lists ends with the list: the watch after it is asked for as every other.
+        """Whether it went well enough to watch again at once. `seconds` is the requested duration, `silence` how long
+        the stream may be silent. A streaming list ends with the list, and an ordinary watch follows.
         """
         reflector = self._reflector
         listing = reflector.listing
@@ -265,7 +265,7 @@ class ListWatch:
             await self._sink.take(self._resource, events)
 
     def _notice_old_bookmark(self, item: Any) -> None:
-        """Bookmarks that stay below what was reached come from a server that was set back: only a list shows it."""
+        """Bookmarks that stay below the version reached come from a server that was restored: only a list shows it."""
         if self._reflector.listing:
             return
         meta = item.get("metadata") if isinstance(item, dict) else None
@@ -278,9 +278,9 @@ class ListWatch:
             self._old_bookmarks = 0
             raise ServerBehind(f"its bookmarks stay at {version}")
 
-    def _behind(self, what: str) -> None:
+    def _behind(self, symptom: str) -> None:
         self._warn_sometimes(
-            f"the API server of cluster {self._server.cluster.name} {what}; asking again "
+            f"the API server of cluster {self._server.cluster.name} {symptom}; asking again "
             "(restored from a backup? then start with --accept-older-list)"
         )
 

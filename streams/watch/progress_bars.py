@@ -1,4 +1,4 @@
-"""The first lists of clusters as bars on a terminal."""
+"""Progress bars for the first lists of clusters."""
 
 from types import TracebackType
 from typing import Self
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 class ListProgress:
-    """A bar for each resource of each cluster, on stderr, gone when all are listed. Later lists show none."""
+    """A bar for each resource of each cluster, on stderr, removed when all are listed. Later lists have none."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._bars = Progress(
@@ -30,7 +30,7 @@ class ListProgress:
         self._bars.stop()
 
     def __call__(self, cluster: str, resource: str, listed: int, total: int | None, done: bool) -> None:
-        """So many objects of the resource are listed."""
+        """Update the number of objects listed."""
         key = (cluster, resource)
         if key not in self._tasks:
             self._tasks[key] = self._bars.add_task(f"listing {cluster} {resource}", total=total)

@@ -1,8 +1,8 @@
-"""One epoch of one cluster: lists and watches into a bounded queue, out of it into the journal, at once.
+"""One epoch of one cluster: from lists and watches through a bounded queue into the journal, without delay.
 
-While one write is under way the next batch collects, so batches are small when it is quiet and grow with the load.
-Nothing but `_write` appends to the journal, and it never begins before it is sure, after a pause of this process,
-that no other watcher has taken over.
+While one write is in flight the next batch collects, so batches are small when it is quiet and grow with the load. Only
+`_write` appends to the journal, and after a pause of this process it first makes sure that no other watcher has taken
+over.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ log = logging.getLogger("facets.watch")
 HEARTBEAT_SECONDS = 1.0
 
 _GUARD_RETRY = RetryPolicy(first=0.5, longest=2.0)
-"""Nothing is written meanwhile, so that a broker that answers again is asked soon."""
+"""Nothing is written meanwhile, so the pauses are short."""
 
 PAUSE_SECONDS = 5.0
 GUARD_SECONDS = 3.0
@@ -42,7 +42,7 @@ PROBE_SECONDS = 5.0
 LATE_SECONDS = 5.0
 SHUTDOWN_SECONDS = 5.0
 MAX_STATES = 15
-"""How many states of an object that bunch up are told one by one: each has a commit. A longer backlog collapses."""
+"""How many queued states of an object get a commit each. A longer backlog collapses."""
 
 _QUEUE_BATCHES = 64
 _DRAIN_EVENTS = 1000
@@ -54,14 +54,14 @@ def now() -> str:
 
 
 class Progress(Protocol):
-    """Told how far the first lists of a cluster are; `total` is None where the server doesn't say."""
+    """Is told the progress of a cluster's first lists; `total` is None if the server doesn't tell."""
 
     def __call__(self, cluster: str, resource: str, listed: int, total: int | None, done: bool) -> None:
-        """So many objects of the resource are listed."""
+        """`listed` objects of the resource have been listed."""
 
 
 class _Batch(NamedTuple):
-    """Events of a resource type, or (`turn`) something else that has its turn among them."""
+    """Events of a resource type, or (`turn`) a call that is queued in order with them."""
 
     kind: str
     events: list[ReflectorEvent]
@@ -100,8 +100,8 @@ class Session:
         self._on_progress = on_progress
         at_least = at_least or {}
         self._follows = [
-            ListWatch(server, each, Reflector(at_least=at_least.get(each.frontier, "")), self, times=times)
-            for each in RESOURCES
+            ListWatch(server, resource, Reflector(at_least=at_least.get(resource.frontier, "")), self, times=times)
+            for resource in RESOURCES
         ]
         for resource in (served or {}).values():
             collector.follow(resource)
@@ -111,54 +111,55 @@ class Session:
         self._queue: asyncio.Queue[_Batch | None] = asyncio.Queue(_QUEUE_BATCHES)
         self._ending = False
         begun = time.monotonic()
-        self._said = [begun] * collector.commits.partitions
+        self._acknowledged_at = [begun] * collector.commits.partitions
         self._awake = begun
         self._snapshot_at = begun + snapshot_every
         self._stale_from = begun
-        self._contact = {each.frontier: (begun, datetime.now(UTC)) for each in RESOURCES}
+        self._contact = {resource.frontier: (begun, datetime.now(UTC)) for resource in RESOURCES}
         self._confirmed = dict(self._contact)
         self._connected: set[str] = set()
         self._doubtful: set[str] = set()
-        self._listing = {each.frontier: 0 for each in RESOURCES}
+        self._listing = {resource.frontier: 0 for resource in RESOURCES}
         self._last_at = ""
         self._clock_is_wrong = False
         self._early: list[list[JournalRecord]] = []
 
     def not_ready(self) -> str:
-        """Why what the cluster changes is not in the journal soon after; "" when it is."""
+        """Why the cluster's changes don't reach the journal promptly; "" if they do."""
         collector = self._collector
         if not collector.commits.synced:
             return "its first lists are not complete"
         if collector.commits.stale_since:
             return f"its API server has not been reached since {collector.commits.stale_since}"
-        late = time.monotonic() - min(self._said)
+        late = time.monotonic() - min(self._acknowledged_at)
         return f"the journal has not acknowledged a commit for {late:.0f} s" if late > 2 * LATE_SECONDS else ""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`, or what ends the epoch: raises Superseded, LeaseLost, ClusterUnusable, JournalWriteFailed."""
+        """Run until `stop`, or the end of the epoch: raises Superseded, LeaseLost, ClusterUnusable,
+        JournalWriteFailed."""
         metrics.EPOCH.labels(self._cluster).set(self._collector.commits.epoch)
         pump = asyncio.create_task(self._pump())
-        others = [asyncio.create_task(each.run()) for each in self._follows]
-        others += [asyncio.create_task(each) for each in (self._watch_epoch(), self._probe(), self._optional.run())]
+        tasks = [asyncio.create_task(list_watch.run()) for list_watch in self._follows]
+        tasks += [asyncio.create_task(loop) for loop in (self._watch_epoch(), self._probe(), self._optional.run())]
         if self._lease is not None:
-            others.append(asyncio.create_task(self._lease.keep()))
+            tasks.append(asyncio.create_task(self._lease.keep()))
         stopping = asyncio.create_task(stop.wait())
         try:
-            done, _ = await asyncio.wait([pump, stopping, *others], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([pump, stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
                 await task
-            for task in others:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._finish(pump)
         finally:
             metrics.EPOCH.labels(self._cluster).set(0)
-            for task in (pump, stopping, *others):
+            for task in (pump, stopping, *tasks):
                 task.cancel()
-            await asyncio.gather(pump, stopping, *others, return_exceptions=True)
+            await asyncio.gather(pump, stopping, *tasks, return_exceptions=True)
 
     async def _finish(self, pump: "asyncio.Task[None]") -> None:
-        """What has come is still written; what can't be is in the next epoch's snapshot."""
+        """Write what is queued; what can't be written is in the next epoch's snapshot."""
         self._ending = True
         if not self._queue.full():
             self._queue.put_nowait(None)
@@ -170,17 +171,17 @@ class Session:
         if not done:
             give_up(f"{what} (the next watcher's snapshot will hold what was in them)", SHUTDOWN_SECONDS)
 
-    # ---- in: what ListWatch says -----------------------------------------------------------------------
+    # ---- in: the Sink of ListWatch -----------------------------------------------------------------------
 
     async def take(self, resource: Resource, events: list[ReflectorEvent]) -> None:
-        """Queue the events; waits while the queue is full, and so holds up the stream."""
+        """Queue the events; waits while the queue is full, which delays the stream."""
         metrics.EVENTS.labels(self._cluster, resource.frontier).inc(len(events))
         if self._on_progress is not None and resource.frontier in self._listing:
             self._show(resource, events)
         await self._queue.put(_Batch(resource.kind, events, time.monotonic()))
 
     def connected(self, resource: Resource, open_now: bool) -> None:
-        """The API server has answered for the resource. An optional one says nothing of the cluster's state."""
+        """The API server has answered for the resource. Optional ones don't affect the cluster's state."""
         if resource.frontier not in self._contact:
             return
         if open_now:
@@ -198,7 +199,7 @@ class Session:
             self._contact[resource.frontier] = self._confirmed[resource.frontier] = answered
 
     def unconfirmed(self, resource: Resource) -> None:
-        """Nothing comes on the resource's streams: that the server answers otherwise counts no longer."""
+        """The resource's streams are silent: the server's other answers no longer count as contact."""
         if resource.frontier in self._contact:
             self._doubtful.add(resource.frontier)
             self._contact[resource.frontier] = self._confirmed[resource.frontier]
@@ -212,14 +213,14 @@ class Session:
         await self._in_turn(lambda: self._collector.give_up(resource))
 
     async def forget(self, resource: Resource) -> None:
-        """An optional type is served no longer."""
+        """An optional type is no longer served."""
         await self._in_turn(lambda: self._collector.forget(resource))
 
     async def _in_turn(self, turn: Callable[[], None]) -> None:
         await self._queue.put(_Batch("", [], time.monotonic(), turn))
 
     def trouble(self, resource: Resource, reason: str) -> None:
-        """A stream is asked for again."""
+        """Count a stream that will be opened again."""
         metrics.RECONNECTS.labels(self._cluster, resource.frontier, reason).inc()
 
     def _show(self, resource: Resource, events: list[ReflectorEvent]) -> None:
@@ -243,7 +244,7 @@ class Session:
     async def _pump(self) -> None:
         while True:
             batches = await self._next()
-            await self._be_sure(news=bool(batches))
+            await self._ensure_epoch_current(news=bool(batches))
             for batch in batches:
                 self._ingest(batch)
             await self._write(min((batch.received for batch in batches), default=None))
@@ -251,11 +252,11 @@ class Session:
                 return
 
     async def _next(self) -> list[_Batch]:
-        """What waits in the queue; else what comes before the next heartbeat is due."""
+        """The batches in the queue, or the first that arrives before the next heartbeat is due."""
         batches: list[_Batch] = []
         count = 0
         if self._queue.empty() and not self._ending:
-            due = min(self._said) + HEARTBEAT_SECONDS - time.monotonic()
+            due = min(self._acknowledged_at) + HEARTBEAT_SECONDS - time.monotonic()
             try:
                 async with asyncio.timeout(max(due, 0.0)):
                     first = await self._queue.get()
@@ -271,8 +272,8 @@ class Session:
                 count += len(more.events)
         return batches
 
-    async def _be_sure(self, *, news: bool) -> None:
-        """Nothing is written after a pause, or without the lease, before it is clear that the epoch is still ours."""
+    async def _ensure_epoch_current(self, *, news: bool) -> None:
+        """After a pause, or without the lease, check that the epoch is still ours before anything is written."""
         lease = self._lease
         pause = time.monotonic() - self._awake
         if pause > PAUSE_SECONDS:
@@ -283,9 +284,9 @@ class Session:
             )
             self._stale_from = time.monotonic() + self._stale_after
             await self._check()
-        while lease is not None and not lease.held:
-            # News waits until the lease is renewed. Heartbeats go on, for the rows must become stale when it is the
-            # API server that is away; whoever has taken the lease meanwhile has left a higher epoch in the journal.
+        while lease is not None and not lease.is_held:
+            # Events wait until the lease is renewed. Heartbeats continue, as the rows must become stale if it is the
+            # API server that is away; whoever has taken the lease meanwhile has opened a higher epoch.
             await self._check()
             if not news or self._ending:
                 break
@@ -323,11 +324,11 @@ class Session:
         was_synced = collector.commits.synced
         records = [record for flushed in self._early for record in flushed] + collector.flush(at)
         self._early = []
-        said = {record.partition for record in records}
+        written = {record.partition for record in records}
         quiet = [
             partition
-            for partition, last in enumerate(self._said)
-            if partition not in said and (turned or tick - last >= HEARTBEAT_SECONDS)
+            for partition, last in enumerate(self._acknowledged_at)
+            if partition not in written and (turned or tick - last >= HEARTBEAT_SECONDS)
         ]
         if turned:
             quiet = list(range(collector.commits.partitions))
@@ -357,7 +358,7 @@ class Session:
         collector = self._collector
         done = time.monotonic()
         for record in records:
-            self._said[record.partition] = done
+            self._acknowledged_at[record.partition] = done
         metrics.COMMITS.labels(self._cluster, "live" if collector.commits.synced else "snapshot").inc(len(records))
         metrics.OBJECTS.labels(self._cluster).set(collector.objects)
         self._check_clock()
@@ -365,7 +366,7 @@ class Session:
             metrics.LAG.labels(self._cluster).observe(done - received)
 
     def _check_clock(self) -> None:
-        """Say so, once, when this machine's clock and the broker's are apart: the times in all rows are this one's."""
+        """Warn, once, if this machine's clock and the broker's differ: the times in all rows are this machine's."""
         skew = self._publisher.skew_seconds
         metrics.CLOCK_SKEW.labels(self._cluster).set(skew)
         wrong = abs(skew) > SKEW_SECONDS
@@ -384,7 +385,7 @@ class Session:
         )
 
     def _turn_stale(self, tick: float) -> bool:
-        """Note since when a resource is out of touch; whether that is news."""
+        """Set or clear the stale time of the cluster; whether it changed."""
         collector = self._collector
         last, last_at = min(self._contact.values())
         metrics.CONTACT.labels(self._cluster).set(last_at.timestamp())
@@ -403,11 +404,11 @@ class Session:
         return True
 
     def _now(self) -> str:
-        """The time of a commit; it never goes back, whatever becomes of the clock."""
+        """The time of a commit; it never goes back, even if the clock does."""
         self._last_at = max(self._last_at, now())
         return self._last_at
 
-    # ---- beside it ---------------------------------------------------------------------------------------
+    # ---- background loops ---------------------------------------------------------------------------------------
 
     async def _watch_epoch(self) -> None:
         while True:
@@ -418,7 +419,8 @@ class Session:
                 log.debug("cluster %s: %s", self._cluster, error)
 
     async def _probe(self) -> None:
-        """A quiet stream says nothing for a minute: ask, so that a dead server is not taken for a quiet one."""
+        """Streams of a quiet cluster are silent for up to a minute: probe the server to tell a dead one from a quiet
+        one."""
         while True:
             await asyncio.sleep(min(PROBE_SECONDS, self._stale_after / 4))
             old = time.monotonic() - min(15.0, self._stale_after / 3)

@@ -1,4 +1,4 @@
-"""The watcher: clusters' objects into the journal, one epoch of each cluster at a time."""
+"""The watcher: writes clusters' objects to the journal, one epoch of each cluster at a time."""
 
 import asyncio
 import logging
@@ -41,16 +41,16 @@ __all__ = ["ClusterConfig", "Progress", "WatchOptions", "cluster_configs", "run_
 log = logging.getLogger("facets.watch")
 
 SNAPSHOTS_PER_RETENTION = 5
-"""At least four are promised; one more leaves room for one that comes late."""
+"""At least four are promised; the fifth allows for a late one."""
 
 _CLOSE_SECONDS = 2.0
-"""How long the end of a watcher waits for each of its connections."""
+"""How long a watcher waits for each of its connections to close."""
 
 
 class WatchOptions(NamedTuple):
-    """How to watch; times are in seconds. `accept_older_list` takes what an API server lists although the journal has
-    newer: it was restored from a backup. `routing_defaults` are `service` or `endpoint`, by direction, for Services
-    whose operator sets nothing."""
+    """How to watch; times are in seconds. `accept_older_list` accepts an API server's list although the journal
+    has newer objects: it was restored from a backup. `routing_defaults` are `service` or `endpoint`, by direction, for
+    Services whose operator sets nothing."""
 
     stale_after: float = 60.0
     accept_older_list: bool = False
@@ -73,22 +73,22 @@ async def run_watchers(
     accept_older_list: bool = False,
     readiness: Readiness | None = None,
 ) -> None:
-    """Watch the clusters until `stop`. `accept_older_list` is short for the option of that name; `readiness` is told
-    of each cluster.
+    """Watch the clusters until `stop`. `accept_older_list` is short for the option of that name; `readiness` gets a
+    need for each cluster.
 
-    A cluster that another watcher has taken over ends alone, and the others go on; every other failure ends all.
+    If another watcher takes a cluster over, only that cluster ends; every other failure ends all.
     Raises FacetsError.
     """
     chosen = options or WatchOptions(accept_older_list=accept_older_list)
     partitions = await asyncio.to_thread(ensure if chosen.create_topics else require, bootstrap)
     retention = _seconds((await asyncio.to_thread(config, bootstrap, JOURNAL)).get("retention.ms", ""))
     watchers = [
-        _ClusterWatcher(each, bootstrap, partitions, retention / SNAPSHOTS_PER_RETENTION, chosen, on_progress)
-        for each in configs
+        _ClusterWatcher(cluster, bootstrap, partitions, retention / SNAPSHOTS_PER_RETENTION, chosen, on_progress)
+        for cluster in configs
     ]
     if readiness is not None:
-        readiness.needs = {f"cluster {each.name}": each.not_ready for each in watchers}
-    tasks = {asyncio.create_task(each.run(stop)): each for each in watchers}
+        readiness.needs = {f"cluster {watcher.name}": watcher.not_ready for watcher in watchers}
+    tasks = {asyncio.create_task(watcher.run(stop)): watcher for watcher in watchers}
     superseded: Superseded | None = None
     try:
         running = set(tasks)
@@ -110,7 +110,7 @@ async def run_watchers(
 
 
 class _ClusterWatcher:
-    """One cluster: reach it, stand by for the lease if there is one, open an epoch, and again when that is lost."""
+    """One cluster: reach it, stand by for the lease if there is one, open an epoch, and repeat when that is lost."""
 
     def __init__(
         self,
@@ -138,8 +138,8 @@ class _ClusterWatcher:
         return self._cluster.name
 
     def not_ready(self) -> str:
-        """Why the cluster's changes don't get into the journal; "" when they do, or when another watcher has the
-        lease and this one stands by."""
+        """Why the cluster's changes don't reach the journal; "" if they do, or if this watcher stands by for the
+        lease."""
         return self._waits_for if self._session_now is None else self._session_now.not_ready()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -147,7 +147,7 @@ class _ClusterWatcher:
         stopping = asyncio.create_task(stop.wait())
         working = asyncio.create_task(self._work(stop))
         try:
-            # A session ends by itself at `stop`, all that comes before it is simply broken off.
+            # A session ends by itself at `stop`; everything before it is simply cancelled.
             await asyncio.wait([stopping, working], return_when=asyncio.FIRST_COMPLETED)
             if not working.done() and not self._epoch:
                 working.cancel()
@@ -193,8 +193,8 @@ class _ClusterWatcher:
                 except LeaseLost as error:
                     log.warning("cluster %s: %s; standing by", self._cluster.name, error)
                 except Superseded as error:
-                    # With the lease still held it is no takeover but a watcher that has no part in the lease.
-                    if lease is None or lease.held:
+                    # If the lease is still held, it is not a takeover but a watcher that doesn't use the lease.
+                    if lease is None or lease.is_held:
                         self._waits_for = "another watcher has taken it over"
                         raise
                     log.warning("%s; standing by", error)
@@ -243,33 +243,32 @@ class _ClusterWatcher:
         await session.run(stop)
 
     async def _reach(self, server: ApiServer) -> tuple[dict[str, int | None], Served]:
-        """Show that everything may be listed and watched before an epoch is opened: a watcher that can't do its work
-        must not put an end to one that can. How many objects there are, by resource, and what is served of the
-        optional ones."""
-        told = ""
+        """Check that everything may be listed and watched before an epoch is opened: a watcher that can't work must not
+        replace one that can. Returns the number of objects by resource, and the optional types that are served."""
+        reported = ""
 
         async def reach() -> tuple[dict[str, int | None], Served]:
-            totals = {each.frontier: await server.preflight(each) for each in RESOURCES}
+            totals = {resource.frontier: await server.preflight(resource) for resource in RESOURCES}
             return totals, await discover_at_start(server)
 
         def may_pass(error: Exception) -> bool:
             return isinstance(error, (*TRANSIENT, Expired, ServerBehind, ServerBusy, Undecodable))
 
         def report(error: Exception, _: float) -> None:
-            nonlocal told
+            nonlocal reported
             problem = server.explain(error)
             if problem.lasting:
                 raise ClusterUnusable(
                     f"cluster {self._cluster.name}: {problem.problem}", problem.remedy, ExitCode.MISCONFIGURED
                 ) from error
-            # Told once; again where it is another trouble.
-            level = logging.DEBUG if problem.problem == told else logging.WARNING
-            told = problem.problem
+            # Each problem is logged once.
+            level = logging.DEBUG if problem.problem == reported else logging.WARNING
+            reported = problem.problem
             log.log(level, "cluster %s: %s; trying again: %s", self._cluster.name, problem.problem, problem.remedy)
 
         return await retry(reach, SERVER_RETRY, passes=may_pass, report=report)
 
 
 def _seconds(milliseconds: str) -> float:
-    """A retention.ms in seconds; -1 (for ever) and what is no number are taken for the default."""
+    """A retention.ms in seconds; for -1 (for ever) or an invalid number, the default."""
     return int(milliseconds) / 1000 if milliseconds.isdecimal() else JOURNAL_RETENTION_SECONDS

@@ -70,7 +70,7 @@ async def test_the_first_has_it_and_the_second_waits() -> None:
     one, two = candidate(server, "one", clock), candidate(server, "two", clock)
     assert await tries(one)
     assert not await tries(two)
-    assert (one.held, two.held) == (True, False)
+    assert (one.is_held, two.is_held) == (True, False)
     assert server.spec["holderIdentity"] == "one"
     assert server.spec["leaseTransitions"] == 0
 
@@ -103,7 +103,7 @@ async def test_the_holder_gives_up_before_the_others_may_take_it() -> None:
     server.away = True
     clock.now = 4.1
     assert not await tries(one)
-    assert not one.held
+    assert not one.is_held
     server.away = False
     assert not await tries(two)
     clock.now = 5.1
@@ -120,7 +120,7 @@ async def test_the_time_counts_from_before_the_request() -> None:
 
     server.before_put.append(slow)
     assert await tries(one)
-    assert not one.held
+    assert not one.is_held
 
 
 async def test_of_two_that_race_one_gets_it() -> None:
@@ -137,7 +137,7 @@ async def test_of_two_that_race_one_gets_it() -> None:
     server.before_put.append(overtake)
     assert not await tries(two)
     assert server.spec["holderIdentity"] == "three"
-    assert [each.held for each in (one, two, three)] == [False, False, True]
+    assert [each.is_held for each in (one, two, three)] == [False, False, True]
 
 
 async def test_keep_ends_when_another_holds_it() -> None:
@@ -147,7 +147,7 @@ async def test_keep_ends_when_another_holds_it() -> None:
     server.lease = {**server.lease, "spec": {**server.spec, "holderIdentity": "two", "renewTime": "later"}}  # type: ignore[dict-item]
     with pytest.raises(LeaseLost, match="two"):
         await asyncio.wait_for(one.keep(), 10)
-    assert not one.held
+    assert not one.is_held
 
 
 async def test_released_it_is_free_at_once() -> None:
@@ -156,7 +156,7 @@ async def test_released_it_is_free_at_once() -> None:
     assert await tries(one)
     assert not await tries(two)
     await one.release()
-    assert not one.held
+    assert not one.is_held
     await asyncio.wait_for(two.acquire(), 10)
     await one.release()
     assert server.spec["holderIdentity"] == "two"
