@@ -1,4 +1,4 @@
-"""Where this machine keeps what is downloaded (may be deleted at any time) and what must last."""
+"""The folders for downloads (which may be deleted at any time) and for lasting data."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,11 @@ _APP = "service-facets"
 
 def cache_dir() -> Path:
     """``FACETS_CACHE_DIR``, else the platform's cache folder. Not created here."""
-    given = os.environ.get("FACETS_CACHE_DIR")
-    return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path(_APP)
+    folder = os.environ.get("FACETS_CACHE_DIR")
+    return Path(folder).expanduser().absolute() if folder else platformdirs.user_cache_path(_APP)
 
 
 def data_dir() -> Path:
     """``FACETS_DATA_DIR``, else the platform's folder for a user's data. Not created here."""
-    given = os.environ.get("FACETS_DATA_DIR")
-    return Path(given).expanduser().absolute() if given else platformdirs.user_data_path(_APP)
+    folder = os.environ.get("FACETS_DATA_DIR")
+    return Path(folder).expanduser().absolute() if folder else platformdirs.user_data_path(_APP)

@@ -1,4 +1,4 @@
-"""Listening on an address, or a FacetsError that names it and the option that chooses another."""
+"""Listens on an address; the error names it and the option that chooses another."""
 
 import socket
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from streams.exit_codes import ExitCode
 
 @contextmanager
 def listen_errors(what: str, host: str, port: int) -> Iterator[None]:
-    """Raises FacetsError where the block can't listen on an address: taken, not this machine's, or no address."""
+    """Raises FacetsError if the block can't listen on an address: taken, not this machine's, or invalid."""
     try:
         yield
     except (OSError, UnicodeError) as error:
@@ -22,8 +22,7 @@ def listen_errors(what: str, host: str, port: int) -> Iterator[None]:
 
 
 def listen(what: str, host: str, port: int) -> socket.socket:
-    """A socket that listens on the address (port 0: any free one), so that nobody else can have it. Raises
-    FacetsError."""
+    """A socket that listens on the address (port 0: any free one), and so reserves it. Raises FacetsError."""
     with listen_errors(what, host, port):
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)

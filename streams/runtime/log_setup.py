@@ -1,8 +1,8 @@
-"""What goes to stderr, in every process: log lines as text, or (`--log-format json`) each line one JSON object.
+"""Sets up logging to stderr, in every process: as text, or (`--log-format json`) as one JSON object a line.
 
-In JSON also what is no log record becomes one: Python's warnings, exceptions that nobody caught, and whatever is
-printed to stderr. A JSON line has `at` (RFC 3339, UTC), `level`, `logger`, `message`, and where there is one `error`
-(a traceback) and `remedy`.
+In JSON, other output becomes log records too: Python's warnings, uncaught exceptions, and whatever is printed to
+stderr. A JSON line has `at` (RFC 3339, UTC), `level`, `logger`, `message`, and optionally
+`error` (a traceback) and `remedy`.
 """
 
 import atexit
@@ -21,19 +21,19 @@ import orjson
 from streams.runtime.log_summary import RepeatSummary
 
 FORMAT_VARIABLE = "FACETS_LOG_FORMAT"
-"""Names the format for this process and those that it starts."""
+"""The log format of this process and its children."""
 
 VERBOSE_VARIABLE = "FACETS_VERBOSE"
-"""The number of `-v`, likewise."""
+"""The number of `-v` options, likewise."""
 
 LogFormat = Literal["text", "json"]
 
 _CLIENTS = ("kafka", "aiokafka", "kubernetes", "aiohttp", "urllib3", "asyncio")
-"""Loggers that repeat each failed attempt; what a person needs of it our own loggers say once."""
+"""Loggers that repeat each failed attempt; our own loggers report what matters once."""
 
 log = logging.getLogger("facets")
 
-# What stderr was before it was replaced, and the hooks that were.
+# The original stderr, if it was replaced.
 _stderr: TextIO | None = None
 
 
@@ -66,7 +66,7 @@ class StderrLines(io.TextIOBase):
         self._lock = threading.RLock()
 
     def write(self, text: str) -> int:
-        """Take text; each line that it completes is a record."""
+        """Write text; each line that it completes becomes a record."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
@@ -74,7 +74,7 @@ class StderrLines(io.TextIOBase):
         return len(text)
 
     def writable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def isatty(self) -> bool:
@@ -82,11 +82,11 @@ class StderrLines(io.TextIOBase):
         return False
 
     def fileno(self) -> int:
-        """That of the real stderr, for processes that are started with it."""
+        """The real stderr's, for child processes."""
         return self._stream.fileno()
 
     def end(self) -> None:
-        """Write a last line that was not completed."""
+        """Write the last, incomplete line."""
         with self._lock:
             rest, self._rest = self._rest, ""
         self._emit(rest)
@@ -97,18 +97,18 @@ class StderrLines(io.TextIOBase):
 
 
 def requested_format(arguments: Sequence[str]) -> LogFormat:
-    """The format that the command line or the environment asks for, wherever it stands: also a command line that can't
-    be understood is answered in it."""
+    """The format that the command line or the environment asks for, wherever it stands, so that even
+    usage errors are reported in it."""
     import argparse  # noqa: PLC0415
 
     scanner = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     scanner.add_argument("--log-format", nargs="?")
-    asked = scanner.parse_known_args(arguments)[0].log_format or os.environ.get(FORMAT_VARIABLE)
-    return "json" if asked == "json" else "text"
+    log_format = scanner.parse_known_args(arguments)[0].log_format or os.environ.get(FORMAT_VARIABLE)
+    return "json" if log_format == "json" else "text"
 
 
 def configure_logging(verbose: int, log_format: LogFormat) -> None:
-    """Set this process's logging up; again with other values, if need be."""
+    """Set up this process's logging; may be called again."""
     global _stderr  # noqa: PLW0603 - stderr is the process's
     if isinstance(sys.stderr, StderrLines) and _stderr is not None:
         sys.stderr.end()
@@ -122,7 +122,7 @@ def configure_logging(verbose: int, log_format: LogFormat) -> None:
         _stderr = stream
         sys.stderr = StderrLines(handler, stream)
         sys.excepthook, threading.excepthook, sys.unraisablehook = _uncaught, _uncaught_in_thread, _unraisable
-        # gRPC's core writes to the file descriptor, past Python; what matters of it comes as exceptions too.
+        # gRPC's core writes to the file descriptor, past Python; its errors are raised as exceptions too.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -140,7 +140,7 @@ def configure_logging(verbose: int, log_format: LogFormat) -> None:
 
 
 def report_error(problem: str, remedy: str = "") -> None:
-    """The error that ends a command, as a person reads it, or as one JSON object."""
+    """Report the error that ends a command, as text or as a JSON object."""
     if isinstance(sys.stderr, StderrLines):
         log.error("%s", problem, extra={"remedy": remedy})
         return
@@ -153,7 +153,7 @@ def _end_stderr() -> None:
 
 
 def _printable(line: dict[str, Any]) -> dict[str, Any]:
-    """Strings that JSON can carry: names of files may hold lone surrogates."""
+    """The strings as valid UTF-8: file names may have lone surrogates."""
     return {name: value.encode(errors="backslashreplace").decode() for name, value in line.items()}
 
 
@@ -161,14 +161,14 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
     log.critical("uncaught exception: %s", error or kind.__name__, exc_info=(kind, error, trace))
 
 
-def _uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
-    if found.exc_value is not None and not isinstance(found.exc_value, SystemExit):
-        _uncaught(found.exc_type, found.exc_value, found.exc_traceback)
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def _unraisable(found: Any) -> None:
-    error = found.exc_value
+def _unraisable(unraisable: Any) -> None:
+    error = unraisable.exc_value
     log.error(
-        "%s: %r", found.err_msg or "exception ignored in", found.object,
+        "%s: %r", unraisable.err_msg or "exception ignored in", unraisable.object,
         exc_info=(type(error), error, error.__traceback__) if error is not None else None,
     )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Repeated log lines summed up: a thousand clients that are disconnected at once are a few lines and one number.
+"""Summarizes repeated log lines: a thousand clients that disconnect at once are a few lines and one number.
 
 Lines are of one kind when logger, level and message template are the same. Of each kind the first `BURST` lines in
-`WINDOW_SECONDS` are written; the rest are counted, and one line at the end of the window has their number and the last
-of them. DEBUG is for whoever asked for everything, and stays as it is.
+`WINDOW_SECONDS` are written; the rest are counted, and a summary at the end of the window has their number and the last
+of them. DEBUG lines are never summarized.
 """
 
 import logging
@@ -14,10 +14,10 @@ from typing import Protocol
 
 WINDOW_SECONDS = 10.0
 BURST = 20
-"""Enough for one line of each resource type of a cluster, which differ in what a person needs to know."""
+"""Enough for one line for each resource type of a cluster."""
 
 _MAX_KINDS = 512
-"""So many kinds are told apart at once; templates are constants of the code, but not all of other packages' are."""
+"""The number of kinds that are tracked at once; other packages may make their templates at run time."""
 
 _NUMBERS = re.compile(r"\d+")
 
@@ -25,14 +25,14 @@ Kind = tuple[str, int, str, type[BaseException] | None]
 
 
 class Timer(Protocol):
-    """Something that was scheduled."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """It does not happen."""
+        """Cancel the call."""
 
 
 Schedule = Callable[[float, Callable[[], None]], Timer]
-"""Calls the function after so many seconds, in whatever thread."""
+"""Calls the function after some seconds, in any thread."""
 
 
 class _Window:
@@ -47,9 +47,8 @@ class _Window:
 
 
 class RepeatSummary(logging.Handler):
-    """Passes records on to `target`, the repeated ones as a number.
-    `flush`, which logging.shutdown calls at the end
-    of the process, writes what is still owed."""
+    """Passes records on to `target`, and summarizes repeated ones. `flush`, which logging.shutdown calls at the end of
+    the process, writes pending summaries."""
 
     def __init__(
         self,
@@ -92,7 +91,7 @@ class RepeatSummary(logging.Handler):
             self._timer = self._schedule(window.begin + WINDOW_SECONDS - now, self._on_timer)
 
     def flush(self) -> None:
-        """Write all that is owed, whether its window is over or not."""
+        """Write all pending summaries, even if their window is not over."""
         self.acquire()
         try:
             if self._timer is not None:
@@ -107,7 +106,7 @@ class RepeatSummary(logging.Handler):
         self._target.flush()
 
     def close(self) -> None:
-        """Write what is owed, and end."""
+        """Flush and close."""
         self.flush()
         super().close()
 
@@ -144,7 +143,7 @@ class RepeatSummary(logging.Handler):
 def _kind(record: logging.LogRecord) -> Kind:
     template = str(record.msg)
     if not record.args:
-        # It may have been formatted before it came here.
+        # The message may have been formatted by the caller.
         template = _NUMBERS.sub("#", template)
     return record.name, record.levelno, template, record.exc_info[0] if record.exc_info else None
 

@@ -1,8 +1,8 @@
-"""Processes that end with the one that started them, however that one ends: SIGKILL leaves nobody to tell them.
+"""Makes processes end with their parent, however that ends: after SIGKILL it can't tell them itself.
 
-Linux has the parent-death signal (prctl(2), PR_SET_PDEATHSIG). The parent it means is the *thread* that forked, so a
-process is started from a thread that lives as long as the process may. Elsewhere, and where no thread lives that long,
-a pipe does it: its end is read when the last process that holds the other side is gone, whatever killed it.
+Linux has the parent-death signal (prctl(2), PR_SET_PDEATHSIG). Its parent is the *thread* that forked, so the process
+must be started from a thread that outlives it. Elsewhere, and where no thread lives that long, a pipe is used: it is
+closed when the last process at its other end is gone, whatever killed it.
 """
 
 import os
@@ -13,13 +13,13 @@ import threading
 _PR_SET_PDEATHSIG = 1
 
 PIPE_VARIABLE = "FACETS_ENDS_WITH_STDIN"
-"""Set in the environment of a `facets` process whose standard input is the pipe that ends with its parent."""
+"""Set in the environment of a `facets` process whose standard input is a pipe from its parent."""
 
 
 def signal_on_parent_death(parent: int, number: int = signal.SIGKILL) -> None:
-    """Have the kernel send this process `number` when its parent ends; does nothing where there is no such thing.
+    """Have the kernel send this process `number` when its parent ends; does nothing on other systems than Linux.
 
-    `parent` is the process id that the parent has: if it ended before, the signal is sent at once. Raises OSError.
+    `parent` is the parent's process id: if it has already ended, the signal is sent at once. Raises OSError.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -33,8 +33,8 @@ def signal_on_parent_death(parent: int, number: int = signal.SIGKILL) -> None:
 
 
 def bound(command: list[str]) -> list[str]:
-    """The command, as a process that the kernel kills when the calling process (its starting thread) ends. It keeps
-    its process id. On other systems than Linux it is the bare command."""
+    """The command, as a process that the kernel kills when the calling process (its starting thread) ends. Its
+    process id stays the same. On other systems than Linux, the command is returned unchanged."""
     if not sys.platform.startswith("linux"):
         return command
     return [sys.executable, "-P", "-m", "streams.runtime.parent_death", str(os.getpid()), *command]
@@ -46,7 +46,7 @@ def pipe_environment(environment: dict[str, str] | None = None) -> dict[str, str
 
 
 def end_with_stdin() -> None:
-    """Where the environment asks for it, have this process sent SIGTERM when its standard input ends."""
+    """If the environment says so, send this process SIGTERM when its standard input ends."""
     if os.environ.pop(PIPE_VARIABLE, "") != "1":
         return
 

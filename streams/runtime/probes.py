@@ -1,7 +1,7 @@
-"""`/metrics`, `/healthz` and `/readyz`: what every process of ours answers on its one HTTP port.
+"""`/metrics`, `/healthz` and `/readyz`, which every process serves on its HTTP port.
 
-`/healthz` says that the process runs: an orchestrator that gets no answer starts it again. `/readyz` says whether it
-does its work, and if not, what it waits for.
+`/healthz` tells that the process runs: without an answer, an orchestrator restarts it. `/readyz` tells whether it does
+its work, and if not, what it waits for.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -31,8 +31,8 @@ _SHUTDOWN_SECONDS = 1.0
 
 
 class Readiness:
-    """What a process needs before it does its work, by name. `details` is what else there is to say once it is ready;
-    `refresh` is called before the metrics are read."""
+    """A process's conditions for being ready, by name. `details` are added to the answer when it is ready; `refresh` is
+    called before the metrics are read."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Readiness:
         self.refresh = refresh
 
     def missing(self) -> dict[str, str]:
-        """What isn't ready, and why."""
+        """The conditions that aren't met, and why."""
         return {name: reason for name, check in self.needs.items() if (reason := check())}
 
 
@@ -74,8 +74,8 @@ def add_probe_routes(app: web.Application, readiness: Readiness) -> None:
 
 @asynccontextmanager
 async def probe_server(host: str, port: int, readiness: Readiness, *, or_any: bool = False) -> AsyncIterator[int]:
-    """Answer them on an address of their own while the block runs; gives the port (0 is any free one, and so is a
-    taken one with `or_any`). Raises FacetsError where the address can't be had."""
+    """Serve the probes while the block runs; yields the port (port 0 means any free one, which `or_any` also uses if
+    the port is taken). Raises FacetsError if the address is not available."""
     app = web.Application()
     add_probe_routes(app, readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)

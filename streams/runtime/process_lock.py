@@ -1,6 +1,6 @@
-"""A thing of which one process at a time is the owner: a locked file, and beside it a note of who that is.
+"""A lock with one owner process at a time: a locked file, with a note beside it that names the owner.
 
-The kernel frees the lock however its owner ends, so a lock is never left behind; a note may be, and is then history.
+The kernel frees the lock however its owner ends, so a lock is never left behind; a note may be, and is then outdated.
 """
 
 import os
@@ -17,7 +17,7 @@ _SAME_START_SECONDS = 1.0
 
 
 class Owner:
-    """What an owner notes of itself: its process, and `details` by name."""
+    """An owner's note: its process, and `details` by name."""
 
     def __init__(
         self, pid: int, started: float, details: dict[str, str], children: dict[str, tuple[int, float]]
@@ -29,32 +29,32 @@ class Owner:
 
     @classmethod
     def this_process(cls, **details: str) -> Self:
-        """The calling process, since now."""
+        """The calling process, starting now."""
         return cls(os.getpid(), time.time(), details, {})
 
     @property
     def since(self) -> str:
-        """When it started, for a person at this machine."""
+        """When it started, in local time."""
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
 
     def is_alive(self) -> bool:
-        """Whether its process still runs (and is not another program's by now)."""
+        """Whether its process still runs (and its id has not been reused)."""
         try:
             return psutil.Process(self.pid).create_time() <= self.started + _SAME_START_SECONDS
         except psutil.Error:
             return False
 
     def note_child(self, name: str, pid: int) -> None:
-        """Remember a process that was started, so that it is known again when it outlives its owner."""
+        """Note a child process, so that it can be identified if it outlives its owner."""
         self.children[name] = (pid, psutil.Process(pid).create_time())
 
     def living_children(self) -> dict[str, psutil.Process]:
-        """The processes that it started and that still run, by name."""
+        """Its child processes that still run, by name."""
         living: dict[str, psutil.Process] = {}
         for name, (pid, created) in self.children.items():
             try:
                 process = psutil.Process(pid)
-                # Its process id may have gone to another program.
+                # Its process id may have been reused.
                 if (
                     abs(process.create_time() - created) < _SAME_START_SECONDS
                     and process.status() != psutil.STATUS_ZOMBIE
@@ -66,7 +66,7 @@ class Owner:
 
 
 class LockHeld(Exception):
-    """Another process has the lock; `owner` where it is known."""
+    """Another process has the lock; `owner` if known."""
 
     def __init__(self, owner: Owner | None) -> None:
         super().__init__("the lock is held")
@@ -74,13 +74,13 @@ class LockHeld(Exception):
 
 
 def owner_of(path: Path) -> Owner | None:
-    """The process that has the lock in a file, as it notes of itself; None where none has."""
+    """The process that has the lock in a file, from its note; None if none has."""
     owner = _read_note(_note_of(path))
     return owner if owner is not None and owner.is_alive() else None
 
 
 class ProcessLock:
-    """The lock in a file, which need not exist, as a context manager."""
+    """A lock on a file, which need not exist, as a context manager."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
         self._note = _note_of(path)
@@ -89,7 +89,8 @@ class ProcessLock:
         self.previous: Owner | None = None
 
     def __enter__(self) -> Self:
-        """Take it, and the note of who had it before, if that one did not give it back. Raises LockHeld, OSError."""
+        """Take the lock, and read the note of its previous owner, if that did not release it. Raises LockHeld,
+        OSError."""
         Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._lock.acquire(timeout=0)
@@ -104,7 +105,7 @@ class ProcessLock:
         self._lock.release()
 
     def write(self) -> None:
-        """Note the owner as it is now, in one step."""
+        """Write the owner's note, atomically."""
         owner = self._owner
         note = {"pid": owner.pid, "started": owner.started, "details": owner.details, "children": owner.children}
         with tempfile.NamedTemporaryFile(dir=self._note.parent, delete=False) as file:

@@ -1,4 +1,4 @@
-"""Ending a process for certain, whether it is our child or was started by a process that is gone."""
+"""Ends a process for certain, whether it is our child or an orphan."""
 
 import contextlib
 import gc
@@ -8,23 +8,23 @@ import subprocess
 
 import psutil
 
-#: How long a process gets to end in order, and then to vanish after SIGKILL, in seconds.
+#: How long a process has to end after SIGTERM, and again after SIGKILL, in seconds.
 GRACE_SECONDS = 30.0
 
 Child = subprocess.Popen[bytes]
 
 
-def wait_gone(pid: int, child: Child | None, seconds: float) -> bool:
+def wait_for_exit(pid: int, child: Child | None, seconds: float) -> bool:
     """Waits until the process has ended; False when it still runs after ``seconds``.
 
-    ``child`` is our own handle where we started the process: its end is noted there, which leaves no zombie.
+    ``child`` is our own handle where we started the process: waiting on it leaves no zombie.
     """
     try:
         if child is not None and child.pid == pid:
             child.wait(seconds)
         else:
             process = psutil.Process(pid)
-            # A zombie has ended; only its parent can have it forgotten.
+            # A zombie has ended; only its parent can reap it.
             if process.status() != psutil.STATUS_ZOMBIE:
                 process.wait(seconds)
     except psutil.NoSuchProcess:
@@ -35,22 +35,22 @@ def wait_gone(pid: int, child: Child | None, seconds: float) -> bool:
 
 
 def end(pid: int, child: Child | None = None, grace: float = GRACE_SECONDS) -> None:
-    """SIGTERM, and SIGKILL for one that has not ended after ``grace`` seconds; returns when it is gone.
+    """Ends a process by SIGTERM, or by SIGKILL after ``grace`` seconds; returns when it has ended.
 
     Raises:
-        TimeoutError: it outlived SIGKILL, as a process that hangs in the kernel does.
+        TimeoutError: it outlived SIGKILL, as a process that hangs in the kernel may.
     """
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, sign)
-        if wait_gone(pid, child, grace):
+        if wait_for_exit(pid, child, grace):
             return
     raise TimeoutError(f"process {pid} outlived SIGKILL; it may hang on a disk or network file system")
 
 
-def collect_seldom() -> None:
-    """Let Python look for cyclic garbage less often, in a process that holds very many objects and makes no cycles to
-    speak of: a first list would spend a third of its time on that."""
+def tune_gc() -> None:
+    """Make cyclic garbage collection rare, for a process with very many objects and hardly any cycles: it would take a
+    third of an initial list's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

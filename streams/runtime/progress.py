@@ -5,7 +5,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-#: Called with what is being done and how much of it is done (0 to 1; None when that can't be told).
+#: Called with the step and its fraction done (0 to 1; None if unknown).
 ProgressReport = Callable[[str, float | None], None]
 
 
@@ -42,7 +42,7 @@ class TerminalProgress:
             self.close()
 
     def close(self) -> None:
-        """Ends the bar that is shown, if any; the terminal is as it was."""
+        """Removes the bar, if any."""
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._task = None

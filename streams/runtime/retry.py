@@ -1,5 +1,5 @@
-"""The one way of trying again: pauses that double up to a bound, drawn at random, so that those who failed together do
-not come back together (full jitter), and that begin after what the other side asks for (RFC 9110, Retry-After)."""
+"""Retries: pauses that double up to a limit, with full jitter, so that clients that failed together don't retry
+together, on top of the pause that the other side asks for (RFC 9110, Retry-After)."""
 
 import asyncio
 import random
@@ -10,18 +10,18 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.stop import stop_base
 
 MAX_RETRY_AFTER = 30.0
-"""What another side asks for is respected up to so many seconds."""
+"""The longest requested pause that is respected, in seconds."""
 
 _MOST_DOUBLINGS = 64
 
 T = TypeVar("T")
 
 Sleep = Callable[[float], Awaitable[None]]
-"""Waits so many seconds; tests have their own."""
+"""Waits some seconds; tests have their own."""
 
 
 class RetryLater(Exception):
-    """The other side asks to be left alone for `retry_after` seconds (0: it says nothing; MAX_RETRY_AFTER at most)."""
+    """The other side asks to retry after `retry_after` seconds (0: it didn't say; MAX_RETRY_AFTER at most)."""
 
     def __init__(self, text: str, retry_after: float = 0.0) -> None:
         super().__init__(text)
@@ -30,8 +30,8 @@ class RetryLater(Exception):
 
 class RetryPolicy(NamedTuple):
     """Pauses in seconds: the first is at most `first`, each one at most twice the one before, none above `longest`.
-    `jitter` is the share of a pause that is drawn by `chance` (1: all of it; 0: none). The `attempts`th failure in a
-    row is the last (0: it goes on for ever)."""
+    `jitter` is the random share of a pause, drawn by `chance` (1: all of it; 0: none). It gives up at the `attempts`th
+    failure in a row (0: never)."""
 
     first: float = 0.2
     longest: float = 8.0
@@ -40,26 +40,26 @@ class RetryPolicy(NamedTuple):
     chance: Callable[[], float] = random.random
 
     def pause(self, failures: int, error: BaseException | None = None) -> float:
-        """How long to wait after so many failures in a row (at least one), of which the last is the error."""
+        """The pause after this many failures in a row (at least one), the last with this error."""
         bound = min(self.longest, self.first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
-        asked = error.retry_after if isinstance(error, RetryLater) else 0.0
-        return asked + bound * (1 - self.jitter * (1 - self.chance()))
+        minimum = error.retry_after if isinstance(error, RetryLater) else 0.0
+        return minimum + bound * (1 - self.jitter * (1 - self.chance()))
 
 
 class Pauses:
-    """The pauses of a loop that goes on for ever, in which success begins the count anew."""
+    """The pauses of an endless loop; success resets the count of failures."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
         self._failures = 0
 
     def next(self, error: BaseException | None = None) -> float:
-        """How long to wait after one more failure, in seconds."""
+        """Count a failure; the pause after it, in seconds."""
         self._failures += 1
         return self._policy.pause(self._failures, error)
 
     def reset(self) -> None:
-        """It went well."""
+        """Count a success."""
         self._failures = 0
 
 
@@ -72,8 +72,8 @@ async def retry(
     ending: Callable[[], bool] = lambda: False,
     sleep: Sleep = asyncio.sleep,
 ) -> T:
-    """Await the step until it succeeds; its result. Raises what it raised where that `passes` not by itself, at the
-    policy's last attempt, and once it is `ending`. `report` is told each failure and the pause that follows."""
+    """Await the step until it succeeds; its result. Raises its error if that is not temporary (`passes`), at the
+    policy's last attempt, and when `ending`. `report` gets each failure and the pause that follows."""
     attempts: AsyncRetrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, Exception) and passes(error)),
         wait=lambda state: policy.pause(state.attempt_number, _error(state)),

@@ -1,9 +1,9 @@
-"""Stopping a process on a signal, within a bound, whatever is unreachable.
+"""Stops a process on a signal within a time limit, whatever is unreachable.
 
-A broker that is gone, a socket without an answer, a thread that nobody can cancel: each has a time-out of its own, and
-together they take minutes. So there is one deadline for the process: from the signal on it says what is still being
-waited for, and when the time is up it ends the process and says what it gave up. Nothing is lost by that: the journal
-and the seals say where the next process goes on.
+An absent broker, a socket without an answer, a thread that can't be cancelled: each has its own time-out, and together
+they take minutes. So the process has one deadline: from the signal on it logs what it is still waiting for, and when
+the time is up it ends the process and logs what it gave up. Nothing is lost: the journal and the seals tell where the
+next process resumes.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from streams.exit_codes import ExitCode
 log = logging.getLogger("facets")
 
 STOP_SECONDS = 12.0
-"""From the request to the end. Supervisors and people are promised 15 s; the rest is for ending itself."""
+"""From the request to the end. 15 s are promised; the rest is for the exit itself."""
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _REPORT_SECONDS = 3.0
@@ -31,7 +31,7 @@ _FINAL_SECONDS = 2.0
 
 
 class _Deadline:
-    """The process's one deadline, since signals and exit are the process's."""
+    """The process's deadline: one, as signals and exit are global."""
 
     def __init__(self) -> None:
         self.began: float | None = None
@@ -39,31 +39,31 @@ class _Deadline:
         self.gave_up = False
 
     def begin(self, reason: str, limit: float) -> None:
-        """Start it, unless it has been."""
+        """Start it, once."""
         if self.began is not None:
             return
         self.began = time.monotonic()
         if hasattr(signal, "setitimer"):
-            # Should even the thread be held up (a full pipe, a library that never yields), the kernel ends the process.
+            # If even the thread is blocked (a full pipe, a library that never yields), the kernel ends the process.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, limit + _FINAL_SECONDS)
         arguments = (self.began, reason, limit)
         threading.Thread(target=self._watch, args=arguments, name="facets-shutdown", daemon=True).start()
 
     def _watch(self, began: float, reason: str, limit: float) -> None:
-        # Logged here: a signal handler may have interrupted a line that is being written.
+        # Logged here: a signal handler may have interrupted logging.
         if reason:
             log.info("%s: stopping, which takes %.0f s at most", reason, limit)
-        while (left := began + limit - time.monotonic()) > 0:
-            time.sleep(min(_REPORT_SECONDS, left))
-            if left > _REPORT_SECONDS:
+        while (remaining := began + limit - time.monotonic()) > 0:
+            time.sleep(min(_REPORT_SECONDS, remaining))
+            if remaining > _REPORT_SECONDS:
                 log.warning("stopping: still waiting for %s", self._pending())
         log.error("stopping: not done in %.0f s; gave up waiting for %s", limit, self._pending())
         os._exit(ExitCode.STOPPED_UNFINISHED)
 
     def _pending(self) -> str:
         now = time.monotonic()
-        steps = [f"{what} ({now - since:.0f} s)" for what, since in list(self.steps.values())]
+        steps = [f"{step} ({now - since:.0f} s)" for step, since in list(self.steps.values())]
         return ", ".join(steps) or "connections to close"
 
 
@@ -91,7 +91,7 @@ def handle_signals(stop: Callable[[], object], limit: float = STOP_SECONDS) -> N
 
 
 def set_on_signals(stop: asyncio.Event, limit: float = STOP_SECONDS) -> None:
-    """The same for a process that ends when `stop` is set. Call inside the event loop."""
+    """As `handle_signals`, for a process that ends when `stop` is set. Call inside the event loop."""
     loop = asyncio.get_running_loop()
 
     def wake() -> None:
@@ -102,13 +102,13 @@ def set_on_signals(stop: asyncio.Event, limit: float = STOP_SECONDS) -> None:
 
 
 def begin(limit: float = STOP_SECONDS) -> None:
-    """The process ends by itself, within `limit` seconds as after a signal. Call from the main thread."""
+    """Start the deadline without a signal, as the process ends by itself. Call from the main thread."""
     _deadline.begin("", limit)
 
 
 @contextmanager
 def waiting_for(what: str) -> Iterator[None]:
-    """Names what is waited for while the block runs, should the process be asked to stop meanwhile."""
+    """Names what the block waits for, for the log if the process is stopping."""
     step = object()
     _deadline.steps[step] = (what, time.monotonic())
     try:
@@ -118,23 +118,23 @@ def waiting_for(what: str) -> Iterator[None]:
 
 
 def give_up(what: str, seconds: float) -> None:
-    """Say that this is not waited for any longer."""
+    """Log that this is no longer waited for."""
     log.warning("gave up waiting for %s after %g s", what, seconds)
     _deadline.gave_up = True
 
 
 def leave() -> None:
-    """The last step of a process that runs until a signal: where something was given up, it ends here, by
-    STOPPED_UNFINISHED; the threads that still wait for it would be joined otherwise."""
+    """The last step of a process that runs until a signal: if something was given up, exit at once, with
+    STOPPED_UNFINISHED, as threads that still wait for it would be joined otherwise."""
     if _deadline.gave_up:
         logging.shutdown()
         os._exit(ExitCode.STOPPED_UNFINISHED)
 
 
 async def closed(what: str, closing: Coroutine[Any, Any, object], seconds: float) -> None:
-    """Wait until `closing` is through, so long at most: what can't be closed in order is left, and said.
+    """Wait for `closing`, at most this long; what can't be closed in time is abandoned, and logged.
 
-    It runs in a task of its own, since clients that are closed while they reconnect cancel themselves.
+    It runs in a task of its own, as clients that are closed while they reconnect cancel themselves.
     """
     task = asyncio.ensure_future(closing)
     try:

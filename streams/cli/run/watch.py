@@ -98,7 +98,7 @@ def watch_command(
         logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
 
     from streams.runtime.probes import Readiness, probe_server  # noqa: PLC0415
-    from streams.runtime.processes import collect_seldom  # noqa: PLC0415
+    from streams.runtime.processes import tune_gc  # noqa: PLC0415
     from streams.runtime.shutdown import leave, set_on_signals  # noqa: PLC0415
     from streams.watch.watcher import WatchOptions, cluster_configs, run_watchers  # noqa: PLC0415
 
@@ -127,6 +127,6 @@ def watch_command(
                     configs, bootstrap_servers, stop=stop, options=options, on_progress=progress, readiness=readiness
                 )
 
-    collect_seldom()
+    tune_gc()
     uvloop.run(watch())
     leave()

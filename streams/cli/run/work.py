@@ -47,7 +47,7 @@ def work_command(
     """
     from streams.kafka.admin import cluster_id, ensure, require  # noqa: PLC0415
     from streams.runtime.listening import listen  # noqa: PLC0415
-    from streams.runtime.processes import collect_seldom  # noqa: PLC0415
+    from streams.runtime.processes import tune_gc  # noqa: PLC0415
     from streams.worker.instance_lock import instance_lock  # noqa: PLC0415
     from streams.worker.materializer import WorkerSettings  # noqa: PLC0415
     from streams.worker.run import run_worker  # noqa: PLC0415
@@ -64,6 +64,6 @@ def work_command(
         instance=name,
         group=group,
     )
-    collect_seldom()
+    tune_gc()
     with instance_lock(settings.data_dir, name, cluster_id(bootstrap_servers), group):
         raise SystemExit(run_worker(settings))

@@ -180,7 +180,7 @@ class EmbeddedKafka:
         pid = self._started.pid
         if self.is_running():
             os.kill(pid, signal.SIGKILL)
-        processes.wait_gone(pid, None, processes.GRACE_SECONDS)
+        processes.wait_for_exit(pid, None, processes.GRACE_SECONDS)
         self._reap_keeper()
         self._give_up_lease()
         self._state = None
@@ -350,7 +350,7 @@ class EmbeddedKafka:
         expected = self._files.cluster_id()
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            if processes.wait_gone(state.pid, None, 0):
+            if processes.wait_for_exit(state.pid, None, 0):
                 raise self._failure("ended while it started")
             if describe(state.ports.broker) == expected:
                 return
@@ -384,7 +384,7 @@ class EmbeddedKafka:
             return
         if keeper.stdin is not None:
             keeper.stdin.close()
-        if not processes.wait_gone(keeper.pid, keeper, _KEEPER_SECONDS):
+        if not processes.wait_for_exit(keeper.pid, keeper, _KEEPER_SECONDS):
             processes.end(keeper.pid, keeper, _KEEPER_SECONDS)
 
     def _leave_to_others(self) -> None:
