@@ -1,7 +1,7 @@
 """The Faust app: one agent folds the journal into the facet tables, whose changelogs are the facet topics.
 
-An exception in an agent still acknowledges its event: here it ends the process. Acknowledgements follow the writes, in
-order. The flow is stopped until a rebalance is through: what is queued before the seek would be skipped.
+Faust acknowledges an event even if its agent raises, so here an exception ends the process. Acknowledgements follow the
+writes, in order. The flow is stopped during a rebalance: events that are queued before the seek would be skipped.
 """
 
 from typing import Any, cast
@@ -40,7 +40,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
         await materializer.run(stream.noack().events())
 
     async def hold(app: Any, **_: Any) -> None:
-        # What is queued from here until the seek would be skipped.
+        # Events that are queued from here until the seek would be skipped.
         app.consumer.stop_flow()
 
     async def close(app: Any, **_: Any) -> None:
@@ -49,7 +49,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
     cast(Any, app.on_rebalance_complete).connect(hold)
     cast(Any, app.on_before_shutdown).connect(close)
     add_views(app, materializer)
-    # Faust's pages answer with its own headers and methods; these are the same in every process.
+    # Not as Faust pages, so that the probes are the same in every process.
     add_probe_routes(cast(Any, app.web).web_app, work_readiness(materializer, highwater))
     return app
 

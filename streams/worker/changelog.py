@@ -1,7 +1,7 @@
 """The facet tables' changelogs: read back in bulk on assignment, written by one idempotent producer.
 
-Faust's own recovery hands records on one by one (4,000 a second, measured); reading them here makes it some
-eighty times faster and lets the stamps in them decide where the journal goes on.
+Faust's own recovery passes records one by one (4,000 a second, measured); reading them here is some eighty times as
+fast, and the stamps in them tell where to resume in the journal.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from streams.wire.topics import MAX_MESSAGE_BYTES
 log = logging.getLogger("facets.work")
 
 WRITE_SECONDS = 30.0
-"""For how long a partition may have no leader before its rows are given up, and for how long a request may take. A
-broker that is away is waited for."""
+"""How long a partition may have no leader before its rows are given up, and how long a request may take. An absent
+broker is waited for."""
 
 _FLUSH_SECONDS = 4.0
 _CLOSE_SECONDS = 1.0
 
 
 class RowsNotWritten(FacetsError):
-    """Kafka did not take what follows from a commit: nothing may follow it."""
+    """Kafka did not accept a commit's records, so no later ones may be written."""
 
     exit_code = ExitCode.FATAL
 
@@ -50,8 +50,8 @@ class RowsNotWritten(FacetsError):
 
 
 class Fetched(NamedTuple):
-    """Records of a changelog partition, in log order. `begin` and `end` are where the log began and ended when the
-    reading started; the first of each partition has no records and only says that."""
+    """Records of a changelog partition, in log order. `begin` and `end` are the log's bounds when reading started;
+    the first item of each partition has only these, and no records."""
 
     table: str
     partition: int
@@ -61,7 +61,7 @@ class Fetched(NamedTuple):
 
 
 class ChangelogReader:
-    """Reads changelog partitions, up to where they end now."""
+    """Reads changelog partitions, up to their current end."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
@@ -77,35 +77,41 @@ class ChangelogReader:
         async with BulkReader(self._bootstrap) as reader:
             begins, ends = await reader.begins(assigned), await reader.ends(assigned)
             starts = {}
-            for each in assigned:
-                table, partition = names[each.topic], each.partition
-                yield Fetched(table, partition, begins[each], ends[each], None)
-                starts[each] = max(begins[each], (start or {}).get((table, partition), 0))
+            for topic_partition in assigned:
+                table, partition = names[topic_partition.topic], topic_partition.partition
+                yield Fetched(table, partition, begins[topic_partition], ends[topic_partition], None)
+                starts[topic_partition] = max(begins[topic_partition], (start or {}).get((table, partition), 0))
             async with aclosing(reader.read(starts, ends)) as chunks:
                 async for chunk in chunks:
-                    each = chunk.partition
-                    yield Fetched(names[each.topic], each.partition, begins[each], ends[each], chunk)
+                    topic_partition = chunk.partition
+                    yield Fetched(
+                        names[topic_partition.topic],
+                        topic_partition.partition,
+                        begins[topic_partition],
+                        ends[topic_partition],
+                        chunk,
+                    )
 
     async def journal_begins(self, partitions: Iterable[int]) -> dict[int, int]:
         """The offset of the first commit that these partitions of the journal still have."""
         async with BulkReader(self._bootstrap) as reader:
             begins = await reader.begins([TopicPartition(JOURNAL, partition) for partition in partitions])
-        return {each.partition: begin for each, begin in begins.items()}
+        return {topic_partition.partition: begin for topic_partition, begin in begins.items()}
 
     async def journal_ends(self, partitions: Iterable[int]) -> dict[int, int]:
-        """The offset of the next commit in these partitions of the journal. Over a connection of its own: on the
-        consumer's, the question would wait behind a fetch that waits for records."""
+        """The offset of the next commit in these partitions of the journal. Over a separate connection: on the
+        consumer's, the request would queue behind a fetch that waits for records."""
         async with BulkReader(self._bootstrap) as reader:
             ends = await reader.ends([TopicPartition(JOURNAL, partition) for partition in partitions])
-        return {each.partition: end for each, end in ends.items()}
+        return {topic_partition.partition: end for topic_partition, end in ends.items()}
 
 
 class ChangelogWriter:
-    """Writes rows, seals and dead letters. `on_written` is told of each row and seal that the broker has taken:
-    partition, write, offset and time (ms), in log order for each partition of a topic.
+    """Writes rows, seals and dead letters. `on_written` is called for each row and seal that the broker has
+    acknowledged: partition, write, offset and time (ms), in log order for each partition of a topic.
 
-    What comes while a partition's batch is under way goes together into its next one, so batches grow with the load:
-    one at a time costs no latency, and many cost little each.
+    Records that arrive while a partition's batch is in flight go together into its next one, so batches grow with the
+    load: a single record has no added latency, and many cost little each.
     """
 
     def __init__(
@@ -122,7 +128,7 @@ class ChangelogWriter:
 
     @property
     def waiting(self) -> int:
-        """How many bytes of rows are handed over and not written yet."""
+        """The bytes of rows that are queued or in flight."""
         return sum(lane.size for lane in self._lanes.values())
 
     async def start(self) -> None:
@@ -133,7 +139,7 @@ class ChangelogWriter:
             bootstrap_servers=self._bootstrap,
             enable_idempotence=True,
             acks="all",
-            # Three times as fast as aiokafka's lz4 (which is its high compression), and smaller: measured on rows.
+            # Three times as fast as aiokafka's lz4 (which is in high compression mode), and smaller: measured on rows.
             compression_type="zstd",
             linger_ms=0,
             max_batch_size=1024 * 1024,
@@ -143,34 +149,35 @@ class ChangelogWriter:
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Flush and disconnect, within a bound: what is not acknowledged by then is made again at the restart."""
+        """Flush and disconnect, within a time limit: rows that are not acknowledged by then are made again at the
+        restart."""
         await closed(f"Kafka to acknowledge {self.waiting} bytes of rows", self.flush(), _FLUSH_SECONDS)
         if self._producer is not None:
             await closed("the producer of rows to disconnect", self._producer.stop(), _CLOSE_SECONDS)
 
     async def flush(self) -> None:
-        """Return when all that was handed over is written, or has failed."""
+        """Return when all queued records are written, or have failed."""
         under_way = [lane.task for lane in self._lanes.values() if lane.task is not None]
         await asyncio.gather(*under_way, return_exceptions=True)
 
     def send(self, partition: int, writes: Sequence[Write]) -> "list[asyncio.Future[None]]":
-        """Hand the writes over, in order. The futures, one for each topic, end when they are written."""
+        """Queue the writes, in order. The futures, one for each topic, complete when they are written."""
         if self._producer is None:
             raise RuntimeError("the writer is not started")
-        sent: dict[_Lane, None] = {}
+        lanes: dict[_Lane, None] = {}
         for write in writes:
             lane = self._lanes.get((write.table, partition))
             if lane is None:
                 topic = DEAD_LETTER if write.table == "deadletter" else topic_of(write.table)
-                told = None if write.table == "deadletter" else partial(self._on_written, partition)
-                lane = self._lanes[write.table, partition] = _Lane(self._producer, topic, partition, told)
+                on_written = None if write.table == "deadletter" else partial(self._on_written, partition)
+                lane = self._lanes[write.table, partition] = _Lane(self._producer, topic, partition, on_written)
             lane.put(write)
-            sent[lane] = None
-        return [lane.mark() for lane in sent]
+            lanes[lane] = None
+        return [lane.mark() for lane in lanes]
 
 
 class _Lane:
-    """One partition of a topic: a batch at a time, of what has come by then."""
+    """One partition of a topic: one batch in flight at a time, with all records queued by then."""
 
     def __init__(
         self,
@@ -197,7 +204,7 @@ class _Lane:
         self.size += len(write.value or b"")
 
     def mark(self) -> "asyncio.Future[None]":
-        """A future that ends when all that waits now is written."""
+        """A future that completes when all records queued now are written."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._error is not None:
             _fail(future, self._error)
@@ -212,7 +219,7 @@ class _Lane:
             while self._waiting:
                 await self._send()
         except Exception as error:
-            # What follows a record that is lost must not be written.
+            # Nothing may be written after a lost record.
             lost = RowsNotWritten(self._topic, self._partition, error) if isinstance(error, KafkaError) else error
             self._error = lost
             for _, future in self._marks:
@@ -231,7 +238,7 @@ class _Lane:
         self._sending = len(writes)
         answer = await (await self._producer.send_batch(batch, self._topic, partition=self._partition))
         if self._on_written is not None:
-            # The answer's time is the broker's, where the topic is set to that.
+            # The broker's time, if the topic is configured so.
             at = answer.timestamp if answer.timestamp_type else now
             for offset, write in enumerate(writes, answer.offset):
                 self._on_written(write, offset, at)
@@ -245,8 +252,7 @@ class _Lane:
 
 
 def _fail(future: "asyncio.Future[None]", error: Exception) -> None:
-    """Whoever awaits the future gets the error. It counts as retrieved: the first one ends the process, and those after
-    it have nothing to add."""
+    """Set the future's error. It counts as retrieved: the first one ends the process, and later ones add nothing."""
     if not future.done():
         future.set_exception(error)
         future.exception()

@@ -1,9 +1,9 @@
-"""Checkpoints: what a partition's changelogs hold, kept in a file, so that a restart reads only what came after it.
+"""Checkpoints: the contents of a partition's changelogs in a file, so that a restart reads only later records.
 
-A checkpoint is a cache of the changelogs and nothing else. It names, for each table, the last record that it knows,
-with that record's time and checksum; on use the log is read from that very record on. If it is not there, if it is
-another (the topic was made anew, or lost its end), or if an offset after it is missing (compaction has been there,
-and may have taken tombstones away), the checkpoint is ignored and everything is read.
+A checkpoint is a cache of the changelogs and nothing else. It names, for each table, the last record that it includes,
+with that record's time and checksum; the log is then read from that record on. If the record doesn't exist, or is
+another one (the topic was created again, or lost its end), or an offset after it is missing (compaction may have
+removed tombstones), the checkpoint is ignored and everything is read.
 """
 
 import os
@@ -26,11 +26,11 @@ _DIGEST_BYTES = 32
 
 
 class UnusableCheckpoint(ValueError):
-    """A checkpoint that is damaged, or of something else; the text says why."""
+    """A checkpoint that is damaged, or of something else; the message says why."""
 
 
 class Anchor(NamedTuple):
-    """A record by which a log is known again: its offset, its time (ms), and the CRC-32 of its key and value."""
+    """A record that identifies a log: its offset, its time (ms), and the CRC-32 of its key and value."""
 
     offset: int
     timestamp: int
@@ -38,18 +38,18 @@ class Anchor(NamedTuple):
 
 
 class Sieve(Protocol):
-    """Keeps records back that can't be read."""
+    """Filters out unreadable records."""
 
     def passes(self, table: str, offset: int, key: bytes, value: bytes | None, version: int) -> bool:
         """Whether the record can be read."""
 
 
 class Image:
-    """What the changelogs of one partition hold up to `ends` (for each table the offset after the last record): the
+    """The contents of one partition's changelogs up to `ends` (for each table the offset after the last record): the
     newest row of each key with its version, None for a tombstone, and the newest seal of each cluster.
 
-    `taken` counts the records that came since the last capture; `unproven` are the keys of those that were read from a
-    log and not looked at: any client of Kafka may have written them.
+    `unsaved` counts the records taken since the last capture; `unproven` are the keys of those that were read from
+    a log but not checked: any Kafka client may have written them.
     """
 
     def __init__(self, tables: Iterable[str]) -> None:
@@ -57,7 +57,7 @@ class Image:
         self.ends = dict.fromkeys(self.tables, 0)
         self.rows: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
         self.seals: dict[str, dict[bytes, tuple[int, bytes]]] = {table: {} for table in self.tables}
-        self.taken = 0
+        self.unsaved = 0
         self.unproven: dict[str, set[bytes]] = {table: set() for table in self.tables}
         self._anchors: dict[str, Anchor] = {}
         self._last: dict[str, tuple[int, int, bytes, bytes | None]] = {}
@@ -65,14 +65,14 @@ class Image:
 
     @property
     def size(self) -> int:
-        """How many rows there are in all tables."""
+        """The number of rows in all tables."""
         return sum(map(len, self.rows.values()))
 
     def take(self, table: str, offset: int, timestamp: int, key: bytes, value: bytes | None, version: int) -> bool:
         """Take the record that is next in a table's log. False if it is of a lower version than the key's newest."""
         self.ends[table] = offset + 1
         self._last[table] = (offset, timestamp, key, value)
-        self.taken += 1
+        self.unsaved += 1
         return self.learn(table, key, value, version)
 
     def extend(
@@ -83,11 +83,11 @@ class Image:
         skip: int = 0,
         sieve: Sieve | None = None,
     ) -> None:
-        """Take the records that are next in a table's log, but for the first `skip` and what the sieve keeps back.
-        `late` comes to hold those (value, version) that hide a row of a higher version: that are the last of their key
-        in the log, but not the newest."""
-        fresh = len(records) - skip
-        if fresh <= 0:
+        """Take the records that are next in a table's log, except the first `skip` and those that the sieve filters
+        out. Adds to `late` those (value, version) that hide a row of a higher version: the last of their key in the
+        log, but not the newest."""
+        count = len(records) - skip
+        if count <= 0:
             return
         unproven = self.unproven[table]
         for offset, key, value, version in islice(records, skip, None):
@@ -99,12 +99,12 @@ class Image:
                 late[table, key] = (value, version)
             elif late:
                 late.pop((table, key), None)
-        self.taken += fresh
+        self.unsaved += count
         self.ends[table] = records.offsets[-1] + 1
         self._last[table] = (records.offsets[-1], records.timestamps[-1], records.keys[-1], records.values[-1])
 
     def prove(self) -> str:
-        """Look at what is not proven: the first thing that can't be read, "" if all can."""
+        """Check the unproven keys: why the first unreadable record can't be read, "" if all can."""
         for table, keys in self.unproven.items():
             for key in keys:
                 version, value = self.seals[table].get(key) or self.rows[table].get(key) or (0, None)
@@ -114,7 +114,7 @@ class Image:
         return ""
 
     def learn(self, table: str, key: bytes, value: bytes | None, version: int) -> bool:
-        """Take what a record says, without its place in the log. False as in `take`."""
+        """Take a record's content, without its place in the log. False as in `take`."""
         if key.startswith(SEAL_PREFIX):
             if value is not None:
                 seals = self.seals[table]
@@ -124,14 +124,14 @@ class Image:
                 seals[key] = (version, value)
             return True
         rows = self.rows[table]
-        held = rows.get(key)
-        if held is not None and held[0] > version:
+        current = rows.get(key)
+        if current is not None and current[0] > version:
             return False
         rows[key] = (version, value)
         return True
 
     def anchor(self, table: str) -> Anchor | None:
-        """The last record known of a table's log; None where none is."""
+        """The last known record of a table's log; None if there is none."""
         last = self._last.get(table)
         if last is not None:
             offset, timestamp, key, value = last
@@ -139,7 +139,7 @@ class Image:
         return self._anchors.get(table)
 
     def sweep(self) -> None:
-        """Forget the tombstones that were there at the last sweep. They are only held against late records of
+        """Forget the tombstones that were present at the last sweep. They are kept only to recognize late records of
         replaced workers, so once a resume window is often enough."""
         for table, rows in self.rows.items():
             old = self._swept[table]
@@ -162,7 +162,7 @@ _decode_body = msgspec.msgpack.Decoder(_Body).decode
 
 
 class Capture(NamedTuple):
-    """An image as of one moment, to be written elsewhere (another thread) while the image goes on."""
+    """A copy of an image, to be written in another thread while the image changes."""
 
     anchors: dict[str, Anchor]
     rows: dict[str, dict[bytes, tuple[int, bytes | None]]]
@@ -170,8 +170,8 @@ class Capture(NamedTuple):
 
 
 def capture(image: Image) -> Capture:
-    """Copy what the image holds now; its count of records taken starts anew. The rows' bytes are shared."""
-    image.taken = 0
+    """Copy the image, and reset its count of unsaved records. The rows' bytes are shared."""
+    image.unsaved = 0
     return Capture(
         {table: anchor for table in image.tables if (anchor := image.anchor(table)) is not None},
         {table: dict(rows) for table, rows in image.rows.items()},
@@ -188,8 +188,8 @@ def encode(captured: Capture, partition: int, partitions: int) -> bytes:
             FOLD_VERSION,
             list(captured.rows),
             captured.anchors,
-            {table: [(key, *held) for key, held in rows.items()] for table, rows in captured.rows.items()},
-            {table: [(key, *held) for key, held in seals.items()] for table, seals in captured.seals.items()},
+            {table: [(key, *entry) for key, entry in rows.items()] for table, rows in captured.rows.items()},
+            {table: [(key, *entry) for key, entry in seals.items()] for table, seals in captured.seals.items()},
         )
     )
     return b"%b%b%b" % (_MAGIC, blake2b(body, digest_size=_DIGEST_BYTES).digest(), body)
@@ -208,8 +208,8 @@ def decode(data: bytes, partition: int, partitions: int, tables: Iterable[str]) 
         body = _decode_body(view[start:])
     except msgspec.MsgspecError as error:
         raise UnusableCheckpoint(f"it can't be read: {error}") from error
-    wanted: tuple[Any, ...] = (partition, partitions, FOLD_VERSION, list(tables))
-    if (body.partition, body.partitions, body.fold, body.tables) != wanted:
+    expected: tuple[Any, ...] = (partition, partitions, FOLD_VERSION, list(tables))
+    if (body.partition, body.partitions, body.fold, body.tables) != expected:
         raise UnusableCheckpoint(
             f"it is of partition {body.partition} of {body.partitions}, fold {body.fold} and tables "
             f"{', '.join(body.tables)}"
@@ -225,12 +225,12 @@ def decode(data: bytes, partition: int, partitions: int, tables: Iterable[str]) 
 
 
 def path_of(folder: Path, partition: int) -> Path:
-    """Where a partition's checkpoint is kept."""
+    """The file of a partition's checkpoint."""
     return folder / "checkpoints" / f"{partition}.checkpoint"
 
 
 def save(path: Path, captured: Capture, partition: int, partitions: int) -> int:
-    """Write a checkpoint, whole or not at all; its size in bytes. Raises OSError. Blocks: call it in a thread."""
+    """Write a checkpoint, atomically; returns its size in bytes. Raises OSError. Blocks: call it in a thread."""
     data = encode(captured, partition, partitions)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
@@ -243,7 +243,7 @@ def save(path: Path, captured: Capture, partition: int, partitions: int) -> int:
 
 
 def restore(path: Path, partition: int, partitions: int, tables: Iterable[str]) -> Image | None:
-    """The image in a checkpoint file, None where there is none. Raises UnusableCheckpoint. Blocks."""
+    """The image in a checkpoint file, None if there is none. Raises UnusableCheckpoint. Blocks."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Ending the worker at once: one that goes on after a fault could tear a set."""
+"""Ends the worker at once: to continue after a fault could corrupt the tables."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ def fatal_error(error: FacetsError) -> NoReturn:
 
 
 def report_failure(task: "asyncio.Future[None]") -> None:
-    """End the process because of what a task failed with; for `add_done_callback`."""
+    """End the process if a task failed; for `add_done_callback`."""
     if not task.cancelled() and (error := task.exception()) is not None:
         if isinstance(error, FacetsError):
             fatal_error(error)

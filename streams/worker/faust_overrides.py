@@ -1,20 +1,20 @@
-"""Faust, as far as it is overridden: the one file that uses private parts of it (faust-streaming 0.15.3).
+"""Overrides of Faust: the only file that uses its private parts (faust-streaming 0.15.3).
 
-What Faust does here: group membership, assignment, fetching, flow control, tables, routing of look-ups, the web.
-What is done around it, and why:
+Faust does group membership, assignment, fetching, flow control, tables, routing of look-ups, and the web server.
+What is overridden, and why:
 
 - Its table manager starts with a second's sleep.
-- Its recovery reads 4,000 records a second, and what it queued meanwhile is skipped afterwards: tables are read back
+- Its recovery reads 4,000 records a second, and events queued meanwhile are skipped afterwards: tables are read back
   while partitions are assigned (`PartitionFolds.assign`), so Faust finds nothing left to recover.
-- The group's committed offset is not the truth about progress: the consumer is put to the fold's own offset.
-- Its look-ups are routed by Kafka's hash of the key: here by that of the Service.
-- A static member that comes back at another address is given its predecessor's, which it takes for a fault.
-- It looks at every assigned partition every seven seconds, and takes it for broken when no stream has read from it for
-  five minutes. The changelogs' partitions are assigned, too, and no stream ever reads them. And a journal that was
-  silent for as long is taken for stuck with its first new record. So none of its checks is used.
-- It waits for as long as the broker is away when it is stopped.
+- The group's committed offset does not define progress: the consumer seeks to the fold's own offset.
+- It routes look-ups by Kafka's hash of the key: here they go by that of the Service.
+- A static member that returns at another address is assigned its predecessor's, which Faust considers an error.
+- It checks every assigned partition every seven seconds, and considers it broken if no stream has read from it for five
+  minutes. The changelogs' partitions are assigned too, but no stream reads them. And a journal that was silent for that
+  long is considered stuck at its first new record. So none of its checks is used.
+- When stopped, it waits for as long as the broker is away.
 
-`tests/unit/test_faust_contract.py` fails, naming the part, where a release behaves otherwise.
+`tests/unit/test_faust_contract.py` fails, naming the part, if a release behaves differently.
 """
 
 import logging
@@ -50,7 +50,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class PartitionFolds(Protocol):
-    """What Faust is to know of the folds. `assignment` is another object after each assignment."""
+    """The folds, as Faust needs them. `assignment` is a new object after each assignment."""
 
     assignment: object
 
@@ -62,14 +62,14 @@ class PartitionFolds(Protocol):
 
 
 class FacetConsumerThread(AIOKafkaConsumerThread):
-    """As Faust's, but for its checks and its end."""
+    """Faust's, with other checks and a bounded stop."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._stalls = StallDetector()
 
     async def on_start(self) -> None:
-        """As Faust does it; a static member also watches that it keeps its place."""
+        """As in Faust; a static member also checks that it is not replaced."""
         await super().on_start()
         instance = cast("FacetApp", self.consumer.app).instance
         if instance:
@@ -82,14 +82,14 @@ class FacetConsumerThread(AIOKafkaConsumerThread):
         )  # fmt: skip
 
     async def on_thread_stop(self) -> None:
-        """Disconnect, within a bound. A consumer that is closed while it reconnects cancels itself: that would end
+        """Disconnect, within a time limit. A consumer that is closed while it reconnects cancels itself: that would end
         this thread, and Faust would wait for it for ever."""
         await super(AIOKafkaConsumerThread, self).on_thread_stop()
         if self._consumer is not None:
             await shutdown.closed("the consumer to leave its group", self._consumer.stop(), _CLOSE_SECONDS)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Say it once when a journal partition is not folded any more."""
+        """Log once if a journal partition is no longer folded."""
         folds = cast("FacetApp", self.consumer.app).folds
         offset = folds.positions().get(tp.partition) if tp.topic == JOURNAL else None
         consumer: Any = self._consumer
@@ -105,10 +105,10 @@ class FacetConsumerThread(AIOKafkaConsumerThread):
 
 
 class FacetStore(memory.Store[bytes, bytes]):
-    """A table's rows in memory, read back before Faust looks: so it has nothing to recover."""
+    """A table's rows in memory, read back before Faust's recovery, which then has nothing to do."""
 
     def persisted_offset(self, tp: TP) -> int | None:
-        """Past any end that the changelog can have: nothing is left for Faust to recover."""
+        """An offset beyond any changelog's end: nothing is left for Faust to recover."""
         return 2**62
 
     async def on_rebalance(
@@ -139,16 +139,16 @@ class FacetTable(faust.Table[bytes, bytes]):
 
 
 class FacetTableManager(TableManager):
-    """Starts at once: Faust waits a second first, for nothing that it names (the agents are there by then)."""
+    """Starts at once; Faust first sleeps a second, without a stated reason (the agents have started by then)."""
 
     async def on_start(self) -> None:
-        """As Faust does it, but for the second."""
+        """As in Faust, without the sleep."""
         await self._update_channels()
         await self.recovery.start()
 
 
 class FacetConsumer(Consumer):
-    """Goes on from the tables' own seals, whatever the group has committed."""
+    """Resumes from the tables' own seals, whatever the group has committed."""
 
     def _new_consumer_thread(self) -> FacetConsumerThread:
         return FacetConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -160,7 +160,7 @@ class FacetConsumer(Consumer):
             await super().seek_wait(journal)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Put every journal partition to the offset that its fold needs next."""
+        """Seek every journal partition to the offset that its fold needs next."""
         app = cast("FacetApp", self.app)
         positions = {
             TP(JOURNAL, partition): offset
@@ -173,7 +173,7 @@ class FacetConsumer(Consumer):
 
 
 class FacetTransport(Transport):
-    """Kafka, by FacetConsumer."""
+    """Faust's Kafka transport, with FacetConsumer."""
 
     Consumer = FacetConsumer
 
@@ -182,7 +182,7 @@ class FacetRouter(Router):
     """Routes look-ups to the worker that holds the Service's partition (not Kafka's hash of the row's key)."""
 
     def key_store(self, table_name: str, key: Any) -> URL:
-        """The web address of the worker that holds a row. Raises KeyError while nobody does."""
+        """The web address of the worker that holds a row. Raises KeyError while none does."""
         _, namespace, name = parse_row_key(str(key))
         app = cast("FacetApp", self.app)
         tp = TP(topic_of(table_name), partition_of(namespace, name, app.partitions))
@@ -190,8 +190,8 @@ class FacetRouter(Router):
 
 
 class FacetAssignor(PartitionAssignor):
-    """Lets a static member come back at another address: it is given what its predecessor was assigned, with that
-    one's URL in it, which Faust takes for a fault (and the consumer then waits for ever, without a word)."""
+    """Lets a static member return at another address: it gets its predecessor's assignment, with that one's URL, which
+    Faust considers an error (and the consumer then silently waits for ever)."""
 
     def on_assignment(self, assignment: Any) -> None:
         """Take the assignment as this worker's own."""
@@ -212,7 +212,7 @@ class FacetAssignor(PartitionAssignor):
 
 
 class FacetWeb(Web):
-    """Answers on a socket that listens already: one that Faust binds later may be another process's by then."""
+    """Serves on a socket that is already listening: another process could take the port before Faust binds it."""
 
     def _new_transport_tcp(self) -> SockSite:
         return SockSite(self._runner, cast("FacetApp", self.app).listening)
@@ -234,7 +234,7 @@ class FacetApp(faust.App):
 
 
 class FacetWorker(faust.Worker):
-    """Stops by the process's own signals and deadline: Faust waits for as long as the broker is away."""
+    """Stops by the process's own signal handlers and deadline: Faust waits for as long as the broker is away."""
 
     def install_signal_handlers(self) -> None:
         """SIGINT, SIGTERM and SIGHUP stop the app, once."""
@@ -247,10 +247,10 @@ class FacetWorker(faust.Worker):
         shutdown.handle_signals(stop)
 
     def on_worker_shutdown(self) -> None:
-        """The deadline holds for an app that failed, too."""
+        """Start the deadline for a failed app, too."""
         shutdown.begin()
 
     async def stop(self) -> None:
-        """As Faust does it."""
+        """As in Faust."""
         with shutdown.waiting_for("the worker to leave its group and to disconnect from Kafka"):
             await super().stop()

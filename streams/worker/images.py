@@ -1,4 +1,4 @@
-"""What is known of the assigned partitions' changelogs, in memory and in checkpoints."""
+"""Images of the assigned partitions' changelogs, in memory and in checkpoints."""
 
 import asyncio
 import logging
@@ -15,9 +15,9 @@ _LOOK_SECONDS = 5.0
 
 
 class CheckpointSettings(NamedTuple):
-    """A partition is checkpointed `seconds` after its assignment or its last checkpoint, and only once `records` were
-    written, and as many as it has rows: each row is saved for at least one that was written. What has been deleted for
-    `window_seconds` is forgotten."""
+    """A partition is checkpointed `seconds` after its assignment or its last checkpoint, once at least `records`
+    records were written, and at least as many as it has rows, so that saving costs at most one row per record.
+    Tombstones older than `window_seconds` are forgotten."""
 
     folder: Path
     partitions: int
@@ -27,8 +27,8 @@ class CheckpointSettings(NamedTuple):
 
 
 class Images:
-    """The images by partition. One that is `blocked` is neither reused nor saved. An image is always that of a prefix
-    of each log, so there is no other moment at which it can't be saved."""
+    """The images by partition. One that is `blocked` is neither reused nor saved. An image always is a prefix of each
+    log, so otherwise it can be saved at any time."""
 
     def __init__(self, settings: CheckpointSettings, blocked: Callable[[int], bool]) -> None:
         self._settings = settings
@@ -43,39 +43,39 @@ class Images:
         return self._images.get(partition)
 
     async def take_known(self, partitions: Collection[int]) -> dict[int, Image]:
-        """The images of these partitions, from memory or else from files, and of them alone: those of others are saved
-        and forgotten."""
-        known = {
+        """The images of these partitions, from memory or else from files; those of other partitions are saved and
+        dropped."""
+        images = {
             partition: image
             for partition, image in self._images.items()
             if partition in partitions and not self._blocked(partition)
         }
-        for partition in sorted({*partitions}.difference(known)):
+        for partition in sorted({*partitions}.difference(images)):
             image = await self._restore(partition)
             if image is not None:
-                known[partition] = image
+                images[partition] = image
         await self._save([partition for partition in self._images if partition not in partitions])
         self._images = {}
-        return known
+        return images
 
     def replace(self, images: dict[int, Image]) -> None:
-        """These are the assigned partitions' from now on."""
+        """Set the images of the assigned partitions."""
         self._images = images
         for partition in images:
             self._saved.setdefault(partition, _now())
 
     async def save_all(self, but: Collection[int] = ()) -> None:
-        """Save what is not saved yet."""
+        """Save all images with unsaved records."""
         await self._save([partition for partition in self._images if partition not in but])
 
     async def keep(self) -> None:
-        """Save those that are due, for ever, while the fold goes on."""
+        """Save images when they are due, for ever."""
         while True:
             await self._save([partition for partition, image in self._images.items() if self._is_due(partition, image)])
             await asyncio.sleep(min(self._settings.seconds, _LOOK_SECONDS))
 
     def _is_due(self, partition: int, image: Image) -> bool:
-        enough = image.taken >= max(self._settings.records, image.size)
+        enough = image.unsaved >= max(self._settings.records, image.size)
         return enough and _now() >= self._saved[partition] + self._settings.seconds
 
     async def _restore(self, partition: int) -> Image | None:
@@ -90,7 +90,7 @@ class Images:
         async with self._saving:
             for partition in partitions:
                 image = self._images.get(partition)
-                if image is not None and image.taken and not self._blocked(partition):
+                if image is not None and image.unsaved and not self._blocked(partition):
                     await self._save_one(partition, image)
 
     async def _save_one(self, partition: int, image: Image) -> None:

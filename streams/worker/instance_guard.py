@@ -1,10 +1,10 @@
-"""A worker that was replaced in its group ends, instead of taking its place back.
+"""Makes a worker that was replaced in its group end, instead of taking its place back.
 
-Kafka lets a static member (group.instance.id, KIP-345) that joins replace the one of the same name: that is how a
-worker that was killed is ready at once when it is started again. Two *live* workers of one name would replace each
-other for ever: aiokafka 0.14 does not name itself in heartbeats, so the one that was replaced is told that its member
-id is unknown, as after a pause that was longer than the session, and joins again. Which of the two it is, the group's
-members say: Kafka makes the member id of a static member from its instance id and a UUID.
+Kafka lets a static member (group.instance.id, KIP-345) that joins replace the one of the same name, so that
+a killed worker is ready at once after a restart. Two *live* workers of one name would replace each
+other for ever: aiokafka 0.14 does not name itself in heartbeats, so the replaced one is told that its member id is
+unknown, as after a pause longer than the session, and joins again. The group's members tell the two cases apart: Kafka
+makes the member id of a static member from its instance id and a UUID.
 """
 
 import re
@@ -18,15 +18,15 @@ _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def successor(members: Iterable[tuple[str, str]], instance: str, own: str) -> str | None:
-    """The host of the member that has this instance's place in the group; None where nobody but `own` has it.
+    """The host of the member that has this instance's place in the group; None if only `own` has it.
     `members` are pairs of member id and client host."""
     name = re.compile(re.escape(instance) + "-" + _UUID)
     return next((host for member, host in members if member != own and name.fullmatch(member)), None)
 
 
 def guard_instance(consumer: Any, instance: str, replaced: Callable[[str], None]) -> None:
-    """Before the consumer (an AIOKafkaConsumer that was started) joins its group again because the group does not know
-    it any more, see whether another one has its place: `replaced` is called with that one's host."""
+    """Before the consumer (a started AIOKafkaConsumer) joins its group again because the group no longer knows it,
+    check whether another one has its place: `replaced` is called with that one's host."""
     coordinator = consumer._coordinator
     join = coordinator._do_rejoin_group
     own = ""
@@ -37,8 +37,8 @@ def guard_instance(consumer: Any, instance: str, replaced: Callable[[str], None]
             try:
                 described = await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id]))
             except KafkaError:
-                return False  # Asked again when the coordinator is known.
-            members = [(each[0], each[2]) for group in described.groups for each in group[5]]
+                return False  # Retried once the coordinator is known.
+            members = [(member[0], member[2]) for group in described.groups for member in group[5]]
             if (host := successor(members, instance, own)) is not None:
                 replaced(host)
                 return False

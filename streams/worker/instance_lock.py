@@ -1,6 +1,6 @@
-"""One live worker of a name on a machine: a second one would replace the first in its group, and be replaced by it.
+"""Allows one live worker of a name on a machine: two would keep replacing each other in their group.
 
-On other machines, and with other data folders, nobody can see the lock: there the newer worker replaces the older one,
+The lock is not visible on other machines or from other data folders: there the newer worker replaces the older one,
 which ends (`streams.worker.instance_guard`).
 """
 
@@ -15,18 +15,18 @@ from streams.runtime.process_lock import LockHeld, Owner, ProcessLock
 
 
 def lock_path(folder: Path, cluster_id: str, group: str) -> Path:
-    """Where the lock is: in the instance's own folder, one for each Kafka cluster and consumer group."""
+    """The lock's file: in the instance's own folder, one for each Kafka cluster and consumer group."""
     return folder / f"worker-{hashlib.sha256(f'{cluster_id}/{group}'.encode()).hexdigest()[:12]}.lock"
 
 
 @contextlib.contextmanager
 def instance_lock(folder: Path, instance: str, cluster_id: str, group: str) -> Iterator[None]:
-    """Hold the name while the block runs. Raises FacetsError where another worker has it, or no file can be made."""
+    """Hold the name while the block runs. Raises FacetsError if another worker has it, or the file can't be created."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(ProcessLock(lock_path(folder, cluster_id, group), Owner.this_process()))
-        except LockHeld as held:
-            owner = held.owner
+        except LockHeld as error:
+            owner = error.owner
             raise FacetsError(
                 f"a worker named {instance} already runs here"
                 + (f" (process {owner.pid}, since {owner.since})" if owner else ""),

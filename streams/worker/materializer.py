@@ -1,4 +1,4 @@
-"""Folding the assigned partitions: recovery on assignment, writes before acknowledgements, checkpoints, repair."""
+"""Folds the assigned partitions: recovery on assignment, writes before acknowledgements, checkpoints, repair."""
 
 import asyncio
 import logging
@@ -23,10 +23,10 @@ from streams.worker.repair import Gap, Repairs, RowsOfTable
 log = logging.getLogger("facets.work")
 
 MAX_IN_FLIGHT = 512
-"""Commits whose rows are handed to the producer and not yet acknowledged by the broker."""
+"""The most commits whose rows may be unacknowledged by the broker."""
 
 MAX_WAITING = 32 * 1024 * 1024
-"""Bytes of rows handed to the producer and not yet acknowledged by the broker, above which no commit is folded."""
+"""Bytes of rows unacknowledged by the broker, above which no commit is folded."""
 
 
 class WorkerSettings(NamedTuple):
@@ -55,7 +55,7 @@ class WorkerSettings(NamedTuple):
 
 
 class Materializer:
-    """Folds the assigned partitions and writes what comes out of it."""
+    """Folds the assigned partitions and writes the resulting records."""
 
     def __init__(self, settings: WorkerSettings, rows: RowsOfTable) -> None:
         self.folds: dict[int, PartitionFold] = {}
@@ -73,7 +73,7 @@ class Materializer:
         self._unproven: set[tuple[str, int]] = set()
 
     def unacknowledged_seconds(self) -> float:
-        """For how long the oldest rows that are not written yet have waited for the broker."""
+        """How long the oldest unacknowledged rows have waited for the broker."""
         if not self._in_flight:
             return 0.0
         return asyncio.get_running_loop().time() - self._in_flight[0][2]
@@ -85,35 +85,36 @@ class Materializer:
     # ---- assignment ----------------------------------------------------------------------------------
 
     async def assign(self, partitions: set[int]) -> None:
-        """Read back the tables of these partitions. Other workers may have held them in between: so even what was
-        held before is only known up to where it was written here, and is read on from there."""
+        """Read back the tables of these partitions. Other workers may have had them in between, so even an image in
+        memory is only valid up to this worker's last write, and is read on from there."""
         clock = asyncio.get_running_loop().time
         started = clock()
         self.assigning = f"the tables of partitions {sorted(partitions)} are read back"
         await self.writer.start()
         await self.writer.flush()
-        known = await self._images.take_known(partitions)
-        rows = sum(image.size for image in known.values())
-        recovered = await self._read_back(partitions, known)
+        images = await self._images.take_known(partitions)
+        rows = sum(image.size for image in images.values())
+        recovered = await self._read_back(partitions, images)
         folds = self._load_folds(partitions, recovered)
         writes = await self._resume_folds(folds)
         self._take_over(folds, recovered)
         await self._write_again(recovered, writes)
         log.info(
             "assigned partitions %s: %d rows known from %d checkpoints, %d records read back, in %.2f s",
-            sorted(partitions), rows, len(known), sum(each.records for each in recovered.values()), clock() - started,
+            sorted(partitions), rows, len(images), sum(result.records for result in recovered.values()),
+            clock() - started,
         )  # fmt: skip
         metrics.PARTITIONS.set(len(folds))
         self.assigning = ""
 
-    async def _read_back(self, partitions: set[int], known: dict[int, Image]) -> dict[int, Recovered]:
+    async def _read_back(self, partitions: set[int], images: dict[int, Image]) -> dict[int, Recovered]:
         try:
-            return await recover(self._reader, TABLES, partitions, known, self._reader.journal_ends)
+            return await recover(self._reader, TABLES, partitions, images, self._reader.journal_ends)
         except AnotherJournal as error:
             fatal_error(error)
 
     def _load_folds(self, partitions: set[int], recovered: dict[int, Recovered]) -> dict[int, PartitionFold]:
-        """Folds that hold what the changelogs hold, and the rows for look-ups."""
+        """Load the folds, and the rows for look-ups, from the recovered images."""
         window = self._settings.window_seconds
         folds = {partition: PartitionFold(partition, window_seconds=window) for partition in partitions}
         stores = {table: self._rows(table) for table in TABLES}
@@ -124,14 +125,14 @@ class Materializer:
             for table in TABLES:
                 for key, (version, value) in (*image.seals[table].items(), *image.rows[table].items()):
                     fold.load(table, key, value, version)
-                held = image.rows[table].items()
-                stores[table].update({key: value for key, (_, value) in held if value is not None})
+                rows = image.rows[table].items()
+                stores[table].update({key: value for key, (_, value) in rows if value is not None})
             for (table, key), hidden in late.items():
                 fold.load(table, key, *hidden)
         return folds
 
     async def _resume_folds(self, folds: dict[int, PartitionFold]) -> dict[int, list[Write]]:
-        """Find where each fold goes on in its journal; what it has to write again before that."""
+        """Find the journal offset at which each fold resumes; returns the records to write again before that."""
         beginnings = await self._reader.journal_begins(folds)
         writes: dict[int, list[Write]] = {}
         for partition, fold in folds.items():
@@ -146,14 +147,14 @@ class Materializer:
         return writes
 
     def _take_over(self, folds: dict[int, PartitionFold], recovered: dict[int, Recovered]) -> None:
-        """From now on these are the assigned partitions."""
-        self._images.replace({partition: each.image for partition, each in recovered.items()})
-        # Until the first record of this worker is written, it is not said that nothing came in between.
+        """Make these the assigned partitions."""
+        self._images.replace({partition: result.image for partition, result in recovered.items()})
+        # Until this worker's first record is written, another writer's may have come in between.
         self._unproven = {(table, partition) for table in TABLES for partition in folds}
         self.folds, self.assignment = folds, object()
 
     async def _write_again(self, recovered: dict[int, Recovered], writes: dict[int, list[Write]]) -> None:
-        """First what is to be written over, then what the folds have to write again."""
+        """Write first the overwrites of hidden and unreadable records, then the folds' own records."""
         for partition, again in writes.items():
             overwrites = self.writer.send(partition, recovered[partition].overwrites)
             try:
@@ -162,7 +163,7 @@ class Materializer:
                 fatal_error(error)
 
     async def stop(self) -> None:
-        """Flush what is written, and keep what is known for the next start. It makes the repairs that are under way."""
+        """Flush, and save checkpoints, except of partitions with repairs in progress: the next start makes those."""
         unrepaired = await self._repairs.cancel()
         await self.writer.stop()
         await asyncio.sleep(0)
@@ -172,7 +173,7 @@ class Materializer:
 
     async def run(self, events: AsyncIterator[Any]) -> None:
         """The agent: fold each journal record and write its rows; acknowledge in order, once they are written."""
-        tasks = [asyncio.ensure_future(each) for each in (self._acknowledge(), self._images.keep())]
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in (self._acknowledge(), self._images.keep())]
         for task in tasks:
             task.add_done_callback(report_failure)
         try:
@@ -184,10 +185,10 @@ class Materializer:
                     continue
                 # Faust has seconds, where Kafka has milliseconds.
                 appended = round((message.timestamp or 0) * 1000)
-                sent = self._write(message.partition, fold.step(message.offset, message.value, appended))
-                self._enqueue(event, sent)
+                futures = self._write(message.partition, fold.step(message.offset, message.value, appended))
+                self._enqueue(event, futures)
                 metrics.COMMITS.inc()
-                # The writer's turn: the stream gives none while it has events.
+                # Let the writer run: the stream doesn't yield while it has events.
                 await asyncio.sleep(0)
                 while len(self._in_flight) >= MAX_IN_FLIGHT or (self._in_flight and self.writer.waiting > MAX_WAITING):
                     self._drained.clear()
@@ -218,8 +219,8 @@ class Materializer:
                 store[write.key] = write.value
         return self.writer.send(partition, writes)
 
-    def _enqueue(self, event: Any, sent: list[asyncio.Future[None]]) -> None:
-        self._in_flight.append((event, sent, asyncio.get_running_loop().time()))
+    def _enqueue(self, event: Any, futures: list[asyncio.Future[None]]) -> None:
+        self._in_flight.append((event, futures, asyncio.get_running_loop().time()))
         self._arrived.set()
 
     async def _acknowledge(self) -> None:
@@ -227,9 +228,9 @@ class Materializer:
             while not self._in_flight:
                 self._arrived.clear()
                 await self._arrived.wait()
-            event, sent, _ = self._in_flight[0]
+            event, futures, _ = self._in_flight[0]
             try:
-                for future in sent:
+                for future in futures:
                     await future
             except RowsNotWritten as error:
                 fatal_error(error)
@@ -237,10 +238,10 @@ class Materializer:
             event.ack()
             self._drained.set()
 
-    # ---- what is written -----------------------------------------------------------------------------
+    # ---- written records -----------------------------------------------------------------------------
 
     def _written(self, partition: int, write: Write, offset: int, timestamp: int) -> None:
-        """The broker has taken the record; offsets that another writer took before it are looked at."""
+        """The broker has acknowledged the record; offsets before it that another writer took are repaired."""
         image = self._images.get(partition)
         if image is None or offset < image.ends[write.table]:
             return

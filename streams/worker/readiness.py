@@ -1,4 +1,4 @@
-"""Whether a worker does its work: what `/readyz` and `/metrics` say of it."""
+"""A worker's readiness, for `/readyz` and `/metrics`."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ LATE_SECONDS = 10.0
 
 
 Highwater = Callable[[int], int | None]
-"""The end of a partition of the journal, where the broker has said it."""
+"""The end of a journal partition, if the broker has told it."""
 
 
 def work_readiness(materializer: Materializer, highwater: Highwater) -> Readiness:
@@ -50,7 +50,7 @@ def work_readiness(materializer: Materializer, highwater: Highwater) -> Readines
 
 
 def behind_by_partition(materializer: Materializer, highwater: Highwater) -> dict[int, int]:
-    """How many journal records wait to be folded, where the broker has said how far the journal goes."""
+    """How many journal records wait to be folded, for partitions whose end is known."""
     behind = {}
     for partition, offset in materializer.positions().items():
         end = highwater(partition)

@@ -1,5 +1,5 @@
-"""How partitions come back on assignment: from what is known of them (an image in memory or in a file) and the rest
-of their changelogs; or from the whole changelogs, where nothing is known or the log is not the image's."""
+"""Recovers partitions on assignment: from an image (in memory or in a file) and the rest of their changelogs, or from
+the whole changelogs, if there is no image or the log is not the image's."""
 
 import asyncio
 import logging
@@ -25,13 +25,13 @@ JournalEnds = Callable[[Iterable[int]], Awaitable[Mapping[int, int]]]
 
 
 class AnotherJournal(FacetsError):
-    """The journal is not the one that the tables follow from: what they hold must neither be taken nor written over."""
+    """The journal is not the one that the tables follow from: they must neither be used nor overwritten."""
 
 
 class Recovered(NamedTuple):
-    """A partition's image up to the end of its changelogs. `late` are the records (value, version) by which a replaced
-    worker hides the newest row of a (table, key); `overwrites` is what is to be written over late seals and what can't
-    be read; `records` counts what was read from Kafka."""
+    """A partition's image up to the end of its changelogs. `late` are the records (value, version) with which a
+    replaced worker hides the newest row of a (table, key); `overwrites` are written over late seals and unreadable
+    records; `records` is the number of records read from Kafka."""
 
     image: Image
     late: dict[tuple[str, bytes], tuple[bytes | None, int]]
@@ -43,21 +43,22 @@ async def recover(
     reader: ChangelogReader,
     tables: Sequence[str],
     partitions: Iterable[int],
-    known: Mapping[int, Image],
+    images: Mapping[int, Image],
     journal_ends: JournalEnds,
 ) -> dict[int, Recovered]:
-    """Read partitions back. The images in `known` are changed.
+    """Read partitions back, updating the given `images` in place.
 
-    Most of a log is replaced by later records, so only the newest of each key are looked at. Where one of them can't
-    be read, what it hides is needed: the partition is read again from its beginning, each record looked at.
+    Most of a log is replaced by later records, so only the newest of each key is checked. If one of those is
+    unreadable, the record that it hides is needed: the partition is read again from its beginning, checking each
+    record.
     """
-    wanted = sorted(partitions)
-    tails = {partition: known[partition] for partition in wanted if partition in known}
+    ordered = sorted(partitions)
+    tails = {partition: images[partition] for partition in ordered if partition in images}
     recovered = await _read(reader, tables, tails, journal_ends) if tails else {}
-    rest = {partition: Image(tables) for partition in wanted if partition not in recovered}
-    if rest:
-        recovered |= await _read(reader, tables, rest, journal_ends)
-    bad = {partition: Image(tables) for partition in wanted if partition not in recovered}
+    unread = {partition: Image(tables) for partition in ordered if partition not in recovered}
+    if unread:
+        recovered |= await _read(reader, tables, unread, journal_ends)
+    bad = {partition: Image(tables) for partition in ordered if partition not in recovered}
     if bad:
         log.warning("partitions %s hold records that can't be read: every record is looked at", sorted(bad))
         ends = await journal_ends(bad)
@@ -81,7 +82,7 @@ async def _read(
     journal_ends: JournalEnds,
     sieves: Mapping[int, LogSieve] = MappingProxyType({}),
 ) -> dict[int, Recovered]:
-    """Partitions whose logs do not go on from their images, or hold what can't be read, are left out."""
+    """Read partitions, leaving out those whose logs don't continue their images or have unreadable records."""
     reading = _Reading(tables, images, journal_ends, sieves)
     async for fetched in reader.read(tables, images, reading.starts()):
         if fetched.partition not in reading.recovered:
@@ -94,7 +95,7 @@ async def _read(
 
 
 class _Reading:
-    """Partitions that are read back together. `recovered` are those of which nothing was wrong so far."""
+    """Partitions that are read back together. `recovered` are those without errors so far."""
 
     def __init__(
         self,
@@ -116,11 +117,11 @@ class _Reading:
         }
 
     def starts(self) -> dict[tuple[str, int], int]:
-        """Where the logs are read from, by table and partition: at the last record that the image knows."""
+        """The offsets to read from, by table and partition: that of the image's last record."""
         return {place: follow.due for place, follow in self._follow.items()}
 
     def check_bounds(self, fetched: Fetched) -> None:
-        """Give the partition up if its log can't go on from its image."""
+        """Give the partition up if its log can't continue its image."""
         follow = self._follow.get((fetched.table, fetched.partition))
         if follow is not None:
             self._give_up(fetched, follow.wrong_bounds(fetched.begin, fetched.end))
@@ -136,16 +137,16 @@ class _Reading:
         if sieve is not None:
             sieve.journal_end = end
         elif min(records.versions) < 0 or max(records.versions) >= end:
-            del self.recovered[partition]  # It is read again, each record looked at.
+            del self.recovered[partition]  # It is read again, checking each record.
             return
         image, late, overwrites, count = self.recovered[partition]
-        known = follow is not None and records.offsets[0] == follow.anchor.offset
-        image.extend(table, records, late, skip=1 if known else 0, sieve=sieve)
+        is_anchor = follow is not None and records.offsets[0] == follow.anchor.offset
+        image.extend(table, records, late, skip=1 if is_anchor else 0, sieve=sieve)
         self.recovered[partition] = Recovered(image, late, overwrites, count + len(records))
 
     async def _journal_end(self, partition: int, version: int) -> int:
-        """Where the journal ends, as far as it has to be known for a record of this version: whatever a commit made was
-        written after it."""
+        """The journal's end, refreshed if this version is not below it: a commit's records are written after the
+        commit."""
         if version >= self._ends.get(partition, version):
             self._ends |= await self._journal_ends(self._partitions)
         return self._ends[partition]
@@ -160,7 +161,7 @@ class _Reading:
         del self.recovered[fetched.partition]
 
     async def finish(self) -> dict[int, Recovered]:
-        """After the last record: the partitions whose records can all be read, with what is to be written over."""
+        """After the last record: the partitions whose records are all readable, with their overwrites."""
         readable = {}
         for partition, recovered in self.recovered.items():
             await asyncio.sleep(0)
@@ -170,7 +171,7 @@ class _Reading:
         return readable
 
     def _find_hidden(self, partition: int, recovered: Recovered) -> None:
-        """Late seals, and what can't be read, hide what compaction would take: that is written again."""
+        """Late seals and unreadable records hide records that compaction would remove: those are written again."""
         sieve = self._sieves.get(partition)
         seals = [place for place in recovered.late if place[1].startswith(SEAL_PREFIX)]
         for place in seals:
@@ -180,27 +181,27 @@ class _Reading:
 
 
 class _Follow:
-    """That a log goes on, without a hole, from the record that an image ends with."""
+    """Checks that a log continues, without a hole, from an image's last record."""
 
     def __init__(self, anchor: Anchor) -> None:
         self.anchor = anchor
         self.due = anchor.offset
 
     def wrong_bounds(self, begin: int, end: int) -> str:
-        """Why not, from where the log begins and ends; empty if it may."""
+        """Why the log's bounds don't fit; "" if they do."""
         if not begin <= self.anchor.offset < end:
             return f"the log has offsets {begin} to {end - 1}, not {self.anchor.offset}"
         return ""
 
     def wrong_records(self, records: Chunk) -> str:
-        """Why not, from the next records (one at least); empty if they follow."""
+        """Why the next records (one at least) don't follow; "" if they do."""
         first, last = records.offsets[0], records.offsets[-1]
         if first != self.due or last - first != len(records) - 1:
-            # Of what compaction removes, a tombstone can't be guessed.
+            # Compaction may have removed tombstones.
             return f"records after offset {self.anchor.offset} are gone"
         if first == self.anchor.offset:
-            found = Anchor(first, records.timestamps[0], checksum(records.keys[0], records.values[0]))
-            if found != self.anchor:
+            record = Anchor(first, records.timestamps[0], checksum(records.keys[0], records.values[0]))
+            if record != self.anchor:
                 return f"another record is at offset {first}: the topic is not the one that it is of"
         self.due = last + 1
         return ""

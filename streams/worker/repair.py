@@ -1,4 +1,4 @@
-"""Mending a changelog into which somebody else wrote: a worker that noticed late that it was replaced, or no worker."""
+"""Repairs a changelog into which someone else wrote: a worker that noticed late that it was replaced, or no worker."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,8 @@ RowsOfTable = Callable[[str], dict[bytes, bytes]]
 
 class Gap(NamedTuple):
     """Offsets of a changelog, from `start` up to `end`, that another writer took. `before_first` says that this worker
-    had written nothing there before: what its predecessor wrote after this one's reading is then among them."""
+    had written nothing there before: its predecessor's last records, written after this one read the log, are then
+    among them."""
 
     table: str
     partition: int
@@ -34,8 +35,8 @@ class Gap(NamedTuple):
 
 
 class Repairs:
-    """The repairs that are under way. A partition with one must not be checkpointed: a checkpoint would hide from the
-    next start that there is something to repair."""
+    """The repairs in progress. A partition with one must not be checkpointed: that would hide the damage from the next
+    start."""
 
     def __init__(self, reader: ChangelogReader, writer: ChangelogWriter, rows: RowsOfTable) -> None:
         self._reader = reader
@@ -45,11 +46,11 @@ class Repairs:
         self._counts: Counter[int] = Counter()
 
     def under_way(self, partition: int) -> bool:
-        """Whether the partition has one."""
+        """Whether the partition has a repair in progress."""
         return self._counts[partition] > 0
 
     def start(self, gap: Gap, fold: PartitionFold, image: Image) -> None:
-        """Mend the gap, while the fold goes on."""
+        """Repair the gap, while the fold continues."""
         task = asyncio.ensure_future(self._mend(gap, fold, image))
         self._tasks.add(task)
         self._counts[gap.partition] += 1
@@ -58,7 +59,7 @@ class Repairs:
         task.add_done_callback(lambda _: self._counts.subtract([gap.partition]))
 
     async def cancel(self) -> set[int]:
-        """End them; the partitions that are left unrepaired."""
+        """Cancel the repairs; returns the partitions that are left unrepaired."""
         unrepaired = {partition for partition, count in self._counts.items() if count}
         tasks = list(self._tasks)
         for task in tasks:
@@ -67,8 +68,8 @@ class Repairs:
         return unrepaired
 
     async def _mend(self, gap: Gap, fold: PartitionFold, image: Image) -> None:
-        """Where a late row hides a newer one, the newer is written again. What a predecessor wrote between this
-        worker's reading and its first write, the fold makes again itself. What can't be read is written over."""
+        """If a late row hides a newer one, write the newer one again. Records that a predecessor wrote between this
+        worker's reading and its first write are made again by the fold. Unreadable records are overwritten."""
         garbage: dict[bytes, None] = {}
         async for offset, key, value, version in self._records(gap):
             if why := await self._why_unreadable(gap, key, value, version, fold):
@@ -79,7 +80,7 @@ class Repairs:
                 await self._uncover(gap, key, value, fold)
             elif not gap.before_first:
                 fatal("%s[%d]: another worker is ahead of this one", topic_of(gap.table), gap.partition)
-        # Only now: a worker that was replaced without noticing must not write over anything.
+        # Only now: a worker that was replaced unnoticed must not overwrite anything.
         await self._write(gap, [self._newest(image, gap.table, key) for key in garbage])
 
     async def _records(self, gap: Gap) -> AsyncIterator[tuple[int, bytes, bytes | None, int]]:
@@ -99,7 +100,7 @@ class Repairs:
         return ahead(version, (await self._reader.journal_ends([gap.partition]))[gap.partition])
 
     async def _uncover(self, gap: Gap, key: bytes, value: bytes | None, fold: PartitionFold) -> None:
-        """Write the row again if the late record is another: it hides it."""
+        """Write the row again if the late record differs from it, and so hides it."""
         row = self._rows(gap.table).get(key)
         if row == value or key.startswith(b"~"):
             return
@@ -113,8 +114,8 @@ class Repairs:
         await asyncio.gather(*self._writer.send(gap.partition, writes))
 
     def _newest(self, image: Image, table: str, key: bytes) -> Write:
-        """The newest record of a key, to be written again. What is under way to the broker counts, which the image
-        does not know yet: an older one after it would hide it."""
+        """The newest record of a key, to be written again. Records in flight count, which the image does not have
+        yet: an older one after them would hide them."""
         value = self._rows(table).get(key)
         if value is None or key.startswith(COMPANION_PREFIX):
             return overwrite(image, table, key)

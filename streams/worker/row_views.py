@@ -1,4 +1,4 @@
-"""Point look-ups on the worker's web port: any worker answers for any row, by routing to the one that holds it."""
+"""Point look-ups on the worker's web port: any worker answers for any row, by routing to the one that has it."""
 
 import time
 from typing import Any
@@ -41,15 +41,15 @@ def add_views(app: Any, materializer: Materializer) -> None:
 
 
 def _silence(app: Any, materializer: Materializer, key: str) -> str:
-    """Why the cluster of a row is taken for silent; "" while it is heard of."""
+    """Why the cluster of a row is considered silent; "" if it is not."""
     cluster, namespace, name = parse_row_key(key)
     partition = partition_of(namespace, name, app.partitions)
     fold = materializer.folds.get(partition)
     if fold is None or cluster not in fold.clusters:
         return ""
     place = (partition, cluster)
-    found = silences({place: fold.clusters[cluster].seal}, time.time()).get(place)
-    return found.reason if found else ""
+    silence = silences({place: fold.clusters[cluster].seal}, time.time()).get(place)
+    return silence.reason if silence else ""
 
 
 def _add_row_view(app: Any, materializer: Materializer, name: str) -> None:

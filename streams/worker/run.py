@@ -1,4 +1,4 @@
-"""Running the worker process: the Faust app under its own worker, quiet, stopped within a bound by a signal."""
+"""Runs the worker process: the Faust app under a quiet Faust worker that a signal stops within a time limit."""
 
 import logging
 import warnings
@@ -17,7 +17,7 @@ def run_worker(settings: WorkerSettings, loglevel: str = "INFO") -> int:
     # Faust's banner and its tables of partitions are for people at a terminal; ours is one line a rebalance.
     for name in ("faust", "mode", "streams.worker"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # That a timer is late on a busy machine: nobody can act on it, and what comes of it is said elsewhere.
+    # Late timers on a busy machine: nobody can act on them, and their consequences are logged elsewhere.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,10 +1,10 @@
-"""Notices that the fold of a partition stands still although the journal goes on."""
+"""Detects that the fold of a partition is stalled although the journal grows."""
 
 STALLED_SECONDS = 300.0
 
 
 class StallDetector:
-    """Notices that a partition stands still although there is more to fold."""
+    """Detects that a partition is stalled although there is more to fold."""
 
     def __init__(self, seconds: float = STALLED_SECONDS) -> None:
         self._seconds = seconds
@@ -12,8 +12,8 @@ class StallDetector:
         self._reported: set[int] = set()
 
     def stalled(self, now: float, partition: int, assignment: object, position: int, end: int) -> bool:
-        """Whether this has just become so. `now` is in seconds; `assignment` is another one after each rebalance, `end`
-        the offset of the journal's next record."""
+        """Whether it has just become stalled. `now` is in seconds; `assignment` is a new one after each rebalance,
+        `end` the offset of the journal's next record."""
         standing = (assignment, position)
         before, since = self._standing.get(partition, (None, now))
         if position >= end or before != standing:

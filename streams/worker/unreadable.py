@@ -1,4 +1,4 @@
-"""Records of the facet topics that can't be read: kept back, counted, named, and written over by their owner."""
+"""Unreadable records of the facet topics: filtered out, counted, logged, and overwritten by the partition's owner."""
 
 from streams.facets.changelog_records import unreadable
 from streams.fold.table import Write
@@ -9,16 +9,16 @@ from streams.worker.checkpoint import Image
 
 
 def ahead(version: int, journal_end: int) -> str:
-    """Why a record of this version can't be one that the journal made; "" where it can."""
+    """Why a record of this version can't follow from the journal; "" if it can."""
     return (
         f"its version {version} is ahead of the journal, which ends at {journal_end}" if version >= journal_end else ""
     )
 
 
 class LogSieve:
-    """Keeps back what can't be read of one partition's changelogs. `journal_end` is the offset of its next commit;
-    `hiding` are the (table, key) of which the last record was kept back: what is before it, compaction will take.
-    `seals_within` is how many more seals are of the journal than ahead of it: below 0, it is another one."""
+    """Filters out unreadable records of one partition's changelogs. `journal_end` is the offset of its next commit;
+    `hiding` are the (table, key) whose last record was filtered out: compaction will remove the ones before it.
+    `seals_within` is the number of seals within the journal minus those ahead of it: below 0, it is another journal."""
 
     def __init__(self, partition: int, journal_end: int) -> None:
         self.journal_end = journal_end
@@ -43,8 +43,8 @@ class LogSieve:
 
 def overwrite(image: Image, table: str, key: bytes) -> Write:
     """The newest record of a key, to be written again; where there is none, a tombstone."""
-    held = image.seals[table].get(key) or image.rows[table].get(key)
-    if held is None:
+    newest = image.seals[table].get(key) or image.rows[table].get(key)
+    if newest is None:
         return Write(table, key, None, max((version for version, _ in image.seals[table].values()), default=0))
-    version, value = held
+    version, value = newest
     return Write(table, key, value, version)
