@@ -1,4 +1,4 @@
-"""Recorded clusters, served over HTTP as Kubernetes API servers serve them: list, streaming list, watch.
+"""Serves recorded clusters over HTTP as Kubernetes API servers do: list, streaming list, watch.
 
 Each cluster has a port of its own on 127.0.0.1, so a watcher follows them unchanged, through a kubeconfig.
 """
@@ -25,16 +25,16 @@ from streams.local.recording_api import discovery, with_namespaces
 from streams.local.recording_loop import RecordingLoop
 
 BOOKMARK_SECONDS = 1.0
-"""Between two bookmarks of a watch of which nothing more is to come."""
+"""Between two bookmarks of a watch after the recording's end."""
 
 IDLE_BOOKMARK_SECONDS = 10.0
-"""Without an event, until a watch gets a bookmark."""
+"""How long a watch is without an event before it gets a bookmark."""
 
 _REASONS = {400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed", 410: "Expired", 422: "Invalid", 504: "Timeout"}
 
 
 class NoRecording(FacetsError):
-    """The recording to serve is not there."""
+    """The recording to serve doesn't exist."""
 
     exit_code = ExitCode.UNKNOWN_NAME
 
@@ -52,7 +52,7 @@ class Refused(Exception):
 
 
 class Query(NamedTuple):
-    """What a GET of a resource asks for."""
+    """The parameters of a GET of a resource."""
 
     watch: bool
     version: int | None
@@ -70,7 +70,7 @@ def recordings() -> list[Path]:
 
 
 def load(path: Path) -> Recording:
-    """Raises NoRecording, DamagedRecording."""
+    """Load a recording. Raises NoRecording, DamagedRecording."""
     try:
         with lzma.open(path, "rb") as lines:
             return parse((orjson.loads(line) for line in lines), str(path))
@@ -84,7 +84,7 @@ def load(path: Path) -> Recording:
 
 class DemoServer:
     """Serves recordings, `speed` times as fast as they were recorded (`math.inf`: all at once). Time begins with the
-    first list or watch of any cluster, so a watcher that takes long to start misses nothing; it is one time for all.
+    first list or watch of any cluster, so a slow watcher misses nothing; all clusters share one time.
 
     `duration` is in seconds of this server's time. `finished` is set when the recordings have ended; connections stay
     open after that, with a bookmark every second. With `forever` they never end: see `streams.local.recording_loop`.
@@ -105,11 +105,13 @@ class DemoServer:
         if not paths:
             raise NoRecording("there is no recording to serve", "install the package anew: its recordings are missing")
         self._recordings = [with_namespaces(load(path)) for path in paths]
-        self.clusters = [each.cluster for each in self._recordings]
+        self.clusters = [recording.cluster for recording in self._recordings]
         if len(set(self.clusters)) < len(self.clusters):
             raise DamagedRecording(f"two of the recordings are of one cluster: {', '.join(map(str, paths))}")
         self.speed = speed
-        self.duration = math.inf if forever else max(each.duration_ms for each in self._recordings) / 1000 / speed
+        self.duration = (
+            math.inf if forever else max(recording.duration_ms for recording in self._recordings) / 1000 / speed
+        )
         self.finished = asyncio.Event()
         self._stopping = asyncio.Event()
         self._forever = forever
@@ -121,13 +123,13 @@ class DemoServer:
 
     @property
     def kubeconfig(self) -> Path:
-        """One context for each cluster, by its name. There while the server runs."""
+        """A kubeconfig with a context for each cluster, by its name. It exists while the server runs."""
         if self._folder is None:
             raise RuntimeError("the demo server is not started")
         return self._folder / "kubeconfig"
 
     async def start(self) -> None:
-        """Listen. Raises OSError where no port is to be had."""
+        """Listen. Raises OSError if no port is available."""
         self._folder = Path(tempfile.mkdtemp(prefix="facets-demo-"))
         servers: dict[str, str] = {}
         try:
@@ -147,7 +149,7 @@ class DemoServer:
             raise
 
     async def stop(self) -> None:
-        """End every connection and take the kubeconfig away."""
+        """Close all connections and delete the kubeconfig."""
         self._stopping.set()
         if self._end is not None:
             self._end.cancel()
@@ -166,14 +168,14 @@ class DemoServer:
         await self.stop()
 
     def begin(self) -> None:
-        """Let time begin, unless it has."""
+        """Start the clock, once."""
         if self._began is None:
             self._began = self._clock()
             if not self._forever:
                 self._end = asyncio.get_running_loop().call_later(self.duration, self.finished.set)
 
     def now(self) -> float:
-        """Milliseconds of the recordings that have passed."""
+        """The current time in the recordings, in milliseconds."""
         if self._began is None:
             return 0.0
         if math.isinf(self.speed):
@@ -181,7 +183,7 @@ class DemoServer:
         return (self._clock() - self._began) * 1000 * self.speed
 
     async def pause(self, seconds: float) -> bool:
-        """Wait (`math.inf`: until the end). Returns whether the server goes on."""
+        """Wait (`math.inf`: until the server stops). Returns whether the server still runs."""
         try:
             await asyncio.wait_for(self._stopping.wait(), None if math.isinf(seconds) else max(0.0, seconds))
         except TimeoutError:
@@ -190,17 +192,17 @@ class DemoServer:
 
 
 class _Once:
-    """The history of a recording that ends."""
+    """The history of a recording that is played once."""
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
 
     def window(self, ms: float) -> Recording:
-        """All of it, at any time."""
+        """The whole recording, at any time."""
         return self.recording
 
     def ends_ms(self, ms: float) -> float:
-        """When there is nothing more to come."""
+        """When the last event is over."""
         return self.recording.duration_ms
 
 
@@ -212,7 +214,7 @@ class _Cluster:
         self._history = history
 
     def _now(self) -> tuple[float, Recording]:
-        """The time, in milliseconds, and what there is at it."""
+        """The time, in milliseconds, and the recording's window at it."""
         now = self._server.now()
         return now, self._history.window(now)
 
@@ -276,34 +278,34 @@ class _Cluster:
         return response
 
     async def _events(self, path: str, query: Query) -> AsyncIterator[list[dict[str, Any]]]:
-        """What the watch says, in batches, until its time is over."""
+        """The watch's events, in batches, until its time-out."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + query.timeout
         now, recording = self._now()
         version, events = _opening(recording, recording.tracks[path], now, query)
         yield events
-        told = clock()
+        last_sent = clock()
         while True:
             now, recording = self._now()
             track = recording.tracks[path]
             if version < track.first:
-                # It was not read for long, or the machine slept, or it was too old to begin with.
+                # The client read too slowly, or the machine slept, or the version was too old to begin with.
                 yield [_expired(version, track)]
                 return
             version, events = _news(track, version, now, bookmarks=query.bookmarks)
             over = now >= recording.duration_ms
-            if query.bookmarks and (over or (not events and clock() - told >= IDLE_BOOKMARK_SECONDS)):
+            if query.bookmarks and (over or (not events and clock() - last_sent >= IDLE_BOOKMARK_SECONDS)):
                 events.append(track.bookmark(max(version, recording.version(track, now))))
             if events:
                 yield events
-                told = clock()
+                last_sent = clock()
             seconds = _bookmark_pause(query) if over else self._seconds_to_next(track, version, now)
-            left = deadline - clock()
-            if not await self._server.pause(min(seconds, left)) or clock() >= deadline:
+            remaining = deadline - clock()
+            if not await self._server.pause(min(seconds, remaining)) or clock() >= deadline:
                 return
 
     def _seconds_to_next(self, track: Track, version: int, now: float) -> float:
-        """Until something happens, or is to be said."""
+        """The time until the next event or bookmark."""
         place = track.since(version)
         ahead = track.moments[place].ms if place < len(track.moments) else self._history.ends_ms(now)
         return min((ahead - now) / 1000 / self._server.speed, IDLE_BOOKMARK_SECONDS)
@@ -317,8 +319,8 @@ class _Cluster:
 
 
 def _opening(recording: Recording, track: Track, now: float, query: Query) -> tuple[int, list[dict[str, Any]]]:
-    """The version that a watch begins after, and its first events: none where it goes on from a version. The head of
-    the answer goes out before anything happens."""
+    """The version that a watch begins after, and its first events: none if it resumes from a version. The head of the
+    answer is sent before any event."""
     if query.version and not query.initial_events:
         return query.version, []
     version = recording.version(track, now)
@@ -329,7 +331,7 @@ def _opening(recording: Recording, track: Track, now: float, query: Query) -> tu
 
 
 def _news(track: Track, version: int, now: float, *, bookmarks: bool) -> tuple[int, list[dict[str, Any]]]:
-    """What happened after a version, up to now, and the version that it comes to."""
+    """The events after a version, up to now, and the version reached."""
     events = []
     for moment in track.moments[track.since(version) :]:
         if moment.ms > now:
@@ -350,7 +352,7 @@ def _expired(version: int, track: Track) -> dict[str, Any]:
 
 
 def _query(params: Mapping[str, str]) -> Query:
-    """Raises Refused (400, 422)."""
+    """Parse a query. Raises Refused (400, 422)."""
     watch = params.get("watch") in {"true", "1"}
     initial_events = params.get("sendInitialEvents") in {"true", "1"}
     match = params.get("resourceVersionMatch", "")
@@ -396,5 +398,5 @@ def _kubeconfig(servers: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-# The constructor's argument has the function's name.
+# The constructor's parameter shadows the function.
 _shipped = recordings

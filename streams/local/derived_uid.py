@@ -1,4 +1,4 @@
-"""Uids that follow from text: the uuid module also gives random ones, which the core must not."""
+"""Uids derived from text. Not with the uuid module, as the core must not have random ones."""
 
 from hashlib import sha256
 

@@ -1,4 +1,4 @@
-"""What `facets doctor` looks at: each thing that must be right, with what to do where it is not."""
+"""The checks of `facets doctor`: what must be right, and the remedy if it is not."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ _VERBS = ("list", "watch")
 
 
 def local_checks() -> Iterator[Check]:
-    """What a broker on this machine needs: Java and Kafka's jars."""
+    """The requirements of a broker on this machine: Java and Kafka's jars."""
     try:
         java = find_java()
         yield Check("Java", "ok", f"{java.version} at {java.path}")
@@ -47,7 +47,7 @@ def local_checks() -> Iterator[Check]:
 
 
 def broker_checks(bootstrap: str | None, silent_after: float = SILENT_AFTER_SECONDS) -> Iterator[Check]:
-    """The broker, its topics, and how far watcher and worker are."""
+    """The broker, its topics, and the progress of watcher and worker."""
     if bootstrap is None:
         bootstrap = find_running(data_dir())
         if bootstrap is None:
@@ -72,16 +72,16 @@ def broker_checks(bootstrap: str | None, silent_after: float = SILENT_AFTER_SECO
 
 
 def cluster_checks(
-    kubeconfig: Path | None, context: str | None, clusters: Sequence[str], *, asked: bool
+    kubeconfig: Path | None, context: str | None, clusters: Sequence[str], *, requested: bool
 ) -> Iterator[Check]:
-    """The API servers: reachable, and list and watch allowed. None is a failure only if it was `asked` for."""
+    """The API servers: reachable, and list and watch allowed. None is a failure only if it was `requested`."""
     try:
         configs = cluster_configs(kubeconfig=kubeconfig, context=context, clusters=clusters)
     except FacetsError as error:
-        yield Check("kubeconfig", "fail" if asked else "warn", str(error), error.remedy)
+        yield Check("kubeconfig", "fail" if requested else "warn", str(error), error.remedy)
         return
-    for each in configs:
-        yield from _cluster(each)
+    for cluster in configs:
+        yield from _cluster(cluster)
 
 
 def _horizon(journal: dict[str, str], table: dict[str, str]) -> Check:
@@ -112,15 +112,15 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Check]:
         return
     yield from _permissions(name, api.configuration.host, access)
     skew = (datetime.now(UTC) - parsedate_to_datetime(access.date)).total_seconds() if access.date else 0.0
-    # The header has whole seconds.
+    # The Date header has a resolution of one second.
     if abs(skew) > _SKEW_SECONDS + 1:
         yield Check(name, "warn", f"its clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} this one",
                     "synchronize the clocks (NTP): the times in rows are of the watcher's machine")  # fmt: skip
 
 
 class _Access(NamedTuple):
-    """What the account may not do, of the types that are needed (`denied`) and of the optional ones that are served
-    (`without`); `date` is the server's time, as its answer has it."""
+    """What the account is not allowed, of the required types (`denied`) and of the optional ones that are served
+    (`without`); `date` is the server's time, from its answer."""
 
     denied: list[str]
     without: list[str]
@@ -128,13 +128,18 @@ class _Access(NamedTuple):
 
 
 def _review(api: Any) -> _Access:
-    """Ask the API server what its account may do. Raises ApiException, HTTPError, OSError."""
+    """Ask the API server for the account's permissions. Raises ApiException, HTTPError, OSError."""
     reviews = client.AuthorizationV1Api(api)
-    groups = {"", *(each.name for each in client.ApisApi(api).get_api_versions(_request_timeout=_KUBE_SECONDS).groups)}
+    groups = {
+        "",
+        *(group.name for group in client.ApisApi(api).get_api_versions(_request_timeout=_KUBE_SECONDS).groups),
+    }
     denied: list[str] = []
     without: list[str] = []
     headers: Any = {}
-    for resource, verb in product((*RESOURCES, *(each for each in OPTIONAL if each.group in groups)), _VERBS):
+    for resource, verb in product(
+        (*RESOURCES, *(optional for optional in OPTIONAL if optional.group in groups)), _VERBS
+    ):
         attributes = client.V1ResourceAttributes(
             group=resource.group, resource=resource.frontier.partition(".")[0], verb=verb
         )

@@ -1,4 +1,4 @@
-"""Leases: locked files in a folder, one for each user of a thing. The kernel frees them when their process ends."""
+"""Leases: locked files in a folder, one for each user of a resource. The kernel frees them when their process ends."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from filelock import FileLock, Timeout
 
 
 def lease(folder: Path, name: str) -> FileLock:
-    """A user's lease, not yet taken. Held by the open file, whichever thread of the process gives it up."""
+    """A user's lease, not yet acquired. Any thread of the process may release it."""
     return FileLock(folder / name, thread_local=False)
 
 
 def holders(folder: Path) -> list[str]:
-    """The names of all leases that are held; forgets those whose process has ended."""
+    """The names of all leases in use; deletes those whose process has ended."""
     names = []
     for path in sorted(folder.iterdir()):
         candidate = lease(folder, path.name)

@@ -1,4 +1,4 @@
-"""What `facets doctor` says of the way from watchers to tables: each cluster, its watcher's clock, and the worker."""
+"""The checks of `facets doctor` from watchers to tables: each cluster, its watcher's clock, and the worker."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ _READ_SECONDS = 20.0
 
 
 class Check(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     status: Status
@@ -35,8 +35,9 @@ class Check(NamedTuple):
 
 
 class PartitionEnd(NamedTuple):
-    """The end of a journal partition: the offset after its last record, when Kafka took that (seconds since the
-    epoch), what all tables have sealed of it, and when Kafka took each cluster's newest commit in it."""
+    """The end of a journal partition: the offset after its last record, when Kafka appended that (seconds since
+    the epoch), the offset up to which all tables have sealed it, and when Kafka appended each cluster's newest
+    commit."""
 
     end: int
     written: float
@@ -62,12 +63,12 @@ _decode_stamp = msgspec.json.Decoder(_Stamp).decode
 
 
 def pipeline_checks(pipeline: Pipeline, now: float) -> Iterator[Check]:
-    """Everything that is known of it; `now` in seconds since the epoch."""
+    """The checks of a pipeline; `now` in seconds since the epoch."""
     ends = pipeline.partitions
-    if not any(each.end for each in ends.values()):
+    if not any(end.end for end in ends.values()):
         yield Check("watcher", "warn", "the journal is empty", "facets watch (or facets up)")
         return
-    ahead = max(each.written for each in ends.values()) - now
+    ahead = max(end.written for end in ends.values()) - now
     if ahead > _SKEW_SECONDS:
         yield Check(
             "clocks", "fail", f"the journal's newest record is {ahead:.1f} s in the future of this machine",
@@ -87,14 +88,14 @@ def pipeline_checks(pipeline: Pipeline, now: float) -> Iterator[Check]:
 def _last(letter: DeadLetter | None) -> str:
     if letter is None:
         return ""
-    what = " ".join(
+    subject = " ".join(
         filter(None, (letter.cluster, letter.kind, "/".join(filter(None, (letter.namespace, letter.name)))))
     )
-    return f", the last: {what}{f' at {letter.at}' if letter.at else ''}: {letter.reason[:200]}"
+    return f", the last: {subject}{f' at {letter.at}' if letter.at else ''}: {letter.reason[:200]}"
 
 
 def _worker(ends: Mapping[int, PartitionEnd]) -> Check:
-    behind = {p: each.end - 1 - each.sealed for p, each in ends.items() if each.end - 1 > each.sealed}
+    behind = {p: end.end - 1 - end.sealed for p, end in ends.items() if end.end - 1 > end.sealed}
     worst_one = max(behind, key=lambda p: behind[p], default=0)
     if not behind or behind[worst_one] <= _LAG_COMMITS:
         return Check("worker", "ok", f"{sum(behind.values())} commits behind the journal in {len(ends)} partitions")
@@ -105,16 +106,16 @@ def _worker(ends: Mapping[int, PartitionEnd]) -> Check:
 
 
 def _clusters(pipeline: Pipeline, now: float) -> Iterator[Check]:
-    for cluster, found in of_clusters(pipeline.seals, now, pipeline.silent).items():
+    for cluster, status in of_clusters(pipeline.seals, now, pipeline.silent).items():
         name = f"cluster {cluster}"
         own = [seal for (_, of), seal in pipeline.seals.items() if of == cluster]
-        committed = max((each.commits.get(cluster, "") for each in pipeline.partitions.values()), default="")
-        last = max(found.last_commit, committed)
+        committed = max((end.commits.get(cluster, "") for end in pipeline.partitions.values()), default="")
+        last = max(status.last_commit, committed)
         age = max(0.0, now - read(last).timestamp()) if last else None
         ago = "at an unknown time" if age is None else f"{in_words(age)} ago"
-        if found.silences:
-            silence = worst(found.silences.values())
-            where = "" if len(found.silences) == len(own) else f" in {len(found.silences)} of {len(own)} partitions"
+        if status.silences:
+            silence = worst(status.silences.values())
+            where = "" if len(status.silences) == len(own) else f" in {len(status.silences)} of {len(own)} partitions"
             if silence.reason.startswith("Worker"):
                 detail = f"last commit {ago}, but none is folded{where} since {silence.since}: its rows are stale there"
                 yield Check(name, "fail", detail, "facets work; if it runs, see its log")
@@ -133,8 +134,8 @@ def _clusters(pipeline: Pipeline, now: float) -> Iterator[Check]:
             yield Check(name, "warn", "its snapshot is not complete", "wait, or see the watcher's log")
         else:
             yield Check(name, "ok", f"last commit {ago}")
-        if found.clock_is_wrong:
-            yield Check(name, "warn", skew_text(found.clock_skew_seconds).partition(":")[0],
+        if status.clock_is_wrong:
+            yield Check(name, "warn", skew_text(status.clock_skew_seconds).partition(":")[0],
                         "synchronize the clocks of its watcher and of the brokers (NTP)")  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def read_pipeline(bootstrap: str, partitions: int, silent_after: float) -> Pipel
         for table in TABLES:
             for partition, tail in reader.tails(topic_of(table), every, _SEAL_TAIL).items():
                 offsets = map(_sealed_by, tail.records)
-                # One ahead of its journal is not the worker's.
+                # A seal ahead of the journal is not the worker's.
                 sealed[partition].append(max((at for at in offsets if at < journal[partition].end), default=-1))
         letters = [record for tail in reader.tails(DEAD_LETTER, every, 1).values() for record in tail.records]
     ends = {
@@ -169,7 +170,7 @@ async def _seals(bootstrap: str, silent_after: float) -> tuple[Mapping[Place, Se
 
 
 def _sealed_by(record: Any) -> int:
-    """The journal offset that a record seals; -1 for what is no seal, or can't be read."""
+    """The journal offset that a record seals; -1 if it is not a seal, or can't be read."""
     if not (record.key or b"").startswith(SEAL_PREFIX) or not record.value:
         return -1
     try:
@@ -179,11 +180,11 @@ def _sealed_by(record: Any) -> int:
 
 
 def _commits(records: list[Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    newest: dict[str, str] = {}
     for record in records:
         try:
             cluster = _decode_stamp(record.value or b"").cluster
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
-        found[cluster] = max(found.get(cluster, ""), of_milliseconds(record.timestamp))
-    return found
+        newest[cluster] = max(newest.get(cluster, ""), of_milliseconds(record.timestamp))
+    return newest

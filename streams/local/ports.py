@@ -1,4 +1,4 @@
-"""Ports on loopback: whether one is free, who has it otherwise, and which one to take instead."""
+"""Ports on loopback: whether one is free, which process has it, and which to use instead."""
 
 import contextlib
 import socket
@@ -13,23 +13,23 @@ LOOPBACK = "127.0.0.1"
 
 
 class WantedPort(NamedTuple):
-    """A port that something is to listen on. One that a person `named` must be it; another one may move. 0: any."""
+    """A port to listen on, 0 for any. One that a person `named` is used or fails; a default may be replaced."""
 
     option: str
     number: int
     named: bool = False
 
 
-def find_port(wanted: WantedPort) -> tuple[int, str]:
-    """The port to listen on, and where it isn't the wanted one, why. Raises FacetsError."""
-    problem = _problem(wanted.number)
-    if not problem and wanted.number:
-        return wanted.number, ""
-    if problem and wanted.named:
+def find_port(choice: WantedPort) -> tuple[int, str]:
+    """The port to listen on, and why it isn't the wanted one ("" if it is). Raises FacetsError."""
+    problem = _problem(choice.number)
+    if not problem and choice.number:
+        return choice.number, ""
+    if problem and choice.named:
         raise FacetsError(
-            f"port {wanted.number} of 127.0.0.1 is taken{_by(wanted.number)}" if problem == "taken" else
-            f"can't listen on port {wanted.number} of 127.0.0.1: {problem}",
-            f"end what listens there, name another port with {wanted.option}, or leave the option out for any free one",
+            f"port {choice.number} of 127.0.0.1 is taken{_by(choice.number)}" if problem == "taken" else
+            f"can't listen on port {choice.number} of 127.0.0.1: {problem}",
+            f"end what listens there, name another port with {choice.option}, or leave the option out for any free one",
             ExitCode.UNAVAILABLE,
         )  # fmt: skip
     with socket.socket() as free:
@@ -40,12 +40,12 @@ def find_port(wanted: WantedPort) -> tuple[int, str]:
         number = int(free.getsockname()[1])
     if not problem:
         return number, ""
-    reason = f"taken{_by(wanted.number)}" if problem == "taken" else problem
-    return number, f"port {wanted.number} is {reason}: using {number} instead ({wanted.option} chooses)"
+    reason = f"taken{_by(choice.number)}" if problem == "taken" else problem
+    return number, f"port {choice.number} is {reason}: using {number} instead ({choice.option} chooses)"
 
 
 def holder(port: int) -> psutil.Process | None:
-    """The process that listens on a TCP port of this machine, where it may be seen."""
+    """The process that listens on a TCP port of this machine, if visible to this user."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
@@ -56,7 +56,7 @@ def holder(port: int) -> psutil.Process | None:
 def _problem(number: int) -> str:
     """Why nothing could listen on the port now; "" when it is free."""
     with socket.socket() as probe:
-        # As servers do: connections of the last run that are closing don't count.
+        # As servers do: closing connections of the last run don't count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, number))

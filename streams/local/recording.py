@@ -1,4 +1,4 @@
-"""A recording of one API server's list and watch traffic, as state at a time and events from a version: no IO.
+"""A recording of one API server's list and watch traffic, as state at a time and events from a version. No IO.
 
 A recording is JSON lines: a header (`format`, `cluster`, `kubernetes`, `duration_ms`, `resources` with `path` and
 `kind`), then for each path its List as served (`path`, `list`), then watch events (`path`, `ms` since the lists,
@@ -21,7 +21,7 @@ _TYPES = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}
 
 
 class DamagedRecording(FacetsError):
-    """What should be a recording is not one."""
+    """A file that is not a valid recording."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "record it again, or take the file anew from the release", ExitCode.BAD_DATA)
@@ -37,8 +37,8 @@ class Moment(NamedTuple):
 
 
 class Track:
-    """What was recorded of one path. `first` and `last` are the lowest and the highest resourceVersion that can be
-    asked for; `moments` are in order of time and of version."""
+    """The recording of one path. `first` and `last` are the lowest and the highest resourceVersion that can be
+    requested; `moments` are in order of time and of version."""
 
     def __init__(self, path: str, kind: str, listed: Mapping[str, Any]) -> None:
         self.path = path
@@ -49,8 +49,8 @@ class Track:
         self._items = {key_of(item): item for item in listed.get("items") or ()}
 
     def add(self, ms: float, kind: str, item: Mapping[str, Any]) -> None:
-        """The next event. One at or below the version reached is left out: a recorder that connected again has seen
-        it before, and no watch says a thing twice."""
+        """The next event. One at or below the version reached is left out: a recorder that reconnected got it twice,
+        which a watch never does."""
         version = number(item["metadata"]["resourceVersion"])
         if kind not in _TYPES or (self.moments and ms < self.moments[-1].ms):
             raise ValueError(f"a {kind!r} event at {ms} ms")
@@ -74,7 +74,7 @@ class Track:
         return self.moments[reached - 1].version if reached else self.first
 
     def since(self, version: int) -> int:
-        """The place in `moments` of the first event above a version."""
+        """The index in `moments` of the first event above a version."""
         return bisect_right(self.moments, version, key=lambda moment: moment.version)
 
     def state(self, version: int) -> list[Mapping[str, Any]]:
@@ -88,7 +88,7 @@ class Track:
         return [items[key] for key in sorted(items)]
 
     def typed(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """The object as a watch shows it: with its kind, which the items of a list leave out."""
+        """The object as in a watch event: with its kind, which list items don't have."""
         return {"kind": self.kind, "apiVersion": self.api_version, **item}
 
     def bookmark(self, version: int, initial_events_end: bool = False) -> dict[str, Any]:
@@ -111,11 +111,11 @@ class Recording:
         self.duration_ms = max(float(header["duration_ms"]), latest)
 
     def version(self, track: Track, ms: float) -> int:
-        """The version that a list of the track carries at a time. Once all is over that is the cluster's: nothing
-        below it can come any more. Before, another path's version could be ahead of an event still to be served."""
+        """The version that a list of the track carries at a time. After the recording's end that is the
+        cluster's, as no event below it can follow; before, it could be ahead of an event still to be served."""
         if ms < self.duration_ms:
             return track.version(ms)
-        return max(each.last for each in self.tracks.values())
+        return max(track.last for track in self.tracks.values())
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The lists as ADDED events, then the watch events in order of time (BOOKMARKs among them)."""
@@ -128,7 +128,7 @@ class Recording:
 
 
 def parse(lines: Iterable[Any], name: str) -> Recording:
-    """The recording in decoded lines; `name` is what an error calls it. Raises DamagedRecording."""
+    """The recording in decoded lines; `name` is its name in errors. Raises DamagedRecording."""
     header: Mapping[str, Any] | None = None
     kinds: dict[str, str] = {}
     tracks: dict[str, Track] = {}
@@ -138,15 +138,15 @@ def parse(lines: Iterable[Any], name: str) -> Recording:
             if header is None:
                 if line["format"] != FORMAT:
                     raise ValueError(f"format {line['format']!r}, not {FORMAT}")
-                kinds = {each["path"]: each["kind"] for each in line["resources"]}
+                kinds = {resource["path"]: resource["kind"] for resource in line["resources"]}
                 header = line
             elif "list" in line:
                 tracks[line["path"]] = Track(line["path"], kinds[line["path"]], line["list"])
             else:
                 tracks[line["path"]].add(float(line["ms"]), line["event"]["type"], line["event"]["object"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise DamagedRecording(f"{name} line {count} is not what a recording has: {what}") from error
+            problem = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise DamagedRecording(f"{name} line {count} is not what a recording has: {problem}") from error
     if header is None:
         raise DamagedRecording(f"{name} is empty")
     if missing := sorted(kinds.keys() - tracks.keys()):
@@ -166,6 +166,6 @@ def number(version: Any) -> int:
 
 
 def key_of(item: Mapping[str, Any]) -> Key:
-    """What an object is called: namespace ("" where it has none) and name."""
+    """An object's namespace ("" if it has none) and name."""
     meta = item["metadata"]
     return str(meta.get("namespace") or ""), str(meta["name"])

@@ -1,6 +1,6 @@
-"""What a recorded cluster has beside its recording: API discovery, and the Namespaces that its objects are in.
+"""What a recorded cluster serves beside its recording: API discovery, and the Namespaces of its objects.
 
-Discovery as of Kubernetes' API concepts: APIGroupList, APIGroup and APIResourceList, of what was recorded alone.
+Discovery as in Kubernetes' API concepts: APIGroupList, APIGroup and APIResourceList, of the recorded resources only.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def with_namespaces(recording: Recording) -> Recording:
     listed = {"apiVersion": "v1", "metadata": {"resourceVersion": str(first)}, "items": items}
     track = Track(NAMESPACES, "Namespace", listed)
     # As an API server's bookmarks do: without one, a watch to which nothing happens would fall out of the history.
-    newest = max(each.last for each in tracks.values())
+    newest = max(recorded.last for recorded in tracks.values())
     track.add(recording.duration_ms, "BOOKMARK", {"metadata": {"resourceVersion": str(newest)}})
     return Recording(recording.header, {**tracks, NAMESPACES: track})
 

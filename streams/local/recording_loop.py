@@ -1,13 +1,13 @@
-"""A recording that goes on for ever, as a cluster could: the recorded changes again and again, each time as new ones.
+"""An endless recording: the recorded changes are repeated in cycles, each time as new ones.
 
-At the end of a cycle the objects are led back to what they were at its beginning, one change at a time, and the next
-cycle begins. To a watcher it is one history that never repeats:
+At the end of a cycle the objects are returned to their initial state, one change at a time, and the next cycle begins.
+To a watcher it is one history that never repeats:
 
 - resourceVersions rise from cycle to cycle, generations too.
-- An object that lives through a whole cycle keeps its uid. Every other uid (of objects that came or went, and of Pods
-  that endpoints refer to) is another one in each cycle, for a uid is never used twice. So what was made again under its
-  name is deleted and added, never modified into another object (whose cluster IP, for one, could not change).
-- Times are those of the recording, moved on by as much time as has passed since.
+- An object that exists throughout a cycle keeps its uid. Every other uid (of objects that were created or deleted, and
+  of Pods that endpoints refer to) is new in each cycle, as a uid is never reused. So an object that is created again
+  under its name is deleted and added, not modified (its cluster IP, for one, could not change).
+- Times are those of the recording, shifted by the time that has passed since.
 
 Pure: the window of a cycle follows from the recording and the cycle's number.
 """
@@ -21,15 +21,15 @@ from streams.local.derived_uid import derived_uid
 from streams.local.recording import Key, Moment, Recording, Track, key_of
 
 HISTORY_CYCLES = 3
-"""How many whole cycles can be watched from behind the current one; below that a version is too old."""
+"""How many whole cycles before the current one can be watched from; older versions are expired."""
 
 _RETURN_STEP_MS = 200.0
 _TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 class _Return(NamedTuple):
-    """A change on the way back to the beginning. A deleted object is one of the cycle that ends, every other one of
-    the cycle that begins."""
+    """A change that returns to the initial state. A deleted object belongs to the cycle that ends, any other to the
+    cycle that begins."""
 
     path: str
     kind: str
@@ -37,7 +37,7 @@ class _Return(NamedTuple):
 
 
 class RecordingLoop:
-    """One cluster's recording without end. A cycle takes `period_ms` milliseconds."""
+    """One cluster's endless recording. A cycle takes `period_ms` milliseconds."""
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
@@ -55,13 +55,15 @@ class RecordingLoop:
             if (ending := _generations(ends).get(uid)) is not None
         }
         self._returned = {
-            (each.path, key_of(each.item)): place for place, each in enumerate(self._returns) if each.kind != "DELETED"
+            (change.path, key_of(change.item)): place
+            for place, change in enumerate(self._returns)
+            if change.kind != "DELETED"
         }
         self._windows: dict[int, Recording] = {}
         self._cycles: dict[int, dict[str, list[Moment]]] = {}
 
     def window(self, ms: float) -> Recording:
-        """What can be listed and watched at a time, in ms since the beginning: the cycle it is in and those before."""
+        """What can be listed and watched at a time, in ms since the beginning: its cycle and those before."""
         cycle = int(ms // self.period_ms)
         if cycle not in self._windows:
             oldest = max(0, cycle - HISTORY_CYCLES)
@@ -78,11 +80,11 @@ class RecordingLoop:
         return self._windows[cycle]
 
     def ends_ms(self, ms: float) -> float:
-        """When the window of a time is another one."""
+        """When the window of a time ends."""
         return (ms // self.period_ms + 1) * self.period_ms
 
     def _begin(self, track: Track, cycle: int) -> list[Mapping[str, Any]]:
-        """The objects as they are at the beginning of a cycle."""
+        """The objects at the beginning of a cycle."""
         items = _begin(track)
         if cycle == 0:
             return items
@@ -93,7 +95,7 @@ class RecordingLoop:
         ]
 
     def _moments(self, cycle: int) -> dict[str, list[Moment]]:
-        """A cycle's events by path: the recorded ones, and the way back."""
+        """A cycle's events by path: the recorded ones, and the returns."""
         began = cycle * self.period_ms
         moments = {
             path: [
@@ -149,8 +151,8 @@ class RecordingLoop:
 
 
 def _returns(recording: Recording) -> Iterator[_Return]:
-    """The changes from a recording's end back to its beginning, as controllers would make them: Services before what
-    belongs to them, and what is made again under its name is deleted before."""
+    """The changes from a recording's end back to its beginning, as controllers would make them: Services before their
+    dependents, and objects that are created again under their name are deleted before."""
     added: list[_Return] = []
     for path, track in recording.tracks.items():
         begin: dict[Key, Mapping[str, Any]] = {key_of(item): item for item in _begin(track)}

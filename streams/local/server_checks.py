@@ -1,4 +1,4 @@
-"""What `facets doctor` says of `facets serve`: whether it answers, is ready, and what its routers have."""
+"""The checks of `facets doctor` on `facets serve`: whether it answers and is ready, and its routers' state."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ def server_checks(server: str, *, named: bool) -> Iterator[Check]:
     stale = f"; stale there: {', '.join(ready['stale'])}" if ready.get("stale") else ""
     yield Check("server", "ok", f"{server} is ready, up to {ready['at']}{stale}")
     clients: list[dict[str, Any]] = propagation["clients"]
-    refused = [each for each in clients if each["lastNack"]]
+    refused = [client for client in clients if client["lastNack"]]
     if refused:
         yield Check(
             "routers", "warn", f"{len(refused)} of {len(clients)} have refused something, the last: "
             f"{refused[-1]['node']}: {refused[-1]['lastNack'][:200]}", "facets status",
         )  # fmt: skip
     else:
-        behind = sum(bool(each["behind"]) for each in clients)
+        behind = sum(bool(client["behind"]) for client in clients)
         yield Check("routers", "ok", f"{len(clients)} connected, {behind} of them behind")
 
 

@@ -1,4 +1,4 @@
-"""Keeping a part of a process running: started again when it ends by itself, ever later, until it is given up."""
+"""Keeps a part of a process running: restarted when it ends by itself, with growing pauses, until it is given up."""
 
 import asyncio
 import contextlib
@@ -18,23 +18,23 @@ from streams.runtime.retry import RetryPolicy, Sleep, retry
 log = logging.getLogger("facets.up")
 
 CHILD_STOP_SECONDS = 8.0
-"""From SIGTERM to SIGKILL. A child loses nothing by the latter: what it was at is done again from the last seal."""
+"""From SIGTERM to SIGKILL. Nothing is lost by the latter: the next start resumes from the last seal."""
 
 _BROKER_LOOK_SECONDS = 1.0
 _LASTING = {
     ExitCode.USAGE, ExitCode.BAD_DATA, ExitCode.UNKNOWN_NAME, ExitCode.GAVE_UP, ExitCode.FORBIDDEN,
     ExitCode.MISCONFIGURED,
 }  # fmt: skip
-"""What another start would end with again."""
+"""Exit codes that a restart would repeat."""
 
 
 class PartEnded(FacetsError):
-    """A part ended though nobody told it to."""
+    """A part ended by itself."""
 
 
 class Restarts(NamedTuple):
-    """A part that ended is started again after a pause that doubles from `first` to `longest` seconds, and given up at
-    its `attempts`th end in a row. One that had run for `steady` seconds begins anew with all of them."""
+    """A part that ended is restarted after a pause that doubles from `first` to `longest` seconds, and given up at its
+    `attempts`th end in a row. After `steady` seconds of running, the count starts again."""
 
     attempts: int = 8
     first: float = 1.0
@@ -43,7 +43,7 @@ class Restarts(NamedTuple):
 
     @property
     def policy(self) -> RetryPolicy:
-        """The pauses. Nobody shares what a part on this machine starts from: nothing is drawn."""
+        """The pauses, without jitter: a part on this machine competes with no other."""
         return RetryPolicy(self.first, self.longest, self.attempts, jitter=0)
 
 
@@ -59,7 +59,7 @@ async def keep_running(
     pause: Sleep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Await `run`, again whenever it fails, until `ending`. Raises what it failed with last, or for good."""
+    """Await `run`, and again whenever it fails, until `ending`. Raises its last or permanent error."""
 
     async def until_ending(seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -89,7 +89,7 @@ async def keep_running(
 
 
 class ChildProcess:
-    """A `facets` command as a process of its own, which ends with this one. `note` is told each process id."""
+    """A `facets` command as a child process, which ends with this one. `note` gets each process id."""
 
     def __init__(self, name: str, command: tuple[str, ...], note: Callable[[str, int], None]) -> None:
         self._name = name
@@ -97,7 +97,7 @@ class ChildProcess:
         self._note = note
 
     async def run(self, ending: asyncio.Event) -> None:
-        """Start it and wait until it ends, or until `ending`, when it is ended. Raises PartEnded."""
+        """Run it until it ends by itself, which raises PartEnded, or until `ending`."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "streams.cli", *self._command,
             stdin=asyncio.subprocess.PIPE, env=pipe_environment(), start_new_session=True,
@@ -133,8 +133,8 @@ class ChildProcess:
 
 
 class BrokerPart:
-    """The embedded broker, which has been started, as a part that is kept running at its port. `note` is told the
-    process id of each new one."""
+    """The embedded broker, already started, as a part that is kept running at its port. `note` gets the process id of
+    each restarted one."""
 
     def __init__(self, broker: EmbeddedKafka, note: Callable[[str, int], None]) -> None:
         self._broker = broker
@@ -170,11 +170,13 @@ def describe_exit(code: int | None) -> str:
 
 
 def _exit_code(code: int | None) -> ExitCode:
-    return next((each for each in ExitCode if each == code and each != ExitCode.OK), ExitCode.NEGATIVE)
+    return next(
+        (known_code for known_code in ExitCode if known_code == code and known_code != ExitCode.OK), ExitCode.NEGATIVE
+    )
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same start may do better a moment later."""
+    """Whether a restart may succeed."""
     if isinstance(error, FacetsError):
         return error.exit_code not in _LASTING
     return isinstance(error, OSError)

@@ -1,4 +1,4 @@
-"""Broker, watchers, a worker and a server as one: what `facets up` runs."""
+"""Broker, watchers, a worker and a server together: what `facets up` runs."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ from streams.wire.records import TABLES
 log = logging.getLogger("facets.up")
 
 STOP_SECONDS = 14.0
-"""From a signal to the end, whatever does not answer: the parts' time to stop, and then the broker's."""
+"""From a signal to the end, whatever hangs: the parts' time to stop, and then the broker's."""
 
 _PARTS_STOP_SECONDS = CHILD_STOP_SECONDS + 0.5
 _BROKER_STOP_SECONDS = 3.0
@@ -48,7 +48,7 @@ _T = TypeVar("_T")
 
 
 class UpOptions(NamedTuple):
-    """What `facets up` was asked for."""
+    """The options of `facets up`."""
 
     demo: bool = False
     speed: float = 1.0
@@ -66,19 +66,19 @@ class UpOptions(NamedTuple):
 
 
 class _Stopped(Exception):
-    """It was told to stop before everything ran."""
+    """It was stopped before everything ran."""
 
 
 async def run(options: UpOptions, stop: asyncio.Event) -> int:
-    """Run until `stop`, the time given, or a part that can't go on; the exit code. Raises FacetsError."""
-    # Before anything is started for it.
+    """Run until `stop`, the time given, or a permanent failure of a part; the exit code. Raises FacetsError."""
+    # Checked before anything is started.
     clusters = None if options.demo else _clusters(options, options.kubeconfig)
     owner = Owner.this_process()
     async with contextlib.AsyncExitStack() as stack:
         try:
             lock = stack.enter_context(ProcessLock(folders.data_dir() / UP_LOCK, owner))
-        except LockHeld as held:
-            raise _already_runs(held.owner) from None
+        except LockHeld as error:
+            raise _already_runs(error.owner) from None
         except OSError as error:
             raise FacetsError(
                 f"the data folder {folders.data_dir()} can't be used: {error.strerror or error}",
@@ -92,7 +92,7 @@ async def run(options: UpOptions, stop: asyncio.Event) -> int:
 
 
 class _Up:
-    """One run. What is started is ended by `stack`, in reverse order."""
+    """One run. `stack` ends what was started, in reverse order."""
 
     def __init__(
         self, options: UpOptions, stop: asyncio.Event, stack: contextlib.AsyncExitStack, owner: Owner, lock: ProcessLock
@@ -111,8 +111,8 @@ class _Up:
     async def run(self, clusters: list[ClusterConfig] | None) -> int:
         """Start everything, wait, stop everything; the exit code."""
         options = self._options
-        wanted = (options.web_port, options.xds_port, options.http_port, options.watch_port)
-        ports = {each.option: find_port(each) for each in wanted}
+        choices = (options.web_port, options.xds_port, options.http_port, options.watch_port)
+        ports = {choice.option: find_port(choice) for choice in choices}
         for _, moved in ports.values():
             if moved:
                 log.warning("%s", moved)
@@ -124,7 +124,7 @@ class _Up:
             demo = DemoServer(speed=options.speed, forever=True)
             await demo.start()
             self._stack.push_async_callback(self._stop_demo, demo)
-            clusters = [each._replace(source=DEMO) for each in _clusters(options, demo.kubeconfig)]
+            clusters = [cluster._replace(source=DEMO) for cluster in _clusters(options, demo.kubeconfig)]
         else:
             await _unless(self._stop, self._end_killed_demo())
         self._owner.details.update({"Kafka": self._bootstrap, SERVER_DETAIL: f"http://127.0.0.1:{http_port}"})
@@ -187,7 +187,7 @@ class _Up:
 
     async def _start_broker(self) -> EmbeddedKafka:
         broker = EmbeddedKafka()
-        # Registered before: a start that is broken off leaves nothing behind, and stopping it then does nothing.
+        # Registered first; stopping does nothing if the start was cancelled, which leaves nothing behind.
         self._stack.push_async_callback(self._stop_broker, broker)
         await _unless(self._stop, broker.__aenter__())
         self._bootstrap = broker.bootstrap_servers
@@ -202,7 +202,7 @@ class _Up:
         await shutdown.closed("the demo's API servers", demo.stop(), _DEMO_STOP_SECONDS)
 
     async def _end(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
-        """Tell every part to end, and say which ones are waited for."""
+        """Stop all parts, and log which ones are waited for."""
         self._ending.set()
         running = {task: name for name, task in tasks.items() if not task.done()}
         self._console.print(f"Stopping: {', '.join(running.values())}")
@@ -234,17 +234,19 @@ class _Up:
             ) from error
 
     async def _end_demo(self, clusters: list[ClusterConfig]) -> None:
-        """The demo's clusters end with it. What can't be written now is at the next start."""
+        """End the demo's clusters; if that can't be written now, the next start does it."""
         try:
             async with asyncio.timeout(_END_DEMO_SECONDS):
-                await asyncio.gather(*(forget_cluster(self._bootstrap, each.name, force=True) for each in clusters))
+                await asyncio.gather(
+                    *(forget_cluster(self._bootstrap, cluster.name, force=True) for cluster in clusters)
+                )
         except (FacetsError, TimeoutError) as error:
             log.warning(
                 "the demo's clusters are still there: the next `facets up` ends them (%s)", error or "timed out"
             )
 
     async def _end_killed_demo(self) -> None:
-        """End the clusters of a demo that was killed: they would stand beside the user's own for ever."""
+        """End the clusters of a killed demo, which would otherwise stay beside the user's own for ever."""
         # On a broker of our own no other demo can run.
         names = await forget_demo(self._bootstrap, force=self._options.bootstrap is None)
         if names:
@@ -258,7 +260,7 @@ class _Up:
                     self._tally.sealed()
 
     def _note(self, name: str, pid: int) -> None:
-        """Write down what was started, should it ever outlive this process."""
+        """Note a child process, in case it outlives this one."""
         with contextlib.suppress(OSError, psutil.Error):
             self._owner.note_child(name, pid)
             self._lock.write()
@@ -272,13 +274,13 @@ def _clusters(options: UpOptions, kubeconfig: Path | None) -> list[ClusterConfig
 
 
 def _already_runs(owner: Owner | None) -> FacetsError:
-    what = "`facets up` already runs here"
+    problem = "`facets up` already runs here"
     if owner is not None:
         details = "".join(f"; {name} at {value}" for name, value in owner.details.items())
-        what = f"{what} (process {owner.pid}, since {owner.since}{details})"
+        problem = f"{problem} (process {owner.pid}, since {owner.since}{details})"
     end = f"kill {owner.pid}" if owner is not None else "Ctrl-C where it runs"
     return FacetsError(
-        what,
+        problem,
         f"look at it with: facets get backend -A; end it with: {end}; or give this one a folder of its own: "
         "FACETS_DATA_DIR=FOLDER facets up",
         ExitCode.UNAVAILABLE,
@@ -286,16 +288,16 @@ def _already_runs(owner: Owner | None) -> FacetsError:
 
 
 def _end_leftovers(earlier: Owner | None) -> None:
-    """End what an earlier run left: on its ports it would go on answering with old rows."""
+    """End the processes that an earlier run left: they would keep serving old rows on its ports."""
     for name, process in (earlier.living_children() if earlier is not None else {}).items():
         if name == "broker":
-            continue  # It is joined.
+            continue  # It will be joined.
         log.warning("the %s of an earlier `facets up` (process %d) still runs: it is ended", name, process.pid)
         processes.end(process.pid, grace=_LEFTOVER_SECONDS)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T:
-    """The result of `work`, which is cancelled when `stop` comes first: raises _Stopped then."""
+    """The result of `work`. If `stop` is set first, cancels it and raises _Stopped."""
     task = asyncio.create_task(work)
     stopped = asyncio.create_task(stop.wait())
     try:

@@ -16,21 +16,21 @@ _MINUTE = 60.0
 
 
 class ChangeLines:
-    """Prints changes while they are few enough to be read: so many at once, and then one more a minute. The others are
-    counted, in a line a minute. `clock` is in seconds."""
+    """Prints changes while they are few enough to be read: a burst, and then one more a minute. The others are counted,
+    in one line a minute. `clock` is in seconds."""
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
-        self._left = _MOST_AT_ONCE
+        self._remaining = _MOST_AT_ONCE
         self._minute = clock()
         self._omitted: Counter[str] = Counter()
 
     def add(self, cluster: str, line: Callable[[], str]) -> None:
-        """A change, and how it is printed."""
+        """Print a change with `line`, or count it."""
         self.tick()
-        if self._left:
-            self._left -= 1
+        if self._remaining:
+            self._remaining -= 1
             self._write(line())
         else:
             self._omitted[cluster] += 1
@@ -41,7 +41,7 @@ class ChangeLines:
         if not passed:
             return
         self._minute += passed * _MINUTE
-        self._left = min(_MOST_AT_ONCE, self._left + passed)
+        self._remaining = min(_MOST_AT_ONCE, self._remaining + passed)
         if self._omitted:
             counts = ", ".join(f"{count} of {cluster}" for cluster, count in sorted(self._omitted.items()))
             self._write(f"... and more changes: {counts} (`facets follow` shows each)")
@@ -49,7 +49,7 @@ class ChangeLines:
 
 
 class Tally:
-    """What a subscriber of all tables has seen, for the summary."""
+    """Counts what a subscriber of all tables has received, for the summary."""
 
     def __init__(self, lines: ChangeLines) -> None:
         self._lines = lines
@@ -63,10 +63,10 @@ class Tally:
         for row in rows:
             key = f"{row.namespace}/{row.name}"
             shown = row.decode()
-            gone = shown["state"] == "deleted"
+            is_deleted = shown["state"] == "deleted"
             if row.table == "frontend":
                 services = self.services.setdefault(row.cluster, set())
-                services.discard(key) if gone else services.add(key)
+                services.discard(key) if is_deleted else services.add(key)
             elif row.table == "backend":
                 sizes = self.endpoints.setdefault(row.cluster, {})
                 sizes[key] = len(shown["endpoints"])
@@ -76,13 +76,13 @@ class Tally:
         self._lines.tick()
 
     def sealed(self) -> None:
-        """A whole cluster has been sealed in this run (what an earlier one left does not count)."""
+        """A whole cluster has been sealed in this run (not in an earlier one)."""
         if any(self.services.values()):
             self.first.set()
 
     @property
     def materialized(self) -> bool:
-        """Whether tables were made."""
+        """Whether a cluster has been materialized in this run."""
         return self.first.is_set()
 
     def summary(self) -> Grid:
@@ -99,15 +99,15 @@ class Tally:
 
 
 def _line(table: str, row: dict[str, Any]) -> str:
-    """A change as a person reads it."""
+    """A change as one line of text."""
     name = f"{row['asOf']['at'][11:19]}  {row['cluster']}  {row['namespace']}/{row['name']}"
     if table == "frontend":
         return (
             f"{name}  frontend {row['state']}: {','.join(row['clusterIPs']) or row['externalName'] or 'no cluster IP'}"
         )
     if table == "routing":
-        said = ", ".join(f"{way} {row[way]['decision']} ({row[way]['reason']})" for way in ("gateway", "mesh"))
-        return f"{name}  routing {row['state']}: {said}"
+        decisions = ", ".join(f"{way} {row[way]['decision']} ({row[way]['reason']})" for way in ("gateway", "mesh"))
+        return f"{name}  routing {row['state']}: {decisions}"
     change, endpoints = row["change"], row["endpoints"]
     ready = sum(1 for endpoint in endpoints if endpoint["ready"])
     counts = f"+{len(change['added'])} -{len(change['removed'])} ~{len(change['updated'])}"

@@ -54,7 +54,7 @@ def doctor_command(
         [] if bootstrap_servers else local_checks(),
         broker_checks(bootstrap_servers, silent_after),
         server_checks(server, named=named),
-        cluster_checks(kubeconfig, context, clusters, asked=asked),
+        cluster_checks(kubeconfig, context, clusters, requested=asked),
     )
     done = []
     for check in checks:

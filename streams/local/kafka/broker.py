@@ -1,9 +1,9 @@
-"""A real Apache Kafka for one machine: one KRaft node on loopback, kept in a data folder.
+"""A real Apache Kafka for one machine: one KRaft node on loopback, with its data folder.
 
-One broker a data folder. Every process that uses it holds a lease (a locked file, which the kernel frees even when
-the process is killed); the last one to stop ends the broker, and `broker_keeper` ends it when none is left to do so. A
-broker that outlives even its keeper is found again by the next start. It listens on 127.0.0.1 only and asks nobody for
-a password: any user of this machine can reach it.
+There is one broker for a data folder. Every process that uses it has a lease (a locked file, which the kernel frees
+even if the process is killed); the last one to stop ends the broker, and `broker_keeper` ends it if none is left to do
+so. A broker that outlives even its keeper is found by the next start. It listens on 127.0.0.1 only, without
+authentication: any user of this machine can reach it.
 """
 
 import asyncio
@@ -49,15 +49,15 @@ _POLL_SECONDS = 0.1
 
 _log = logging.getLogger(__name__)
 
-#: Keepers of brokers that are left to other users: kept, so that Python does not warn of a lost child.
+#: Keepers of brokers that are left to other users: referenced, so that Python does not warn of a lost child.
 _left_running: list[processes.Child] = []
 
 _KEEPER_SECONDS = 2.0
-"""How long the keeper of a broker that has ended gets to end too."""
+"""How long the keeper has to end after its broker."""
 
 
 class KafkaUnavailable(FacetsError):
-    """The embedded broker can't be had."""
+    """The embedded broker can't be started or reached."""
 
     exit_code = ExitCode.UNAVAILABLE
 
@@ -66,11 +66,11 @@ class EmbeddedKafka:
     """The broker of one data folder, as a context manager (plain or async) or by ``start`` and ``stop``.
 
     Args:
-        data_dir: what must last between runs; ``FACETS_DATA_DIR`` or the platform's folder when not given.
+        data_dir: the folder for lasting data; ``FACETS_DATA_DIR`` or the platform's folder when not given.
         cache_dir: where Kafka's jars are kept; ``FACETS_CACHE_DIR`` or the platform's folder when not given.
-        port: the clients' port on 127.0.0.1; when not given the one of the last run, or another that is free.
-        heap_mib: the most heap that the JVM takes, in MiB.
-        progress: called with each step and its done fraction; when not given, steps are shown on stderr.
+        port: the clients' port on 127.0.0.1; when not given, that of the last run, or a free one.
+        heap_mib: the JVM's maximum heap, in MiB.
+        progress: called with each step and its fraction done; when not given, steps are shown on stderr.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class EmbeddedKafka:
                 self._terminal.close()
 
     def restart(self) -> None:
-        """Starts a broker that ended by itself anew, at the port it had. Raises KafkaUnavailable."""
+        """Starts a broker that ended by itself again, at the same port. Raises KafkaUnavailable."""
         if self._state is not None:
             self._port = self._state.ports.broker
             with self._exclusive():
@@ -162,21 +162,21 @@ class EmbeddedKafka:
         self.start()
 
     def stop(self, grace: float = processes.GRACE_SECONDS) -> None:
-        """Gives the broker up; the last user ends it: SIGTERM, and SIGKILL if it runs on for ``grace`` seconds."""
+        """Releases the broker; its last user ends it: SIGTERM, and SIGKILL if it still runs after ``grace`` seconds."""
         if self._state is None:
             return
         with self._exclusive():
             self._give_up_lease()
             if leases.holders(self._files.users_dir):
                 self._leave_to_others()
-            # Its process id may be another process's by now if it crashed before.
+            # If it has crashed, its process id may have been reused.
             elif self.is_running():
                 processes.end(self._state.pid, grace=grace)
         self._reap_keeper()
         self._state = None
 
     def kill(self) -> None:
-        """Ends the broker with SIGKILL, as a crash would, whoever else uses it. For tests of failure."""
+        """Ends the broker with SIGKILL, like a crash, whoever else uses it. For tests of failure."""
         pid = self._started.pid
         if self.is_running():
             os.kill(pid, signal.SIGKILL)
@@ -186,7 +186,7 @@ class EmbeddedKafka:
         self._state = None
 
     def is_running(self) -> bool:
-        """Whether the broker that was started or joined is still there."""
+        """Whether the broker that was started or joined still runs."""
         if self._state is None:
             return False
         process = find_process(self._files)
@@ -206,7 +206,7 @@ class EmbeddedKafka:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # A thread can't be cancelled: tell it to end, and leave nothing running behind it.
+            # A thread can't be cancelled: tell it to end, and stop what it has started.
             self._abort.set()
             with contextlib.suppress(Exception):
                 await starting
@@ -235,7 +235,7 @@ class EmbeddedKafka:
             return None
         state = self._files.read_state()
         if state is None or state.pid != process.pid:
-            # Its owner was killed before it could note what it had started.
+            # Its owner was killed before it could write its note.
             _log.warning(
                 "A broker that nothing is known of (pid %d) holds %s. It is ended.", process.pid, self._files.root
             )
@@ -292,7 +292,7 @@ class EmbeddedKafka:
                 return self._run([*command("kafka.Kafka"), str(files.properties_file)], ports)
             except KafkaUnavailable as error:
                 self._abandon()
-                # Someone took a port between our look and the broker's.
+                # Another process took a port between our check and the broker's start.
                 if last_try or self._port is not None or "Address already in use" not in str(error):
                     raise
         raise AssertionError("unreachable")
@@ -314,8 +314,8 @@ class EmbeddedKafka:
                 self._keeper, pid = broker_keeper.start(order, console.fileno())
                 return pid
 
-        # In a thread, where KeyboardInterrupt never strikes: a JVM that runs is always one that we know of. The
-        # interrupt may come before the thread has begun, so what it starts is decided under the lock.
+        # In a thread, as KeyboardInterrupt is raised in the main thread only: so every JVM that runs is known here. The
+        # interrupt may come before the thread has begun, so the lock decides whether it still starts one.
         with ThreadPoolExecutor(1) as pool:
             pid = pool.submit(spawn).result()
         if pid is None:
@@ -326,11 +326,11 @@ class EmbeddedKafka:
         return state
 
     def _format(self, tool: list[str]) -> None:
-        """Makes the KRaft storage, in one step: an interrupted format leaves none."""
+        """Creates the KRaft storage atomically: an interrupted format leaves none."""
         files = self._files
         shutil.rmtree(files.unfinished, ignore_errors=True)
         files.properties_file.write_text(server_properties(Ports(1, 2), files.unfinished), encoding="utf-8")
-        done = subprocess.run(
+        result = subprocess.run(
             [*tool, "format", "--cluster-id", new_cluster_id(), "--config", str(files.properties_file)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -338,9 +338,9 @@ class EmbeddedKafka:
             check=False,
             start_new_session=True,
         )
-        if done.returncode != 0:
+        if result.returncode != 0:
             raise KafkaUnavailable(
-                f"Kafka could not format {files.data}: {(done.stderr or done.stdout).strip()}",
+                f"Kafka could not format {files.data}: {(result.stderr or result.stdout).strip()}",
                 "free space, or name another folder with FACETS_DATA_DIR",
             )
         os.replace(files.unfinished, files.data)
@@ -359,11 +359,11 @@ class EmbeddedKafka:
             if self._abort.wait(_POLL_SECONDS):
                 raise Cancelled
 
-    def _failure(self, what: str) -> KafkaUnavailable:
+    def _failure(self, problem: str) -> KafkaUnavailable:
         output = tail(self._files.console_file, 20) + tail(self.log_file, 20, self._log_start)
         lines = "\n".join(f"  {line}" for line in output[-20:])
         return KafkaUnavailable(
-            f"the embedded Kafka broker {what}; its last lines:\n{lines}\nThe whole log: {self.log_file}",
+            f"the embedded Kafka broker {problem}; its last lines:\n{lines}\nThe whole log: {self.log_file}",
             f"if its data is damaged, move {self._files.root} away (the journal in it is lost with it) and start again",
         )
 
@@ -378,7 +378,7 @@ class EmbeddedKafka:
         self._give_up_lease()
 
     def _reap_keeper(self) -> None:
-        """Takes leave of the keeper of a broker that has ended."""
+        """Waits for the keeper of a broker that has ended, or ends it."""
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return

@@ -60,12 +60,12 @@ def server_properties(ports: Ports, log_dir: Path) -> str:
         # A killed broker may register again once its old session is over: in 3 seconds, not 9.
         "broker.session.timeout.ms": 3000,
         "broker.heartbeat.interval.ms": 500,
-        # A topic is made with its settings or not at all.
+        # A topic is created with its settings or not at all.
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
-        # What the producer compressed is kept as it came.
+        # Batches stay as the producer compressed them.
         "compression.type": "producer",
         "log.cleaner.enable": "true",
         "log.cleaner.threads": 1,

@@ -1,7 +1,7 @@
-"""Apache Kafka's jars: fetched from Maven Central once, held to known checksums at every start.
+"""Apache Kafka's jars: fetched from Maven Central once, checked against pinned checksums at every start.
 
 ``kafka-jars.lock`` beside this file pins every jar by version and SHA-256, so what runs is what was tested. Only whole,
-checked jars ever get to the cache folder: an interrupted download leaves nothing there, a damaged jar is fetched again.
+checked jars get into the cache folder: an interrupted download leaves nothing there, a damaged jar is fetched again.
 After a change of ``COORDINATES`` renew the lock with ``python -m streams.local.kafka.jars``.
 """
 
@@ -44,13 +44,13 @@ _Report = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 class JarsUnavailableError(FacetsError):
-    """Kafka's jars are neither in the cache nor to be had; the message names the jar and the reason."""
+    """Kafka's jars are neither in the cache nor available; the message names the jar and the reason."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 class Cancelled(Exception):
-    """The caller asked to stop before all jars were there."""
+    """The caller cancelled before all jars were fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,12 @@ def damage(path: Path, jar: Jar) -> str | None:
         if size != jar.size:
             return f"{size} bytes, not {jar.size}"
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"unreadable: {error.strerror}"
-    return None if found == jar.sha256 else f"SHA-256 {found}, not {jar.sha256}"
+    return None if checksum == jar.sha256 else f"SHA-256 {checksum}, not {jar.sha256}"
 
 
 def jars_dir(cache_dir: Path) -> Path:
@@ -128,13 +128,13 @@ def ensure_jars(
         JarsUnavailableError: a jar can't be fetched, or the cache folder can't be written.
         Cancelled: ``cancelled()`` became true.
     """
-    wanted = pinned_jars() if jars is None else jars
+    required = pinned_jars() if jars is None else jars
     folder = jars_dir(cache_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
             broken = []
-            for jar in wanted:
+            for jar in required:
                 reason = damage(folder / jar.filename, jar)
                 if reason is not None:
                     broken.append(jar)
@@ -146,22 +146,22 @@ def ensure_jars(
         raise JarsUnavailableError(
             f"the cache folder {cache_dir} can't be used: {error}", "free space, or name another with FACETS_CACHE_DIR"
         ) from error
-    return [folder / jar.filename for jar in wanted]
+    return [folder / jar.filename for jar in required]
 
 
 def _fetch_all(jars: list[Jar], folder: Path, progress: ProgressReport, cancelled: Callable[[], bool]) -> None:
     total = sum(jar.size for jar in jars)
     step = f"Fetching Apache Kafka {KAFKA_VERSION} ({total / 1e6:.0f} MB, once)"
-    lock, done, stop = threading.Lock(), 0, threading.Event()
+    lock, fetched, stop = threading.Lock(), 0, threading.Event()
     progress(step, 0.0)
 
     def advance(count: int) -> None:
-        nonlocal done
+        nonlocal fetched
         if stop.is_set() or cancelled():
             raise Cancelled
         with lock:
-            done += count
-            progress(step, min(done / total, 1.0))
+            fetched += count
+            progress(step, min(fetched / total, 1.0))
 
     @contextmanager
     def report(_name: str, _size: int) -> Iterator[Callable[[int], None]]:

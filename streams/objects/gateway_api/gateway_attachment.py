@@ -108,8 +108,8 @@ def _is_taken(route: Route, hostnames: Iterable[str], holders: Iterable[tuple[st
     """Whether an older route of the other kind has one of the hostnames at a listener."""
     if route.kind not in _EXCLUSIVE:
         return False
-    taken = [name for kind, names in holders if kind != route.kind and kind in _EXCLUSIVE for name in names]
-    return any(common_to(hostname, name) is not None for hostname in hostnames for name in taken)
+    taken_names = [name for kind, names in holders if kind != route.kind and kind in _EXCLUSIVE for name in names]
+    return any(common_to(hostname, name) is not None for hostname in hostnames for name in taken_names)
 
 
 def _attached(merge: MergedListener, hostnames: list[str]) -> AttachedListener:
