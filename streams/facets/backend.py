@@ -142,13 +142,13 @@ class BackendTable(Table[BackendEntry]):
 
     # ---- fast paths ----------------------------------------------------------------------------------
 
-    def held_object(self, entry: BackendEntry, event: Event) -> Source | None:
+    def current_object(self, entry: BackendEntry, event: Event) -> Source | None:
         """See Table."""
         return entry.endpoints.slices.get(event.name) if event.kind == "EndpointSlice" else None
 
     def is_current(self, entry: BackendEntry, event: Event) -> bool:
         """See Table."""
-        source = self.held_object(entry, event)
+        source = self.current_object(entry, event)
         if source is None or source.revision == 0:
             return False
         return (source.uid, source.resource_version) == (event.uid, event.resource_version)

@@ -35,7 +35,7 @@ def tls_entries(event: Event, content: BackendTLSContent) -> tuple[BackendTLS, .
     )
 
 
-def held_policies(entries: Iterable[BackendTLS]) -> dict[Key, tuple[BackendTLS, ...]]:
+def policies_by_key(entries: Iterable[BackendTLS]) -> dict[Key, tuple[BackendTLS, ...]]:
     """The policies by key, from a row's entries, as `tls_entries` gives them."""
     policies: dict[Key, tuple[BackendTLS, ...]] = {}
     for entry in sorted(entries, key=lambda entry: entry.section_name):

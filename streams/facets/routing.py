@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from streams.facets import overlay
-from streams.facets.backend_tls import backend_tls, held_policies
+from streams.facets.backend_tls import backend_tls, policies_by_key
 from streams.facets.changes import ServiceChange
 from streams.facets.initial_rows import InitialObjects
 from streams.facets.routing_rules import Subject, decide_gateway, decide_mesh
@@ -57,7 +57,7 @@ class RoutingTable(Table[RoutingEntry]):
         routes = {(route.kind, route.namespace, route.name): route for route in fields.routes}
         policies = {(policy.kind, policy.namespace, policy.name): policy for policy in fields.policies}
         rejected = tuple(fields.rejected)
-        tls = held_policies(fields.backend_tls)
+        tls = policies_by_key(fields.backend_tls)
         return RoutingEntry(
             fields.version, fields.service, routes, policies, tls, fields.state, fields.reason, rejected
         )

@@ -80,7 +80,7 @@ class Table(Generic[H]):
 
     # ---- fast paths: each returns what `fold` would, or None if it is not certain --------------------
 
-    def held_object(self, entry: H, event: Event) -> Any:
+    def current_object(self, entry: H, event: Event) -> Any:
         """The current content of the event's object, if that makes reading its new state faster; else None."""
         return None
 

@@ -32,8 +32,8 @@ from streams.fold.snapshot import (
     OpenSnapshot,
     PreparedRows,
     StagedService,
+    current_object,
     forget_unnamed,
-    held_object,
     is_current,
     rejections_to_clear,
 )
@@ -300,7 +300,7 @@ class PartitionFold:
                 raise MalformedObject(event.message)
             if content is None:
                 before = change.objects.get((event.kind, event.namespace, event.name))
-                current = before.content if before else held_object(self.tables, key, event)
+                current = before.content if before else current_object(self.tables, key, event)
                 content = read_event(event, current)
             change.apply(event, content)
         except (msgspec.MsgspecError, ValueError) as error:

@@ -88,19 +88,19 @@ class OpenSnapshot:
             if not is_current(self._tables, key, event):
                 # An unreadable object is read again at the snapshot's end, and dead-lettered then.
                 with suppress(msgspec.MsgspecError, ValueError):
-                    content = read_event(event, held_object(self._tables, key, event))
+                    content = read_event(event, current_object(self._tables, key, event))
                 if content is not None and event.kind == "EndpointSlice":
                     # The content has all of it; the bytes would keep the whole commit in memory.
                     event.object = msgspec.Raw()
             objects[name] = Staged(event, None, content)
 
 
-def held_object(tables: Iterable[TableState[Any]], key: str, event: Event) -> Any:
+def current_object(tables: Iterable[TableState[Any]], key: str, event: Event) -> Any:
     """The current content of the event's object, if that makes reading its new state faster."""
     for table in tables:
         if (
             event.kind in table.rules.kinds
-            and (current := table.rules.held_object(table.entry(key), event)) is not None
+            and (current := table.rules.current_object(table.entry(key), event)) is not None
         ):
             return current
     return None

@@ -167,14 +167,14 @@ class Collector:
             key, listed = _key_of(kind, event.item), self._relists[kind]
             is_first = key not in listed
             listed.add(key)
-            if is_first and self._is_held(key, event.item["metadata"]):
+            if is_first and self._is_unchanged(key, event.item["metadata"]):
                 return
         if kind in _CONNECTED or event.kind is Kind.DELETE:
             self._waiting[kind].append(partial(self._take, kind, event))
         else:
             self._waiting[kind].append(partial(self._apply, kind, self._read(kind, event)))
 
-    def _is_held(self, key: Key, meta: Mapping[str, Any]) -> bool:
+    def _is_unchanged(self, key: Key, meta: Mapping[str, Any]) -> bool:
         """Whether the object is held in this very state. (Served in another version of its API, it may differ under the
         same resourceVersion.)"""
         current = self._objects.get(key)

@@ -42,7 +42,7 @@ class Images:
         """The image of an assigned partition."""
         return self._images.get(partition)
 
-    async def take_known(self, partitions: Collection[int]) -> dict[int, Image]:
+    async def take_images(self, partitions: Collection[int]) -> dict[int, Image]:
         """The images of these partitions, from memory or else from files; those of other partitions are saved and
         dropped."""
         images = {

@@ -92,7 +92,7 @@ class Materializer:
         self.assigning = f"the tables of partitions {sorted(partitions)} are read back"
         await self.writer.start()
         await self.writer.flush()
-        images = await self._images.take_known(partitions)
+        images = await self._images.take_images(partitions)
         rows = sum(image.size for image in images.values())
         recovered = await self._read_back(partitions, images)
         folds = self._load_folds(partitions, recovered)

@@ -51,7 +51,7 @@ class Repairs:
 
     def start(self, gap: Gap, fold: PartitionFold, image: Image) -> None:
         """Repair the gap, while the fold continues."""
-        task = asyncio.ensure_future(self._mend(gap, fold, image))
+        task = asyncio.ensure_future(self._repair(gap, fold, image))
         self._tasks.add(task)
         self._counts[gap.partition] += 1
         task.add_done_callback(report_failure)
@@ -67,7 +67,7 @@ class Repairs:
         await asyncio.gather(*tasks, return_exceptions=True)
         return unrepaired
 
-    async def _mend(self, gap: Gap, fold: PartitionFold, image: Image) -> None:
+    async def _repair(self, gap: Gap, fold: PartitionFold, image: Image) -> None:
         """If a late row hides a newer one, write the newer one again. Records that a predecessor wrote between this
         worker's reading and its first write are made again by the fold. Unreadable records are overwritten."""
         garbage: dict[bytes, None] = {}

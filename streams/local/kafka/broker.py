@@ -50,7 +50,7 @@ _POLL_SECONDS = 0.1
 _log = logging.getLogger(__name__)
 
 #: Keepers of brokers that are left to other users: referenced, so that Python does not warn of a lost child.
-_left_running: list[processes.Child] = []
+_orphaned_keepers: list[processes.Child] = []
 
 _KEEPER_SECONDS = 2.0
 """How long the keeper has to end after its broker."""
@@ -393,7 +393,7 @@ class EmbeddedKafka:
         if keeper is not None:
             if keeper.stdin is not None:
                 keeper.stdin.close()
-            _left_running.append(keeper)
+            _orphaned_keepers.append(keeper)
 
     def _give_up_lease(self) -> None:
         if self._lease is not None:
