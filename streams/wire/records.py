@@ -119,7 +119,7 @@ class ServiceContent(Record):
 
 
 class SourceContent(Record):
-    """What an EndpointSlice, or a legacy Endpoints object (one group a subset and family), says."""
+    """The content of an EndpointSlice, or of a legacy Endpoints object (one group for each subset and family)."""
 
     groups: list[SliceGroup]
 
@@ -128,11 +128,11 @@ class SourceContent(Record):
 
 
 class Event(Record, omit_defaults=True):
-    """One change of one object as it bears on one Service.
+    """One change of one object as it affects one Service.
 
-    `reject` names an object that can't be normalized: the Service keeps what it had of it, marked.
-    `trigger` is when the change that led to the object happened, by the cluster's own word. `serviceNamespace` is
-    the Service's, where it is not the object's own.
+    `reject` names an object that can't be normalized: the Service keeps its last good state, marked. `trigger` is when
+    the change that led to the object happened, by the cluster's own clock. `serviceNamespace` is the Service's, where
+    it is not the object's own.
     """
 
     op: Literal["apply", "delete", "reject"]
@@ -191,7 +191,7 @@ class Cause(Record, omit_defaults=True):
 
 
 class Rejection(Record, omit_defaults=True):
-    """An object that could not be read; what was known of it before is kept. `namespace` as in a Cause."""
+    """An object that could not be read; its last good state is kept. `namespace` as in a Cause."""
 
     kind: str
     name: str
@@ -201,8 +201,8 @@ class Rejection(Record, omit_defaults=True):
 
 
 class RowHead(Record, omit_defaults=True):
-    """What the rows of all tables begin with. `version` is the journal offset of the commit that made the row,
-    `previous` the version of the row it replaces (null where none is held)."""
+    """The fields that the rows of all tables begin with. `version` is the journal offset of the commit that made the
+    row, `previous` the version of the row it replaces (null where none is held)."""
 
     cluster: str
     namespace: str
@@ -217,9 +217,9 @@ class RowHead(Record, omit_defaults=True):
 
 
 class Group(Record, omit_defaults=True):
-    """On the wire, what the endpoints of one slice share is held once. `shadowed` are endpoints that another
-    slice (or another Pod) says better; they are not in the set, and are kept so that the next event can be
-    applied from the row alone."""
+    """The endpoints of one slice; what they share is stored once. `shadowed` are endpoints to which another slice (or
+    another Pod) has a better claim; they are not in the set, and are kept so that the next event can be applied from
+    the row alone."""
 
     slice: str
     uid: str
@@ -240,8 +240,8 @@ class ChangeGroup(Record):
 
 
 class Change(Record):
-    """What a row changes of the row it replaces. An endpoint's identity is family, address and ports; one that
-    only moved to another slice is `updated`."""
+    """The difference between a row and the row it replaces. An endpoint's identity is family, address and ports; one
+    that only moved to another slice is `updated`."""
 
     added: list[ChangeGroup]
     removed: list[ChangeGroup]
@@ -269,7 +269,7 @@ class ServiceReference(Record):
 
 class BackendRow(RowHead, omit_defaults=True, kw_only=True):
     """`facets.backend`: a Service's whole endpoint set, merged from its slices. `service` is null while there is
-    none; its slices are then held, all shadowed."""
+    none; its slices are then kept, all shadowed."""
 
     service: ServiceReference | None
     groups: list[Group]

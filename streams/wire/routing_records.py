@@ -23,15 +23,15 @@ Duration = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}(?!
 
 
 class OperatorChoice(Record):
-    """What an operator sets for a direction, and where: by annotation of the Service or of its Namespace, or for
-    the whole cluster."""
+    """An operator's choice for a direction, and its source: an annotation of the Service or of its Namespace, or the
+    cluster's default."""
 
     decision: Literal["service", "endpoint"]
     source: Literal["Service", "Namespace", "Cluster"]
 
 
 class OperatorRouting(Record, omit_defaults=True):
-    """An operator's choices for a Service, by direction. `invalid` names an annotation that says neither."""
+    """An operator's choices for a Service, by direction. `invalid` names an annotation with another value."""
 
     gateway: OperatorChoice | None = None
     mesh: OperatorChoice | None = None
@@ -39,13 +39,13 @@ class OperatorRouting(Record, omit_defaults=True):
 
 
 class ServiceObject(ServiceContent, omit_defaults=True):
-    """A Service as the journal carries it: what its frontend is, and what its operator sets for its routing."""
+    """A Service as the journal carries it: its frontend, and its operator's routing choices."""
 
     routing: OperatorRouting | None = None
 
 
 class SessionPersistence(Record):
-    """Session persistence as a route's rule or a policy asks for it (Gateway API GEP-1619). Timeouts are durations
+    """Session persistence of a route's rule or a policy (Gateway API GEP-1619). Timeouts are durations
     in the Gateway API's form (GEP-2257), such as 1h30m."""
 
     type: Literal["Cookie", "Header"]
@@ -111,8 +111,8 @@ class GRPCMethodMatch(Record):
 
 
 class RequestMatch(Record, omit_defaults=True):
-    """Requests that a rule takes, with the Gateway API's defaults filled in and all that has no order sorted: matches
-    for the same requests are equal. What is left out takes any."""
+    """Requests that a rule matches, with the Gateway API's defaults filled in and unordered lists sorted, so that
+    matches for the same requests are equal. A field that is left out matches any."""
 
     path: PathMatch | None = None
     method: str = ""
@@ -156,7 +156,7 @@ class UnresolvedReference(Record):
 
 
 class RouteContent(Record, omit_defaults=True):
-    """What a route says of one Service: its parents, and the rules that name the Service as a backend (none where
+    """A route's content for one Service: its parents, and the rules that name the Service as a backend (none where
     the Service is only a parent). `unresolved` are the backends that no row of a Service can show."""
 
     created: str
@@ -166,7 +166,7 @@ class RouteContent(Record, omit_defaults=True):
 
 
 class PolicyContent(Record):
-    """What an XBackendTrafficPolicy asks for the Service that it targets."""
+    """The content of an XBackendTrafficPolicy for the Service that it targets."""
 
     created: str
     session_persistence: SessionPersistence | None
@@ -188,7 +188,7 @@ class SubjectAltName(Record):
 
 
 class TLSValidation(Record):
-    """What a router has to verify of a backend (BackendTLSPolicy.spec.validation)."""
+    """How a router must verify a backend (BackendTLSPolicy.spec.validation)."""
 
     hostname: str
     subject_alt_names: list[SubjectAltName]
@@ -197,8 +197,8 @@ class TLSValidation(Record):
 
 
 class BackendTLSContent(Record):
-    """What a BackendTLSPolicy asks for the Service that it targets: for the whole of it (`sectionNames` has ""), or for
-    ports, by their names."""
+    """The content of a BackendTLSPolicy for the Service that it targets: for the whole of it (`sectionNames` has ""),
+    or for ports, by their names."""
 
     created: str
     section_names: list[str]
@@ -224,9 +224,9 @@ class PlacedMatch(Record):
 
 
 class RuleDecision(Record):
-    """What one rule of a route asks where it names the Service. `weight` of `totalWeight` is the Service's share of the
-    rule's requests. A rule between whose matches those of another have to be tried is there several times: `matches`
-    are then those that stand here; else all do, and it is empty."""
+    """The choice for one rule of a route that names the Service. `weight` of `totalWeight` is the Service's share of
+    the rule's requests. A rule is listed several times if another's matches have to be tried between its own: `matches`
+    are then those to try at this place; else it is empty, which means all."""
 
     route: ObjectReference
     rule: Number
@@ -242,9 +242,9 @@ class RuleDecision(Record):
 
 
 class Direction(Record, omit_defaults=True):
-    """The choice for one direction. `because` are the objects that led to it; `rules` what each rule of each attached
-    route asks, in the order in which a router must try them. Where routes and policies ask for different session
-    persistence, `sessionConflicts` are those that go without."""
+    """The choice for one direction. `because` are the objects that led to it; `rules` has the choice for each rule of
+    each attached route, in the order in which a router must try them. Where routes and policies have different session
+    persistence, `sessionConflicts` are those without effect."""
 
     decision: Decision
     reason: Reason
@@ -262,7 +262,7 @@ class MeshDirection(Direction):
 
 
 class RoutedService(Record):
-    """What of a Service bears on the choice."""
+    """The fields of a Service that affect the choice."""
 
     uid: str
     type: ServiceType
@@ -273,7 +273,7 @@ class RoutedService(Record):
 
 
 class HeldRoute(Record, omit_defaults=True):
-    """A route that names the Service, and what it says of it."""
+    """A route that names the Service, with its content for the Service."""
 
     kind: str
     namespace: str
@@ -297,9 +297,9 @@ class HeldPolicy(Record):
 
 
 class BackendTLS(Record):
-    """What a BackendTLSPolicy asks for the Service (`sectionName` ""), or for the port of this name, which then goes
-    before. Not `accepted` is one that an older policy for the same goes before (Conflicted: it counts for nothing), and
-    one whose certificates no router can read (NoValidCACertificate: it counts, and connections must fail)."""
+    """A BackendTLSPolicy's entry for the Service (`sectionName` ""), or for the port of this name, which takes
+    precedence. Not `accepted` is one that conflicts with an older policy (Conflicted: it has no effect), and one whose
+    certificates no router can read (NoValidCACertificate: it has effect, and connections must fail)."""
 
     namespace: str
     name: str
