@@ -89,30 +89,32 @@ def check_covered(parts: Mapping[int, Coverage], until: Until, clusters: Collect
     remarks on clusters that are not known there, or had been silent. Raises UnknownName for a cluster of `until.seqs`
     that the journal does not have."""
     stopped = any(part.stopped for part in parts.values())
-    seen = sorted({name for part in parts.values() for name in part.clusters})
+    all_clusters = sorted({name for part in parts.values() for name in part.clusters})
     for name, seq in until.seqs.items():
-        if name not in seen and not stopped:
-            raise unknown_name("cluster", name, seen, " in the journal")
-        newest = max((each.seq for each in _of(parts, name)), default=0)
+        if name not in all_clusters and not stopped:
+            raise unknown_name("cluster", name, all_clusters, " in the journal")
+        newest = max((cluster.seq for cluster in _coverages_of(parts, name)), default=0)
         if newest < seq and not stopped:
             raise NotKnown(f"seq {seq} is past the journal's end: the newest commit of {name} is {newest}")
     if until.at and not stopped:
         _check_end(until.at, parts)
-    known = [name for name in seen if _known(parts, name)]
-    if unknown := [name for name in clusters if name not in known]:
-        raise NotKnown(f"nothing is known of {_clusters(unknown)}{_there(until)}", _beginning(parts))
-    if not known:
+    known_clusters = [name for name in all_clusters if _is_known(parts, name)]
+    if unknown_clusters := [name for name in clusters if name not in known_clusters]:
+        raise NotKnown(
+            f"nothing is known of {_clusters_text(unknown_clusters)}{_point_text(until)}", _begin_text(parts)
+        )
+    if not known_clusters:
         early = until.at and until.at < (_begin_at(parts) or until.at)
-        problem = f"{until.at} is before the journal's beginning" if early else f"nothing is known{_there(until)}"
-        raise NotKnown(problem, _beginning(parts))
-    return list(_remarks(parts, until, known, [name for name in seen if name not in known]))
+        problem = f"{until.at} is before the journal's beginning" if early else f"nothing is known{_point_text(until)}"
+        raise NotKnown(problem, _begin_text(parts))
+    return list(_remarks(parts, until, known_clusters, [name for name in all_clusters if name not in known_clusters]))
 
 
 def check_since(parts: Mapping[int, Coverage], since: str) -> str:
     """A remark where the journal begins after this time; "" where it doesn't. Raises NotKnown where it ends before."""
     _check_end(since, parts)
-    known = [each.since_at for part in parts.values() for each in part.clusters.values() if each.since >= 0]
-    begin = min(known, default="")
+    begins = [cluster.since_at for part in parts.values() for cluster in part.clusters.values() if cluster.since >= 0]
+    begin = min(begins, default="")
     return f"the journal begins at {begin}: what was before is not known" if since < begin else ""
 
 
@@ -123,35 +125,39 @@ def known_at(part: Coverage, partition: int, version: int, at: str, clusters: It
         _check_end(at, {partition: part})
     else:
         check_offset(partition, version, part.begin, part.end, "version")
-    whole = {name: each for name in clusters if (each := part.clusters.get(name)) is not None and each.since >= 0}
-    known = [name for name, each in whole.items() if (each.since_at <= at if at else each.since <= version)]
-    if not known:
-        first = min((each.since_at for each in whole.values()), default="")
+    complete = {
+        name: cluster for name in clusters if (cluster := part.clusters.get(name)) is not None and cluster.since >= 0
+    }
+    names = [name for name, cluster in complete.items() if (cluster.since_at <= at if at else cluster.since <= version)]
+    if not names:
+        first = min((cluster.since_at for cluster in complete.values()), default="")
         begins = f"it begins at {first}; {_RETENTION}" if first else "it has no complete snapshot"
         raise NotKnown(f"{at or f'version {version}'} is before what the journal knows", begins)
-    return known
+    return names
 
 
-def _remarks(parts: Mapping[int, Coverage], until: Until, known: list[str], unknown: list[str]) -> Iterator[str]:
-    if unknown:
-        yield f"nothing is known of {_clusters(unknown)}{_there(until)}"
-    for name in known:
-        newest = max(each.at for each in _of(parts, name))
+def _remarks(
+    parts: Mapping[int, Coverage], until: Until, known_clusters: list[str], unknown_clusters: list[str]
+) -> Iterator[str]:
+    if unknown_clusters:
+        yield f"nothing is known of {_clusters_text(unknown_clusters)}{_point_text(until)}"
+    for name in known_clusters:
+        newest = max(cluster.at for cluster in _coverages_of(parts, name))
         if until.at and later(newest, GRACE_SECONDS) < until.at:
             yield f"cluster {name} had been silent since {newest}: its rows are as of then"
 
 
 def _check_end(at: str, parts: Mapping[int, Coverage]) -> None:
-    newest = max((each.at for part in parts.values() for each in part.clusters.values()), default="")
+    newest = max((cluster.at for part in parts.values() for cluster in part.clusters.values()), default="")
     if newest and later(newest, GRACE_SECONDS) < at:
         raise NotKnown(f"{at} is after the journal's end: its newest commit is of {newest}", "facets doctor")
 
 
-def _known(parts: Mapping[int, Coverage], cluster: str) -> bool:
+def _is_known(parts: Mapping[int, Coverage], cluster: str) -> bool:
     return all(cluster in part.clusters and part.clusters[cluster].since >= 0 for part in parts.values())
 
 
-def _of(parts: Mapping[int, Coverage], cluster: str) -> list[ClusterCoverage]:
+def _coverages_of(parts: Mapping[int, Coverage], cluster: str) -> list[ClusterCoverage]:
     return [part.clusters[cluster] for part in parts.values() if cluster in part.clusters]
 
 
@@ -159,16 +165,16 @@ def _begin_at(parts: Mapping[int, Coverage]) -> str:
     return min((part.begin_at for part in parts.values() if part.begin_at), default="")
 
 
-def _beginning(parts: Mapping[int, Coverage]) -> str:
+def _begin_text(parts: Mapping[int, Coverage]) -> str:
     at = _begin_at(parts)
     return f"the journal begins at {at}; {_RETENTION}" if at else "the journal is empty: facets doctor"
 
 
-def _there(until: Until) -> str:
+def _point_text(until: Until) -> str:
     if until.at:
         return f" at {until.at}"
     return " there" if until.seqs or until.offsets else ": no snapshot is complete in the journal"
 
 
-def _clusters(names: list[str]) -> str:
+def _clusters_text(names: list[str]) -> str:
     return f"cluster{'s' * (len(names) > 1)} {', '.join(names)}"

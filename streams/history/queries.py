@@ -65,27 +65,31 @@ class Holder(NamedTuple):
 def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> Iterator[Holder]:
     """The Services among the rows that have an address; with ports those that have one of them there. Raises
     ValueError for what is no IP address."""
-    wanted = ip_address(address)
-    plain = str(wanted).encode()
+    ip = ip_address(address)
+    ip_text = str(ip).encode()
     for row in rows:
         # IPv6 has many forms of one address; an IPv4 address is in a row's bytes as it is.
-        if row.table not in {"frontend", "backend"} or (wanted.version == 4 and plain not in row.value):
+        if row.table not in {"frontend", "backend"} or (ip.version == 4 and ip_text not in row.value):
             continue
         if is_deleted(row.value):
             continue
-        said = row.decode()
+        content = row.decode()
         if row.table == "frontend":
-            if any(_is(wanted, each) for each in said["clusterIPs"]) and _has_port(said["ports"], ports):
-                shown = ",".join(f"{port['port']}/{port['protocol']}" for port in said["ports"])
-                yield Holder(row.cluster, row.namespace, row.name, "cluster IP", shown, said["state"], "", row.version)
+            if any(_is_address(ip, cluster_ip) for cluster_ip in content["clusterIPs"]) and _has_port(
+                content["ports"], ports
+            ):
+                port_list = ",".join(f"{port['port']}/{port['protocol']}" for port in content["ports"])
+                yield Holder(
+                    row.cluster, row.namespace, row.name, "cluster IP", port_list, content["state"], "", row.version
+                )
             continue
-        for each in said["endpoints"]:
-            if _is(wanted, each["address"]) and _has_port(each["ports"], ports):
-                target = each["target"]
+        for endpoint in content["endpoints"]:
+            if _is_address(ip, endpoint["address"]) and _has_port(endpoint["ports"], ports):
+                target = endpoint["target"]
                 yield Holder(
                     row.cluster, row.namespace, row.name, "endpoint",
-                    ",".join(f"{port['port']}/{port['protocol']}" for port in each["ports"]),
-                    f"{condition(each)} (stale)" if said["state"] == "stale" else condition(each),
+                    ",".join(f"{port['port']}/{port['protocol']}" for port in endpoint["ports"]),
+                    f"{condition(endpoint)} (stale)" if content["state"] == "stale" else condition(endpoint),
                     f"{target['kind']}/{target['name']}" if target else "", row.version,
                 )  # fmt: skip
 
@@ -113,7 +117,7 @@ def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any
     """What differs between two rows as they are printed; None for no row (or a deleted one)."""
     if old is None or new is None:
         return [] if old is new else [Difference("-" if new is None else "+", table, old, new)]
-    found = [
+    changes = [
         Difference("~", name, old.get(name), new.get(name))
         for name in sorted({*old, *new} - STAMPS - {"endpoints"})
         if old.get(name) != new.get(name)
@@ -121,11 +125,11 @@ def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any
     if table == "backend":
         before, after = (_by_identity(row["endpoints"]) for row in (old, new))
         for key in sorted({*before, *after}):
-            one, other = before.get(key), after.get(key)
-            if one != other:
-                sign = "+" if one is None else "-" if other is None else "~"
-                found.append(Difference(sign, key[0], one, other))
-    return found
+            old_endpoint, new_endpoint = before.get(key), after.get(key)
+            if old_endpoint != new_endpoint:
+                sign = "+" if old_endpoint is None else "-" if new_endpoint is None else "~"
+                changes.append(Difference(sign, key[0], old_endpoint, new_endpoint))
+    return changes
 
 
 def place(row: Row) -> tuple[int, str, str, str]:
@@ -134,21 +138,21 @@ def place(row: Row) -> tuple[int, str, str, str]:
 
 
 def _by_identity(endpoints: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    found = {}
-    for each in endpoints:
-        host = f"[{each['address']}]" if each["family"] == "IPv6" else each["address"]
-        ports = sorted(str(port["port"]) for port in each["ports"])
-        found[f"{host}:{','.join(ports)}", str(each["ports"])] = each
-    return found
+    by_identity = {}
+    for endpoint in endpoints:
+        host = f"[{endpoint['address']}]" if endpoint["family"] == "IPv6" else endpoint["address"]
+        ports = sorted(str(port["port"]) for port in endpoint["ports"])
+        by_identity[f"{host}:{','.join(ports)}", str(endpoint["ports"])] = endpoint
+    return by_identity
 
 
-def _has_port(ports: Iterable[Mapping[str, Any]], wanted: Collection[int]) -> bool:
+def _has_port(ports: Iterable[Mapping[str, Any]], numbers: Collection[int]) -> bool:
     """Whether a port is among those wanted; one that is null is not restricted."""
-    return not wanted or any(each["port"] is None or each["port"] in wanted for each in ports)
+    return not numbers or any(port["port"] is None or port["port"] in numbers for port in ports)
 
 
-def _is(wanted: Any, address: str) -> bool:
+def _is_address(ip: Any, address: str) -> bool:
     try:
-        return bool(ip_address(address) == wanted)
+        return bool(ip_address(address) == ip)
     except ValueError:  # An FQDN endpoint.
         return False

@@ -53,8 +53,8 @@ class Replay:
                     f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
                 )
             # Deleted rows get their tombstones by the same window as in the worker.
-            found = config(self._bootstrap, topic_of(TABLES[0]))
-            self._window = int(found.get("min.compaction.lag.ms", "86400000")) // 1000
+            settings = config(self._bootstrap, topic_of(TABLES[0]))
+            self._window = int(settings.get("min.compaction.lag.ms", "86400000")) // 1000
             begins, ends = self._reader.bounds(JOURNAL, range(count))
             self.parts = {p: Part(begins[p], ends[p]) for p in range(count)}
         except BaseException:
@@ -72,17 +72,17 @@ class Replay:
         """Whether the journal still has its beginning."""
         return all(part.begin == 0 for part in self.parts.values())
 
-    def rows(self, until: Until, wanted: Filter = EVERYTHING) -> Iterator[Row]:
+    def rows(self, until: Until, selection: Filter = EVERYTHING) -> Iterator[Row]:
         """Rows that are wanted as they are made, deleted ones with a value; a tombstone's is empty. The fewer Services
         are wanted, the faster: the changes of others are only decoded. Raises FacetsError."""
-        chosen = self._partitions(wanted)
+        partitions = self._partitions(selection)
         self.coverage = {}
-        total = sum(self.parts[p].end - self.parts[p].begin for p in chosen) or 1
+        total = sum(self.parts[p].end - self.parts[p].begin for p in partitions) or 1
         done = 0
-        for partition in chosen:
+        for partition in partitions:
             begin, end = self.parts[partition]
             fold = PartitionFold(
-                partition, window_seconds=self._window, selects=None if wanted == EVERYTHING else wanted.wants
+                partition, window_seconds=self._window, selects=None if selection == EVERYTHING else selection.wants
             )
             recorder, begin_at, stopped = CoverageRecorder(), "", False
             for record in self._reader.records(JOURNAL, partition, begin, end, whole=True):
@@ -99,27 +99,27 @@ class Replay:
                 if done % 500 == 0:
                     self._progress(f"folding {JOURNAL}", done / total)
             self.coverage[partition] = Coverage(begin, begin_at, end, recorder.clusters(fold.clusters), stopped)
-            done = sum(self.parts[p].end - self.parts[p].begin for p in chosen if p <= partition)
+            done = sum(self.parts[p].end - self.parts[p].begin for p in partitions if p <= partition)
         self._progress(f"folding {JOURNAL}", 1.0)
 
-    def _partitions(self, wanted: Filter) -> list[int]:
+    def _partitions(self, selection: Filter) -> list[int]:
         """The partitions that the wanted Services are in."""
-        if not (wanted.namespaces and wanted.services):
+        if not (selection.namespaces and selection.services):
             return sorted(self.parts)
         count = len(self.parts)
-        named = product(wanted.namespaces, wanted.services)
-        return sorted({partition_of(namespace, service, count) for namespace, service in named})
+        services = product(selection.namespaces, selection.services)
+        return sorted({partition_of(namespace, service, count) for namespace, service in services})
 
-    def tables(self, until: Until, wanted: Filter = EVERYTHING) -> dict[Place, Row]:
+    def tables(self, until: Until, selection: Filter = EVERYTHING) -> dict[Place, Row]:
         """The newest row of each wanted Service in each table, without those of deleted Services' tombstones."""
-        held: dict[Place, Row] = {}
-        for row in self.rows(until, wanted):
+        newest: dict[Place, Row] = {}
+        for row in self.rows(until, selection):
             key = (row.table, row.cluster, row.namespace, row.name)
             if row.value:
-                held[key] = row
+                newest[key] = row
             else:
-                held.pop(key, None)
-        return held
+                newest.pop(key, None)
+        return newest
 
 
 class Verdict(NamedTuple):
@@ -142,20 +142,20 @@ async def table_rows(bootstrap: str) -> tuple[dict[Place, Row], Until]:
     return rows, Until(offsets=sealed)
 
 
-def compare(there: dict[Place, Row], made: dict[Place, Row], *, whole: bool) -> Verdict:
+def compare(actual: dict[Place, Row], replayed: dict[Place, Row], *, whole: bool) -> Verdict:
     """Hold what was made again against what is there."""
     identical = same = 0
     wrong: list[str] = []
-    for key in sorted({*there, *made}):
-        one, other = there.get(key), made.get(key)
+    for key in sorted({*actual, *replayed}):
+        row, replayed_row = actual.get(key), replayed.get(key)
         name = f"{key[0]} {key[1]}/{key[2]}/{key[3]}"
-        if one is None or other is None:
-            wrong.append(f"{name}: {'is not in the table' if one is None else 'does not follow from the journal'}")
-        elif one.value == other.value:
+        if row is None or replayed_row is None:
+            wrong.append(f"{name}: {'is not in the table' if row is None else 'does not follow from the journal'}")
+        elif row.value == replayed_row.value:
             identical += 1
-        elif (not whole or b'"cause":[],' in one.value) and same_content(one.value, other.value):
+        elif (not whole or b'"cause":[],' in row.value) and same_content(row.value, replayed_row.value):
             # Without a cause where another fold version wrote it anew: the journal alone gives it an older version.
             same += 1
         else:
-            wrong.append(f"{name}: version {one.version} in the table, {other.version} from the journal")
+            wrong.append(f"{name}: version {row.version} in the table, {replayed_row.version} from the journal")
     return Verdict(identical, same, tuple(wrong))
