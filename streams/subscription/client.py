@@ -131,7 +131,7 @@ class Subscriber:
         self.tables = tuple(tables)
         self.partitions = 0
         self._broker = bootstrap or ""
-        self._wanted = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
+        self._filter = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
         self._cursor = Cursor.decode(cursor) if isinstance(cursor, str) and cursor else cursor or None
         self._progress = progress
         self._consumer: AIOKafkaConsumer | None = None
@@ -167,13 +167,13 @@ class Subscriber:
             raise
         self._consumer = consumer
         try:
-            there = await asyncio.to_thread(partition_counts, self._broker)
+            counts = await asyncio.to_thread(partition_counts, self._broker)
             for topic in self._table_of:
-                if topic not in there:
+                if topic not in counts:
                     raise FacetsError(
                         f"topic {topic} does not exist at {self._broker}", "facets topics create", ExitCode.UNAVAILABLE
                     )
-            self.partitions = there[topic_of(self.tables[0])]
+            self.partitions = counts[topic_of(self.tables[0])]
             self._monitor = SilenceMonitor(self._broker or "", self.partitions, self._silent_after, self._clock)
         except BaseException:
             await consumer.stop()
@@ -199,10 +199,10 @@ class Subscriber:
         were at one `seq`, which takes until every partition has sealed that much (bound it with asyncio.timeout). A
         cut can't be resumed: its cursor is empty."""
         with broker_errors(self._broker):
-            names = self._wanted
-            if not cut and names.services and len(names.namespaces) == 1:
-                (namespace,) = names.namespaces
-                await self._bootstrap({partition_of(namespace, each, self.partitions) for each in names.services})
+            selection = self._filter
+            if not cut and selection.services and len(selection.namespaces) == 1:
+                (namespace,) = selection.namespaces
+                await self._bootstrap({partition_of(namespace, name, self.partitions) for name in selection.services})
             else:
                 await self._bootstrap()
             state = self._subscription()
@@ -230,23 +230,23 @@ class Subscriber:
         such Service is in the tables, and none was lately: a misspelt one would else be waited for in vain or with
         success, as its partition happens to stand."""
         with broker_errors(self._broker):
-            wanted = {partition_of(namespace, service, self.partitions)} if service else set(range(self.partitions))
-            named = Filter(frozenset({cluster}), frozenset({namespace}), frozenset({service}))
-            rows, self._wanted = self._wanted, named if service else _NOTHING
+            partitions = {partition_of(namespace, service, self.partitions)} if service else set(range(self.partitions))
+            service_only = Filter(frozenset({cluster}), frozenset({namespace}), frozenset({service}))
+            selection, self._filter = self._filter, service_only if service else _NOTHING
             try:
-                await self._bootstrap(wanted)
+                await self._bootstrap(partitions)
             finally:
-                self._wanted = rows
+                self._filter = selection
             state = self._subscription()
             state.ready()
             while True:
-                at = {p: _frontier(state, p, cluster, resource) for p in sorted(wanted)}
+                frontiers = {p: _frontier(state, p, cluster, resource) for p in sorted(partitions)}
                 if progress is not None:
-                    progress(at)
-                if all(reached(state.seals, p, cluster, resource, resource_version) for p in wanted):
+                    progress(frontiers)
+                if all(reached(state.seals, p, cluster, resource, resource_version) for p in partitions):
                     if service and not state.has_row(cluster, namespace, service):
                         await self._check_names(cluster, namespace, service)
-                    return at
+                    return frontiers
                 await self._monitor.look(state.seals)
                 async for _ in self._poll():
                     pass
@@ -342,21 +342,21 @@ class Subscriber:
             newest = await _newest_seal(reader, begins, ends)
         if cursor.at and newest and later(cursor.at, window / 1000) < newest:
             return "expired"
-        self._state = Subscription(self.tables, self.partitions, self._wanted, cursor, skipped=self._skipped)
+        self._state = Subscription(self.tables, self.partitions, self._filter, cursor, skipped=self._skipped)
         self._next, self._anchors, self._ahead = {}, {}, {}
-        for each in assigned:
-            position = cursor.positions.get((self._table_of[each.topic], each.partition))
+        for partition in assigned:
+            position = cursor.positions.get((self._table_of[partition.topic], partition.partition))
             if position is None:
-                if cursor.applied.get(each.partition, -1) >= 0:
+                if cursor.applied.get(partition.partition, -1) >= 0:
                     return "lost"
-                position = begins[each]
-            elif not begins[each] <= position <= ends[each]:
+                position = begins[partition]
+            elif not begins[partition] <= position <= ends[partition]:
                 return "lost"
-            elif position > begins[each]:
+            elif position > begins[partition]:
                 # The seal before the position is read again: it shows that this is the log the cursor is of.
                 position -= 1
-                self._anchors[each] = (cursor.applied.get(each.partition, -1), cursor.at)
-            self._next[each] = self._ahead[each] = position
+                self._anchors[partition] = (cursor.applied.get(partition.partition, -1), cursor.at)
+            self._next[partition] = self._ahead[partition] = position
         return ""
 
     async def _bootstrap(self, partitions: Collection[int] | None = None) -> None:
@@ -378,9 +378,11 @@ class Subscriber:
     async def _read_all(
         self, partitions: Collection[int] | None, *, strict: bool = False, endless: Collection[int] = ()
     ) -> None:
-        assigned = [each for each in self._assigned() if partitions is None or each.partition in partitions]
+        assigned = [
+            partition for partition in self._assigned() if partitions is None or partition.partition in partitions
+        ]
         self._state = state = Subscription(
-            self.tables, self.partitions, self._wanted, strict=strict, skipped=self._skipped
+            self.tables, self.partitions, self._filter, strict=strict, skipped=self._skipped
         )
         state.endless = set(endless)
         self._next, self._anchors = {}, {}
@@ -391,25 +393,25 @@ class Subscriber:
                 started = time.time()
                 async with aclosing(reader.read(positions, await reader.ends(assigned))) as chunks:
                     async for chunk in chunks:
-                        each = chunk.partition
-                        if len(chunk) and state.beyond(self._table_of[each.topic], each.partition, max(chunk.versions)):
-                            await self._ask_journal(state, each.partition)
+                        partition = chunk.partition
+                        if len(chunk) and state.beyond(
+                            self._table_of[partition.topic], partition.partition, max(chunk.versions)
+                        ):
+                            await self._ask_journal(state, partition.partition)
                         self._gather(chunk)
-                        positions[each] = self._next[each] = chunk.next
+                        positions[partition] = self._next[partition] = chunk.next
         if state.doubtful() and not strict:
             log.warning("the facet topics hold records that can't be read: every record is looked at")
-            if strangers := state.of_another_journal():
-                log.warning(
-                    "the tables do not follow from the journal that is here, in partitions %s", sorted(strangers)
-                )
-            await self._read_all(partitions, strict=True, endless=state.endless | strangers)
+            if foreign := state.of_another_journal():
+                log.warning("the tables do not follow from the journal that is here, in partitions %s", sorted(foreign))
+            await self._read_all(partitions, strict=True, endless=state.endless | foreign)
             return
         self._ahead = positions
-        told = False
+        has_warned = False
         while not state.complete():
-            if not told:
+            if not has_warned:
                 log.warning("a worker ended between two tables long ago: waiting until `facets work` goes on there")
-                told = True
+                has_warned = True
             async for _ in self._poll():
                 pass
 
@@ -439,23 +441,23 @@ class Subscriber:
         any, and none after."""
         cut: dict[str, int] = {}
         for (_, cluster), seal in state.seals.items():
-            if not self._wanted.clusters or cluster in self._wanted.clusters:
+            if not self._filter.clusters or cluster in self._filter.clusters:
                 cut[cluster] = max(cut.get(cluster, 0), seal.seq)
-        held = {(row.table, row.cluster, row.namespace, row.name): row for row in rows}
+        newest = {(row.table, row.cluster, row.namespace, row.name): row for row in rows}
         behind = {
             (partition, cluster)
             for cluster, seq in cut.items()
             for partition in range(self.partitions)
-            if (known := state.seals.get((partition, cluster))) is None or known.seq < seq
+            if (cluster_seal := state.seals.get((partition, cluster))) is None or cluster_seal.seq < seq
         }
         while behind:
             async for partition, seal, changed in self._poll():
-                wanted = cut.get(seal.cluster, 0)
-                if seal.seq <= wanted:
-                    held |= {(row.table, row.cluster, row.namespace, row.name): row for row in changed}
-                if seal.seq >= wanted:
+                target_seq = cut.get(seal.cluster, 0)
+                if seal.seq <= target_seq:
+                    newest |= {(row.table, row.cluster, row.namespace, row.name): row for row in changed}
+                if seal.seq >= target_seq:
                     behind.discard((partition, seal.cluster))
-        return tuple(row for _, row in sorted(held.items()) if not is_deleted(row.value))
+        return tuple(row for _, row in sorted(newest.items()) if not is_deleted(row.value))
 
     async def _again(self, step: Callable[..., Awaitable[_T]], *args: Any) -> _T:
         """Do a step, again and again while the broker is away."""
@@ -471,30 +473,33 @@ class Subscriber:
         if self._ahead:
             # Not before: a snapshot alone needs none of it, and aiokafka 0.14 hangs when it is stopped right after.
             self._reader().assign(list(self._ahead))
-            for each, position in self._ahead.items():
-                self._reader().seek(each, position)
+            for partition, position in self._ahead.items():
+                self._reader().seek(partition, position)
             self._ahead = {}
         fetched = await self._reader().getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
         if not fetched:
             await self._check_connection()
             return
         self._silent_since = None
-        for each, records in fetched.items():
-            table = self._table_of[each.topic]
+        for partition, records in fetched.items():
+            table = self._table_of[partition.topic]
             for record in records:
-                due = self._next.get(each, record.offset)
-                self._next[each] = record.offset + 1
-                if record.offset != due and not state.bootstrapping:
+                expected = self._next.get(partition, record.offset)
+                self._next[partition] = record.offset + 1
+                if record.offset != expected and not state.bootstrapping:
                     raise Compacted(
-                        f"{each.topic}[{each.partition}]: offset {due} is gone, the next is {record.offset}"
+                        f"{partition.topic}[{partition.partition}]: offset {expected} is gone, "
+                        f"the next is {record.offset}"
                     )
-                if self._anchors and (anchor := self._anchors.pop(each, None)):
+                if self._anchors and (anchor := self._anchors.pop(partition, None)):
                     check_anchor(record, anchor)
                     continue
                 version = stamp_of(record.headers)
-                if state.beyond(table, each.partition, version):
-                    await self._ask_journal(state, each.partition)
-                for batch in state.feed(table, each.partition, record.offset, record.key or b"", record.value, version):
+                if state.beyond(table, partition.partition, version):
+                    await self._ask_journal(state, partition.partition)
+                for batch in state.feed(
+                    table, partition.partition, record.offset, record.key or b"", record.value, version
+                ):
                     yield batch
 
     async def _check_connection(self) -> None:
@@ -503,14 +508,14 @@ class Subscriber:
         if self._silent_since is None:
             self._silent_since = now
         elif now - self._silent_since > _SILENCE_SECONDS:
-            assigned = self._assigned()[0]
-            await self._again(self._ask_end, assigned)
+            partition = self._assigned()[0]
+            await self._again(self._ask_end, partition)
             self._silent_since = None
 
-    async def _ask_end(self, each: TopicPartition) -> None:
+    async def _ask_end(self, partition: TopicPartition) -> None:
         try:
             async with asyncio.timeout(_SILENCE_SECONDS):
-                await self._reader().end_offsets([each])
+                await self._reader().end_offsets([partition])
         except TimeoutError:
             raise KafkaConnectionError(f"no answer in {_SILENCE_SECONDS} s") from None
 
@@ -531,10 +536,10 @@ class Subscriber:
         for (partition, cluster), silence in sorted(self._monitor.silent.items()):
             by_cluster.setdefault(cluster, {})[partition] = silence
         position = self._subscription().cursor
-        for cluster, found in by_cluster.items():
-            if not self._wanted.clusters or cluster in self._wanted.clusters:
-                longest = worst(found.values()) if found else Silence("", "")
-                yield ClusterStatus(cluster, longest.reason, longest.since, tuple(found), position)
+        for cluster, silences in by_cluster.items():
+            if not self._filter.clusters or cluster in self._filter.clusters:
+                longest = worst(silences.values()) if silences else Silence("", "")
+                yield ClusterStatus(cluster, longest.reason, longest.since, tuple(silences), position)
 
     async def _learn(self) -> None:
         """After a resumption only clusters that say something are known: find the seals of the others in the log."""
@@ -546,10 +551,10 @@ class Subscriber:
     async def _log_seals(self) -> dict[Place, Seal]:
         """The newest seal of each cluster in each partition of the first table."""
         newest: dict[tuple[int, bytes], tuple[int, bytes]] = {}
-        wanted = [TopicPartition(topic_of(self.tables[0]), partition) for partition in range(self.partitions)]
+        partitions = [TopicPartition(topic_of(self.tables[0]), partition) for partition in range(self.partitions)]
         async with (
             BulkReader(self._broker) as reader,
-            aclosing(reader.read(await reader.begins(wanted), await reader.ends(wanted))) as chunks,
+            aclosing(reader.read(await reader.begins(partitions), await reader.ends(partitions))) as chunks,
         ):
             async for chunk in chunks:
                 if self._closing:
@@ -560,12 +565,12 @@ class Subscriber:
                         # A replaced worker's late seal does not count.
                         if version >= newest.get(place, (-1, b""))[0]:
                             newest[place] = (version, value)
-        found = {}
+        seals = {}
         for (partition, _), (_, value) in newest.items():
             with suppress(msgspec.MsgspecError):
                 seal = msgspec.json.decode(value, type=Seal)
-                found[partition, seal.cluster] = seal
-        return found
+                seals[partition, seal.cluster] = seal
+        return seals
 
     def _seals(self) -> tuple[Seal, ...]:
         return tuple(seal for _, seal in sorted(self._subscription().seals.items()))
@@ -589,7 +594,7 @@ async def _newest_seal(
 ) -> str:
     """The time of the newest seal in the last records of each partition; "" where there is none."""
     newest = ""
-    tails = {each: max(begins[each], end - _TAIL) for each, end in ends.items()}
+    tails = {partition: max(begins[partition], end - _TAIL) for partition, end in ends.items()}
     async with aclosing(reader.read(tails, ends)) as chunks:
         async for chunk in chunks:
             for _, key, value, _ in chunk:

@@ -29,29 +29,32 @@ def cluster_list(
     seals: Mapping[Place, Seal], now: float, silent: Mapping[Place, Silence], partitions: int
 ) -> list[ClusterSummary]:
     """All clusters by name, those that have ended too; `now` in seconds since the epoch."""
-    fresh = of_clusters(seals, now, silent)
+    freshness = of_clusters(seals, now, silent)
     by_cluster: dict[str, list[Seal]] = {}
     for (_, cluster), seal in seals.items():
         if cluster:
             by_cluster.setdefault(cluster, []).append(seal)
     summaries = []
-    for name, own in sorted(by_cluster.items()):
-        newest = max(own, key=lambda seal: (seal.epoch, seal.seq))
-        found = fresh.get(name)
+    for name, cluster_seals in sorted(by_cluster.items()):
+        newest = max(cluster_seals, key=lambda seal: (seal.epoch, seal.seq))
+        cluster_freshness = freshness.get(name)
         common: dict[str, Any] = {"name": name, "source": newest.source or "kubernetes", "epoch": newest.epoch}
-        if found is None:
-            ended = max(seal.appended or seal.at for seal in own)
+        if cluster_freshness is None:
+            ended = max(seal.appended or seal.at for seal in cluster_seals)
             summaries.append(
                 ClusterSummary(**common, state="ended", reason=f"Forgotten: at {ended}", last_commit=ended,
                                age_seconds=None, clock_skew_seconds=0.0)
             )  # fmt: skip
             continue
-        still_open = [seal for seal in own if not seal.closed]
-        state, reason = _condition(still_open, found.silences, partitions - len(own) + len(still_open))
+        still_open = [seal for seal in cluster_seals if not seal.closed]
+        state, reason = _condition(
+            still_open, cluster_freshness.silences, partitions - len(cluster_seals) + len(still_open)
+        )
         summaries.append(
             ClusterSummary(
-                **common, state=state, reason=reason, last_commit=found.last_commit, age_seconds=found.age_seconds,
-                clock_skew_seconds=found.clock_skew_seconds,
+                **common, state=state, reason=reason, last_commit=cluster_freshness.last_commit,
+                age_seconds=cluster_freshness.age_seconds,
+                clock_skew_seconds=cluster_freshness.clock_skew_seconds,
             )
         )  # fmt: skip
     return summaries

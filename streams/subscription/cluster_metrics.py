@@ -21,8 +21,8 @@ def show_freshness(clusters: Mapping[str, ClusterFreshness]) -> None:
     """Set what there is to say of each cluster, as of now."""
     for gauge in (FRONTIER_AGE, CLOCK_SKEW, STALE):
         gauge.clear()
-    for name, found in clusters.items():
-        if found.age_seconds is not None:
-            FRONTIER_AGE.labels(name).set(found.age_seconds)
-        CLOCK_SKEW.labels(name).set(found.clock_skew_seconds)
-        STALE.labels(name).set(len(found.silences))
+    for name, freshness in clusters.items():
+        if freshness.age_seconds is not None:
+            FRONTIER_AGE.labels(name).set(freshness.age_seconds)
+        CLOCK_SKEW.labels(name).set(freshness.clock_skew_seconds)
+        STALE.labels(name).set(len(freshness.silences))

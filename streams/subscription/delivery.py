@@ -191,7 +191,7 @@ class Subscription:
         self,
         tables: Iterable[str],
         partitions: int,
-        wanted: Filter,
+        row_filter: Filter,
         cursor: Cursor | None = None,
         *,
         strict: bool = False,
@@ -199,7 +199,7 @@ class Subscription:
     ) -> None:
         self.tables = tuple(tables)
         self.partitions = partitions
-        self.wanted = wanted
+        self.row_filter = row_filter
         self.bootstrapping = cursor is None
         self.journal_ends: dict[int, int] = {}
         self.endless: set[int] = set()
@@ -210,7 +210,7 @@ class Subscription:
         self._sealed_to: dict[tuple[str, int], int] = {}
         self.seals: dict[tuple[int, str], Seal] = {}
         self._newest: dict[int, dict[bytes, tuple[int, bytes]]] = {p: {} for p in range(partitions)}
-        self._held: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
+        self._rows: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
         self._names: dict[bytes, bool] = {}
         self._versions: dict[tuple[str, str], int] = {}
         self._floor = {p: cursor.applied.get(p, -1) if cursor else -1 for p in range(partitions)}
@@ -249,8 +249,8 @@ class Subscription:
         for key, _, value in gathered:
             first.setdefault(key, value)
         for key, value in first.items():
-            version, held = self._held[table].get(key, (0, None))
-            if value is not None and stamp_of(value).previous != (None if held is None else version):
+            version, held_value = self._rows[table].get(key, (0, None))
+            if value is not None and stamp_of(value).previous != (None if held_value is None else version):
                 return False
         return True
 
@@ -273,12 +273,12 @@ class Subscription:
                 gathered.clear()
         rows = [
             Row.parsed(table, key, version, value, None)
-            for table, held in sorted(self._held.items())
-            for key, (version, value) in sorted(held.items())
+            for table, rows_by_key in sorted(self._rows.items())
+            for key, (version, value) in sorted(rows_by_key.items())
             if value is not None
         ]
         self._versions = {(row.table, f"{row.cluster}/{row.namespace}/{row.name}"): row.version for row in rows}
-        self._held, self._newest, self._names = {}, {}, {}
+        self._rows, self._newest, self._names = {}, {}, {}
         return tuple(row for row in rows if not is_deleted(row.value))
 
     def has_row(self, cluster: str, namespace: str, name: str) -> bool:
@@ -356,7 +356,7 @@ class Subscription:
             part.pending[table].append((key.decode(), version, row))
 
     def _wants(self, key: bytes) -> bool:
-        return is_row_key(key) and self.wanted.wants(*parse_row_key(key.decode()))
+        return is_row_key(key) and self.row_filter.wants(*parse_row_key(key.decode()))
 
     # ---- bootstrap -----------------------------------------------------------------------------------
 
@@ -389,10 +389,10 @@ class Subscription:
                 if len(queue) >= _SKIP:
                     self._apply_sealed(partition, part)
             elif not key.startswith(INTERNAL):
-                wanted = names.get(key)
-                if wanted is None:
-                    wanted = names[key] = self._wants(key)
-                if not wanted:
+                is_wanted = names.get(key)
+                if is_wanted is None:
+                    is_wanted = names[key] = self._wants(key)
+                if not is_wanted:
                     continue
                 if version > part.applied:
                     gathered.append((key, version, value))
@@ -408,15 +408,17 @@ class Subscription:
         """Whether there is something that can't be read: what it hides is not known. At the end of the bootstrap,
         before `complete`."""
         if not self._doubtful and not self._strict:
-            newest = ((self.tables[0], key, *each) for seals in self._newest.values() for key, each in seals.items())
-            queued = (
+            newest_seals = (
+                (self.tables[0], key, *record) for seals in self._newest.values() for key, record in seals.items()
+            )
+            queued_seals = (
                 (table, key, version, value)
                 for part in self._parts.values()
                 for table, queue in part.seals.items()
                 for version, _, key, value in queue
             )
-            held = ((table, key, *each) for table, rows in self._held.items() for key, each in rows.items())
-            gathered = (
+            held_rows = ((table, key, *record) for table, rows in self._rows.items() for key, record in rows.items())
+            waiting_rows = (
                 (table, key, version, value)
                 for part in self._parts.values()
                 for table, rows in part.gathered.items()
@@ -424,7 +426,7 @@ class Subscription:
             )
             self._doubtful = any(
                 unreadable(table, key, value, version)
-                for table, key, version, value in chain(newest, queued, held, gathered)
+                for table, key, version, value in chain(newest_seals, queued_seals, held_rows, waiting_rows)
             )
         return self._doubtful
 
@@ -449,24 +451,24 @@ class Subscription:
 
     def _hold_rows(self, table: str, gathered: list[tuple[bytes, int, bytes | None]], target: int) -> None:
         """Hold the rows up to the target; those above it go on waiting."""
-        later = []
+        waiting = []
         for record in gathered:
             if record[1] > target:
-                later.append(record)
+                waiting.append(record)
             else:
                 self._hold(table, *record)
-        gathered[:] = later
+        gathered[:] = waiting
 
     def _note(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
         newest = self._newest[partition]
-        known = newest.get(key)
-        if known is None or known[0] < offset:
+        current = newest.get(key)
+        if current is None or current[0] < offset:
             newest[key] = (offset, value)
 
     def _hold(self, table: str, key: bytes, version: int, value: bytes | None) -> None:
-        held = self._held[table].get(key)
-        if held is None or held[0] <= version:
-            self._held[table][key] = (version, value)
+        current = self._rows[table].get(key)
+        if current is None or current[0] <= version:
+            self._rows[table][key] = (version, value)
 
     # ---- live ----------------------------------------------------------------------------------------
 
@@ -501,26 +503,26 @@ class Subscription:
 
     def _sealed(self, part: _Partition, offset: int) -> Iterator[Row]:
         for table, pending in part.pending.items():
-            later = []
-            for each in pending:
-                key, version, row = each
+            waiting = []
+            for pending_row in pending:
+                key, version, row = pending_row
                 if version > offset:
-                    later.append(each)
+                    waiting.append(pending_row)
                 elif row is None:
                     self._versions.pop((table, key), None)
                 elif self._follows(key, row):
                     yield row
-            part.pending[table] = later
+            part.pending[table] = waiting
 
     def _follows(self, key: str, row: Row) -> bool:
-        held = self._versions.get((row.table, key))
-        if held is not None and row.version <= held:
+        last_version = self._versions.get((row.table, key))
+        if last_version is not None and row.version <= last_version:
             return False
         previous = row.facet.previous
         floor = self._floor[partition_of(row.namespace, row.name, self.partitions)]
-        if previous != held and not (held is None and previous is not None and previous <= floor):
+        if previous != last_version and not (last_version is None and previous is not None and previous <= floor):
             raise ChangelogGap(
-                f"{row.table} {key}: version {row.version} follows {previous}, but {held} is the last one that came"
+                f"{row.table} {key}: version {row.version} follows {previous}, but the last received is {last_version}"
             )
         self._versions[row.table, key] = row.version
         return True

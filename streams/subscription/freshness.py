@@ -87,19 +87,19 @@ def silences(
     if not silent:
         return {}
     alive = {partition for partition, cluster in ages if (partition, cluster) not in silent}
-    sealed: dict[int, int] = {}
+    sealed_to: dict[int, int] = {}
     for (partition, _), seal in seals.items():
-        sealed[partition] = max(seal.offset, sealed.get(partition, -1))
-    found: dict[Place, Silence] = {}
+        sealed_to[partition] = max(seal.offset, sealed_to.get(partition, -1))
+    result: dict[Place, Silence] = {}
     for partition, cluster in sorted(silent):
         since = last_commit(seals[partition, cluster])
-        unfolded = (ends or {}).get(partition, 0) - 1 > sealed[partition]
+        unfolded = (ends or {}).get(partition, 0) - 1 > sealed_to[partition]
         if partition not in alive and unfolded:
             reason = f"WorkerSilent: commits wait to be folded, the last one was of {since}"
         else:
             reason = f"WatcherSilent: no commit since {since}"
-        found[partition, cluster] = Silence(reason, since)
-    return found
+        result[partition, cluster] = Silence(reason, since)
+    return result
 
 
 def of_clusters(
@@ -112,18 +112,18 @@ def of_clusters(
             by_cluster.setdefault(cluster, []).append(seal)
     return {
         cluster: ClusterFreshness(
-            max(map(last_commit, own)),
-            max((age for seal in own if (age := age_seconds(seal, now)) is not None), default=None),
-            clock_skew_seconds(max(own, key=last_commit)),
+            max(map(last_commit, cluster_seals)),
+            max((age for seal in cluster_seals if (age := age_seconds(seal, now)) is not None), default=None),
+            clock_skew_seconds(max(cluster_seals, key=last_commit)),
             {partition: silence for (partition, name), silence in sorted(silent.items()) if name == cluster},
         )
-        for cluster, own in sorted(by_cluster.items())
+        for cluster, cluster_seals in sorted(by_cluster.items())
     }
 
 
-def worst(found: Iterable[Silence]) -> Silence:
+def worst(candidates: Iterable[Silence]) -> Silence:
     """The silence that has lasted longest."""
-    return min(found, key=lambda silence: silence.since)
+    return min(candidates, key=lambda silence: silence.since)
 
 
 # ---- rows as they are shown ----------------------------------------------------------------------------
@@ -150,5 +150,5 @@ def overlay_json(text: bytes, silence: str) -> bytes:
     row = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     state, reason = (msgspec.json.decode(row[name]) for name in ("state", "reason"))
     state, reason = overlaid_state(state, reason, silence)
-    row["state"], row["reason"] = (msgspec.Raw(msgspec.json.encode(each)) for each in (state, reason))
+    row["state"], row["reason"] = (msgspec.Raw(msgspec.json.encode(field)) for field in (state, reason))
     return msgspec.json.encode(row)

@@ -29,8 +29,8 @@ class KnownNames(NamedTuple):
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known names that are spelt most like this one, best first."""
-    by_lower = {each.lower(): each for each in sorted(known)}
-    return [by_lower[each] for each in get_close_matches(name.lower(), by_lower, most)]
+    by_lower = {known_name.lower(): known_name for known_name in sorted(known)}
+    return [by_lower[known_name] for known_name in get_close_matches(name.lower(), by_lower, most)]
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
@@ -54,7 +54,7 @@ def unknown_names(
     errors = list(_unknown(known, sorted(set(clusters)), sorted(set(namespaces)), sorted(set(services))))
     if not errors:
         return None
-    remedies = dict.fromkeys(each.remedy for each in errors if each.remedy)
+    remedies = dict.fromkeys(error.remedy for error in errors if error.remedy)
     return UnknownName("; ".join(map(str, errors)), "; ".join(remedies))
 
 
@@ -66,41 +66,43 @@ def _unknown(
             yield unknown_name("cluster", name, known.clusters)
     if clusters and not known.clusters.intersection(clusters):
         return
-    inside = [each for each in known.services if not clusters or each[0] in clusters]
-    there = {namespace for _, namespace, _ in inside}
-    missing = [name for name in namespaces if name not in there | _INITIAL_NAMESPACES]
+    candidates = [service for service in known.services if not clusters or service[0] in clusters]
+    known_namespaces = {namespace for _, namespace, _ in candidates}
+    missing = [name for name in namespaces if name not in known_namespaces | _INITIAL_NAMESPACES]
     for name in missing:
-        yield unknown_name("namespace", name, there, _where(cluster=clusters))
+        yield unknown_name("namespace", name, known_namespaces, _where(cluster=clusters))
     if missing and len(missing) == len(namespaces):
         return
     for name in services:
-        if not any(name == each[2] and (not namespaces or each[1] in namespaces) for each in inside):
-            yield _unknown_service(name, inside, clusters, namespaces)
+        if not any(name == service[2] and (not namespaces or service[1] in namespaces) for service in candidates):
+            yield _unknown_service(name, candidates, clusters, namespaces)
 
 
 def _unknown_service(
-    name: str, inside: list[tuple[str, str, str]], clusters: list[str], namespaces: list[str]
+    name: str, candidates: list[tuple[str, str, str]], clusters: list[str], namespaces: list[str]
 ) -> UnknownName:
     where = _where(namespace=namespaces, cluster=clusters)
-    elsewhere = sorted({namespace for _, namespace, each in inside if each == name})
+    elsewhere = sorted({namespace for _, namespace, service_name in candidates if service_name == name})
     if elsewhere:
         return UnknownName(f'service "{name}" not found{where}', f"it is in namespace {_either(elsewhere)}")
-    nearby = {each for _, namespace, each in inside if not namespaces or namespace in namespaces}
+    nearby = {service_name for _, namespace, service_name in candidates if not namespaces or namespace in namespaces}
     if namespaces and not nearest(name, nearby):
-        paths = {f"{namespace}/{each}" for _, namespace, each in inside}
-        near = [
-            path for path in sorted(paths) if path.partition("/")[2] in nearest(name, {each for *_, each in inside})
+        paths = {f"{namespace}/{service_name}" for _, namespace, service_name in candidates}
+        nearest_paths = [
+            path
+            for path in sorted(paths)
+            if path.partition("/")[2] in nearest(name, {service_name for *_, service_name in candidates})
         ]
-        if near:
-            return UnknownName(f'service "{name}" not found{where}', f"did you mean {_either(near[:3])}?")
+        if nearest_paths:
+            return UnknownName(f'service "{name}" not found{where}', f"did you mean {_either(nearest_paths[:3])}?")
     return unknown_name("service", name, nearby, where)
 
 
-def _where(**named: list[str]) -> str:
-    parts = [f"{what} {_either(names)}" for what, names in named.items() if names]
+def _where(**scopes: list[str]) -> str:
+    parts = [f"{scope} {_either(names)}" for scope, names in scopes.items() if names]
     return f" in {', '.join(parts)}" if parts else ""
 
 
 def _either(names: list[str]) -> str:
-    quoted = [f'"{each}"' for each in names]
+    quoted = [f'"{name}"' for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

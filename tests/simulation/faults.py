@@ -322,7 +322,7 @@ def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
         readable = not key.startswith(b"~") and key.count(b"/") == 2
         if not self.bootstrapping and readable and value is not None and version <= part.applied:
             cluster, namespace, name = key.decode().split("/")
-            if self.wanted.wants(cluster, namespace, name):
+            if self.row_filter.wants(cluster, namespace, name):
                 row = Row(table, cluster, namespace, name, version, value)
                 part.pending[table].append((key.decode(), version, row))
         yield from real(self, table, partition, position, key, value, version)
