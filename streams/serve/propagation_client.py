@@ -28,8 +28,8 @@ async def fetch(
                     f"{answer.url} answers {answer.status}: {(await answer.text())[:500]}",
                     exit_code=ExitCode.UNAVAILABLE,
                 )
-            found: dict[str, Any] = await answer.json()
-            return found
+            body: dict[str, Any] = await answer.json()
+            return body
     except (TimeoutError, aiohttp.ClientError, ValueError) as error:
         raise FacetsError(
             f"no `facets serve` answers at {server} ({_reason(error)})",

@@ -71,8 +71,8 @@ async def serve(
         silent_after=settings.silent_after,
         clock=settings.clock,
     ) as subscriber:
-        found = await asyncio.to_thread(config, settings.bootstrap, topic_of(settings.tables[0]))
-        window = int(found["min.compaction.lag.ms"]) / 1000
+        topic_config = await asyncio.to_thread(config, settings.bootstrap, topic_of(settings.tables[0]))
+        window = int(topic_config["min.compaction.lag.ms"]) / 1000
         xds = XdsServer(settings.xds, subscriber.partitions)
         hub = ChangesHub(settings.sse, settings.bootstrap, subscriber.partitions, window)
         async with contextlib.AsyncExitStack() as stack:
@@ -134,8 +134,8 @@ def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] 
 
     def details() -> dict[str, Any]:
         stale = sorted({cluster for _, cluster in hub.feed.silent})
-        found: dict[str, Any] = msgspec.to_builtins(Ready(True, hub.feed.at, stale))
-        return found
+        body: dict[str, Any] = msgspec.to_builtins(Ready(True, hub.feed.at, stale))
+        return body
 
     def refresh() -> None:
         show_freshness(of_clusters(xds.catalog.seals, clock(), xds.silent))

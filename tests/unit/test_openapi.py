@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from streams.serve.http.endpoint import Asked, Body, Endpoint, Nothing
+from streams.serve.http.endpoint import Body, Endpoint, Nothing, Parameters
 from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.openapi import openapi
 from streams.serve.http.parameters import KubernetesName
@@ -31,8 +31,8 @@ class Greeting(Record):
     times: int
 
 
-async def greet(_parts: Any, _request: web.Request, asked: Asked) -> Greeting:
-    return Greeting(text=f"hello {asked.query.first_name}", times=round(asked.query.times))
+async def greet(_parts: Any, _request: web.Request, parameters: Parameters) -> Greeting:
+    return Greeting(text=f"hello {parameters.query.first_name}", times=round(parameters.query.times))
 
 
 TOY = Endpoint("/v1/greeting", "greet", "Greets.", Greeting, greet, query=Query)

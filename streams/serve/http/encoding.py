@@ -24,14 +24,14 @@ class Selection(NamedTuple):
     """What one client wants: rows of these tables that the filter lets through."""
 
     tables: frozenset[str]
-    wanted: Filter = Filter()
+    row_filter: Filter = Filter()
 
     def takes(self, row: Row) -> bool:
         """Whether a row is wanted."""
-        return row.table in self.tables and self.wanted.wants(row.cluster, row.namespace, row.name)
+        return row.table in self.tables and self.row_filter.wants(row.cluster, row.namespace, row.name)
 
 
-class Printed:
+class PrintedRow:
     """A row, with its JSON as the commands print it: made when it is first asked for, once for all clients."""
 
     __slots__ = ("_text", "row")
@@ -50,9 +50,9 @@ class Printed:
         return self._text
 
 
-def text_of(each: Printed) -> bytes:
+def text_of(row: PrintedRow) -> bytes:
     """A row as it is written."""
-    return each.text
+    return row.text
 
 
 def print_row(row: Row) -> bytes:
@@ -165,11 +165,11 @@ def _snapshot_head(reason: str, *, first: bool, last: bool) -> SnapshotHead:
 def frontiers(seals: Mapping[tuple[int, str], Seal], partitions: int) -> dict[str, dict[str, str]]:
     """By cluster and resource type the lowest resourceVersion of all partitions: up to it, everything is in. A cluster
     of which some partition has no complete snapshot has none, and neither has a type that can't be listed for now."""
-    found: dict[str, dict[str, str]] = {}
+    by_cluster: dict[str, dict[str, str]] = {}
     for cluster in sorted({cluster for _, cluster in seals}):
-        each = [seal.frontier for p in range(partitions) if (seal := seals.get((p, cluster))) and seal.frontier]
-        known = [{name for name, version in at.items() if version} for at in each]
-        shared = set.intersection(*known) if len(each) == partitions else set()
+        own = [seal.frontier for p in range(partitions) if (seal := seals.get((p, cluster))) and seal.frontier]
+        known_types = [{name for name, version in at.items() if version} for at in own]
+        shared = set.intersection(*known_types) if len(own) == partitions else set()
         if shared:
-            found[cluster] = {name: min((at[name] for at in each), key=int) for name in sorted(shared)}
-    return found
+            by_cluster[cluster] = {name: min((at[name] for at in own), key=int) for name in sorted(shared)}
+    return by_cluster

@@ -45,7 +45,7 @@ class Body(NamedTuple):
     name: str = ""
 
 
-class Asked(NamedTuple):
+class Parameters(NamedTuple):
     """A request, decoded by an endpoint's types."""
 
     query: Any
@@ -62,7 +62,7 @@ class Endpoint(NamedTuple):
     operation: str
     summary: str
     answer: Any
-    handle: Callable[[Any, Any, Asked], Awaitable[Any]] | None = None
+    handle: Callable[[Any, Any, Parameters], Awaitable[Any]] | None = None
     query: type[msgspec.Struct] = Nothing
     path_parameters: type[msgspec.Struct] = Nothing
     headers: type[msgspec.Struct] = Nothing

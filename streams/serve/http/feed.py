@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from streams.serve.http.encoding import (
-    Printed,
+    PrintedRow,
     Selection,
     batch_head,
     encode,
@@ -40,9 +40,9 @@ class _Entry:
     """An event of the ring, which becomes text when the first client gets it. A heartbeat has no partition, and is for
     everybody."""
 
-    __slots__ = ("_all", "_id", "_some", "cursor", "head", "offset", "partition", "rows", "size")
+    __slots__ = ("_all", "_id", "_subsets", "cursor", "head", "offset", "partition", "rows", "size")
 
-    def __init__(self, partition: int, offset: int, head: Record, rows: tuple[Printed, ...], cursor: Cursor) -> None:
+    def __init__(self, partition: int, offset: int, head: Record, rows: tuple[PrintedRow, ...], cursor: Cursor) -> None:
         self.partition = partition
         self.offset = offset
         self.head = head
@@ -50,10 +50,10 @@ class _Entry:
         self.cursor = cursor
         # About what it will be when it is encoded; what is made for filters comes on top, as it is made.
         places = len(cursor.applied) + len(cursor.positions)
-        self.size = 1024 + _PLACE_BYTES * places + 2 * sum(len(each.row.value) for each in rows)
+        self.size = 1024 + _PLACE_BYTES * places + 2 * sum(len(printed.row.value) for printed in rows)
         self._id = ""
         self._all = b""
-        self._some: dict[tuple[int, ...], bytes] = {}
+        self._subsets: dict[tuple[int, ...], bytes] = {}
 
     @property
     def id(self) -> str:
@@ -73,57 +73,57 @@ class _Entry:
         """The event with the rows that are selected; nothing if there are none."""
         if self.partition < 0:
             return self.text
-        found = tuple(i for i, each in enumerate(self.rows) if selection.takes(each.row))
-        if len(found) == len(self.rows):
+        indices = tuple(i for i, printed in enumerate(self.rows) if selection.takes(printed.row))
+        if len(indices) == len(self.rows):
             return self.text
-        if not found:
+        if not indices:
             return b""
-        if found not in self._some:
-            self._some[found] = self._print(self.rows[i] for i in found)
-            self.size += len(self._some[found])
-        return self._some[found]
+        if indices not in self._subsets:
+            self._subsets[indices] = self._print(self.rows[i] for i in indices)
+            self.size += len(self._subsets[indices])
+        return self._subsets[indices]
 
-    def _print(self, rows: Iterable[Printed]) -> bytes:
+    def _print(self, rows: Iterable[PrintedRow]) -> bytes:
         if self.partition < 0:
             return event("heartbeat", encode(self.head), self.id)
-        return event("batch", with_rows(self.head, (row.text for row in rows)), self.id)
+        return event("batch", with_rows(self.head, (printed.text for printed in rows)), self.id)
 
 
-class Shot(NamedTuple):
+class TableSnapshot(NamedTuple):
     """All rows as they were before the event `place` of the ring."""
 
     place: int
     cursor: Cursor
-    rows: tuple[Printed, ...]
+    rows: tuple[PrintedRow, ...]
 
     def events(
-        self, reason: str, selection: Selection, size: int, shown: Callable[[Printed], bytes] = text_of
+        self, reason: str, selection: Selection, size: int, render: Callable[[PrintedRow], bytes] = text_of
     ) -> Iterator[bytes]:
         """The snapshot for one client, in events of about `size` bytes; always at least one. `shown` is a row's text
         as it is to be shown now."""
         first, length = True, 0
         texts: list[bytes] = []
-        for each in self.rows:
-            if not selection.takes(each.row):
+        for printed in self.rows:
+            if not selection.takes(printed.row):
                 continue
             if length >= size:
                 yield snapshot_part(reason, texts, first=first)
                 first, texts, length = False, [], 0
-            texts.append(shown(each))
-            length += len(each.text)
+            texts.append(render(printed))
+            length += len(printed.text)
         yield snapshot_end(reason, texts, self.cursor.encode(), first=first)
 
 
 class Reader:
     """One client's place: the next event of the ring, and, as long as that matters, what it had before it came."""
 
-    __slots__ = ("generation", "had", "place", "selection")
+    __slots__ = ("generation", "place", "resume_cursor", "selection")
 
-    def __init__(self, selection: Selection, generation: int, place: int, had: Cursor | None = None) -> None:
+    def __init__(self, selection: Selection, generation: int, place: int, resume_cursor: Cursor | None = None) -> None:
         self.selection = selection
         self.generation = generation
         self.place = place
-        self.had = had
+        self.resume_cursor = resume_cursor
 
 
 class Lost(Exception):
@@ -139,7 +139,7 @@ class Feed:
         self.reason = "start"
         self.seals: dict[tuple[int, str], Seal] = {}
         self.silent: Mapping[Place, Silence] = {}
-        self._rows: dict[Key, Printed] = {}
+        self._rows: dict[Key, PrintedRow] = {}
         self._ring: deque[_Entry] = deque()
         self._limits = ring_events, ring_bytes
         self._first = 0
@@ -149,7 +149,7 @@ class Feed:
         self._applied: dict[int, int] = {}
         self._floor: dict[int, int] = {}
         self._floor_at = ""
-        self._shot: Shot | None = None
+        self._shot: TableSnapshot | None = None
         self._read: tuple[object, int, bytes] = (None, 0, b"")
 
     # ---- what comes --------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class Feed:
         self.generation += 1
         self.reason = reason
         self.seals = dict(seals)
-        self._rows = {_key(row): Printed(_bare(row)) for row in rows}
+        self._rows = {_key(row): PrintedRow(_without_silence(row)) for row in rows}
         self._first = self.next
         self._ring.clear()
         self._bytes = 0
@@ -174,12 +174,12 @@ class Feed:
         self._applied[partition] = seal.offset
         if not rows:
             return
-        printed = tuple(Printed(_bare(row)) for row in rows)
-        for each in printed:
-            if is_deleted(each.row.value):
-                self._rows.pop(_key(each.row), None)
+        printed = tuple(PrintedRow(_without_silence(row)) for row in rows)
+        for printed_row in printed:
+            if is_deleted(printed_row.row.value):
+                self._rows.pop(_key(printed_row.row), None)
             else:
-                self._rows[_key(each.row)] = each
+                self._rows[_key(printed_row.row)] = printed_row
         head = batch_head(partition, seal, quiet=False)
         self._append(_Entry(partition, seal.offset, head, printed, cursor))
 
@@ -193,12 +193,12 @@ class Feed:
         self._bytes += entry.size
         events, limit = self._limits
         while len(self._ring) > events or (self._bytes > limit and len(self._ring) > 1):
-            gone = self._ring.popleft()
+            oldest = self._ring.popleft()
             self._first += 1
-            self._bytes -= gone.size
-            if gone.partition >= 0:
-                self._floor[gone.partition] = gone.offset
-            self._floor_at = gone.cursor.at
+            self._bytes -= oldest.size
+            if oldest.partition >= 0:
+                self._floor[oldest.partition] = oldest.offset
+            self._floor_at = oldest.cursor.at
 
     # ---- what clients get ----------------------------------------------------------------------------------
 
@@ -207,11 +207,11 @@ class Feed:
         """The place after the newest event."""
         return self._first + len(self._ring)
 
-    def shot(self) -> Shot:
+    def shot(self) -> TableSnapshot:
         """All rows, as they are now or were not long ago."""
         shot = self._shot
         if shot is None or shot.place < self._first or self.next - shot.place > _SNAPSHOT_AGE:
-            shot = self._shot = Shot(self.next, self._cursor, tuple(self._rows.values()))
+            shot = self._shot = TableSnapshot(self.next, self._cursor, tuple(self._rows.values()))
         return shot
 
     def within(self, applied: Mapping[int, int]) -> bool:
@@ -232,9 +232,9 @@ class Feed:
         """A reader of what comes after a snapshot."""
         return Reader(selection, self.generation, place)
 
-    def resumed(self, selection: Selection, had: Cursor) -> Reader:
+    def resumed(self, selection: Selection, cursor: Cursor) -> Reader:
         """A reader of what comes after a cursor that the ring covers."""
-        return Reader(selection, self.generation, self._first, had)
+        return Reader(selection, self.generation, self._first, cursor)
 
     def read(self, reader: Reader, size: int) -> bytes:
         """The next events for a client, about `size` bytes; none if there are none. Raises Lost."""
@@ -244,11 +244,11 @@ class Feed:
             return b""
         # Most readers are at the same place, and want the same.
         at = (reader.place, self.next, reader.selection, size)
-        if reader.had is None and self._read[0] == at:
+        if reader.resume_cursor is None and self._read[0] == at:
             _, reader.place, text = self._read
             return text
         whole = self._next(reader, size)
-        if reader.had is None:
+        if reader.resume_cursor is None:
             self._read = (at, reader.place, whole)
         return whole
 
@@ -260,7 +260,11 @@ class Feed:
                 break
             entry = self._ring[i]
             reader.place += 1
-            text = self._of(entry, reader) if reader.had is None else self._beyond(reader, reader.had, entry)
+            text = (
+                self._of(entry, reader)
+                if reader.resume_cursor is None
+                else self._beyond(reader, reader.resume_cursor, entry)
+            )
             if text:
                 texts.append(text)
                 length += len(text)
@@ -272,42 +276,42 @@ class Feed:
         self._bytes += entry.size - size
         return text
 
-    def _beyond(self, reader: Reader, had: Cursor, entry: _Entry) -> bytes:
+    def _beyond(self, reader: Reader, resume_cursor: Cursor, entry: _Entry) -> bytes:
         """An event for a client that had some of the ring already, with an id that takes back nothing of it: the
         server that it comes from may have delivered the partitions in another order."""
         at = entry.cursor
-        if all(at.applied.get(p, -1) >= offset for p, offset in had.applied.items()):
-            reader.had = None
+        if all(at.applied.get(p, -1) >= offset for p, offset in resume_cursor.applied.items()):
+            reader.resume_cursor = None
         elif entry.partition < 0:
             return b""
-        if entry.partition >= 0 and entry.offset <= had.applied.get(entry.partition, -1):
+        if entry.partition >= 0 and entry.offset <= resume_cursor.applied.get(entry.partition, -1):
             return b""
         text = self._of(entry, reader)
-        if reader.had is None:
+        if reader.resume_cursor is None:
             return text
-        reader.had = _both(had, at)
-        return text.replace(b"id: " + entry.id.encode(), b"id: " + reader.had.encode().encode(), 1)
+        reader.resume_cursor = _merge(resume_cursor, at)
+        return text.replace(b"id: " + entry.id.encode(), b"id: " + reader.resume_cursor.encode().encode(), 1)
 
-    def shown(self, each: Printed) -> bytes:
+    def render(self, printed: PrintedRow) -> bytes:
         """A row as JSON, as it is now: `stale` while its cluster is silent."""
         if not self.silent:
-            return each.text
-        row = each.row
+            return printed.text
+        row = printed.row
         silence = self.silent.get((partition_of(row.namespace, row.name, self.partitions), row.cluster))
-        return each.text if silence is None else overlay_json(each.text, silence.reason)
+        return printed.text if silence is None else overlay_json(printed.text, silence.reason)
 
     def rows(self, selection: Selection) -> Iterator[bytes]:
         """The rows that are selected, each as JSON."""
-        return (self.shown(each) for _, each in sorted(self._rows.items()) if selection.takes(each.row))
+        return (self.render(printed) for _, printed in sorted(self._rows.items()) if selection.takes(printed.row))
 
     def row(self, table: str, namespace: str, name: str) -> list[bytes]:
         """A Service's rows in each cluster that has it."""
         clusters = sorted({cluster for _, cluster in self.seals})
-        found = (self._rows.get((table, cluster, namespace, name)) for cluster in clusters)
-        return [self.shown(each) for each in found if each is not None]
+        printed_rows = (self._rows.get((table, cluster, namespace, name)) for cluster in clusters)
+        return [self.render(printed) for printed in printed_rows if printed is not None]
 
 
-def _bare(row: Row) -> Row:
+def _without_silence(row: Row) -> Row:
     """The row as it is written: what a reader says of it is said when it is shown."""
     return row.with_silence("")
 
@@ -316,11 +320,11 @@ def _key(row: Row) -> Key:
     return row.table, row.cluster, row.namespace, row.name
 
 
-def _both(one: Cursor, other: Cursor) -> Cursor:
+def _merge(first: Cursor, second: Cursor) -> Cursor:
     """Of a client that has had what both say."""
-    applied = {p: max(one.applied.get(p, -1), other.applied.get(p, -1)) for p in {*one.applied, *other.applied}}
+    applied = {p: max(first.applied.get(p, -1), second.applied.get(p, -1)) for p in {*first.applied, *second.applied}}
     positions = {
-        each: max(one.positions.get(each, 0), other.positions.get(each, 0))
-        for each in {*one.positions, *other.positions}
+        place: max(first.positions.get(place, 0), second.positions.get(place, 0))
+        for place in {*first.positions, *second.positions}
     }
-    return Cursor(max(one.at, other.at), applied, positions)
+    return Cursor(max(first.at, second.at), applied, positions)

@@ -14,13 +14,13 @@ _REF = "#/components/schemas/"
 
 def openapi(version: str, endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """The whole description."""
-    described = [each for endpoint in endpoints for each in _by_table(endpoint)]
-    bodies = [each.answer for each in described if isinstance(each.answer, Body)]
-    kinds = [each.answer for each in described if not isinstance(each.answer, Body)]
+    described = [table_endpoint for endpoint in endpoints for table_endpoint in _by_table(endpoint)]
+    bodies = [endpoint.answer for endpoint in described if isinstance(endpoint.answer, Body)]
+    kinds = [endpoint.answer for endpoint in described if not isinstance(endpoint.answer, Body)]
     kinds += [Error, *(kind for body in bodies for kind in body.types)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=f"{_REF}{{name}}")
     schemas |= {body.name: body.schema for body in bodies if body.name}
-    found: dict[str, Any] = tidy(
+    document: dict[str, Any] = tidy(
         {
             "openapi": "3.1.0",
             "info": {
@@ -30,11 +30,11 @@ def openapi(version: str, endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                 "and which router has what.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "paths": {each.path: _operation(each) for each in described},
+            "paths": {endpoint.path: _operation(endpoint) for endpoint in described},
             "components": {"schemas": dict(sorted(schemas.items()))},
         }
     )
-    return found
+    return document
 
 
 def _by_table(endpoint: Endpoint) -> Iterator[Endpoint]:
@@ -78,18 +78,18 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 def _parameters(kind: type[msgspec.Struct], place: str, path: str = "") -> Iterator[dict[str, Any]]:
     _, components = msgspec.json.schema_components([kind])
     schema = components[kind.__name__]
-    for name, given in schema["properties"].items():
+    for name, property_schema in schema["properties"].items():
         if place == "path" and f"{{{name}}}" not in path:
             continue
         # No value at all is what an empty list stands for.
-        own = {key: value for key, value in given.items() if (key, value) != ("default", [])}
-        text = own.pop("description", "")
+        parameter_schema = {key: value for key, value in property_schema.items() if (key, value) != ("default", [])}
+        text = parameter_schema.pop("description", "")
         yield {
             "name": name,
             "in": place,
             **({"required": True} if name in schema["required"] else {}),
             **({"description": text} if text else {}),
-            "schema": own,
+            "schema": parameter_schema,
         }
 
 

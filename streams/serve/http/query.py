@@ -42,15 +42,15 @@ class NotFound(Exception):
 def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
     """The parameters as the type has them. Raises BadParameter, also for an unknown one: a filter with a misspelt name
     would let everything through."""
-    known = _parameters(kind)
-    given: dict[str, list[str]] = {}
+    parameters = _parameters(kind)
+    raw_values: dict[str, list[str]] = {}
     for name, value in pairs:
-        if name not in known:
-            raise BadParameter(name[:40], _unknown(name[:40], tuple(known)))
-        given.setdefault(name, []).append(value)
+        if name not in parameters:
+            raise BadParameter(name[:40], _unknown(name[:40], tuple(parameters)))
+        raw_values.setdefault(name, []).append(value)
     values: dict[str, Any] = {}
-    for name, texts in given.items():
-        parameter = known[name]
+    for name, texts in raw_values.items():
+        parameter = parameters[name]
         if not parameter.is_list and len(texts) > 1 and not parameter.first_counts:
             raise BadParameter(name, f"parameter {name} is given {len(texts)} times; give it once")
         for text in texts:
@@ -61,7 +61,7 @@ def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), known, given) from None
+        raise _explain(str(error), parameters, raw_values) from None
 
 
 class _Parameter:
@@ -81,8 +81,8 @@ class _Parameter:
             self._look(kind.type)
             self.allowed = extra.get("allowed", self.allowed)
         elif isinstance(kind, inspect.UnionType):
-            for each in kind.types:
-                self._look(each)
+            for member in kind.types:
+                self._look(member)
         elif isinstance(kind, inspect.ListType):
             self.is_list = True
             self._look(kind.item_type)
@@ -93,8 +93,8 @@ class _Parameter:
 
 
 def _parameters(kind: type[msgspec.Struct]) -> dict[str, _Parameter]:
-    found = inspect.type_info(kind)
-    return {field.encode_name: _Parameter(field.type) for field in getattr(found, "fields", ())}
+    info = inspect.type_info(kind)
+    return {field.encode_name: _Parameter(field.type) for field in getattr(info, "fields", ())}
 
 
 def _number(text: str) -> float | str:
@@ -105,15 +105,15 @@ def _number(text: str) -> float | str:
         return text
 
 
-def _explain(problem: str, known: dict[str, _Parameter], given: dict[str, list[str]]) -> BadParameter:
+def _explain(problem: str, parameters: dict[str, _Parameter], raw_values: dict[str, list[str]]) -> BadParameter:
     at = _AT.search(problem)
     if at is None:
-        name = next(name for name in known if f"`{name}`" in problem)
-        return BadParameter(name, f"parameter {name} is missing: {known[name].allowed}")
+        name = next(name for name in parameters if f"`{name}`" in problem)
+        return BadParameter(name, f"parameter {name} is missing: {parameters[name].allowed}")
     name, index = at[1], at[2]
-    if known[name].is_list and index is None:
-        return BadParameter(name, f"parameter {name} is given {len(given[name])} times; {_limit(problem)}")
-    return BadParameter.invalid(name, given[name][int(index or 0)], known[name].allowed)
+    if parameters[name].is_list and index is None:
+        return BadParameter(name, f"parameter {name} is given {len(raw_values[name])} times; {_limit(problem)}")
+    return BadParameter.invalid(name, raw_values[name][int(index or 0)], parameters[name].allowed)
 
 
 def _limit(problem: str) -> str:
@@ -121,7 +121,7 @@ def _limit(problem: str) -> str:
     return f"the limit is {number[1]}" if number else problem
 
 
-def _unknown(name: str, known: tuple[str, ...]) -> str:
-    if not known:
+def _unknown(name: str, names: tuple[str, ...]) -> str:
+    if not names:
         return f"this path takes no query parameters (got {name})"
-    return f"unknown parameter {name}: {suggestion(name, known)}"
+    return f"unknown parameter {name}: {suggestion(name, names)}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from streams.serve.http.endpoint import Anything, Asked, Endpoint, Error
+from streams.serve.http.endpoint import Anything, Endpoint, Error, Parameters
 from streams.serve.http.openapi import openapi
 from streams.serve.http.query import BadParameter, Busy, NotFound, decode_parameters
 from streams.serve.http.sse import ChangesHub
@@ -28,10 +28,10 @@ def add_endpoints(
     app: web.Application, xds: XdsServer, hub: ChangesHub, clock: Callable[[], float], endpoints: Iterable[Endpoint]
 ) -> None:
     """Add a route for each endpoint that answers here."""
-    known = tuple(endpoints)
+    all_endpoints = tuple(endpoints)
     release = version("service-facets")
-    parts = ServerParts(xds, hub, clock, functools.cache(lambda: msgspec.json.encode(openapi(release, known))))
-    for endpoint in known:
+    parts = ServerParts(xds, hub, clock, functools.cache(lambda: msgspec.json.encode(openapi(release, all_endpoints))))
+    for endpoint in all_endpoints:
         if endpoint.handle is not None:
             app.router.add_get(
                 endpoint.path, functools.partial(_answer, endpoint, parts), allow_head=not endpoint.stays
@@ -40,7 +40,7 @@ def add_endpoints(
 
 async def _answer(endpoint: Endpoint, parts: ServerParts, request: web.Request) -> web.StreamResponse:
     headers = (field.encode_name for field in msgspec.structs.fields(endpoint.headers))
-    asked = Asked(
+    parameters = Parameters(
         decode_parameters(() if endpoint.query is Anything else request.query.items(), endpoint.query),
         decode_parameters(request.match_info.items(), endpoint.path_parameters),
         decode_parameters(
@@ -48,7 +48,7 @@ async def _answer(endpoint: Endpoint, parts: ServerParts, request: web.Request) 
         ),
     )
     assert endpoint.handle is not None
-    answer = await endpoint.handle(parts, request, asked)
+    answer = await endpoint.handle(parts, request, parameters)
     return answer if isinstance(answer, web.StreamResponse) else json_response(answer)
 
 

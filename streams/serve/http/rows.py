@@ -27,15 +27,15 @@ async def stream_items(request: web.Request, texts: Iterable[bytes]) -> web.Stre
     """An answer of `ITEMS`, from rows that are text already, in pieces: a table may be large."""
     response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-store"})
     await response.prepare(request)
-    held = bytearray(b'{"items":[')
+    buffer = bytearray(b'{"items":[')
     first = True
     for text in texts:
-        held += text if first else b"," + text
+        buffer += text if first else b"," + text
         first = False
-        if len(held) >= _CHUNK:
+        if len(buffer) >= _CHUNK:
             async with asyncio.timeout(_READ_WITHIN):
-                await response.write(bytes(held))
-            held.clear()
+                await response.write(bytes(buffer))
+            buffer.clear()
     async with asyncio.timeout(_READ_WITHIN):
-        await response.write(bytes(held) + b"]}")
+        await response.write(bytes(buffer) + b"]}")
     return response

@@ -56,7 +56,7 @@ class SseSettings(NamedTuple):
     ring_bytes: int = 64 * 1024 * 1024
 
 
-class _Ended(Exception):
+class _StreamEnded(Exception):
     def __init__(self, reason: EndReason, text: str) -> None:
         super().__init__(text)
         self.reason: EndReason = reason
@@ -172,14 +172,14 @@ class ChangesHub:
         if not self.ready:
             raise Busy(NO_SNAPSHOT, 1)
 
-    async def follow(self, request: web.Request, wanted: Selection, cursor: Cursor | None) -> web.StreamResponse:
+    async def follow(self, request: web.Request, selection: Selection, cursor: Cursor | None) -> web.StreamResponse:
         """A stream of what is wanted, from the cursor on or from a snapshot. Raises Busy."""
         with self._admitted():
-            client = _Client(self, request, wanted)
+            client = _Client(self, request, selection)
             if cursor is None:
                 return await client.serve(None, "start")
-            if self.feed.resumable(cursor, wanted):
-                return await client.serve(self.feed.resumed(wanted, cursor), "")
+            if self.feed.resumable(cursor, selection):
+                return await client.serve(self.feed.resumed(selection, cursor), "")
             if later(cursor.at or "1970-01-01T00:00:00Z", self.window) < self.feed.at:
                 return await client.serve(None, "expired")
             with contextlib.ExitStack() as slot:
@@ -190,10 +190,10 @@ class ChangesHub:
 class _Client:
     """One client's stream."""
 
-    def __init__(self, hub: ChangesHub, request: web.Request, wanted: Selection) -> None:
+    def __init__(self, hub: ChangesHub, request: web.Request, selection: Selection) -> None:
         self._hub = hub
         self._request = request
-        self._selection = wanted
+        self._selection = selection
         self._writing_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stalled = False
@@ -214,24 +214,24 @@ class _Client:
         if writer is None or transport is None:  # It has gone already.
             return response
         transport.set_write_buffer_limits(high=_BUFFER)
-        gone = "gone"
+        end_reason = "gone"
         try:
             async with contextlib.aclosing(steps):
                 async for text in steps:
                     await self._write(writer, text)
-        except _Ended as ended:
-            gone = ended.reason
+        except _StreamEnded as ended:
+            end_reason = ended.reason
             with contextlib.suppress(ConnectionError):
                 await writer.write(end(ended.reason, str(ended)))
         except TimeoutError:
-            gone = "stalled"
+            end_reason = "stalled"
             log.warning("%s: disconnected: no read for %g s", self._peer, self._hub.settings.read_within)
         except ConnectionError:
             pass
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            HTTP_ENDED.labels(gone).inc()
+            HTTP_ENDED.labels(end_reason).inc()
         return response
 
     async def _write(self, writer: AbstractStreamWriter, text: bytes) -> None:
@@ -273,17 +273,17 @@ class _Client:
             if reader is None:
                 shot, generation = feed.shot(), feed.generation
                 reader = Reader(self._selection, generation, shot.place)
-                for text in shot.events(reason, self._selection, _WRITE, feed.shown):
+                for text in shot.events(reason, self._selection, _WRITE, feed.render):
                     yield text
                     await asyncio.sleep(0)
             if self._hub.closing:
-                raise _Ended("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
+                raise _StreamEnded("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
             try:
                 text = feed.read(reader, _WRITE)
             except Lost:
                 if reader.generation == feed.generation:
                     log.warning("%s: disconnected: %d events behind", self._peer, feed.next - reader.place)
-                    raise _Ended("slow", "too many events behind: reconnect with Last-Event-ID") from None
+                    raise _StreamEnded("slow", "too many events behind: reconnect with Last-Event-ID") from None
                 reader, reason = None, feed.reason
                 continue
             if text:
@@ -293,19 +293,19 @@ class _Client:
                 await self._hub.moved()
 
     async def _catch_up(self, cursor: Cursor, slot: contextlib.ExitStack) -> AsyncGenerator[bytes, None]:
-        feed, wanted = self._hub.feed, self._selection.wanted
+        feed, row_filter = self._hub.feed, self._selection.row_filter
         generation, applied = feed.generation, dict(cursor.applied)
         reader: Reader | None = None
         reason = "lost"
         try:
             async with Subscriber(
-                self._hub.bootstrap, tables=sorted(self._selection.tables), clusters=wanted.clusters,
-                namespaces=wanted.namespaces, services=wanted.services, cursor=cursor, progress=True,
+                self._hub.bootstrap, tables=sorted(self._selection.tables), clusters=row_filter.clusters,
+                namespaces=row_filter.namespaces, services=row_filter.services, cursor=cursor, progress=True,
                 silent_after=None,
             ) as subscriber:  # fmt: skip
                 async for item in subscriber:
                     if self._hub.closing:
-                        raise _Ended("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
+                        raise _StreamEnded("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
                     if isinstance(item, ClusterStatus):
                         continue
                     if isinstance(item, Snapshot) or generation != feed.generation:
@@ -319,7 +319,7 @@ class _Client:
                         reader = feed.resumed(self._selection, item.position)
                         break
         except FacetsError as error:
-            raise _Ended("unavailable", str(error)) from error
+            raise _StreamEnded("unavailable", str(error)) from error
         slot.close()
         async for text in self._follow(reader, reason):
             yield text

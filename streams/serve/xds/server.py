@@ -68,8 +68,8 @@ class Connection:
     there is something to send. `deadline` ends the reading when the client does not take or answer a response."""
 
     __slots__ = (
-        "agent", "context", "deadline", "failed", "last_nack", "ledger", "nacks", "node", "number", "peer", "sent_at",
-        "since", "stream", "variant", "wanted", "writer", "writing_since",
+        "agent", "context", "deadline", "failed", "has_work", "last_nack", "ledger", "nacks", "node", "number", "peer",
+        "sent_at", "since", "stream", "variant", "writer", "writing_since",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +90,7 @@ class Connection:
         self.sent_at: dict[Kind, float] = {}
         self.writer: asyncio.Task[None] | None = None
         self.writing_since: float | None = None
-        self.wanted = False
+        self.has_work = False
         self.failed: Exception | None = None
 
 
@@ -132,14 +132,14 @@ class XdsServer:
         timed = [
             (key, tuple(change.names), made_at(change.trigger), made_at(change.at)) for key, change in changes.items()
         ]
-        for each in self.connections.values():
-            for key, names, triggered, made in timed:
-                if each.stream.touch(names):
+        for connection in self.connections.values():
+            for key, names, triggered, committed in timed:
+                if connection.stream.touch(names):
                     # As kube-proxy holds it: what was triggered before there was anybody to tell is not late.
-                    at = triggered if triggered >= each.since else made
-                    each.ledger.changed(key, before.get(key, NEVER), at, names)
-            if wake_all or each.stream.due:
-                self._wake(each)
+                    at = triggered if triggered >= connection.since else committed
+                    connection.ledger.record_change(key, before.get(key, NEVER), at, names)
+            if wake_all or connection.stream.due:
+                self._wake(connection)
         self._move()
 
     async def moved(self) -> None:
@@ -211,120 +211,120 @@ class XdsServer:
 
     async def _read(self, context: Any, variant: Variant, kind: Kind | None) -> None:
         """Take requests until the client has no more. Raises Ended."""
-        each: Connection | None = None
+        connection: Connection | None = None
         node = ""
         try:
             async with asyncio.timeout(self.settings.answer_within) as deadline:
                 while (request := await context.read()) is not grpc.aio.EOF:
-                    if each is None:
+                    if connection is None:
                         node = request.node.id[:256]
-                        each = self._connected(request.node, variant, context, deadline)
-                    self._take(each, request, kind)
+                        connection = self._connect(request.node, variant, context, deadline)
+                    self._take(connection, request, kind)
                     del request  # It would be held until the next one comes, and the first one has all the names.
-                if each is not None and each.writer is not None:
-                    await each.writer
-            if each is not None and each.failed is not None:
-                raise each.failed
+                if connection is not None and connection.writer is not None:
+                    await connection.writer
+            if connection is not None and connection.failed is not None:
+                raise connection.failed
         except ProtocolViolation as error:
             raise Ended("violation", grpc.StatusCode.INVALID_ARGUMENT, str(error), node) from error
         except TimeoutError as error:
-            if each is not None and each.failed is not None:
-                raise each.failed from error
+            if connection is not None and connection.failed is not None:
+                raise connection.failed from error
             text = "no request came"
-            if each is not None:
+            if connection is not None:
                 text = f"no answer to a response within {self.settings.answer_within:g} s: read, and ACK or NACK"
             raise Ended("unread", grpc.StatusCode.DEADLINE_EXCEEDED, text, node) from error
         finally:
-            if each is not None:
-                self._gone(each)
+            if connection is not None:
+                self._disconnect(connection)
 
-    def _connected(self, node: Any, variant: Variant, context: Any, deadline: asyncio.Timeout) -> Connection:
+    def _connect(self, node: Any, variant: Variant, context: Any, deadline: asyncio.Timeout) -> Connection:
         client = client_of(node)
         self._numbers += 1
         stream = SotwStream(client) if variant == "sotw" else DeltaStream(client)
-        each = Connection(self._numbers, node, variant, stream, context, deadline)
-        self._expect(each)
-        self.connections[each.number] = each
+        connection = Connection(self._numbers, node, variant, stream, context, deadline)
+        self._expect(connection)
+        self.connections[connection.number] = connection
         CLIENTS.labels(variant).inc()
-        log.info("%s: connected (%s, %s)", each.node, variant, each.peer)
-        return each
+        log.info("%s: connected (%s, %s)", connection.node, variant, connection.peer)
+        return connection
 
-    def _gone(self, each: Connection) -> None:
-        if each.writer is not None:
-            each.writer.cancel()
-        del self.connections[each.number]
+    def _disconnect(self, connection: Connection) -> None:
+        if connection.writer is not None:
+            connection.writer.cancel()
+        del self.connections[connection.number]
         self._move()
-        CLIENTS.labels(each.variant).dec()
-        log.info("%s: gone (%s)", each.node, each.variant)
+        CLIENTS.labels(connection.variant).dec()
+        log.info("%s: gone (%s)", connection.node, connection.variant)
 
-    def _take(self, each: Connection, request: Any, kind: Kind | None) -> None:
+    def _take(self, connection: Connection, request: Any, kind: Kind | None) -> None:
         if kind is not None and not request.type_url:
             request.type_url = TYPE_URLS[kind]
-        answer = each.stream.take(request, self.catalog)
-        each.ledger.asked(each.stream.asked(), self.catalog, time.time())
+        answer = connection.stream.take(request, self.catalog)
+        connection.ledger.subscribe(connection.stream.take_new_subscriptions(), self.catalog, time.time())
         if answer is not None:
-            self._answered(each, answer)
-        self._wake(each)
+            self._record_answer(connection, answer)
+        self._wake(connection)
 
-    def _answered(self, each: Connection, answer: Answer) -> None:
-        each.sent_at.pop(answer.kind, None)
-        self._expect(each)
+    def _record_answer(self, connection: Connection, answer: Answer) -> None:
+        connection.sent_at.pop(answer.kind, None)
+        self._expect(connection)
         if answer.error:
-            each.nacks += 1
-            each.last_nack = f"{answer.kind.upper()}: {answer.error[:1000]}"
+            connection.nacks += 1
+            connection.last_nack = f"{answer.kind.upper()}: {answer.error[:1000]}"
             NACKS.labels(answer.kind).inc()
             some = ", ".join(answer.names[:5]) + (", ..." if len(answer.names) > 5 else "")
-            log.warning("%s: refused %s (%s): %s", each.node, answer.kind.upper(), some, answer.error[:1000])
+            log.warning("%s: refused %s (%s): %s", connection.node, answer.kind.upper(), some, answer.error[:1000])
         keys = {key for name in answer.names if (key := self.catalog.service_of(name))}
-        self._settle(each, keys)
+        self._settle(connection, keys)
 
-    def _settle(self, each: Connection, keys: Iterable[Key]) -> None:
-        for took in each.ledger.settle(keys, self.catalog, time.time()):
-            PROPAGATION.observe(max(0.0, took))
+    def _settle(self, connection: Connection, keys: Iterable[Key]) -> None:
+        for seconds in connection.ledger.settle(keys, self.catalog, time.time()):
+            PROPAGATION.observe(max(0.0, seconds))
         self._move()
 
-    def _wake(self, each: Connection) -> None:
+    def _wake(self, connection: Connection) -> None:
         """Send what is due."""
-        each.wanted = True
-        if each.writer is None:
-            each.writer = asyncio.create_task(self._write(each))
+        connection.has_work = True
+        if connection.writer is None:
+            connection.writer = asyncio.create_task(self._write(connection))
 
-    async def _write(self, each: Connection) -> None:
+    async def _write(self, connection: Connection) -> None:
         """Send what is due, until nothing is wanted any more."""
         loop = asyncio.get_running_loop()
         try:
-            while each.wanted:
-                each.wanted = False
-                backlog, sent = each.stream.backlog, False
-                for response in each.stream.advance(self.catalog):
+            while connection.has_work:
+                connection.has_work = False
+                backlog, sent = connection.stream.backlog, False
+                for response in connection.stream.advance(self.catalog):
                     sent = True
-                    each.writing_since = loop.time()
+                    connection.writing_since = loop.time()
                     if response.kind is not None:
-                        each.sent_at[response.kind] = each.writing_since
+                        connection.sent_at[response.kind] = connection.writing_since
                         RESPONSES.labels(response.kind).inc()
-                    self._expect(each)
-                    await each.context.write(response.body)
-                each.writing_since = None
+                    self._expect(connection)
+                    await connection.context.write(response.body)
+                connection.writing_since = None
                 # Who is woken in vain has nothing to settle: that must cost next to nothing.
-                if sent or each.stream.backlog != backlog:
-                    self._expect(each)
-                    self._settle(each, each.ledger.behind)
+                if sent or connection.stream.backlog != backlog:
+                    self._expect(connection)
+                    self._settle(connection, connection.ledger.behind)
         except Exception as error:
-            each.failed = error
-            self._expect(each)
+            connection.failed = error
+            self._expect(connection)
         finally:
-            each.writer = None
+            connection.writer = None
 
-    def _expect(self, each: Connection) -> None:
+    def _expect(self, connection: Connection) -> None:
         """Set until when the client has time."""
-        since = list(each.sent_at.values())
-        if each.writing_since is not None:
-            since.append(each.writing_since)
+        since = list(connection.sent_at.values())
+        if connection.writing_since is not None:
+            since.append(connection.writing_since)
         by = min(since) + self.settings.answer_within if since else None
-        if each.failed is not None:
+        if connection.failed is not None:
             by = 0.0
-        if by != each.deadline.when() and not each.deadline.expired():
-            each.deadline.reschedule(by)
+        if by != connection.deadline.when() and not connection.deadline.expired():
+            connection.deadline.reschedule(by)
 
 
 def client_of(node: Any) -> Client:

@@ -24,7 +24,7 @@ class Followed:
         self.world.put(*items)
         for changes in self.world.changes[-1:]:
             for key, change in changes.items():
-                self.ledger.changed(key, before, made_at(change.trigger or change.at), change.names)
+                self.ledger.record_change(key, before, made_at(change.trigger or change.at), change.names)
         self.client.stream.touch([CART])
         return self.world.changes[-1]
 
@@ -39,7 +39,7 @@ def test_a_client_is_behind_from_when_it_asks_until_it_acknowledges() -> None:
     followed = Followed()
     assert followed.standing() is None
     followed.client.ask("eds", CART, ack=False)
-    followed.ledger.asked([CART], followed.world.catalog, 100.0)
+    followed.ledger.subscribe([CART], followed.world.catalog, 100.0)
     assert followed.settle(101.0) == []
     newest = followed.world.catalog.newest(KEY)[0]
     assert followed.standing(103.0) == Standing(newest, NEVER, 1, 3.0)
@@ -98,7 +98,7 @@ def test_that_a_service_is_gone_is_acknowledged_too() -> None:
     before = followed.world.catalog.newest(KEY)[0]
     followed.world.drop(service(), slice_of())
     for key, change in followed.world.changes[-1].items():
-        followed.ledger.changed(key, before, made_at(change.trigger or change.at), change.names)
+        followed.ledger.record_change(key, before, made_at(change.trigger or change.at), change.names)
     followed.client.read([CART], ack=False)
     followed.settle()
     assert KEY in followed.ledger.behind

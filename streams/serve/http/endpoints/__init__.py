@@ -11,5 +11,5 @@ from streams.serve.http.endpoint import Endpoint
 def all_endpoints() -> tuple[Endpoint, ...]:
     """All of them, by path."""
     names = [module.name for module in pkgutil.iter_modules(__path__)]
-    found = [importlib.import_module(f"{__name__}.{name}").ENDPOINT for name in names]
-    return tuple(sorted(found, key=lambda endpoint: endpoint.path))
+    endpoints = [importlib.import_module(f"{__name__}.{name}").ENDPOINT for name in names]
+    return tuple(sorted(endpoints, key=lambda endpoint: endpoint.path))

@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.serve.http.endpoint import Asked, Endpoint
-from streams.serve.http.endpoints.propagation import followed
+from streams.serve.http.endpoint import Endpoint, Parameters
+from streams.serve.http.endpoints.propagation import followed_services
 from streams.serve.http.parameters import FIRST_COUNTS, ClusterName, KubernetesName, ResourceVersion, one_of
 from streams.serve.http.query import NO_SNAPSHOT, Busy
 from streams.serve.xds.build.catalog import Key
@@ -70,8 +70,8 @@ class _Waiters:
 _waiters = _Waiters()
 
 
-async def _handle(parts: Any, request: web.Request, asked: Asked) -> Acked:
-    query: Query = asked.query
+async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> Acked:
+    query: Query = parameters.query
     server: XdsServer = parts.xds
     service = (query.namespace or "default", query.service) if query.service else None
     if not server.ready.is_set():
@@ -80,13 +80,13 @@ async def _handle(parts: Any, request: web.Request, asked: Asked) -> Acked:
     with _waiters.counted(server):
         try:
             async with asyncio.timeout(query.timeout):
-                await _acknowledged(server, query, service, waiting)
+                await _wait_until_acknowledged(server, query, service, waiting)
         except TimeoutError:
             return waiting
     return Acked(True, _followers(server, service))
 
 
-async def _acknowledged(server: XdsServer, query: Query, service: Key | None, waiting: Acked) -> None:
+async def _wait_until_acknowledged(server: XdsServer, query: Query, service: Key | None, waiting: Acked) -> None:
     """Return when the cluster's `resource` up to this resourceVersion is in the state, and every client that follows
     the Service (or, without one, any Service) has acknowledged that state or a newer one. `waiting` is kept up to date
     with the partitions and clients that are waited for."""
@@ -101,12 +101,12 @@ async def _acknowledged(server: XdsServer, query: Query, service: Key | None, wa
         }
         await server.moved()
     waiting.partitions = {}
-    wanted = {key: catalog.newest(key)[0] for key in ([service] if service else followed(server))}
+    versions = {key: catalog.newest(key)[0] for key in ([service] if service else followed_services(server))}
     while True:
         waiting.clients = [
-            each.node
-            for each in server.connections.values()
-            if any(key in wanted and entry.acked < wanted[key] for key, entry in each.ledger.behind.items())
+            connection.node
+            for connection in server.connections.values()
+            if any(key in versions and entry.acked < versions[key] for key, entry in connection.ledger.behind.items())
         ]
         if not waiting.clients:
             return
@@ -116,7 +116,9 @@ async def _acknowledged(server: XdsServer, query: Query, service: Key | None, wa
 def _followers(server: XdsServer, service: Key | None) -> list[str]:
     """The nodes of the clients that follow the Service; without one, and of one that is deleted, all."""
     names = server.catalog.names_of(service) if service else ()
-    return [each.node for each in server.connections.values() if not names or each.stream.follows(names)]
+    return [
+        connection.node for connection in server.connections.values() if not names or connection.stream.follows(names)
+    ]
 
 
 ENDPOINT = Endpoint(

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from streams.serve.http.encoding import BatchHead, End, Heartbeat, Selection, SnapshotHead
-from streams.serve.http.endpoint import Asked, Body, Endpoint
+from streams.serve.http.endpoint import Body, Endpoint, Parameters
 from streams.serve.http.parameters import REPEATABLE, ClusterName, CursorText, KubernetesName, Table
 from streams.serve.http.query import BadParameter
 from streams.serve.http.rows import VIEWS
@@ -35,14 +35,14 @@ class Headers(msgspec.Struct, forbid_unknown_fields=True):
     ) = msgspec.field(default=msgspec.UNSET, name="Last-Event-ID")
 
 
-async def _handle(parts: Any, request: web.Request, asked: Asked) -> web.StreamResponse:
-    query: Query = asked.query
-    wanted = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
+async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> web.StreamResponse:
+    query: Query = parameters.query
+    row_filter = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
     # Both are looked at: one that is damaged is an error also where the other counts.
-    header = _cursor("Last-Event-ID", asked.headers.last_event_id)
+    header = _cursor("Last-Event-ID", parameters.headers.last_event_id)
     cursor = header or _cursor("cursor", query.cursor)
     response: web.StreamResponse = await parts.hub.follow(
-        request, Selection(frozenset(query.table or TABLES), wanted), cursor
+        request, Selection(frozenset(query.table or TABLES), row_filter), cursor
     )
     return response
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from aiohttp import web
 
-from streams.serve.http.endpoint import Anything, Asked, Body, Endpoint
+from streams.serve.http.endpoint import Anything, Body, Endpoint, Parameters
 
 
-async def _handle(parts: Any, request: web.Request, asked: Asked) -> bytes:
+async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> bytes:
     text: bytes = parts.description()
     return text
 

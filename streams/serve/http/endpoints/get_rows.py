@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from streams.serve.http.endpoint import Asked, Endpoint, TablePath
+from streams.serve.http.endpoint import Endpoint, Parameters, TablePath
 from streams.serve.http.parameters import KubernetesName
 from streams.serve.http.query import NotFound
 from streams.serve.http.rows import ITEMS, stream_items
@@ -17,13 +17,13 @@ class Path(TablePath):
     service: KubernetesName
 
 
-async def _handle(parts: Any, request: web.Request, asked: Asked) -> web.StreamResponse:
+async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> web.StreamResponse:
     parts.hub.check_ready()
-    path: Path = asked.path
-    found = parts.hub.feed.row(path.table, path.namespace, path.service)
-    if not found:
+    path: Path = parameters.path
+    rows = parts.hub.feed.row(path.table, path.namespace, path.service)
+    if not rows:
         raise NotFound(f"{path.table} {path.namespace}/{path.service} not found in any cluster")
-    return await stream_items(request, found)
+    return await stream_items(request, rows)
 
 
 ENDPOINT = Endpoint(

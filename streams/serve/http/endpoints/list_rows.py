@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from streams.serve.http.encoding import Selection
-from streams.serve.http.endpoint import Asked, Endpoint, TablePath
+from streams.serve.http.endpoint import Endpoint, Parameters, TablePath
 from streams.serve.http.parameters import REPEATABLE, ClusterName, KubernetesName
 from streams.serve.http.rows import ITEMS, stream_items
 from streams.subscription.delivery import Filter
@@ -20,11 +20,11 @@ class Query(msgspec.Struct, forbid_unknown_fields=True):
     service: Annotated[list[KubernetesName], REPEATABLE] = []
 
 
-async def _handle(parts: Any, request: web.Request, asked: Asked) -> web.StreamResponse:
+async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> web.StreamResponse:
     parts.hub.check_ready()
-    query: Query = asked.query
-    wanted = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
-    return await stream_items(request, parts.hub.feed.rows(Selection(frozenset({asked.path.table}), wanted)))
+    query: Query = parameters.query
+    row_filter = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
+    return await stream_items(request, parts.hub.feed.rows(Selection(frozenset({parameters.path.table}), row_filter)))
 
 
 ENDPOINT = Endpoint(

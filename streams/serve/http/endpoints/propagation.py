@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
-from streams.serve.http.endpoint import Asked, Endpoint
+from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.parameters import KubernetesName
 from streams.serve.xds.build.catalog import Key
 from streams.serve.xds.server import Connection, XdsServer
@@ -82,8 +82,8 @@ class Propagation(Record):
     services: list[PropagatedService]
 
 
-async def _handle(parts: Any, request: web.Request, asked: Asked) -> Propagation:
-    query: Query = asked.query
+async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> Propagation:
+    query: Query = parameters.query
     return report(parts.xds, query.namespace or "", query.service or "", parts.clock())
 
 
@@ -93,7 +93,9 @@ def report(server: XdsServer, namespace: str, name: str, now: float) -> Propagat
     `sent` and `acked` are versions of the Service's rows (-1: none yet); `behind` counts versions, and
     `behindMilliseconds` is how old the oldest unacknowledged one is."""
     keys = sorted(
-        key for key in followed(server) if (not namespace or key[0] == namespace) and (not name or key[1] == name)
+        key
+        for key in followed_services(server)
+        if (not namespace or key[0] == namespace) and (not name or key[1] == name)
     )
     return Propagation(
         frontiers=[
@@ -109,30 +111,30 @@ def report(server: XdsServer, namespace: str, name: str, now: float) -> Propagat
             for (partition, cluster), seal in sorted(server.catalog.seals.items())
             if not seal.closed
         ],
-        clients=[_client(each) for each in server.connections.values()],
+        clients=[_client(connection) for connection in server.connections.values()],
         services=[_service(server, key, now) for key in keys],
     )
 
 
-def followed(server: XdsServer) -> set[Key]:
+def followed_services(server: XdsServer) -> set[Key]:
     """The Services that there are, or that some client still waits for."""
-    behind = (each.ledger.behind for each in server.connections.values())
+    behind = (connection.ledger.behind for connection in server.connections.values())
     return set(server.catalog.services()).union(*behind)
 
 
-def _client(each: Connection) -> Client:
+def _client(connection: Connection) -> Client:
     return Client(
-        id=each.number,
-        node=each.node,
-        peer=each.peer,
-        agent=each.agent,
-        variant=each.variant,
-        traffic=each.stream.client.traffic,
-        zone=each.stream.client.place.zone,
-        since=write(datetime.fromtimestamp(each.since, UTC)),
-        behind=len(each.ledger.behind),
-        nacks=each.nacks,
-        last_nack=each.last_nack,
+        id=connection.number,
+        node=connection.node,
+        peer=connection.peer,
+        agent=connection.agent,
+        variant=connection.variant,
+        traffic=connection.stream.client.traffic,
+        zone=connection.stream.client.place.zone,
+        since=write(datetime.fromtimestamp(connection.since, UTC)),
+        behind=len(connection.ledger.behind),
+        nacks=connection.nacks,
+        last_nack=connection.last_nack,
     )
 
 
@@ -144,21 +146,25 @@ def _service(server: XdsServer, key: Key, now: float) -> PropagatedService:
         version=version,
         at=at,
         partition=server.catalog.partition(key),
-        clients=[found for each in server.connections.values() if (found := _standing(server, each, key, now))],
+        clients=[
+            standing
+            for connection in server.connections.values()
+            if (standing := _standing(server, connection, key, now))
+        ],
     )
 
 
-def _standing(server: XdsServer, each: Connection, key: Key, now: float) -> Standing | None:
-    found = each.ledger.standing(key, server.catalog, now)
-    if found is None:
+def _standing(server: XdsServer, connection: Connection, key: Key, now: float) -> Standing | None:
+    standing = connection.ledger.standing(key, server.catalog, now)
+    if standing is None:
         return None
     return Standing(
-        client=each.number,
-        node=each.node,
-        sent=found.sent,
-        acked=found.acked,
-        behind=found.behind,
-        behind_milliseconds=round(found.seconds * 1000),
+        client=connection.number,
+        node=connection.node,
+        sent=standing.sent,
+        acked=standing.acked,
+        behind=standing.behind,
+        behind_milliseconds=round(standing.seconds * 1000),
     )
 
 

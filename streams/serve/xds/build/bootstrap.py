@@ -50,7 +50,7 @@ class Router(NamedTuple):
 
 def envoy_bootstrap(router: Router) -> dict[str, Any]:
     """Envoy's bootstrap (envoy.config.bootstrap.v3.Bootstrap): clusters and endpoints from the server, one listener."""
-    made: dict[str, Any] = {
+    bootstrap: dict[str, Any] = {
         "node": {"cluster": "facets", **_node(router)},
         "dynamic_resources": {
             "ads_config": {
@@ -64,8 +64,8 @@ def envoy_bootstrap(router: Router) -> dict[str, Any]:
         "static_resources": {"listeners": [_listener(router)], "clusters": [_xds_cluster(router)]},
     }
     if router.admin:
-        made["admin"] = {"address": _address(*router.admin)}
-    return made
+        bootstrap["admin"] = {"address": _address(*router.admin)}
+    return bootstrap
 
 
 def grpc_bootstrap(router: Router) -> dict[str, Any]:
@@ -84,12 +84,12 @@ def grpc_bootstrap(router: Router) -> dict[str, Any]:
 
 
 def _node(router: Router) -> dict[str, Any]:
-    made: dict[str, Any] = {"id": router.node_id, "metadata": {"traffic": router.traffic}}
+    node: dict[str, Any] = {"id": router.node_id, "metadata": {"traffic": router.traffic}}
     if router.node:
-        made["metadata"]["node"] = router.node
+        node["metadata"]["node"] = router.node
     if router.zone:
-        made["locality"] = {"zone": router.zone}
-    return made
+        node["locality"] = {"zone": router.zone}
+    return node
 
 
 def _listener(router: Router) -> dict[str, Any]:

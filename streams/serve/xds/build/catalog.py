@@ -9,7 +9,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from streams.serve.xds.build import resources
 from streams.serve.xds.build.decision import Decision, consumer_namespace, decide
-from streams.serve.xds.build.endpoints import Place, assignment, known, place_matters
+from streams.serve.xds.build.endpoints import Place, assignment, has_known_endpoints, place_matters
 from streams.serve.xds.build.names import TYPE_URLS, Kind, resource_name
 from streams.serve.xds.build.service import Facets, Service, triggered
 from streams.subscription.delivery import Row
@@ -71,7 +71,7 @@ def digest_of(version: str) -> str:
     return version.rpartition(".")[2]
 
 
-class _Decided(NamedTuple):
+class _ServiceDecision(NamedTuple):
     """A Service as it is under one of its names, how it is reached, whether it matters from where, and from which
     namespace ("" for all that have no routes of their own)."""
 
@@ -92,8 +92,8 @@ class Catalog:
         self._services: dict[Key, dict[str, Facets]] = {}
         self._names: dict[str, Key] = {}
         self._of_key: dict[Key, tuple[str, ...]] = {}
-        self._made: dict[Key, dict[tuple[Any, ...], Resource | Absence]] = {}
-        self._decided: dict[Key, dict[tuple[str, Traffic, str], _Decided]] = {}
+        self._resources: dict[Key, dict[tuple[Any, ...], Resource | Absence]] = {}
+        self._decisions: dict[Key, dict[tuple[str, Traffic, str], _ServiceDecision]] = {}
 
     # ---- the state -------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Catalog:
         at = max((seal.at for seal in seals.values()), default="")
         changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | services.keys()}
         self._services, self._newest = {}, {}
-        self._names, self._of_key, self._made, self._decided = {}, {}, {}, {}
+        self._names, self._of_key, self._resources, self._decisions = {}, {}, {}, {}
         for key, clusters in services.items():
             self._services[key] = clusters
             changed[key].names.update(self._rename(key))
@@ -131,11 +131,11 @@ class Catalog:
             if row.cluster not in clusters:
                 clusters[row.cluster] = self._services.get(key, {}).get(row.cluster) or Facets(row.cluster)
             clusters[row.cluster] = clusters[row.cluster].with_row(row)
-        for (key, cluster), named in tables.items():
+        for (key, cluster), row_tables in tables.items():
             # Of a Service that is gone there may still be a routing row, for a route that names it.
             if is_known(key, cluster):
-                services[key][cluster] = services[key][cluster].only(named)
-                if services[key][cluster].gone:
+                services[key][cluster] = services[key][cluster].only(row_tables)
+                if services[key][cluster].is_absent:
                     del services[key][cluster]
         for key, clusters in self._services.items():
             for cluster, facets in clusters.items():
@@ -156,7 +156,7 @@ class Catalog:
         for key, change in changed.items():
             names = change.names
             names.update(self._of_key.get(key, ()))
-            for cluster in [name for name, facets in self._services[key].items() if facets.gone]:
+            for cluster in [name for name, facets in self._services[key].items() if facets.is_absent]:
                 del self._services[key][cluster]
             names.update(self._rename(key))
             if not self._services[key]:
@@ -186,7 +186,7 @@ class Catalog:
     def own(self, name: str) -> str:
         """A name as the catalog holds it, where it does: so all clients share the one string."""
         key = self._names.get(name)
-        return name if key is None else next(each for each in self._of_key[key] if each == name)
+        return name if key is None else next(catalog_name for catalog_name in self._of_key[key] if catalog_name == name)
 
     def service_of(self, name: str) -> Key | None:
         """The Service that a resource name is of, or would be: SERVICE.NAMESPACE.svc.DOMAIN:PORT."""
@@ -207,7 +207,7 @@ class Catalog:
         """A Service's newest version, and when it was made. Of one that is gone, how far its partition is."""
         if key in self._newest:
             return self._newest[key]
-        rows = [row for each in self._services.get(key, {}).values() for row in each.rows]
+        rows = [row for facets in self._services.get(key, {}).values() for row in facets.rows]
         if rows:
             newest = max(rows, key=lambda row: row.version)
             self._newest[key] = (newest.version, newest.at)
@@ -230,24 +230,24 @@ class Catalog:
             return Absence.MISSING
         place = client.place if by_place and kind == "eds" else Place()
         variant = (kind, name, client.traffic, namespace, client.grpc and kind == "rds", place)
-        made = self._made.setdefault(key, {})
-        if variant not in made:
-            made[variant] = self._make(kind, name, service, int(port), decision, client._replace(place=place))
-        return made[variant]
+        variants = self._resources.setdefault(key, {})
+        if variant not in variants:
+            variants[variant] = self._make(kind, name, service, int(port), decision, client._replace(place=place))
+        return variants[variant]
 
-    def _decide(self, key: Key, dns_name: str, traffic: Traffic, namespace: str) -> _Decided:
-        decided = self._decided.setdefault(key, {})
-        if (dns_name, traffic, namespace) not in decided:
-            whole = Service(*key, tuple(facets for _, facets in sorted(self._services[key].items())))
-            service = whole.of_name(dns_name)
+    def _decide(self, key: Key, dns_name: str, traffic: Traffic, namespace: str) -> _ServiceDecision:
+        decisions = self._decisions.setdefault(key, {})
+        if (dns_name, traffic, namespace) not in decisions:
+            service_everywhere = Service(*key, tuple(facets for _, facets in sorted(self._services[key].items())))
+            service = service_everywhere.of_name(dns_name)
             consumer = consumer_namespace(service, traffic, namespace)
             if consumer != namespace:
                 # One decision for all clients that have no routes of their own.
                 return self._decide(key, dns_name, traffic, consumer)
             decision = decide(service, traffic, consumer)
             by_place = decision is not None and place_matters(service, decision)
-            decided[dns_name, traffic, namespace] = _Decided(service, decision, by_place, namespace)
-        return decided[dns_name, traffic, namespace]
+            decisions[dns_name, traffic, namespace] = _ServiceDecision(service, decision, by_place, namespace)
+        return decisions[dns_name, traffic, namespace]
 
     @staticmethod
     def _make(
@@ -265,7 +265,7 @@ class Catalog:
             return Absence.MISSING
         else:
             with_backend = decision.route == "endpoint"
-            if with_backend and not known(service):
+            if with_backend and not has_known_endpoints(service):
                 return Absence.UNKNOWN
             message = assignment(name, service, port, decision, client.place)
         content: bytes = message.SerializeToString(deterministic=True)
@@ -278,14 +278,15 @@ class Catalog:
         before = self._of_key.pop(key, ())
         for name in before:
             self._names.pop(name, None)
-        self._made.pop(key, None)
-        self._decided.pop(key, None)
+        self._resources.pop(key, None)
+        self._decisions.pop(key, None)
         names = tuple(
             dict.fromkeys(
-                resource_name(each.frontend.dns_name, port.port)
-                for each in self._services[key].values()
-                if each.frontend is not None and (each.frontend.type != "ExternalName" or each.frontend.external_name)
-                for port in each.frontend.ports
+                resource_name(facets.frontend.dns_name, port.port)
+                for facets in self._services[key].values()
+                if facets.frontend is not None
+                and (facets.frontend.type != "ExternalName" or facets.frontend.external_name)
+                for port in facets.frontend.ports
                 if port.protocol == "TCP" and port.port
             )
         )
@@ -322,7 +323,7 @@ def _complete(seal: Seal | None) -> bool:
 def _newest(service: Service, with_backend: bool) -> int:
     return max(
         row.version
-        for each in service.clusters
-        for row in (each.frontend, each.routing, each.backend if with_backend else None)
+        for facets in service.clusters
+        for row in (facets.frontend, facets.routing, facets.backend if with_backend else None)
         if row is not None
     )

@@ -25,8 +25,8 @@ def consumer_namespace(service: Service, traffic: Traffic, namespace: str) -> st
     some cluster. Else "", as for all other clients."""
     if traffic != "mesh":
         return ""
-    routed = [facets.routing for facets in service.clusters if facets.routing is not None]
-    return namespace if any(namespace in routing.mesh.consumers for routing in routed) else ""
+    routings = [facets.routing for facets in service.clusters if facets.routing is not None]
+    return namespace if any(namespace in routing.mesh.consumers for routing in routings) else ""
 
 
 def decide(service: Service, traffic: Traffic, namespace: str = "") -> Decision | None:
@@ -34,18 +34,20 @@ def decide(service: Service, traffic: Traffic, namespace: str = "") -> Decision 
     None for a Service that no cluster has. Where clusters disagree: a cluster that has the Service in itself counts
     before one that only names it by DNS, and endpoints before cluster IPs (a cluster IP is of use in its own cluster
     only)."""
-    there = [
+    decisions = [
         _of_cluster(facets, facets.frontend, traffic, namespace)
         for facets in service.clusters
         if facets.frontend is not None
     ]
     order: tuple[Route, ...] = ("endpoint", "service", "dns")
-    there.sort(key=lambda each: order.index(each.route))
-    if not there:
+    decisions.sort(key=lambda decision: order.index(decision.route))
+    if not decisions:
         return None
-    first = there[0]
-    session = next((each.session for each in there if each.session is not None), None)
-    return first._replace(session=session, source_ip=session is None and any(each.source_ip for each in there))
+    first = decisions[0]
+    session = next((decision.session for decision in decisions if decision.session is not None), None)
+    return first._replace(
+        session=session, source_ip=session is None and any(decision.source_ip for decision in decisions)
+    )
 
 
 def _of_cluster(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> Decision:
@@ -73,5 +75,5 @@ def _direction(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namesp
         OperatorRouting(),
     )
     subject = Subject("", "", service)
-    alone = decide_gateway(subject) if traffic == "gateway" else decide_mesh(subject)
-    return DirectionFacet(alone.decision, alone.reason)
+    default = decide_gateway(subject) if traffic == "gateway" else decide_mesh(subject)
+    return DirectionFacet(default.decision, default.reason)

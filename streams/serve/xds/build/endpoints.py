@@ -37,23 +37,27 @@ class Endpoint(NamedTuple):
     port: int
     others: tuple[tuple[str, int], ...]
     health: int
-    said: SliceEndpoint
+    source: SliceEndpoint
 
 
-def known(service: Service) -> bool:
+def has_known_endpoints(service: Service) -> bool:
     """Whether an endpoint set can be told. One that would be empty only because a cluster's is unknown is not."""
-    there = [each for each in service.clusters if each.frontend is not None]
-    if any(each.backend is not None and each.backend.state != "empty" for each in there):
+    present = [facets for facets in service.clusters if facets.frontend is not None]
+    if any(facets.backend is not None and facets.backend.state != "empty" for facets in present):
         return True
-    return all(each.backend is not None for each in there)
+    return all(facets.backend is not None for facets in present)
 
 
 def place_matters(service: Service, decision: Decision) -> bool:
     """Whether clients in different places get different assignments."""
     return decision.route == "endpoint" and any(
-        each.frontend is not None
-        and (each.frontend.traffic_distribution or each.frontend.internal_traffic_policy == "Local" or _hinted(each))
-        for each in service.clusters
+        facets.frontend is not None
+        and (
+            facets.frontend.traffic_distribution
+            or facets.frontend.internal_traffic_policy == "Local"
+            or _hinted(facets)
+        )
+        for facets in service.clusters
     )
 
 
@@ -61,29 +65,29 @@ def assignment(
     name: str, service: Service, number: int, decision: Decision, place: Place
 ) -> endpoint_pb2.ClusterLoadAssignment:
     """The endpoint set of a Service port. With routing by Service it is the cluster IP of each cluster."""
-    made = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
-    made.policy.overprovisioning_factor.value = _OVERPROVISIONING
+    message = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
+    message.policy.overprovisioning_factor.value = _OVERPROVISIONING
     if decision.route == "service":
-        _add_locality(made, "", 0, list(_frontends(service, number)), by_size=False)
-        return made
+        _add_locality(message, "", 0, list(_frontends(service, number)), by_size=False)
+        return message
     ranked: dict[tuple[int, str], list[Endpoint]] = {}
     for facets in service.clusters:
         frontend = facets.frontend
         port = port_of(frontend, number)
         if frontend is None or port is None or facets.backend is None:
             continue
-        found = list(endpoints_of(facets, frontend, port))
+        endpoints = list(endpoints_of(facets, frontend, port))
         if frontend.internal_traffic_policy == "Local" and place.node:
-            found = [each for each in found if each.said.node == place.node]
-        rank = _ranking(frontend, found, place)
-        for each in found:
-            ranked.setdefault((rank(each), each.said.zone or ""), []).append(each)
+            endpoints = [endpoint for endpoint in endpoints if endpoint.source.node == place.node]
+        rank = _ranking(frontend, endpoints, place)
+        for endpoint in endpoints:
+            ranked.setdefault((rank(endpoint), endpoint.source.zone or ""), []).append(endpoint)
     # Priorities must have no holes (gRPC A27).
     dense = {level: i for i, level in enumerate(sorted({level for level, _ in ranked}))}
     for (level, zone), members in sorted(ranked.items()):
         # gRPC's ring hash multiplies an endpoint's weight by its locality's: there each endpoint weighs the same.
-        _add_locality(made, zone, dense[level], members, by_size=not sticks_by_hash(decision))
-    return made
+        _add_locality(message, zone, dense[level], members, by_size=not sticks_by_hash(decision))
+    return message
 
 
 def sticks_by_hash(decision: Decision) -> bool:
@@ -94,7 +98,7 @@ def sticks_by_hash(decision: Decision) -> bool:
 def port_of(frontend: FrontendFacet | None, number: int) -> ServicePort | None:
     """The Service's TCP port of this number."""
     ports = frontend.ports if frontend else ()
-    return next((each for each in ports if each.port == number and each.protocol == "TCP"), None)
+    return next((port for port in ports if port.port == number and port.protocol == "TCP"), None)
 
 
 def endpoints_of(facets: Facets, frontend: FrontendFacet, port: ServicePort) -> Iterator[Endpoint]:
@@ -102,32 +106,45 @@ def endpoints_of(facets: Facets, frontend: FrontendFacet, port: ServicePort) -> 
     primary = frontend.ip_families[0] if frontend.ip_families else "IPv4"
     by_target: dict[str, list[tuple[str, str, int, SliceEndpoint]]] = {}
     for group, number in _groups_of(facets, port):
-        for each in group.endpoints:
+        for endpoint in group.endpoints:
             # Pods on the host's network share an address, but never a uid.
-            key = each.target.uid if each.target and each.target.uid else f"{group.family}/{each.address}/{number}"
-            by_target.setdefault(f"{key}/{number}", []).append((group.family, each.address, number, each))
-    found = []
+            key = (
+                endpoint.target.uid
+                if endpoint.target and endpoint.target.uid
+                else f"{group.family}/{endpoint.address}/{number}"
+            )
+            by_target.setdefault(f"{key}/{number}", []).append((group.family, endpoint.address, number, endpoint))
+    endpoints = []
     for same in by_target.values():
-        same.sort(key=lambda each: (each[0] != primary, each[0], each[1]))
-        _, address, number, said = same[0]
+        same.sort(key=lambda entry: (entry[0] != primary, entry[0], entry[1]))
+        _, address, number, source = same[0]
         others: list[tuple[str, int]] = []
         families = {same[0][0]}
-        for family, other, at, _ in same[1:]:
+        for family, other_address, other_port, _ in same[1:]:
             if family not in families:
                 families.add(family)
-                others.append((other, at))
-        health = health_of(said, frontend.publish_not_ready_addresses)
-        found.append(Endpoint(facets.cluster, address, number, tuple(others), health, said))
-        found += [
-            Endpoint(facets.cluster, other, at, (), health_of(each, frontend.publish_not_ready_addresses), each)
-            for family, other, at, each in same[1:]
+                others.append((other_address, other_port))
+        health = health_of(source, frontend.publish_not_ready_addresses)
+        endpoints.append(Endpoint(facets.cluster, address, number, tuple(others), health, source))
+        endpoints += [
+            Endpoint(
+                facets.cluster,
+                other_address,
+                other_port,
+                (),
+                health_of(endpoint, frontend.publish_not_ready_addresses),
+                endpoint,
+            )
+            for family, other_address, other_port, endpoint in same[1:]
             if family == same[0][0]
         ]
-    found.sort(key=lambda each: (each.address, each.port))
-    if all(each.health != HEALTHY for each in found):
+    endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port))
+    if all(endpoint.health != HEALTHY for endpoint in endpoints):
         # KEP-1669: with no ready endpoint left, traffic goes to those that still serve while they terminate.
-        found = [each._replace(health=HEALTHY) if each.health == DRAINING else each for each in found]
-    yield from found
+        endpoints = [
+            endpoint._replace(health=HEALTHY) if endpoint.health == DRAINING else endpoint for endpoint in endpoints
+        ]
+    yield from endpoints
 
 
 def health_of(endpoint: SliceEndpoint, publish_not_ready: bool) -> int:
@@ -145,27 +162,35 @@ def _groups_of(facets: Facets, port: ServicePort) -> Iterator[tuple[Group, int]]
         # An FQDN can't be an EDS endpoint; the API deprecates it.
         if group.family == "FQDN":
             continue
-        for each in group.ports:
-            if each.name == port.name and each.protocol == port.protocol and each.port:
-                yield group, each.port
+        for endpoint_port in group.ports:
+            if endpoint_port.name == port.name and endpoint_port.protocol == port.protocol and endpoint_port.port:
+                yield group, endpoint_port.port
 
 
-def _ranking(frontend: FrontendFacet, found: Iterable[Endpoint], place: Place) -> Callable[[Endpoint], int]:
+def _ranking(frontend: FrontendFacet, endpoints: Iterable[Endpoint], place: Place) -> Callable[[Endpoint], int]:
     """The priority of an endpoint for a client in this place; 0 is tried first. Hints count when every usable
     endpoint has one, as kube-proxy holds it (KEP-2433, KEP-3015); else the endpoints' own zone and node do, where
     the Service asks for it."""
-    usable = [each for each in found if each.health == HEALTHY]
-    zones = bool(usable) and bool(place.zone) and all(each.said.hints and each.said.hints.zones for each in usable)
-    nodes = bool(usable) and bool(place.node) and all(each.said.hints and each.said.hints.nodes for each in usable)
+    usable = [endpoint for endpoint in endpoints if endpoint.health == HEALTHY]
+    zones = (
+        bool(usable)
+        and bool(place.zone)
+        and all(endpoint.source.hints and endpoint.source.hints.zones for endpoint in usable)
+    )
+    nodes = (
+        bool(usable)
+        and bool(place.node)
+        and all(endpoint.source.hints and endpoint.source.hints.nodes for endpoint in usable)
+    )
     distribution = frontend.traffic_distribution
     near_node = bool(place.node) and distribution == "PreferSameNode" and not nodes
     near_zone = bool(place.zone) and bool(distribution) and not zones
 
-    def rank(each: Endpoint) -> int:
-        hints = each.said.hints
-        if (nodes and hints and place.node in hints.nodes) or (near_node and each.said.node == place.node):
+    def rank(endpoint: Endpoint) -> int:
+        hints = endpoint.source.hints
+        if (nodes and hints and place.node in hints.nodes) or (near_node and endpoint.source.node == place.node):
             return 0
-        if (zones and hints and place.zone in hints.zones) or (near_zone and each.said.zone == place.zone):
+        if (zones and hints and place.zone in hints.zones) or (near_zone and endpoint.source.zone == place.zone):
             return 1
         return 2
 
@@ -174,7 +199,7 @@ def _ranking(frontend: FrontendFacet, found: Iterable[Endpoint], place: Place) -
 
 def _hinted(facets: Facets) -> bool:
     groups = facets.backend.groups if facets.backend else ()
-    return any(each.hints for group in groups for each in group.endpoints)
+    return any(endpoint.hints for group in groups for endpoint in group.endpoints)
 
 
 def _frontends(service: Service, number: int) -> Iterator[Endpoint]:
@@ -182,34 +207,34 @@ def _frontends(service: Service, number: int) -> Iterator[Endpoint]:
         frontend = facets.frontend
         if frontend is not None and frontend.cluster_ips and port_of(frontend, number):
             first, *others = frontend.cluster_ips
-            said = SliceEndpoint(first, True, True, False, None, None, None, None)
-            yield Endpoint(facets.cluster, first, number, tuple((each, number) for each in others), HEALTHY, said)
+            source = SliceEndpoint(first, True, True, False, None, None, None, None)
+            yield Endpoint(facets.cluster, first, number, tuple((other, number) for other in others), HEALTHY, source)
 
 
 def _add_locality(
-    made: endpoint_pb2.ClusterLoadAssignment, zone: str, priority: int, members: list[Endpoint], *, by_size: bool
+    message: endpoint_pb2.ClusterLoadAssignment, zone: str, priority: int, members: list[Endpoint], *, by_size: bool
 ) -> None:
     if not members:
         return
-    locality = made.endpoints.add(priority=priority)
+    locality = message.endpoints.add(priority=priority)
     locality.locality.zone = zone
     # gRPC leaves out localities without weight (A27); by size, each endpoint gets the same share.
-    healthy = sum(each.health == HEALTHY for each in members)
+    healthy = sum(endpoint.health == HEALTHY for endpoint in members)
     locality.load_balancing_weight.value = max(1, healthy) if by_size else 1
-    for each in members:
-        locality.lb_endpoints.append(_endpoint(each))
+    for endpoint in members:
+        locality.lb_endpoints.append(_endpoint(endpoint))
 
 
-def _endpoint(each: Endpoint) -> endpoint_components_pb2.LbEndpoint:
-    made = endpoint_components_pb2.LbEndpoint(health_status=each.health)
-    made.endpoint.address.CopyFrom(socket_address(each.address, each.port))
-    for address, port in each.others:
-        made.endpoint.additional_addresses.add().address.CopyFrom(socket_address(address, port))
-    fields = made.metadata.filter_metadata["facets"].fields
-    fields["cluster"].string_value = each.cluster
-    if each.said.target is not None:
-        fields["target"].string_value = f"{each.said.target.kind}/{each.said.target.name}"
-    return made
+def _endpoint(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
+    message = endpoint_components_pb2.LbEndpoint(health_status=endpoint.health)
+    message.endpoint.address.CopyFrom(socket_address(endpoint.address, endpoint.port))
+    for address, port in endpoint.others:
+        message.endpoint.additional_addresses.add().address.CopyFrom(socket_address(address, port))
+    fields = message.metadata.filter_metadata["facets"].fields
+    fields["cluster"].string_value = endpoint.cluster
+    if endpoint.source.target is not None:
+        fields["target"].string_value = f"{endpoint.source.target.kind}/{endpoint.source.target.name}"
+    return message
 
 
 def socket_address(host: str, port: int) -> address_pb2.Address:

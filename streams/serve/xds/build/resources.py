@@ -27,31 +27,31 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 def cluster(name: str, service: Service, number: int, decision: Decision) -> cluster_pb2.Cluster:
     """The CDS resource of a Service port. By Service and by endpoint differ in the endpoint set only, so that a
     decision can change under a running client without a break."""
-    made = cluster_pb2.Cluster(name=name)
-    made.connect_timeout.FromSeconds(5)
-    fields = made.metadata.filter_metadata["facets"].fields
+    message = cluster_pb2.Cluster(name=name)
+    message.connect_timeout.FromSeconds(5)
+    fields = message.metadata.filter_metadata["facets"].fields
     fields["namespace"].string_value = service.namespace
     fields["service"].string_value = service.name
     fields["routing"].string_value = decision.route
     if decision.route == "dns":
-        _resolve(made, service, number)
+        _resolve(message, service, number)
     else:
-        made.type = cluster_pb2.Cluster.EDS
-        made.eds_cluster_config.eds_config.CopyFrom(_ads())
+        message.type = cluster_pb2.Cluster.EDS
+        message.eds_cluster_config.eds_config.CopyFrom(_ads())
         if sticks_by_hash(decision):
-            made.lb_policy = cluster_pb2.Cluster.RING_HASH
-            made.ring_hash_lb_config.minimum_ring_size.value = 1024
+            message.lb_policy = cluster_pb2.Cluster.RING_HASH
+            message.ring_hash_lb_config.minimum_ring_size.value = 1024
         # Not-ready endpoints never get traffic, however many there are: Kubernetes has no panic mode.
-        made.common_lb_config.healthy_panic_threshold.value = 0
+        message.common_lb_config.healthy_panic_threshold.value = 0
         if decision.session is not None:
             # A session stays with its endpoint while that drains.
-            statuses = made.common_lb_config.override_host_status.statuses
+            statuses = message.common_lb_config.override_host_status.statuses
             statuses.extend([0, 1, 3])  # UNKNOWN, HEALTHY, DRAINING
     if _speaks_http2(service, number):
         options = http_protocol_options_pb2.HttpProtocolOptions()
         options.explicit_http_config.http2_protocol_options.SetInParent()
-        made.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(options)
-    return made
+        message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(options)
+    return message
 
 
 def listener(name: str, decision: Decision) -> listener_pb2.Listener:
@@ -62,15 +62,15 @@ def listener(name: str, decision: Decision) -> listener_pb2.Listener:
     if decision.session is not None:
         manager.http_filters.add(name=STATEFUL_SESSION).typed_config.Pack(stateful_session_pb2.StatefulSession())
     manager.http_filters.add(name="envoy.filters.http.router").typed_config.Pack(router_pb2.Router())
-    made = listener_pb2.Listener(name=name)
-    made.api_listener.api_listener.Pack(manager)
-    return made
+    message = listener_pb2.Listener(name=name)
+    message.api_listener.api_listener.Pack(manager)
+    return message
 
 
 def routes(name: str, decision: Decision, *, grpc: bool) -> route_pb2.RouteConfiguration:
     """The RDS resource: all requests go to the cluster of the same name, with the stickiness that is asked for."""
-    made = route_pb2.RouteConfiguration(name=name)
-    host = made.virtual_hosts.add(name=name, domains=["*"])
+    message = route_pb2.RouteConfiguration(name=name)
+    host = message.virtual_hosts.add(name=name, domains=["*"])
     route = host.routes.add()
     route.match.prefix = "/"
     route.route.cluster = name
@@ -84,7 +84,7 @@ def routes(name: str, decision: Decision, *, grpc: bool) -> route_pb2.RouteConfi
     if session is not None:
         per_route = stateful_session_pb2.StatefulSessionPerRoute(stateful_session=session)
         route.typed_per_filter_config[STATEFUL_SESSION].Pack(per_route)
-    return made
+    return message
 
 
 def _hash(action: route_components_pb2.RouteAction) -> None:
@@ -93,42 +93,46 @@ def _hash(action: route_components_pb2.RouteAction) -> None:
     action.hash_policy.add().filter_state.key = "io.grpc.channel_id"
 
 
-def _session(asked: SessionPersistence | None, grpc: bool) -> stateful_session_pb2.StatefulSession | None:
-    if asked is None:
+def _session(persistence: SessionPersistence | None, grpc: bool) -> stateful_session_pb2.StatefulSession | None:
+    if persistence is None:
         return None
-    made = stateful_session_pb2.StatefulSession()
-    if asked.type == "Header":
+    message = stateful_session_pb2.StatefulSession()
+    if persistence.type == "Header":
         if grpc:  # It knows cookies only (gRPC A55), and refuses the rest.
             return None
-        made.session_state.name = "envoy.http.stateful_session.header"
-        made.session_state.typed_config.Pack(header_pb2.HeaderBasedSessionState(name=asked.session_name or "session"))
-        return made
+        message.session_state.name = "envoy.http.stateful_session.header"
+        message.session_state.typed_config.Pack(
+            header_pb2.HeaderBasedSessionState(name=persistence.session_name or "session")
+        )
+        return message
     state = cookie_pb2.CookieBasedSessionState()
-    state.cookie.name = asked.session_name or DEFAULT_COOKIE
+    state.cookie.name = persistence.session_name or DEFAULT_COOKIE
     state.cookie.path = "/"
-    if asked.cookie_lifetime == "Permanent" and asked.absolute_timeout:
+    if persistence.cookie_lifetime == "Permanent" and persistence.absolute_timeout:
         # A Gateway API duration (GEP-2257) is one of Go's, with whole numbers of h, m, s and ms.
-        state.cookie.ttl.FromTimedelta(durationpy.from_str(asked.absolute_timeout))
-    made.session_state.name = "envoy.http.stateful_session.cookie"
-    made.session_state.typed_config.Pack(state)
-    return made
+        state.cookie.ttl.FromTimedelta(durationpy.from_str(persistence.absolute_timeout))
+    message.session_state.name = "envoy.http.stateful_session.cookie"
+    message.session_state.typed_config.Pack(state)
+    return message
 
 
-def _resolve(made: cluster_pb2.Cluster, service: Service, number: int) -> None:
+def _resolve(message: cluster_pb2.Cluster, service: Service, number: int) -> None:
     external = next(
-        each.frontend.external_name for each in service.clusters if each.frontend and each.frontend.external_name
+        facets.frontend.external_name
+        for facets in service.clusters
+        if facets.frontend and facets.frontend.external_name
     )
-    made.type = cluster_pb2.Cluster.LOGICAL_DNS
+    message.type = cluster_pb2.Cluster.LOGICAL_DNS
     # One address family of the name may not be reachable from here: Envoy tries both (RFC 8305).
-    made.dns_lookup_family = cluster_pb2.Cluster.ALL
-    made.load_assignment.cluster_name = made.name
-    address = made.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.socket_address
+    message.dns_lookup_family = cluster_pb2.Cluster.ALL
+    message.load_assignment.cluster_name = message.name
+    address = message.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.socket_address
     address.address = external
     address.port_value = number
 
 
 def _speaks_http2(service: Service, number: int) -> bool:
-    ports: list[ServicePort | None] = [port_of(each.frontend, number) for each in service.clusters]
+    ports: list[ServicePort | None] = [port_of(facets.frontend, number) for facets in service.clusters]
     return any(port is not None and (port.app_protocol or "").lower() in _HTTP2 for port in ports)
 
 

@@ -33,8 +33,8 @@ class Facets(NamedTuple):
         facet: Any = row.facet
         if facet.state == "unknown":
             return self
-        held: dict[str, Any] = {row.table: None if facet.state == "deleted" else facet}
-        return self._replace(**held)
+        fields: dict[str, Any] = {row.table: None if facet.state == "deleted" else facet}
+        return self._replace(**fields)
 
     def only(self, tables: Container[str]) -> "Facets":
         """Without the rows of other tables."""
@@ -51,7 +51,7 @@ class Facets(NamedTuple):
         return [row for row in (self.frontend, self.backend, self.routing) if row is not None]
 
     @property
-    def gone(self) -> bool:
+    def is_absent(self) -> bool:
         """Whether nothing is held any more."""
         return self.frontend is None and self.backend is None
 
@@ -66,5 +66,7 @@ class Service(NamedTuple):
     def of_name(self, dns_name: str) -> "Service":
         """Only the clusters in which the Service has this DNS name (their domains may differ)."""
         return self._replace(
-            clusters=tuple(each for each in self.clusters if each.frontend and each.frontend.dns_name == dns_name)
+            clusters=tuple(
+                facets for facets in self.clusters if facets.frontend and facets.frontend.dns_name == dns_name
+            )
         )

@@ -28,7 +28,7 @@ class DeltaStream(Stream):
         if is_first:
             state.started = True
             versions = request.initial_resource_versions
-            state.held = {catalog.own(name): digest_of(version) for name, version in versions.items()}
+            state.digests = {catalog.own(name): digest_of(version) for name, version in versions.items()}
         if (WILDCARD in subscribe or (is_first and not subscribe)) and state.kind in FULL_STATE:
             self._subscribe_to_all(state, catalog)
         names = {catalog.own(name) for name in subscribe if name != WILDCARD}
@@ -39,7 +39,7 @@ class DeltaStream(Stream):
         self._owe(state, names)
         self._unsubscribe(state, unsubscribe)
         if is_first and not state.wildcard:
-            state.forget(set(state.held) - state.names)
+            state.forget(set(state.digests) - state.names)
         return answer
 
     def _answer_unserved(self, request: DeltaDiscoveryRequest) -> None:
@@ -55,7 +55,7 @@ class DeltaStream(Stream):
     def _subscribe_to_all(self, state: TypeState, catalog: Catalog) -> None:
         """A wildcard subscription. What the client has from an earlier stream may be gone by now."""
         state.wildcard = state.due = True
-        self.ask(state, state.subscribed(catalog) | state.held.keys())
+        self.ask(state, state.subscribed(catalog) | state.digests.keys())
 
     def _owe(self, state: TypeState, names: Set[str]) -> None:
         state.owed = (state.owed | names) or NOTHING
@@ -64,13 +64,13 @@ class DeltaStream(Stream):
     def _unsubscribe(self, state: TypeState, names: Collection[str]) -> None:
         if WILDCARD in names:
             state.wildcard = state.due = False
-            state.forget((state.held.keys() | state.dirty | state.unknown | state.removals) - state.names)
-        gone = state.names.intersection(names)
-        state.names -= gone
-        state.forget(gone)
+            state.forget((state.digests.keys() | state.dirty | state.unknown | state.removals) - state.names)
+        dropped = state.names.intersection(names)
+        state.names -= dropped
+        state.forget(dropped)
         if state.wildcard:
             # They may still be among all that there is: the client is told either way.
-            self._owe(state, gone)
+            self._owe(state, dropped)
 
     def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is not None or not (state.dirty or state.due):
@@ -79,11 +79,11 @@ class DeltaStream(Stream):
             return
         changed = self.look(state, catalog)
         # Of what the client never had nothing is broken: it can be told at once.
-        never = {name for name in state.removals if name not in state.held}
-        state.removals = (state.removals - never) or NOTHING
-        if changed or never or state.due:
+        unsent = {name for name in state.removals if name not in state.digests}
+        state.removals = (state.removals - unsent) or NOTHING
+        if changed or unsent or state.due:
             state.due = False
-            yield self._respond(state, changed, never)
+            yield self._respond(state, changed, unsent)
 
     def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is None and state.removals:
@@ -93,8 +93,8 @@ class DeltaStream(Stream):
     def _respond(self, state: TypeState, changed: dict[str, Resource], removed: Set[str]) -> Response:
         nonce = self.next_nonce()
         state.owed = (state.owed - removed) or NOTHING
-        self.sent(state, nonce, {**changed, **dict.fromkeys(removed)})
-        ordered = sorted(changed.values(), key=lambda each: each.name)
+        self.record_sent(state, nonce, {**changed, **dict.fromkeys(removed)})
+        ordered = sorted(changed.values(), key=lambda resource: resource.name)
         rest = DeltaDiscoveryResponse(removed_resources=sorted(removed), type_url=TYPE_URLS[state.kind], nonce=nonce)
         return Response(state.kind, joined(rest, map(_encoded, ordered)))
 

@@ -67,7 +67,7 @@ class Ledger:
         self._stream = stream
         self.behind: dict[Key, Behind] = {}
 
-    def changed(self, key: Key, before: int, at: float, names: Iterable[str]) -> None:
+    def record_change(self, key: Key, before: int, at: float, names: Iterable[str]) -> None:
         """A Service that the client follows has a new version, made at `at`; `before` is the one before."""
         entry = self.behind.get(key)
         if entry is None:
@@ -78,7 +78,7 @@ class Ledger:
         entry.changes += 1
         entry.unsent += 1
 
-    def asked(self, names: Iterable[str], catalog: Catalog, at: float) -> None:
+    def subscribe(self, names: Iterable[str], catalog: Catalog, at: float) -> None:
         """The client has subscribed to these."""
         for name in names:
             key = catalog.service_of(name)
@@ -89,8 +89,8 @@ class Ledger:
                 entry = self.behind[key] = Behind(NEVER, at)
             if name not in entry.names:
                 # As a rule all of the Service's: the tuple that the catalog holds anyhow.
-                known = catalog.names_of(key)
-                entry.names = known if name in known and not entry.names else (*entry.names, name)
+                service_names = catalog.names_of(key)
+                entry.names = service_names if name in service_names and not entry.names else (*entry.names, name)
 
     def settle(self, keys: Iterable[Key], catalog: Catalog, now: float) -> list[float]:
         """Look at these after responses were sent or answered; for each Service that is now acknowledged, how long

@@ -53,10 +53,10 @@ class SotwStream(Stream):
             state.forget(added)
             self.ask(state, added)
         if not state.wildcard:
-            gone = (set(before) | set(state.held)) - state.names
-            state.forget(gone)
+            dropped = (set(before) | set(state.digests)) - state.names
+            state.forget(dropped)
             world = self._world.get(state.kind, {})
-            for name in gone:
+            for name in dropped:
                 world.pop(name, None)
         state.started = True
 
@@ -95,10 +95,10 @@ class SotwStream(Stream):
     ) -> Response:
         nonce = self.next_nonce()
         self._last_nonce[state.kind] = nonce
-        self.sent(state, nonce, {**resources, **(removed or {})})
-        said = "\n".join(f"{name} {digest}" for name, digest in sorted(state.held.items()))
-        ordered = sorted(resources.values(), key=lambda each: each.name)
-        version = hashlib.sha256(said.encode()).hexdigest()[:16]
+        self.record_sent(state, nonce, {**resources, **(removed or {})})
+        content = "\n".join(f"{name} {digest}" for name, digest in sorted(state.digests.items()))
+        ordered = sorted(resources.values(), key=lambda resource: resource.name)
+        version = hashlib.sha256(content.encode()).hexdigest()[:16]
         rest = DiscoveryResponse(version_info=version, type_url=TYPE_URLS[state.kind], nonce=nonce)
         return Response(state.kind, joined(rest, map(_encoded, ordered)))
 

@@ -36,7 +36,7 @@ class InFlight(NamedTuple):
     """A response on its way: by name what was in it, None for a removal."""
 
     nonce: str
-    sent: dict[str, Resource | None]
+    resources: dict[str, Resource | None]
 
 
 class Response(NamedTuple):
@@ -58,7 +58,7 @@ class TypeState:
     empty as a rule are all the same one then."""
 
     __slots__ = (
-        "dirty", "due", "explicit", "held", "in_flight", "kind", "names", "owed", "removals", "started", "unacked",
+        "digests", "dirty", "due", "explicit", "in_flight", "kind", "names", "owed", "removals", "started", "unacked",
         "unknown", "wildcard",
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ class TypeState:
         self.explicit = False
         self.wildcard = False
         self.names: set[str] = set()
-        self.held: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
         self.unacked = NOTHING
         self.dirty: set[str] = set()
         self.unknown = NOTHING
@@ -87,49 +87,49 @@ class TypeState:
 
     def forget(self, names: Iterable[str]) -> None:
         """The client no longer has these."""
-        gone = frozenset(names)
-        for name in gone:
-            self.held.pop(name, None)
-        self.dirty -= gone
-        self.unacked = (self.unacked - gone) or NOTHING
-        self.unknown = (self.unknown - gone) or NOTHING
-        self.owed = (self.owed - gone) or NOTHING
-        self.removals = (self.removals - gone) or NOTHING
+        forgotten = frozenset(names)
+        for name in forgotten:
+            self.digests.pop(name, None)
+        self.dirty -= forgotten
+        self.unacked = (self.unacked - forgotten) or NOTHING
+        self.unknown = (self.unknown - forgotten) or NOTHING
+        self.owed = (self.owed - forgotten) or NOTHING
+        self.removals = (self.removals - forgotten) or NOTHING
 
     def answered(self, flight: InFlight, error: str) -> Answer:
         """The response on its way was taken (or refused, if there is an error)."""
         self.in_flight = None
         if not error:
-            self.unacked = self.unacked.difference(flight.sent) or NOTHING
-        return Answer(self.kind, error, tuple(flight.sent))
+            self.unacked = self.unacked.difference(flight.resources) or NOTHING
+        return Answer(self.kind, error, tuple(flight.resources))
 
 
 class Stream:
     """One client's stream, in either variant. `touch` says what changed, `advance` gives the responses that are due;
     `take` (of the variant) takes a request."""
 
-    __slots__ = ("_asked", "_complete", "_empty", "_nonce", "_refused", "client", "types")
+    __slots__ = ("_complete", "_empty", "_nonce", "_refused", "_subscribed", "client", "types")
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.types: dict[Kind, TypeState] = {}
         self._nonce = 0
         self._refused = NOTHING
-        self._asked: Set[str] = NOTHING
+        self._subscribed: Set[str] = NOTHING
         self._empty: tuple[Response, ...] = ()
         self._complete = -1
 
     def touch(self, names: Iterable[str]) -> bool:
         """Note names whose resources may have changed; whether the client is subscribed to any."""
         # For each client at each change: no calls, no generators.
-        concerned = False
+        is_concerned = False
         for state in self.types.values():
-            every = state.wildcard and state.kind != "lds"
+            takes_all = state.wildcard and state.kind != "lds"
             for name in names:
-                if every or name in state.names:
+                if takes_all or name in state.names:
                     state.dirty.add(name)
-                    concerned = True
-        return concerned
+                    is_concerned = True
+        return is_concerned
 
     @property
     def waiting(self) -> bool:
@@ -157,10 +157,10 @@ class Stream:
             for state in self.types.values():
                 state.dirty |= state.unknown
                 state.unknown = NOTHING
-        asked = [self.types[kind] for kind in TYPE_URLS if kind in self.types]
-        for state in asked:
+        states = [self.types[kind] for kind in TYPE_URLS if kind in self.types]
+        for state in states:
             yield from self._make(state, catalog)
-        for state in reversed(asked):
+        for state in reversed(states):
             yield from self._break(state, catalog)
             if state.dirty or state.removals:
                 return
@@ -181,12 +181,12 @@ class Stream:
                     return True
         return False
 
-    def asked(self) -> Set[str]:
+    def take_new_subscriptions(self) -> Set[str]:
         """The names that the client has asked for since this was called last, and is to be told of."""
-        if not self._asked:
+        if not self._subscribed:
             return NOTHING
-        asked, self._asked = self._asked, NOTHING
-        return asked & set().union(*(state.dirty for state in self.types.values()))
+        subscribed, self._subscribed = self._subscribed, NOTHING
+        return subscribed & set().union(*(state.dirty for state in self.types.values()))
 
     def follows(self, names: Iterable[str]) -> bool:
         """Whether the client is subscribed to any of these names."""
@@ -213,7 +213,7 @@ class Stream:
     def ask(self, state: TypeState, names: Set[str]) -> None:
         """The client has asked for these."""
         state.dirty |= names
-        self._asked |= names
+        self._subscribed |= names
 
     def next_nonce(self) -> str:
         """A nonce that this stream has not used."""
@@ -224,37 +224,37 @@ class Stream:
         """Look at the dirty names: what is new to the client. What is gone is noted in `removals`."""
         changed: dict[str, Resource] = {}
         dirty, state.dirty = state.dirty, set()
-        there, gone, unknown = set(), set(), set()
+        present, removed, unknown = set(), set(), set()
         for name in dirty:
-            found = catalog.resource(state.kind, name, self.client)
-            if isinstance(found, Resource):
-                there.add(name)
-                if state.held.get(name) != found.digest:
-                    changed[name] = found
-            elif found is Absence.UNKNOWN:
+            resource = catalog.resource(state.kind, name, self.client)
+            if isinstance(resource, Resource):
+                present.add(name)
+                if state.digests.get(name) != resource.digest:
+                    changed[name] = resource
+            elif resource is Absence.UNKNOWN:
                 unknown.add(name)
-            elif name in state.held or name in state.owed:
-                gone.add(name)
-        state.removals = (state.removals - there | gone) or NOTHING
+            elif name in state.digests or name in state.owed:
+                removed.add(name)
+        state.removals = (state.removals - present | removed) or NOTHING
         state.unknown = (state.unknown | unknown) or NOTHING
-        state.owed = (state.owed - there) or NOTHING
+        state.owed = (state.owed - present) or NOTHING
         return changed
 
-    def sent(self, state: TypeState, nonce: str, sent: dict[str, Resource | None]) -> None:
+    def record_sent(self, state: TypeState, nonce: str, resources: dict[str, Resource | None]) -> None:
         """Note a response that is on its way. A cluster or listener that changed warms up until it is sent its
         endpoints or routes again, also when those are the same."""
-        state.in_flight = InFlight(nonce, sent)
-        state.unacked = state.unacked.union(sent) or NOTHING
+        state.in_flight = InFlight(nonce, resources)
+        state.unacked = state.unacked.union(resources) or NOTHING
         below = {"cds": "eds", "lds": "rds"}.get(state.kind)
         lower = self.types.get(below) if below else None  # type: ignore[call-overload]
-        for name, resource in sent.items():
+        for name, resource in resources.items():
             if resource is None:
-                state.held.pop(name, None)
+                state.digests.pop(name, None)
                 continue
-            if lower is not None and lower.wants(name) and state.held.get(name) != resource.digest:
-                lower.held.pop(name, None)
+            if lower is not None and lower.wants(name) and state.digests.get(name) != resource.digest:
+                lower.digests.pop(name, None)
                 lower.dirty.add(name)
-            state.held[name] = resource.digest
+            state.digests[name] = resource.digest
 
     def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         raise NotImplementedError
