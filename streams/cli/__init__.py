@@ -130,14 +130,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
-        known = explain(error)
-        if known is None:
+        explained = explain(error)
+        if explained is None:
             raise
-        if isinstance(known, OutputFailed | ReaderLeft):
+        if isinstance(explained, OutputFailed | ReaderLeft):
             discard_output()
-        if not isinstance(known, ReaderLeft):
-            report_error(str(known), known.remedy)
-        sys.exit(known.exit_code)
+        if not isinstance(explained, ReaderLeft):
+            report_error(str(explained), explained.remedy)
+        sys.exit(explained.exit_code)
     sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -146,5 +146,5 @@ def explain(error: BaseException) -> FacetsError | None:
     if isinstance(error, FacetsError):
         return error
     if isinstance(error, BaseExceptionGroup):
-        return next((known for each in error.exceptions if (known := explain(each))), None)
+        return next((explained for nested in error.exceptions if (explained := explain(nested))), None)
     return None

@@ -126,16 +126,16 @@ def _routing(row: Row, _: datetime) -> Line:
 
 def _routing_wide(row: Row, now: datetime) -> Line:
     gateway, mesh = row["gateway"], row["mesh"]
-    asked = [way["sessionPersistence"]["type"] for way in (gateway, mesh) if way["sessionPersistence"]]
+    persistences = [way["sessionPersistence"]["type"] for way in (gateway, mesh) if way["sessionPersistence"]]
     affine = row["service"] is not None and row["service"]["sessionAffinity"] == "ClientIP"
-    sticky = ",".join(dict.fromkeys([*asked, *(["ClientIP"] * affine)])) or "<none>"
+    sticky = ",".join(dict.fromkeys([*persistences, *(["ClientIP"] * affine)])) or "<none>"
     because = dict.fromkeys(f"{cause['kind']}/{cause['name']}" for way in (gateway, mesh) for cause in way["because"])
     consumers = [f"{name}={way['decision']}({way['reason']})" for name, way in sorted(_consumers(row).items())]
     unused = dict.fromkeys([*_unattached(row), *_unused_rules(row), *_refused_policies(row)])
     lists = [",".join(texts) or "<none>" for texts in (consumers, unused)]
     cells = [gateway["decision"], gateway["reason"], mesh["decision"], mesh["reason"], row["state"]]
-    made = age(row["asOf"]["at"], now)
-    return Line([*cells, made, str(row["version"]), sticky, str(len(row["routes"])), *lists], list(because))
+    row_age = age(row["asOf"]["at"], now)
+    return Line([*cells, row_age, str(row["version"]), sticky, str(len(row["routes"])), *lists], list(because))
 
 
 def _consumers(row: Row) -> dict[str, Row]:

@@ -46,12 +46,12 @@ def _take(ctx: click.Context, option: click.Parameter, value: Any) -> None:
     """Note the value, and set logging up by all that is known now. Processes that this one starts get the same."""
     if ctx.resilient_parsing:
         return
-    known = ctx.meta.setdefault(_KEY, {"verbose": 0, "log_format": "text"})
+    settings = ctx.meta.setdefault(_KEY, {"verbose": 0, "log_format": "text"})
     if option.name == "verbose" and value:
-        known["verbose"] += value
-        os.environ[VERBOSE_VARIABLE] = str(known["verbose"])
+        settings["verbose"] += value
+        os.environ[VERBOSE_VARIABLE] = str(settings["verbose"])
     elif option.name == "log_format" and value:
-        known["log_format"] = os.environ[FORMAT_VARIABLE] = value
+        settings["log_format"] = os.environ[FORMAT_VARIABLE] = value
     elif ctx.parent is not None:
         return
-    configure_logging(known["verbose"], known["log_format"])
+    configure_logging(settings["verbose"], settings["log_format"])

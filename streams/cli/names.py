@@ -39,9 +39,9 @@ class TableName(click.ParamType):
         """The singular name."""
         table = _TABLE_ALIASES.get(str(value).lower())
         if table is None:
-            available = ", ".join(f"{each} ({SHORT_TABLES[each]})" for each in TABLES)
-            near = suggestion(str(value), _TABLE_ALIASES) if str(value) else ""
-            hint = near if near.startswith("did") else f"there are {available}"
+            available = ", ".join(f"{table_name} ({SHORT_TABLES[table_name]})" for table_name in TABLES)
+            nearest = suggestion(str(value), _TABLE_ALIASES) if str(value) else ""
+            hint = nearest if nearest.startswith("did") else f"there are {available}"
             self.fail(f"table {str(value)!r} not found; {hint}", param, ctx)
         return table
 
@@ -57,18 +57,20 @@ class ResourceName(click.ParamType):
     name = "resource"
 
     def __init__(self) -> None:
-        self.aliases = {alias: each.frontier for each in (*RESOURCES, *OPTIONAL) for alias in _aliases(each)}
+        self.aliases = {
+            alias: resource.frontier for resource in (*RESOURCES, *OPTIONAL) for alias in _aliases(resource)
+        }
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name in frontiers."""
-        found = self.aliases.get(str(value).lower())
-        if found is None:
+        frontier = self.aliases.get(str(value).lower())
+        if frontier is None:
             self.fail(f"resource {str(value)!r} not found; {suggestion(str(value), self.aliases)}", param, ctx)
-        return found
+        return frontier
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The plurals."""
-        return matching((each.frontier.partition(".")[0] for each in (*RESOURCES, *OPTIONAL)), incomplete)
+        return matching((resource.frontier.partition(".")[0] for resource in (*RESOURCES, *OPTIONAL)), incomplete)
 
 
 class ServicePath(NamedTuple):

@@ -73,7 +73,7 @@ def server_option(command: Command) -> Command:
     """`--server`: the HTTP address of a running `facets serve`; without one that of the `facets up` of this machine,
     or where a server listens by default."""
 
-    def chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    def choose(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
         from streams.local.local_data import server_of_up  # noqa: PLC0415
 
         return value if value is not None or ctx.resilient_parsing else server_of_up() or DEFAULT_SERVER
@@ -82,7 +82,7 @@ def server_option(command: Command) -> Command:
         "--server",
         envvar="FACETS_SERVER",
         metavar="URL",
-        callback=chosen,
+        callback=choose,
         help="The HTTP address of `facets serve` (FACETS_SERVER).  [default: the server that `facets up` runs here, "
         f"else {DEFAULT_SERVER}]",
     )(command)
@@ -101,8 +101,8 @@ def routing_options(command: Command) -> Command:
     )
     @functools.wraps(command)
     def wrapped(*args: Any, gateway_default: str | None, mesh_default: str | None, **kwargs: Any) -> Any:
-        said = {"gateway": gateway_default, "mesh": mesh_default}
-        defaults = {direction: choice for direction, choice in said.items() if choice is not None}
+        choices = {"gateway": gateway_default, "mesh": mesh_default}
+        defaults = {direction: choice for direction, choice in choices.items() if choice is not None}
         return command(*args, routing_defaults=defaults, **kwargs)
 
     return wrapped

@@ -65,10 +65,10 @@ async def until_reader_leaves(main: Coroutine[Any, Any, None]) -> None:
     output = sys.__stdout__.fileno() if sys.__stdout__ is not None else -1
     pipe = output >= 0 and stat.S_ISFIFO(os.fstat(output).st_mode)
     loop = asyncio.get_running_loop()
-    left = asyncio.Event()
+    reader_left = asyncio.Event()
     if pipe:
-        loop.add_reader(output, left.set)
-    watch = asyncio.ensure_future(left.wait())
+        loop.add_reader(output, reader_left.set)
+    watch = asyncio.ensure_future(reader_left.wait())
     try:
         await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
         if task.done():

@@ -48,8 +48,8 @@ def clusters_command(
         return
     from streams.watch.cluster_registry import list_clusters  # noqa: PLC0415
 
-    listed = asyncio.run(list_clusters(bootstrap_servers, silent_after))
-    _print([each for each in listed if ended_too or each.state != "ended"], output)
+    summaries = asyncio.run(list_clusters(bootstrap_servers, silent_after))
+    _print([cluster for cluster in summaries if ended_too or cluster.state != "ended"], output)
 
 
 @clusters_command.command("forget")
@@ -61,7 +61,7 @@ def clusters_command(
 @_bootstrap
 @click.pass_obj
 def forget(
-    before: str | None, names: tuple[str, ...], force: bool, silent_after: float, bootstrap_servers: str | None
+    group_bootstrap: str | None, names: tuple[str, ...], force: bool, silent_after: float, bootstrap_servers: str | None
 ) -> None:
     """End clusters: their rows are deleted, in the journal and so in every table, and routers are told.
 
@@ -74,7 +74,7 @@ def forget(
     from streams.kafka.address import default_bootstrap  # noqa: PLC0415
     from streams.watch.cluster_registry import ClusterIsLive, forget_cluster  # noqa: PLC0415
 
-    bootstrap = bootstrap_servers or before or default_bootstrap()
+    bootstrap = bootstrap_servers or group_bootstrap or default_bootstrap()
     refused = False
     for name in names:
         try:
@@ -95,8 +95,8 @@ def _print(clusters: "list[ClusterSummary]", output: str) -> None:
 
     items: Any = msgspec.to_builtins(clusters)
     if output == "name":
-        for each in clusters:
-            click.echo(each.name)
+        for cluster in clusters:
+            click.echo(cluster.name)
     elif output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode({"items": items}), indent=2))
     elif output == "yaml":
@@ -110,9 +110,9 @@ def _print(clusters: "list[ClusterSummary]", output: str) -> None:
         click.echo("No clusters: facets watch (or facets up) adds one.", err=True)
 
 
-def _line(each: "ClusterSummary") -> list[str]:
+def _line(cluster: "ClusterSummary") -> list[str]:
     from streams.subscription.freshness import SKEW_SECONDS  # noqa: PLC0415
 
-    ago = each.last_commit or "-" if each.age_seconds is None else f"{each.age_seconds:.1f} s ago"
-    skew = f"{each.clock_skew_seconds:+.1f} s" if abs(each.clock_skew_seconds) > SKEW_SECONDS else "ok"
-    return [each.name, each.source, each.state, ago, skew, each.reason or "-"]
+    ago = cluster.last_commit or "-" if cluster.age_seconds is None else f"{cluster.age_seconds:.1f} s ago"
+    skew = f"{cluster.clock_skew_seconds:+.1f} s" if abs(cluster.clock_skew_seconds) > SKEW_SECONDS else "ok"
+    return [cluster.name, cluster.source, cluster.state, ago, skew, cluster.reason or "-"]

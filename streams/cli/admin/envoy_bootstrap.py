@@ -95,11 +95,11 @@ def envoy_bootstrap_command(
     from streams.serve.xds.build.bootstrap import Router, envoy_bootstrap, grpc_bootstrap  # noqa: PLC0415
 
     router = Router(server, node_id, zone, node, traffic, listen, admin, service or "", not sotw, cluster_domain)
-    made = grpc_bootstrap(router) if grpc else envoy_bootstrap(router)
+    bootstrap = grpc_bootstrap(router) if grpc else envoy_bootstrap(router)
     if output == "json":
-        click.echo(orjson.dumps(made, option=orjson.OPT_INDENT_2).decode())
+        click.echo(orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(yaml.dump(made, Dumper=_dumper(), sort_keys=False), nl=False)
+        click.echo(yaml.dump(bootstrap, Dumper=_dumper(), sort_keys=False), nl=False)
 
 
 def _dumper() -> Any:

@@ -26,23 +26,23 @@ def schemas_command(folder: Path, check: bool) -> None:
     facets schemas --check
     """
     release = version("service-facets")
-    made = documents(map(_channel, topics()), release) | {"openapi.json": openapi(release, all_endpoints())}
-    texts = {name: orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n" for name, document in made.items()}
+    contents = documents(map(_channel, topics()), release) | {"openapi.json": openapi(release, all_endpoints())}
+    texts = {name: orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n" for name, document in contents.items()}
     if not check:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_bytes(text)
         click.echo(f"{len(texts)} files written to {folder}/")
         return
-    there = {path.name: path.read_bytes() for path in folder.glob("*.json")} if folder.is_dir() else {}
-    wrong = [f"{name} is missing" for name in texts if name not in there]
-    wrong += [
-        f"{name} is not as the record types have it" for name in texts if there.get(name, texts[name]) != texts[name]
+    existing = {path.name: path.read_bytes() for path in folder.glob("*.json")} if folder.is_dir() else {}
+    problems = [f"{name} is missing" for name in texts if name not in existing]
+    problems += [
+        f"{name} is not as the record types have it" for name in texts if existing.get(name, texts[name]) != texts[name]
     ]
-    wrong += [f"{name} is of no record type" for name in there if name not in texts]
-    for each in sorted(wrong):
-        click.echo(f"facets schemas: {folder}/{each}", err=True)
-    if wrong:
+    problems += [f"{name} is of no record type" for name in existing if name not in texts]
+    for problem in sorted(problems):
+        click.echo(f"facets schemas: {folder}/{problem}", err=True)
+    if problems:
         click.echo("  remedy: facets schemas", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
     click.echo(f"{len(texts)} files in {folder}/ are as the record types have them")

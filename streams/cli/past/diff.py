@@ -79,66 +79,70 @@ def diff_command(
         raise NotKnown(f"the journal has no row of {space}/{name}", "facets get frontend -A lists those of now")
     newest = new or (versions[-1], "")
     before = old or (versions[-2] if len(versions) > 1 else versions[-1] - 1, "")
-    there = sorted({row.cluster for row in rows})
-    known = set(there)
+    row_clusters = sorted({row.cluster for row in rows})
+    known_clusters = set(row_clusters)
     for point in (before, newest):
-        known &= set(known_at(coverage, partition, *point, there))
-    if unknown := [cluster for cluster in there if cluster not in known]:
-        remark([f"cluster {', '.join(unknown)}: not known at both, left out"])
-    rows = [row for row in rows if row.cluster in known]
-    then, now = _state(rows, before), _state(rows, newest)
-    found: list[tuple[str, str, Difference]] = []
-    for table, cluster in sorted({*then, *now}):
-        pair = [_decoded(state.get((table, cluster))) for state in (then, now)]
-        found += [(table, cluster, each) for each in differences(table, *pair)]
+        known_clusters &= set(known_at(coverage, partition, *point, row_clusters))
+    if unknown_clusters := [cluster for cluster in row_clusters if cluster not in known_clusters]:
+        remark([f"cluster {', '.join(unknown_clusters)}: not known at both, left out"])
+    rows = [row for row in rows if row.cluster in known_clusters]
+    old_rows, new_rows = _state(rows, before), _state(rows, newest)
+    changes: list[tuple[str, str, Difference]] = []
+    for table, cluster in sorted({*old_rows, *new_rows}):
+        pair = [_decode(state.get((table, cluster))) for state in (old_rows, new_rows)]
+        changes += [(table, cluster, difference) for difference in differences(table, *pair)]
     if output == "json":
-        items = [{"table": table, "cluster": cluster, **each._asdict()} for table, cluster, each in found]
+        items = [{"table": table, "cluster": cluster, **difference._asdict()} for table, cluster, difference in changes]
         click.echo(orjson.dumps({"items": items}, option=orjson.OPT_INDENT_2).decode())
     else:
-        if found:
+        if changes:
             click.echo(f"{space}/{name}: {_point(before)} -> {_point(newest)}")
         else:
             click.echo(f"{space}/{name}: no difference between {_point(before)} and {_point(newest)}")
-        for table, cluster, each in found:
-            click.echo(f"{each.sign} {cluster}  {table}  {_said(each)}")
-    raise SystemExit(ExitCode.NEGATIVE if found else ExitCode.OK)
+        for table, cluster, difference in changes:
+            click.echo(f"{difference.sign} {cluster}  {table}  {_describe(difference)}")
+    raise SystemExit(ExitCode.NEGATIVE if changes else ExitCode.OK)
 
 
 def _state(rows: "list[Row]", point: tuple[int, str]) -> "dict[tuple[str, str], Row]":
     """By table and cluster the row at a point."""
-    held: dict[tuple[str, str], Row] = {}
+    newest: dict[tuple[str, str], Row] = {}
     version, at = point
     for row in rows:
         if not row.value:
             # A tombstone has no time of its own; what it ends was deleted before.
             continue
         if row.version <= version if not at else row.decode()["asOf"]["at"] <= at:
-            held[row.table, row.cluster] = row
-    return held
+            newest[row.table, row.cluster] = row
+    return newest
 
 
-def _decoded(row: "Row | None") -> dict[str, Any] | None:
-    said = row.decode() if row is not None else None
-    return None if said is None or said["state"] == "deleted" else said
+def _decode(row: "Row | None") -> dict[str, Any] | None:
+    content = row.decode() if row is not None else None
+    return None if content is None or content["state"] == "deleted" else content
 
 
 def _point(point: tuple[int, str]) -> str:
     return point[1] or f"version {point[0]}"
 
 
-def _said(each: Any) -> str:
+def _describe(difference: Any) -> str:
     from streams.history.queries import condition  # noqa: PLC0415
 
-    if each.sign == "~" and not (isinstance(each.before, dict) and "address" in each.before):
-        return f"{each.what}: {_short(each.before)} -> {_short(each.after)}"
-    if each.sign == "~":
-        fields = [name for name in each.after if each.before.get(name) != each.after[name]]
-        what = ", ".join(f"{name}: {_short(each.before.get(name))} -> {_short(each.after[name])}" for name in fields)
-        return f"{each.what}  {what}"
-    one = each.after or each.before
-    if "address" in one:
-        return f"{each.what}  {condition(one)}" + (f"  {one['target']['name']}" if one["target"] else "")
-    return f"{each.what} row, {one['state']}"
+    if difference.sign == "~" and not (isinstance(difference.before, dict) and "address" in difference.before):
+        return f"{difference.what}: {_short(difference.before)} -> {_short(difference.after)}"
+    if difference.sign == "~":
+        fields = [name for name in difference.after if difference.before.get(name) != difference.after[name]]
+        what = ", ".join(
+            f"{name}: {_short(difference.before.get(name))} -> {_short(difference.after[name])}" for name in fields
+        )
+        return f"{difference.what}  {what}"
+    endpoint = difference.after or difference.before
+    if "address" in endpoint:
+        return f"{difference.what}  {condition(endpoint)}" + (
+            f"  {endpoint['target']['name']}" if endpoint["target"] else ""
+        )
+    return f"{difference.what} row, {endpoint['state']}"
 
 
 def _short(value: Any) -> str:

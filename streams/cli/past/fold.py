@@ -77,8 +77,8 @@ def fold_command(
 def _final(rows: dict[str, dict[str, bytes]]) -> bytes:
     """The rows of each table as one JSON document, without those of deleted Services."""
     shown: dict[str, dict[str, Any]] = {}
-    for table, held in rows.items():
-        decoded = {key: decode_row(table, value) for key, value in sorted(held.items())}
+    for table, encoded in rows.items():
+        decoded = {key: decode_row(table, value) for key, value in sorted(encoded.items())}
         shown[table] = {key: row for key, row in decoded.items() if row["state"] != "deleted"}
     return orjson.dumps(shown, option=orjson.OPT_INDENT_2)
 

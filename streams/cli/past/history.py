@@ -124,8 +124,8 @@ def _at(row: "Row") -> str:
 
 def _line(table: str, row: dict[str, Any]) -> str:
     causes = ", ".join(
-        f"{each['kind']} {each['name']}{'@' + each['resourceVersion'] if each['resourceVersion'] else ''}"
-        for each in row["cause"]
+        f"{cause['kind']} {cause['name']}{'@' + cause['resourceVersion'] if cause['resourceVersion'] else ''}"
+        for cause in row["cause"]
     )
     reason = f"  [{row['reason']}]" if row["reason"] else ""
     return f"{row_line(table, row)}{reason}  <- {causes or 'the cluster itself, or another fold version'}"

@@ -90,12 +90,12 @@ def replay_command(
             if partition not in replay.parts:
                 raise click.BadParameter(f"partition {partition} not found: there are 0 to {len(replay.parts) - 1}")
             check_offset(partition, offset, *replay.parts[partition])
-        held = replay.tables(until, Filter(frozenset(clusters), frozenset(spaces), frozenset(names)))
-        run(check_names(bootstrap_servers, held.values(), clusters=clusters, namespaces=spaces, services=names))
+        newest = replay.tables(until, Filter(frozenset(clusters), frozenset(spaces), frozenset(names)))
+        run(check_names(bootstrap_servers, newest.values(), clusters=clusters, namespaces=spaces, services=names))
         remark(check_covered(replay.coverage, until, clusters))
     rows = [
         row
-        for row in sorted(held.values(), key=place)
+        for row in sorted(newest.values(), key=place)
         if (not tables or row.table in tables) and not is_deleted(row.value)
     ]
     _print([(row.table, row.decode()) for row in rows], tables or TABLES, output, headers=not no_headers)
@@ -109,12 +109,12 @@ def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], outp
         return
     first = True
     for table in tables:
-        found = [row for name, row in rows if name == table]
-        if not found:
+        table_rows = [row for name, row in rows if name == table]
+        if not table_rows:
             continue
         if len(tables) > 1:
             click.echo(f"{'' if first else chr(10)}{table}:")
-        RowPrinter(table, output, headers=headers).print(found)
+        RowPrinter(table, output, headers=headers).print(table_rows)
         first = False
 
 
@@ -122,19 +122,19 @@ def _verify(bootstrap: str, timeout: float) -> None:
     from streams.history.replay import compare, table_rows  # noqa: PLC0415
     from streams.wire.row_codec import is_deleted  # noqa: PLC0415
 
-    there, sealed = run_within(timeout, table_rows(bootstrap))
+    actual, sealed = run_within(timeout, table_rows(bootstrap))
     with folding(bootstrap) as replay:
-        made = {key: row for key, row in replay.tables(sealed).items() if not is_deleted(row.value)}
-        found = compare(there, made, whole=replay.whole)
+        replayed = {key: row for key, row in replay.tables(sealed).items() if not is_deleted(row.value)}
+        verdict = compare(actual, replayed, whole=replay.whole)
     through = ", ".join(f"{partition}: {offset}" for partition, offset in sorted(sealed.offsets.items()))
-    click.echo(f"{found.identical} rows of {', '.join(TABLES)} follow from the journal byte for byte")
-    if found.same:
-        click.echo(f"{found.same} rows have the same content; what gave them their version has expired")
+    click.echo(f"{verdict.identical} rows of {', '.join(TABLES)} follow from the journal byte for byte")
+    if verdict.same:
+        click.echo(f"{verdict.same} rows have the same content; what gave them their version has expired")
     click.echo(f"sealed up to (by partition): {through}", err=True)
-    for each in found.wrong[:_SHOWN]:
-        click.echo(each)
-    if found.wrong:
-        click.echo(f"facets replay: {len(found.wrong)} rows do not follow from the journal", err=True)
+    for problem in verdict.wrong[:_SHOWN]:
+        click.echo(problem)
+    if verdict.wrong:
+        click.echo(f"facets replay: {len(verdict.wrong)} rows do not follow from the journal", err=True)
         click.echo("  remedy: facets doctor; a table is made anew from the journal by deleting its topic", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
 

@@ -71,9 +71,9 @@ def follow_command(
     from streams.subscription.known_names import check_names  # noqa: PLC0415
 
     names, spaces, clusters = one_namespace(services, () if all_namespaces else namespaces, clusters)
-    kept = CursorFile(cursor_file) if cursor_file is not None else None
-    if cursor is None and kept is not None:
-        cursor = kept.read()
+    cursor_store = CursorFile(cursor_file) if cursor_file is not None else None
+    if cursor is None and cursor_store is not None:
+        cursor = cursor_store.read()
 
     async def follow() -> None:
         loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ def follow_command(
             services=names,
             cursor=cursor,
             # A cursor that stood still while nothing happened would grow too old to go on from.
-            progress=progress or kept is not None,
+            progress=progress or cursor_store is not None,
             silent_after=silent_after,
         ) as subscriber:
             async for item in subscriber:
@@ -101,8 +101,8 @@ def follow_command(
                         sys.stdout.buffer.write(line + b"\n")
                     sys.stdout.buffer.flush()
                     count += 1
-                if kept is not None and (not quiet or loop.time() - saved > _CURSOR_SECONDS):
-                    kept.write(item.cursor)
+                if cursor_store is not None and (not quiet or loop.time() - saved > _CURSOR_SECONDS):
+                    cursor_store.write(item.cursor)
                     saved = loop.time()
                 if count == limit:
                     return

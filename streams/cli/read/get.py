@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streams.subscription.delivery import Filter, Row
 
 
-class Wanted(NamedTuple):
+class Query(NamedTuple):
     """What is asked for. Without paths all Services; no clusters and no namespaces mean all."""
 
     paths: tuple[ServicePath, ...]
@@ -39,11 +39,13 @@ class Wanted(NamedTuple):
         """The smallest one that has all of it."""
         from streams.subscription.delivery import Filter  # noqa: PLC0415
 
-        spaces = {each for path in self.paths for each in ([path.namespace] if path.namespace else self.namespaces)}
+        spaces = {
+            namespace for path in self.paths for namespace in ([path.namespace] if path.namespace else self.namespaces)
+        }
         everywhere = not self.namespaces and not all(path.namespace for path in self.paths)
-        named = {path.cluster for path in self.paths}
+        path_clusters = {path.cluster for path in self.paths}
         return Filter(
-            frozenset(self.clusters or (named if "" not in named else ())),
+            frozenset(self.clusters or (path_clusters if "" not in path_clusters else ())),
             frozenset(() if everywhere else spaces if self.paths else self.namespaces),
             frozenset(path.name for path in self.paths),
         )
@@ -99,14 +101,14 @@ def get_command(
     """
     if watch and (cut or sort_by):
         raise click.UsageError("-w prints rows as they change: it takes neither --cut nor --sort-by")
-    kind, wanted = _wanted(table, services, clusters, namespaces, all_namespaces)
-    selection = wanted.selection()
+    kind, query = _parse_query(table, services, clusters, namespaces, all_namespaces)
+    selection = query.selection()
     printer = RowPrinter(
         kind, output, headers=not no_headers, namespaced=len(selection.namespaces) != 1, streaming=watch
     )
 
-    def show(found: "Iterable[Row]") -> None:
-        rows = [row.decode() for row in found if wanted.takes(row)]
+    def show(candidates: "Iterable[Row]") -> None:
+        rows = [row.decode() for row in candidates if query.takes(row)]
         rows.sort(key=lambda row: (row["namespace"], row["name"], row["cluster"]))
         if sort_by:
             rows = sort_rows(rows, sort_by)
@@ -126,20 +128,18 @@ def get_command(
             silent_after=silent_after,
         ) as subscriber:
             items = aiter(subscriber)
-            found = await within(timeout, anext(items) if watch else subscriber.snapshot(cut=cut), remedy)
-            show(found.rows)
-            await within(timeout, _check_found(bootstrap_servers, found.rows, wanted, clusters, namespaces))
-            if not found.rows and not watch:
-                click.echo(f"No {kind} rows found{_where(wanted)}.", err=True)
+            snapshot = await within(timeout, anext(items) if watch else subscriber.snapshot(cut=cut), remedy)
+            show(snapshot.rows)
+            await within(timeout, _check_found(bootstrap_servers, snapshot.rows, query, clusters, namespaces))
+            if not snapshot.rows and not watch:
+                click.echo(f"No {kind} rows found{_where(query)}.", err=True)
             if watch:
-                await until_reader_leaves(_follow(items, wanted, printer))
+                await until_reader_leaves(_follow(items, query, printer))
 
     run(get())
 
 
-async def _follow(
-    items: "AsyncIterator[Snapshot | Batch | ClusterStatus]", wanted: Wanted, printer: RowPrinter
-) -> None:
+async def _follow(items: "AsyncIterator[Snapshot | Batch | ClusterStatus]", query: Query, printer: RowPrinter) -> None:
     from streams.subscription.client import ClusterStatus  # noqa: PLC0415
 
     async for item in items:
@@ -148,18 +148,18 @@ async def _follow(
                 f"cluster {item.cluster}: {f'stale: {item.stale}' if item.stale else 'heard of again'}", err=True
             )
             continue
-        rows = [row.decode() for row in item.rows if wanted.takes(row)]
+        rows = [row.decode() for row in item.rows if query.takes(row)]
         if rows:
             printer.print(rows)
 
 
-def _wanted(
+def _parse_query(
     table: tuple[str, ServicePath | None],
     services: Iterable[tuple[str, ServicePath | None]],
     clusters: tuple[str, ...],
     namespaces: tuple[str, ...],
     everywhere: bool,
-) -> tuple[str, Wanted]:
+) -> tuple[str, Query]:
     """The table, and what is asked for of it. Raises click.UsageError where arguments and options disagree."""
     kind, first = table
     paths: list[ServicePath] = [first] if first else []
@@ -171,13 +171,13 @@ def _wanted(
     for path in paths:
         path.check(namespaces, clusters)
     spaces = () if everywhere else namespaces or ("default",)
-    return kind, Wanted(tuple(dict.fromkeys(paths)), clusters, spaces)
+    return kind, Query(tuple(dict.fromkeys(paths)), clusters, spaces)
 
 
 async def _check_found(
     bootstrap: str,
     rows: "Sequence[Row]",
-    wanted: Wanted,
+    query: Query,
     clusters: tuple[str, ...],
     namespaces: tuple[str, ...],
 ) -> None:
@@ -186,21 +186,21 @@ async def _check_found(
     from streams.subscription.known_names import check_names  # noqa: PLC0415
     from streams.subscription.names import UnknownName, unknown_names  # noqa: PLC0415
 
-    missing = [path for path in wanted.paths if not any(wanted.is_of(row, path) for row in rows)]
+    missing = [path for path in query.paths if not any(query.is_of(row, path) for row in rows)]
     if not missing:
-        await check_names(bootstrap, rows, clusters=clusters, namespaces=() if wanted.paths else namespaces)
+        await check_names(bootstrap, rows, clusters=clusters, namespaces=() if query.paths else namespaces)
         return
     known = await read_names(bootstrap)
     errors: dict[str, str] = {}
     for path in missing:
-        spaces = [path.namespace] if path.namespace else wanted.namespaces
+        spaces = [path.namespace] if path.namespace else query.namespaces
         error = unknown_names(known, [path.cluster] if path.cluster else clusters, spaces, [path.name])
         # It may have come since, or be there without a row in this table.
         errors[str(error or f'service "{path.name}" not found')] = error.remedy if error else ""
     raise UnknownName("; ".join(errors), "; ".join(dict.fromkeys(filter(None, errors.values()))))
 
 
-def _where(wanted: Wanted) -> str:
-    named = (("namespace", wanted.namespaces), ("cluster", wanted.clusters))
-    where = [f"{what} " + " or ".join(f'"{each}"' for each in names) for what, names in named if names]
+def _where(query: Query) -> str:
+    scopes = (("namespace", query.namespaces), ("cluster", query.clusters))
+    where = [f"{scope} " + " or ".join(f'"{name}"' for name in names) for scope, names in scopes if names]
     return f" in {', '.join(where)}" if where else ""

@@ -53,37 +53,43 @@ def status_command(
     if service is not None:
         space, name, _ = service.placed(namespace, ())
         query = {"service": name, "namespace": space}
-    found: dict[str, Any] = run(fetch(server, "/v1/propagation", query))
-    if name and not found["services"]:
+    report: dict[str, Any] = run(fetch(server, "/v1/propagation", query))
+    if name and not report["services"]:
         everything = run(fetch(server, "/v1/propagation", {}))["services"]
-        known = KnownNames(frozenset(), frozenset(("", each["namespace"], each["name"]) for each in everything))
+        known = KnownNames(frozenset(), frozenset(("", row["namespace"], row["name"]) for row in everything))
         raise unknown_names(known, (), [space], [name]) or UnknownName(f'service "{name}" not found')
-    _choose(found, routers)
+    _choose(report, routers)
     if output == "json":
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     elif name:
-        _one(found["services"], headers=not no_headers)
+        _one(report["services"], headers=not no_headers)
     else:
-        _all(found, headers=not no_headers)
+        _all(report, headers=not no_headers)
 
 
-def _choose(found: dict[str, Any], routers: tuple[str, ...]) -> None:
+def _choose(report: dict[str, Any], routers: tuple[str, ...]) -> None:
     """Leave the named routers only. Raises UnknownName."""
-    connected = {each["node"] for each in found["clients"]}
+    connected = {client["node"] for client in report["clients"]}
     for router in routers:
         if router not in connected:
             raise unknown_name("router", router, connected, " among those connected")
     if routers:
-        for each in (found, *found["services"]):
-            each["clients"] = [client for client in each["clients"] if client["node"] in routers]
+        for entry in (report, *report["services"]):
+            entry["clients"] = [client for client in entry["clients"] if client["node"] in routers]
 
 
 def _one(services: list[dict[str, Any]], *, headers: bool) -> None:
-    for each in services:
-        click.echo(f"{each['namespace']}/{each['name']} is at version {each['version']} ({each['at'] or 'deleted'})")
+    for row in services:
+        click.echo(f"{row['namespace']}/{row['name']} is at version {row['version']} ({row['at'] or 'deleted'})")
         lines = [
-            [at["node"], _version(at["sent"]), _version(at["acked"]), str(at["behind"]), str(at["behindMilliseconds"])]
-            for at in each["clients"]
+            [
+                client["node"],
+                _version(client["sent"]),
+                _version(client["acked"]),
+                str(client["behind"]),
+                str(client["behindMilliseconds"]),
+            ]
+            for client in row["clients"]
         ]
         if lines:
             print_grid([["CLIENT", "SENT", "ACKED", "BEHIND", "MS"], *lines], headers=headers)
@@ -93,52 +99,52 @@ def _one(services: list[dict[str, Any]], *, headers: bool) -> None:
 
 def _clusters(frontiers: list[dict[str, Any]], *, headers: bool) -> None:
     by_cluster: dict[str, list[dict[str, Any]]] = {}
-    for each in frontiers:
-        if each["cluster"]:
-            by_cluster.setdefault(each["cluster"], []).append(each)
+    for frontier in frontiers:
+        if frontier["cluster"]:
+            by_cluster.setdefault(frontier["cluster"], []).append(frontier)
     lines = []
-    for cluster, own in by_cluster.items():
-        ages = [each["ageSeconds"] for each in own if each["ageSeconds"] is not None]
-        stale = next((each["stale"] for each in own if each["stale"]), "")
+    for cluster, cluster_frontiers in by_cluster.items():
+        ages = [frontier["ageSeconds"] for frontier in cluster_frontiers if frontier["ageSeconds"] is not None]
+        stale = next((frontier["stale"] for frontier in cluster_frontiers if frontier["stale"]), "")
         lines.append([cluster, f"{max(ages):.1f} s ago" if ages else "-", "stale" if stale else "ok", stale or "-"])
     if lines:
         print_grid([["CLUSTER", "LAST COMMIT", "STATE", "REASON"], *lines], headers=headers)
         click.echo("")
 
 
-def _all(found: dict[str, Any], *, headers: bool) -> None:
-    _clusters(found["frontiers"], headers=headers)
-    if not found["clients"]:
+def _all(report: dict[str, Any], *, headers: bool) -> None:
+    _clusters(report["frontiers"], headers=headers)
+    if not report["clients"]:
         click.echo("No router is connected.", err=True)
     else:
         now = datetime.now(UTC)
         lines = [
             [
-                *(each["node"], each["variant"], each["traffic"], each["zone"] or "<none>"),
+                *(client["node"], client["variant"], client["traffic"], client["zone"] or "<none>"),
                 *(
-                    age(each["since"], now),
-                    str(each["behind"]),
-                    str(each["nacks"]),
-                    each["lastNack"][:_NACK] or "<none>",
+                    age(client["since"], now),
+                    str(client["behind"]),
+                    str(client["nacks"]),
+                    client["lastNack"][:_NACK] or "<none>",
                 ),
             ]
-            for each in found["clients"]
+            for client in report["clients"]
         ]
         head = ["CLIENT", "VARIANT", "TRAFFIC", "ZONE", "AGE", "BEHIND", "NACKS", "LAST-NACK"]
         print_grid([head, *lines], headers=headers)
-    if found["services"]:
+    if report["services"]:
         click.echo("")
         print_grid(
             [
                 ["NAMESPACE", "NAME", "VERSION", "CLIENTS", "ACKED", "BEHIND", "MS"],
                 *(
                     [
-                        *(each["namespace"], each["name"], _version(each["version"]), str(len(each["clients"]))),
-                        str(sum(not at["behind"] for at in each["clients"])),
-                        str(max((at["behind"] for at in each["clients"]), default=0)),
-                        str(max((at["behindMilliseconds"] for at in each["clients"]), default=0)),
+                        *(row["namespace"], row["name"], _version(row["version"]), str(len(row["clients"]))),
+                        str(sum(not client["behind"] for client in row["clients"])),
+                        str(max((client["behind"] for client in row["clients"]), default=0)),
+                        str(max((client["behindMilliseconds"] for client in row["clients"]), default=0)),
                     ]
-                    for each in found["services"]
+                    for row in report["services"]
                 ),
             ],
             headers=headers,

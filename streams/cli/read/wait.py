@@ -105,11 +105,11 @@ def _wait_acked(
 ) -> None:
     from streams.serve.propagation_client import fetch  # noqa: PLC0415
 
-    left = max(0.0, deadline - time.monotonic())
-    query = {"cluster": cluster, "resource": resource, "resourceVersion": version, "timeout": f"{left:.3f}"}
+    remaining = max(0.0, deadline - time.monotonic())
+    query = {"cluster": cluster, "resource": resource, "resourceVersion": version, "timeout": f"{remaining:.3f}"}
     if service:
         query |= {"service": service, "namespace": namespace}
-    answer: dict[str, Any] = run(fetch(server, "/v1/acked", query, left))
+    answer: dict[str, Any] = run(fetch(server, "/v1/acked", query, remaining))
     if not answer["acked"]:
         waiting = ", ".join(answer["clients"]) or f"the server itself (partitions {', '.join(answer['partitions'])})"
         raise FacetsError(

@@ -38,8 +38,8 @@ class AddressPorts(click.ParamType):
         if isinstance(value, tuple):
             return value
         text = str(value)
-        found = _BRACKETED.fullmatch(text) or (_PLAIN.fullmatch(text) if text.count(":") < 2 else None)
-        host, ports = found.groups() if found else (text, None)
+        match = _BRACKETED.fullmatch(text) or (_PLAIN.fullmatch(text) if text.count(":") < 2 else None)
+        host, ports = match.groups() if match else (text, None)
         numbers = tuple(map(int, ports.split(","))) if ports else ()
         try:
             ip_address(host)
@@ -89,27 +89,29 @@ def who_command(
     ip, ports = address
     rows = _now(bootstrap_servers, clusters, timeout) if at is None else _then(bootstrap_servers, clusters, at)
     chosen = sorted((row for row in rows if not clusters or row.cluster in clusters), key=place)
-    found = list(holders(ip, chosen, ports))
+    matches = list(holders(ip, chosen, ports))
     if output == "json":
-        click.echo(orjson.dumps({"items": [each._asdict() for each in found]}, option=orjson.OPT_INDENT_2).decode())
-    elif found:
-        print_grid(_lines(found, wide=output == "wide"), headers=not no_headers)
-    if not found:
+        click.echo(
+            orjson.dumps({"items": [holder._asdict() for holder in matches]}, option=orjson.OPT_INDENT_2).decode()
+        )
+    elif matches:
+        print_grid(_lines(matches, wide=output == "wide"), headers=not no_headers)
+    if not matches:
         text = f"{f'[{ip}]' if ':' in ip else ip}:{','.join(map(str, ports))}" if ports else ip
         click.echo(f"No Service has {text}{f' at {at}' if at else ''}.", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
 
 
-def _lines(found: "Iterable[Holder]", *, wide: bool) -> list[list[str]]:
+def _lines(matches: "Iterable[Holder]", *, wide: bool) -> list[list[str]]:
     head = ["CLUSTER", "NAMESPACE", "NAME", "STATE", *["VERSION"] * wide, "PORTS", "AS"]
     lines = [
         [
-            *(each.cluster, each.namespace, each.name, each.state),
-            *[str(each.version)] * wide,
-            fit(each.ports.split(",") if each.ports else [], sys.maxsize if wide else _PORTS_WIDTH),
-            each.target or each.held_as,
+            *(holder.cluster, holder.namespace, holder.name, holder.state),
+            *[str(holder.version)] * wide,
+            fit(holder.ports.split(",") if holder.ports else [], sys.maxsize if wide else _PORTS_WIDTH),
+            holder.target or holder.held_as,
         ]
-        for each in found
+        for holder in matches
     ]
     return [head, *lines]
 

@@ -84,7 +84,7 @@ def up_command(
     from streams.local.up import STOP_SECONDS, UpOptions, run  # noqa: PLC0415
     from streams.runtime import shutdown  # noqa: PLC0415
 
-    def wanted(name: str, number: int) -> WantedPort:
+    def port_option(name: str, number: int) -> WantedPort:
         named = ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
         return WantedPort(f"--{name.replace('_', '-')}", number, named)
 
@@ -97,10 +97,10 @@ def up_command(
         clusters=clusters,
         cluster_domain=cluster_domain,
         bootstrap=bootstrap_servers,
-        web_port=wanted("web_port", web_port),
-        xds_port=wanted("xds_port", xds_port),
-        http_port=wanted("http_port", http_port),
-        watch_port=wanted("watch_port", watch_port),
+        web_port=port_option("web_port", web_port),
+        xds_port=port_option("xds_port", xds_port),
+        http_port=port_option("http_port", http_port),
+        watch_port=port_option("watch_port", watch_port),
         routing_defaults=routing_defaults,
     )
 
