@@ -1,7 +1,7 @@
-"""What a retained journal can tell: from where on, and how far, it knows what a cluster had.
+"""The part of each cluster's history that the retained journal covers.
 
-A cluster is known in a partition from where the first snapshot that is retained of it was complete. Before that nothing
-is known of it, which is not the same as that it had nothing.
+A cluster is covered in a partition from the end of its first complete snapshot that is retained. Before that its state
+is unknown, which is not the same as empty.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,20 +16,20 @@ from streams.wire.records import JOURNAL
 from streams.wire.timestamps import later
 
 GRACE_SECONDS = 10.0
-"""A watcher writes a commit a second: silence of so long is no pause between two of them."""
+"""Longer than any pause between two commits: a watcher writes at least one a second."""
 
 _RETENTION = f"the retention of {JOURNAL} decides how far back it goes: facets topics"
 
 
 class NotKnown(FacetsError):
-    """The journal can't tell what was there."""
+    """The retained journal does not cover what was asked for."""
 
     exit_code = ExitCode.NOT_KNOWN
 
 
 class ClusterCoverage(NamedTuple):
-    """Of a cluster in a partition: the offset and time from which on it is known (-1 where it isn't), and the seq and
-    time of its newest commit."""
+    """One cluster in one partition: the offset and time since which it is covered (-1 and "" if it is not), and the seq
+    and time of its newest commit."""
 
     since: int
     since_at: str
@@ -38,8 +38,8 @@ class ClusterCoverage(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """Of a partition, as far as it was folded: the first offset that is retained and its time ("" where it has none),
-    the offset after the last, the clusters, and whether a commit beyond the point asked for followed."""
+    """One partition as it was folded: its first retained offset and that record's time ("" if it has none), the offset
+    after the last, its clusters, and whether the fold stopped at a commit beyond the point asked for."""
 
     begin: int
     begin_at: str
@@ -49,13 +49,13 @@ class Coverage(NamedTuple):
 
 
 class CoverageRecorder:
-    """Notes from when on each cluster is known while a partition is folded."""
+    """Records, while a partition is folded, since when each cluster is covered."""
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[int, str]] = {}
 
     def note(self, offset: int, clusters: Mapping[str, ClusterState]) -> None:
-        """The state after the record at an offset."""
+        """Take the state after the record at an offset."""
         if len(self._since) == len(clusters):
             return
         for name, cluster in clusters.items():
@@ -64,7 +64,8 @@ class CoverageRecorder:
                 self._since[name] = (offset, cluster.seal.at)
 
     def clusters(self, clusters: Mapping[str, ClusterState]) -> dict[str, ClusterCoverage]:
-        """What is known, with the state after the last record. Records that no cluster wrote ("") don't count."""
+        """The coverage of each cluster, given the state after the last record. Records that no cluster wrote ("") don't
+        count."""
         return {
             name: ClusterCoverage(*self._since.get(name, (-1, "")), state.seal.seq, state.seal.at)
             for name, state in clusters.items()
@@ -85,9 +86,9 @@ def check_offset(partition: int, offset: int, begin: int, end: int, what: str = 
 
 
 def check_covered(parts: Mapping[int, Coverage], until: Until, clusters: Collection[str] = ()) -> list[str]:
-    """Raise NotKnown if what was folded, up to a point, does not tell what the clusters (none: any) had there; else
-    remarks on clusters that are not known there, or had been silent. Raises UnknownName for a cluster of `until.seqs`
-    that the journal does not have."""
+    """Raise NotKnown unless the fold up to this point covers the clusters (none: any). Returns remarks on clusters that
+    are not covered there, or had been silent. Raises UnknownName for a cluster of `until.seqs` that is not in the
+    journal."""
     stopped = any(part.stopped for part in parts.values())
     all_clusters = sorted({name for part in parts.values() for name in part.clusters})
     for name, seq in until.seqs.items():
@@ -111,7 +112,7 @@ def check_covered(parts: Mapping[int, Coverage], until: Until, clusters: Collect
 
 
 def check_since(parts: Mapping[int, Coverage], since: str) -> str:
-    """A remark where the journal begins after this time; "" where it doesn't. Raises NotKnown where it ends before."""
+    """A remark if the journal begins after this time, else "". Raises NotKnown if it ends before."""
     _check_end(since, parts)
     begins = [cluster.since_at for part in parts.values() for cluster in part.clusters.values() if cluster.since >= 0]
     begin = min(begins, default="")
@@ -119,8 +120,8 @@ def check_since(parts: Mapping[int, Coverage], since: str) -> str:
 
 
 def known_at(part: Coverage, partition: int, version: int, at: str, clusters: Iterable[str]) -> list[str]:
-    """Which of the clusters are known at a version (or, where `at` is given, at a time) of a partition that was folded
-    to its end. Raises NotKnown if none is."""
+    """Which of the clusters are covered at a version (or at a time, if `at` is given) of a partition that was folded to
+    its end. Raises NotKnown if none is."""
     if at:
         _check_end(at, {partition: part})
     else:

@@ -1,4 +1,4 @@
-"""Looking back: how far of a journal to fold, who has an address, and what differs between two rows."""
+"""Queries of the past: how far to fold a journal, which Services have an address, and how two rows differ."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
@@ -21,7 +21,7 @@ _decode_stamp = msgspec.json.Decoder(_Stamp).decode
 
 
 def time_of(value: bytes | None) -> str:
-    """The time of a journal record's commit; "" where it can't be read."""
+    """The time of a journal record's commit; "" if it can't be read."""
     try:
         return _decode_stamp(value or b"").at
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -37,7 +37,7 @@ class Until(NamedTuple):
     offsets: Mapping[int, int] = {}
 
     def beyond(self, partition: int, offset: int, value: bytes | None) -> bool:
-        """Whether a journal record is the first that is not to be folded."""
+        """Whether a journal record is beyond the point, and ends the fold."""
         if offset > self.offsets.get(partition, offset):
             return True
         if not self.at and not self.seqs:
@@ -63,12 +63,12 @@ class Holder(NamedTuple):
 
 
 def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> Iterator[Holder]:
-    """The Services among the rows that have an address; with ports those that have one of them there. Raises
-    ValueError for what is no IP address."""
+    """The Services among the rows that have an address; with ports, only those that have one of them there. Raises
+    ValueError if it is not an IP address."""
     ip = ip_address(address)
     ip_text = str(ip).encode()
     for row in rows:
-        # IPv6 has many forms of one address; an IPv4 address is in a row's bytes as it is.
+        # An IPv4 address has one form, so a search of the bytes rules rows out; an IPv6 address has many.
         if row.table not in {"frontend", "backend"} or (ip.version == 4 and ip_text not in row.value):
             continue
         if is_deleted(row.value):
@@ -95,7 +95,7 @@ def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> I
 
 
 def condition(endpoint: Mapping[str, Any]) -> str:
-    """An endpoint's conditions in a word: ready, draining (serving but terminating), serving, terminating or down."""
+    """An endpoint's conditions as one word: ready, draining (serving but terminating), serving, terminating or down."""
     if endpoint["ready"]:
         return "ready"
     if endpoint["serving"]:
@@ -104,7 +104,7 @@ def condition(endpoint: Mapping[str, Any]) -> str:
 
 
 class Difference(NamedTuple):
-    """One thing that differs between two rows of a Service: `+` came, `-` went, `~` is another; `what` is an endpoint
+    """One difference between two rows of a Service: added (`+`), removed (`-`) or changed (`~`); `what` is an endpoint
     or a field."""
 
     sign: str
@@ -114,7 +114,7 @@ class Difference(NamedTuple):
 
 
 def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Difference]:
-    """What differs between two rows as they are printed; None for no row (or a deleted one)."""
+    """The differences between two decoded rows; None stands for no row, or a deleted one."""
     if old is None or new is None:
         return [] if old is new else [Difference("-" if new is None else "+", table, old, new)]
     changes = [
@@ -133,7 +133,7 @@ def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any
 
 
 def place(row: Row) -> tuple[int, str, str, str]:
-    """The order in which rows are shown: by table, then Service, then cluster."""
+    """Sort key of rows as they are shown: by table, then Service, then cluster."""
     return TABLES.index(row.table), row.namespace, row.name, row.cluster
 
 
@@ -147,7 +147,7 @@ def _by_identity(endpoints: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str]
 
 
 def _has_port(ports: Iterable[Mapping[str, Any]], numbers: Collection[int]) -> bool:
-    """Whether a port is among those wanted; one that is null is not restricted."""
+    """Whether one of these port numbers is among the ports; a null port is unrestricted."""
     return not numbers or any(port["port"] is None or port["port"] in numbers for port in ports)
 
 

@@ -1,4 +1,4 @@
-"""Replay: folds the retained journal again, as far as is asked, into the rows that followed from it."""
+"""Replay: folds the retained journal again, up to a point, into the rows that follow from it."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -24,17 +24,18 @@ Place = tuple[str, str, str, str]
 
 
 class Part(NamedTuple):
-    """What of a partition is retained: the first offset, and the one after the last."""
+    """The retained range of a partition: its first offset, and the one after the last."""
 
     begin: int
     end: int
 
 
 class Replay:
-    """`rows` gives each row as it is made again, in the order of each partition. Use it in a `with`.
+    """`rows` yields the rows, in the order of each partition. Use it in a `with`.
 
-    `whole` is False where the journal no longer has its beginning: rows then have the content that they had, but
-    `version` and `previous` only from the first snapshot on that is retained."""
+    `whole` is False if the journal's beginning has expired: rows then have their original content, but their original
+    `version` and `previous` only from the first retained snapshot on.
+    """
 
     def __init__(self, bootstrap: str, progress: ProgressReport = lambda _, __: None) -> None:
         self._bootstrap = bootstrap
@@ -43,7 +44,7 @@ class Replay:
         self._window = 0
         self.parts: dict[int, Part] = {}
         self.coverage: dict[int, Coverage] = {}
-        """Of each partition that `rows` has folded, what it can tell."""
+        """The coverage of each partition that `rows` has folded."""
 
     def __enter__(self) -> Self:
         try:
@@ -52,7 +53,7 @@ class Replay:
                 raise FacetsError(
                     f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
                 )
-            # Deleted rows get their tombstones by the same window as in the worker.
+            # Deleted rows get their tombstones after the same window as in the worker.
             settings = config(self._bootstrap, topic_of(TABLES[0]))
             self._window = int(settings.get("min.compaction.lag.ms", "86400000")) // 1000
             begins, ends = self._reader.bounds(JOURNAL, range(count))
@@ -73,8 +74,8 @@ class Replay:
         return all(part.begin == 0 for part in self.parts.values())
 
     def rows(self, until: Until, selection: Filter = EVERYTHING) -> Iterator[Row]:
-        """Rows that are wanted as they are made, deleted ones with a value; a tombstone's is empty. The fewer Services
-        are wanted, the faster: the changes of others are only decoded. Raises FacetsError."""
+        """Yield the selected rows: a deleted row has a value, a tombstone's is empty. The fewer Services are selected,
+        the faster: the changes of others are only decoded. Raises FacetsError."""
         partitions = self._partitions(selection)
         self.coverage = {}
         total = sum(self.parts[p].end - self.parts[p].begin for p in partitions) or 1
@@ -103,7 +104,7 @@ class Replay:
         self._progress(f"folding {JOURNAL}", 1.0)
 
     def _partitions(self, selection: Filter) -> list[int]:
-        """The partitions that the wanted Services are in."""
+        """The partitions of the selected Services."""
         if not (selection.namespaces and selection.services):
             return sorted(self.parts)
         count = len(self.parts)
@@ -111,7 +112,7 @@ class Replay:
         return sorted({partition_of(namespace, service, count) for namespace, service in services})
 
     def tables(self, until: Until, selection: Filter = EVERYTHING) -> dict[Place, Row]:
-        """The newest row of each wanted Service in each table, without those of deleted Services' tombstones."""
+        """The newest row of each selected Service in each table, without tombstones."""
         newest: dict[Place, Row] = {}
         for row in self.rows(until, selection):
             key = (row.table, row.cluster, row.namespace, row.name)
@@ -123,8 +124,8 @@ class Replay:
 
 
 class Verdict(NamedTuple):
-    """How the replayed rows compare with those in the tables: the same bytes, the same content (where the journal's
-    beginning has expired, or another fold version wrote the row anew), or another."""
+    """How the replayed rows compare with those in the tables: the same bytes, the same content (the journal's beginning
+    has expired, or another fold version wrote the row), or wrong."""
 
     identical: int
     same: int
@@ -132,7 +133,7 @@ class Verdict(NamedTuple):
 
 
 async def table_rows(bootstrap: str) -> tuple[dict[Place, Row], Until]:
-    """The tables at a sealed cut, and how far the journal is in it."""
+    """The tables at a sealed cut, and the journal offsets of that cut."""
     async with Subscriber(bootstrap, tables=TABLES) as subscriber:
         snapshot = await subscriber.snapshot()
         sealed: dict[int, int] = dict.fromkeys(range(subscriber.partitions), -1)
@@ -143,7 +144,7 @@ async def table_rows(bootstrap: str) -> tuple[dict[Place, Row], Until]:
 
 
 def compare(actual: dict[Place, Row], replayed: dict[Place, Row], *, whole: bool) -> Verdict:
-    """Hold what was made again against what is there."""
+    """Compare the replayed rows with those in the tables."""
     identical = same = 0
     wrong: list[str] = []
     for key in sorted({*actual, *replayed}):
@@ -154,7 +155,7 @@ def compare(actual: dict[Place, Row], replayed: dict[Place, Row], *, whole: bool
         elif row.value == replayed_row.value:
             identical += 1
         elif (not whole or b'"cause":[],' in row.value) and same_content(row.value, replayed_row.value):
-            # Without a cause where another fold version wrote it anew: the journal alone gives it an older version.
+            # A row without a cause was rewritten by another fold version: from the journal alone its version is older.
             same += 1
         else:
             wrong.append(f"{name}: version {row.version} in the table, {replayed_row.version} from the journal")
