@@ -43,17 +43,17 @@ _TAIL = 200
 _SILENCE_SECONDS = 5
 _CLOSE_SECONDS = 2.0
 _READING_SECONDS = 600
-"""Where reading all there is took longer, what came since is read too: of what compaction took meanwhile, the newer
-rows may lie beyond the end as it was."""
+"""If reading the topics takes longer, they are read on to their new ends: compaction may have removed rows whose newer
+versions lie beyond the old ends."""
 _BROKER_RETRY = RetryPolicy(first=0.5, longest=10.0)
 _NOTHING = Filter(services=frozenset({""}))
 _T = TypeVar("_T")
 
 
 class Snapshot(NamedTuple):
-    """All rows at a sealed cut. `reason` is `start`, or why the changes between could not be had: `gap` (one was
+    """All rows at a sealed cut. `reason` is `start`, or why the changes since the cursor can't be had: `gap` (one was
     missed), `expired` (the cursor is older than the resume window), `lost` (the topics are not those of the cursor).
-    `position` is None where it can't be resumed."""
+    `position` is None if the snapshot can't be resumed."""
 
     reason: str
     rows: tuple[Row, ...]
@@ -62,7 +62,7 @@ class Snapshot(NamedTuple):
 
     @property
     def cursor(self) -> str:
-        """The position as text; "" where there is none."""
+        """The position as text; "" if there is none."""
         return self.position.encode() if self.position is not None else ""
 
 
@@ -81,8 +81,9 @@ class Batch(NamedTuple):
 
 
 class ClusterStatus(NamedTuple):
-    """A cluster has fallen silent, or is heard of again. `stale` is what its rows in the `partitions` are shown with:
-    why, and since when; without partitions they are as they are written. Nothing of this is in the tables."""
+    """A cluster has fallen silent, or is heard of again. `stale` is the reason that its rows in the `partitions` are
+    shown with, `since` the time of its last commit; without partitions its rows are shown as they are written. The
+    tables hold nothing of this."""
 
     cluster: str
     stale: str
@@ -111,8 +112,8 @@ class Subscriber:
     `cursor`; as a value: its `position`): each change since comes once, or a Snapshot says why not. `progress` also
     yields batches without rows, so that silence is never mistaken for a stall. A cluster without a commit for
     `silent_after` seconds (by `clock`, in seconds since the epoch; None: never) is stale: its rows decode as that, and
-    a ClusterStatus comes when it falls silent and when it is heard of again. Raises FacetsError when the broker or the
-    topics are not there at the start; later the connection is taken up again by itself.
+    a ClusterStatus comes when it falls silent and when it is heard of again. Raises FacetsError if the broker or the
+    topics are missing at the start; later it reconnects by itself.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class Subscriber:
     ) -> None:
         self._closing = True
         if self._learning is not None:
-            # Not cancelled at once: aiokafka leaves a connection open that is cancelled while it is made.
+            # Not cancelled at once: aiokafka leaks a connection that is cancelled while it is being opened.
             await asyncio.wait({self._learning}, timeout=_CLOSE_SECONDS)
             self._learning.cancel()
         if self._consumer is not None:
@@ -195,9 +196,9 @@ class Subscriber:
         return self._follow()
 
     async def snapshot(self, *, cut: bool = False) -> Snapshot:
-        """One snapshot, as of now. Each Service is right in it; with `cut` all of a cluster's are, together: as they
-        were at one `seq`, which takes until every partition has sealed that much (bound it with asyncio.timeout). A
-        cut can't be resumed: its cursor is empty."""
+        """One snapshot, as of now. Each Service is consistent in itself; with `cut` all Services of a cluster are, as
+        of one `seq`: it waits until every partition has sealed that (bound it with asyncio.timeout). A cut can't be
+        resumed: its cursor is empty."""
         with broker_errors(self._broker):
             selection = self._filter
             if not cut and selection.services and len(selection.namespaces) == 1:
@@ -208,9 +209,9 @@ class Subscriber:
             state = self._subscription()
             rows = state.ready()
             if cut:
-                rows = await self._level(state, rows)
+                rows = await self._advance_to_cut(state, rows)
             await self._monitor.look(state.seals, at_once=True)
-            rows = self._judged(rows)
+            rows = self._mark_silent(rows)
             seals = tuple(seal for _, seal in sorted(state.seals.items()))
             return Snapshot("start", rows, seals, None if cut else state.cursor)
 
@@ -225,10 +226,9 @@ class Subscriber:
         progress: Callable[[dict[int, str]], None] | None = None,
     ) -> dict[int, str]:
         """Return when everything of the cluster's `resource` up to this resourceVersion is sealed: in the Service's
-        partition, or in all where none is named. The answer, and what `progress` is told meanwhile, is where each
-        partition stands. For use without iterating; bound it with asyncio.timeout. Raises UnknownName if by then no
-        such Service is in the tables, and none was lately: a misspelt one would else be waited for in vain or with
-        success, as its partition happens to stand."""
+        partition, or in all if none is named. Returns each partition's frontier, which is also reported to `progress`
+        meanwhile. For use without iterating; bound it with asyncio.timeout. Raises UnknownName if by then the Service
+        is not in the tables, and was not recently: a misspelt name would otherwise time out, or succeed by chance."""
         with broker_errors(self._broker):
             partitions = {partition_of(namespace, service, self.partitions)} if service else set(range(self.partitions))
             service_only = Filter(frozenset({cluster}), frozenset({namespace}), frozenset({service}))
@@ -253,7 +253,7 @@ class Subscriber:
 
     async def _check_names(self, *names: str) -> None:
         cluster, namespace, service = names
-        # By a subscriber of its own: this one may have dropped the rows of others.
+        # With a subscriber of its own: this one may have dropped the rows of others.
         error = unknown_names(await read_names(self._broker), [cluster], [namespace], [service])
         if error is not None:
             raise error
@@ -269,16 +269,16 @@ class Subscriber:
 
     @property
     def position(self) -> Cursor:
-        """Where it stands: after the last item that it gave."""
+        """The position after the last item that was delivered."""
         return self._subscription().cursor
 
     def silent(self) -> dict[Place, Silence]:
-        """The clusters that were silent when it was last looked, by partition and cluster."""
+        """The clusters that were silent at the last check, by partition and cluster."""
         return dict(self._monitor.silent)
 
     async def clusters(self) -> dict[Place, Seal]:
-        """The newest seal of each cluster in each partition, as of now, with `silent` judged anew; no rows are read.
-        For use without iterating."""
+        """The newest seal of each cluster in each partition, as of now; updates `silent`, and reads no rows. For use
+        without iterating."""
         with broker_errors(self._broker):
             seals = await self._log_seals()
             await self._monitor.look(seals, at_once=True)
@@ -316,17 +316,17 @@ class Subscriber:
         before = {cluster for _, cluster in self._monitor.silent}
         self._monitor.forget()
         await self._monitor.look(self._subscription().seals, at_once=True)
-        yield Snapshot(reason, self._judged(rows), self._seals(), self._subscription().cursor)
+        yield Snapshot(reason, self._mark_silent(rows), self._seals(), self._subscription().cursor)
         for status in self._statuses(before):
             yield status
 
     async def _deliver(self) -> AsyncIterator[Batch | ClusterStatus]:
-        """What comes, for ever. Raises what a snapshot mends: ChangelogGap, Compacted, OffsetOutOfRangeError,
-        Replaced."""
+        """Yield batches and statuses for ever. Raises what a snapshot recovers from: ChangelogGap, Compacted,
+        OffsetOutOfRangeError, Replaced."""
         while True:
             async for batch in self._poll():
                 if batch.rows or self._progress:
-                    rows = self._judged(batch.rows)
+                    rows = self._mark_silent(batch.rows)
                     yield Batch(batch.partition, batch.seal, rows, self._subscription().cursor)
             before = {cluster for _, cluster in self._monitor.silent}
             if await self._monitor.look(self._subscription().seals):
@@ -334,7 +334,7 @@ class Subscriber:
                     yield status
 
     async def _resume(self, cursor: Cursor) -> str:
-        """Take up the cursor; the reason for a snapshot instead, "" where it holds."""
+        """Resume from the cursor. Returns "", or the reason for a snapshot instead."""
         assigned = self._assigned()
         window = int((await asyncio.to_thread(config, self._broker, topic_of(self.tables[0])))["min.compaction.lag.ms"])
         async with BulkReader(self._broker) as reader:
@@ -353,25 +353,25 @@ class Subscriber:
             elif not begins[partition] <= position <= ends[partition]:
                 return "lost"
             elif position > begins[partition]:
-                # The seal before the position is read again: it shows that this is the log the cursor is of.
+                # The seal before the position is read again, to check that this is the cursor's log.
                 position -= 1
                 self._anchors[partition] = (cursor.applied.get(partition.partition, -1), cursor.at)
             self._next[partition] = self._ahead[partition] = position
         return ""
 
     async def _bootstrap(self, partitions: Collection[int] | None = None) -> None:
-        """Read all there is; `ready` of the subscription is then the snapshot."""
+        """Read the topics to their ends; `ready` of the subscription is then the snapshot."""
         while True:
             begun = time.time()
             await self._read_all(partitions)
             elapsed = time.time() - begun
-            if elapsed <= _READING_SECONDS or elapsed <= await self._deletions_kept():
+            if elapsed <= _READING_SECONDS or elapsed <= await self._tombstone_seconds():
                 return
-            # Say, this machine slept: what was read first may be deleted, and compaction has removed what said so.
+            # This machine slept, say: rows read first may be deleted by now, and their tombstones compacted away.
             log.warning("reading the tables took %.0f s, longer than deletions are kept: reading them again", elapsed)
 
-    async def _deletions_kept(self) -> float:
-        """For how many seconds at least a tombstone can be read."""
+    async def _tombstone_seconds(self) -> float:
+        """For how many seconds a tombstone is kept at least."""
         settings = await asyncio.to_thread(config, self._broker, topic_of(self.tables[0]))
         return int(settings["delete.retention.ms"]) / 1000
 
@@ -423,7 +423,7 @@ class Subscriber:
         report(topic_of(table), partition, offset, why)
 
     async def _ask_journal(self, state: Subscription, partition: int) -> None:
-        """How far the journal goes now: no record can be of a later commit. One that may not be asked has no end."""
+        """Look up the journal's end: no record can be of a later commit. If it can't be read, there is no limit."""
         journal = TopicPartition(JOURNAL, partition)
         try:
             async with asyncio.timeout(_SILENCE_SECONDS), BulkReader(self._broker) as reader:
@@ -436,9 +436,9 @@ class Subscriber:
             if not ends[journal]:
                 state.endless.add(partition)
 
-    async def _level(self, state: Subscription, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-        """The rows as they are when every partition has each cluster's changes up to the highest seq now sealed in
-        any, and none after."""
+    async def _advance_to_cut(self, state: Subscription, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """The rows once every partition has each cluster's changes up to the highest seq now sealed in any, and none
+        after."""
         cut: dict[str, int] = {}
         for (_, cluster), seal in state.seals.items():
             if not self._filter.clusters or cluster in self._filter.clusters:
@@ -460,7 +460,7 @@ class Subscriber:
         return tuple(row for _, row in sorted(newest.items()) if not is_deleted(row.value))
 
     async def _again(self, step: Callable[..., Awaitable[_T]], *args: Any) -> _T:
-        """Do a step, again and again while the broker is away."""
+        """Run a step, and retry while the broker is away."""
         return await retry(
             partial(step, *args),
             _BROKER_RETRY,
@@ -471,7 +471,7 @@ class Subscriber:
     async def _poll(self) -> AsyncIterator[SealedBatch]:
         state = self._subscription()
         if self._ahead:
-            # Not before: a snapshot alone needs none of it, and aiokafka 0.14 hangs when it is stopped right after.
+            # Not earlier: a snapshot alone needs no assignment, and aiokafka 0.14 hangs if it is stopped right after.
             self._reader().assign(list(self._ahead))
             for partition, position in self._ahead.items():
                 self._reader().seek(partition, position)
@@ -503,7 +503,7 @@ class Subscriber:
                     yield batch
 
     async def _check_connection(self) -> None:
-        """The consumer waits for a broker that is away without a word: after some silence, ask."""
+        """The consumer waits silently for a broker that is away: after some silence, ask it."""
         now = asyncio.get_running_loop().time()
         if self._silent_since is None:
             self._silent_since = now
@@ -521,8 +521,8 @@ class Subscriber:
 
     # ---- silence -------------------------------------------------------------------------------------
 
-    def _judged(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-        """The rows with what is to be shown of them."""
+    def _mark_silent(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """The rows, marked as stale where their cluster is silent."""
         if not self._monitor.silent:
             return rows
         return tuple(
@@ -531,7 +531,7 @@ class Subscriber:
         )
 
     def _statuses(self, before: Collection[str]) -> Iterator[ClusterStatus]:
-        """What there is to say of each cluster that is silent, or was `before`."""
+        """The status of each cluster that is silent, or was `before`."""
         by_cluster: dict[str, dict[int, Silence]] = {cluster: {} for cluster in sorted(before)}
         for (partition, cluster), silence in sorted(self._monitor.silent.items()):
             by_cluster.setdefault(cluster, {})[partition] = silence
@@ -542,7 +542,7 @@ class Subscriber:
                 yield ClusterStatus(cluster, longest.reason, longest.since, tuple(silences), position)
 
     async def _learn(self) -> None:
-        """After a resumption only clusters that say something are known: find the seals of the others in the log."""
+        """After a resumption only clusters that write are known: find the seals of the others in the log."""
         try:
             self._monitor.learn(await self._log_seals())
         except (KafkaError, FacetsError, OSError) as error:
@@ -592,7 +592,7 @@ class Subscriber:
 async def _newest_seal(
     reader: BulkReader, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> str:
-    """The time of the newest seal in the last records of each partition; "" where there is none."""
+    """The time of the newest seal in the last records of each partition; "" if there is none."""
     newest = ""
     tails = {partition: max(begins[partition], end - _TAIL) for partition, end in ends.items()}
     async with aclosing(reader.read(tails, ends)) as chunks:

@@ -1,4 +1,4 @@
-"""What the seals say of each cluster as a whole: the rows of `facets clusters`."""
+"""Summaries of clusters from their seals: the rows of `facets clusters`."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

@@ -18,7 +18,7 @@ STALE = Gauge("facets_cluster_stale_partitions", "Partitions in which a cluster 
 
 
 def show_freshness(clusters: Mapping[str, ClusterFreshness]) -> None:
-    """Set what there is to say of each cluster, as of now."""
+    """Set the gauges of each cluster, as of now."""
     for gauge in (FRONTIER_AGE, CLOCK_SKEW, STALE):
         gauge.clear()
     for name, freshness in clusters.items():

@@ -2,8 +2,8 @@
 
 - Rows wait for the seal that covers them: all rows of one journal offset, of all subscribed tables, come together.
 - A row whose version is not higher than the one held is a replaced worker's duplicate and is dropped.
-- `previous` must be the version held; if it isn't, a change was missed, and that is an error (`ChangelogGap`).
-- What can't be read is skipped (`skipped` is told of it): no worker wrote it, so nothing is missing without it.
+- `previous` must be the version held; otherwise a change was missed, and that is an error (`ChangelogGap`).
+- A record that can't be read is skipped and reported to `skipped`: no worker wrote it, so nothing is lost.
 """
 
 import base64
@@ -27,23 +27,23 @@ from streams.wire.records import Seal, decode_row
 from streams.wire.row_codec import is_deleted, stamp_of
 
 _SKIP = 4096
-"""How many seals wait in bootstrap before the rows below them are applied."""
+"""How many seals may wait in bootstrap before the rows below them are applied."""
 
 _NO_END = 2**63
-"""The journal's end, where it is not known."""
+"""The journal's end, if it is not known."""
 
 _MORE = b'"more":true}'
-"""How a seal ends that another cluster's seal of the same offset follows."""
+"""The end of a seal that another cluster's seal of the same offset follows."""
 
 _decode_seal = msgspec.json.Decoder(Seal).decode
 
 
 class ChangelogGap(Exception):
-    """A row does not follow the one that is held: something was missed. Start again from a snapshot."""
+    """A row does not follow the one that is held: a change was missed. Start again from a snapshot."""
 
 
 class InvalidCursor(FacetsError, ValueError):
-    """A cursor that no subscription made."""
+    """Not a cursor of any subscription."""
 
     exit_code = ExitCode.BAD_DATA
 
@@ -59,25 +59,25 @@ class _RowFields(NamedTuple):
 
 
 class Row(_RowFields):
-    """A facet row as delivered; `value` is its wire form. `silence` is the reader's judgement that its cluster is not
-    heard of any more (`freshness`), which is no part of it. Equality is that of the fields."""
+    """A facet row as delivered; `value` is its wire form. `silence` is why this reader considers its cluster silent
+    (`freshness`); it is not part of the row on the wire. Rows are equal if their fields are."""
 
     @cached_property
     def facet(self) -> Facet:
-        """The row parsed, once: as a rule before it is delivered. Raises ValueError and RecursionError for what was
-        never checked."""
+        """The parsed row, cached; usually it is parsed before delivery. Raises ValueError and RecursionError if the
+        value was never checked."""
         return read_row(self.table, self.value).facet()
 
     @classmethod
     def parsed(cls, table: str, key: bytes, version: int, value: bytes, facet: Facet | None) -> "Row":
-        """The row of a record that has been read."""
+        """The row of a record that has been parsed."""
         row = cls(table, *parse_row_key(key.decode()), version, value)
         if facet is not None:
             row.facet = facet
         return row
 
     def with_silence(self, silence: str) -> "Row":
-        """The same row under another judgement."""
+        """The same row with another `silence`."""
         if silence == self.silence:
             return self
         row = self._replace(silence=silence)
@@ -91,8 +91,8 @@ class Row(_RowFields):
 
 
 class Cursor(NamedTuple):
-    """Where a subscriber stands: for each partition the journal offset that is applied, and for each table the
-    offset of its topic to read on from. `at` is the time of the newest seal applied."""
+    """A subscriber's position: for each partition the journal offset that is applied, and for each table the offset of
+    its topic to read on from. `at` is the time of the newest seal applied."""
 
     at: str
     applied: dict[int, int]
@@ -129,14 +129,14 @@ class _CursorBody(msgspec.Struct):
 
 
 class Filter(NamedTuple):
-    """Which rows are wanted; an empty set means all. Seals are never dropped."""
+    """Selects rows; an empty set means all. Seals are never dropped."""
 
     clusters: frozenset[str] = frozenset()
     namespaces: frozenset[str] = frozenset()
     services: frozenset[str] = frozenset()
 
     def wants(self, cluster: str, namespace: str, name: str) -> bool:
-        """Whether a row is wanted."""
+        """Whether a row is selected."""
         return (
             (not self.clusters or cluster in self.clusters)
             and (not self.namespaces or namespace in self.namespaces)
@@ -155,13 +155,13 @@ class Batch(NamedTuple):
     rows: tuple[Row, ...]
 
 
-_Sealed = tuple[int, int, bytes, bytes]
-"""A seal that has come for a table, not decoded: the journal offset that it seals, the offset in the topic after it,
-its key and its value. A plain tuple: most of what a bootstrap reads is seals."""
+_RawSeal = tuple[int, int, bytes, bytes]
+"""A table's seal, not decoded: the journal offset that it seals, the offset in the topic after it, its key and its
+value. A plain tuple, as most records that a bootstrap reads are seals."""
 
 
 class _Partition:
-    """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, as they came.
+    """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, not decoded.
     `passed` is the offset of each table's newest seal that is not above the cut."""
 
     __slots__ = ("applied", "gathered", "more", "passed", "pending", "seals")
@@ -172,19 +172,19 @@ class _Partition:
         self.passed = dict.fromkeys(tables, applied)
         self.gathered: dict[str, list[tuple[bytes, int, bytes | None]]] = {table: [] for table in tables}
         self.pending: dict[str, list[tuple[str, int, Row | None]]] = {table: [] for table in tables}
-        self.seals: dict[str, deque[_Sealed]] = {table: deque() for table in tables}
+        self.seals: dict[str, deque[_RawSeal]] = {table: deque() for table in tables}
 
 
 class Subscription:
-    """`feed` takes records in the order of each topic partition. In bootstrap the rows make up a snapshot and
-    nothing is delivered; once it is `complete()`, `ready()` gives it out, and from then on each seal delivers a batch.
-    A subscription from a cursor needs none of that.
+    """`feed` takes records in the order of each topic partition. In bootstrap the rows make up a snapshot and nothing
+    is delivered; once it is `complete()`, `ready()` returns it, and from then on each seal delivers a batch. A
+    subscription from a cursor needs none of that.
 
-    In bootstrap only the newest record of each key is looked at, and only at the end: where `doubtful()`, all has to be
-    read again by a subscription that is `strict`. `journal_ends` are the offsets of the journal's next commits, as far
-    as they are known: no record can be of a later one (`beyond` says when they have to be asked for anew). Where the
-    journal is not the one that the tables follow from (it is not mirrored, say, or was made anew), there is no end:
-    `endless` are these partitions.
+    In bootstrap only the newest record of each key is checked, and only at the end: if it is `doubtful()`, everything
+    has to be read again by a `strict` subscription. `journal_ends` are the offsets of the journal's next commits, as
+    far as they are known: no record can be of a later one (`beyond` says when to look them up again). `endless` are the
+    partitions without such a limit: their journal is not the one that the tables follow from (it is not mirrored, say,
+    or was created anew).
     """
 
     def __init__(
@@ -226,10 +226,10 @@ class Subscription:
     def complete(self) -> bool:
         """Whether the rows read are those at the cut: at the newest offset that all tables have sealed.
 
-        They are not where a worker ended between its writes to two tables and stayed away for longer than the resume
-        window: compaction may then have taken what lies at the cut, because one table is ahead. Nor are they where a
-        table has no seal of that offset, because the journal had expired there. More has to be read, until a worker has
-        brought the tables level.
+        They are not if a worker ended between its writes to two tables and stayed away for longer than the resume
+        window: one table is ahead, and compaction may have removed its rows at the cut. Nor are they if a table has no
+        seal of that offset, because the journal had expired there. More has to be read, until a worker has brought the
+        tables level.
         """
         for partition, part in self._parts.items():
             self._apply_sealed(partition, part)
@@ -244,7 +244,7 @@ class Subscription:
         )
 
     def _follows_held_rows(self, table: str, gathered: Iterable[tuple[bytes, int, bytes | None]]) -> bool:
-        """Whether the first row of each key above the cut replaces the one that is held at the cut."""
+        """Whether the first row of each key above the cut replaces the one at the cut."""
         first: dict[bytes, bytes | None] = {}
         for key, _, value in gathered:
             first.setdefault(key, value)
@@ -282,7 +282,7 @@ class Subscription:
         return tuple(row for row in rows if not is_deleted(row.value))
 
     def has_row(self, cluster: str, namespace: str, name: str) -> bool:
-        """Whether a row of the Service is held, be it `deleted`. Only of a Service that is wanted, after `ready`."""
+        """Whether a row of the Service is held, even a `deleted` one. Only for a selected Service, after `ready`."""
         return any((table, f"{cluster}/{namespace}/{name}") in self._versions for table in self.tables)
 
     def feed(
@@ -303,8 +303,8 @@ class Subscription:
         return self._feed(table, partition, position, key, value, version, facet)
 
     def beyond(self, table: str, partition: int, version: int) -> bool:
-        """Whether a record of this version may be ahead of its journal, as far as that is known to go: live, each
-        offset is sealed after the one before, so only a leap is looked at."""
+        """Whether a record of this version may be ahead of its journal's known end. Live, offsets are sealed one after
+        the other, so only a leap is suspicious."""
         if version < self.journal_ends.get(partition, 0) or partition in self.endless:
             return False
         if self.bootstrapping:
@@ -315,7 +315,7 @@ class Subscription:
     def _read(
         self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
     ) -> tuple[bool, Facet | None]:
-        """Whether a record can be read, and the facet in a row's."""
+        """Whether a record can be read, and the facet if it is a row."""
         why, facet = "", None
         try:
             facet = read_record(table, key, value, version)
@@ -360,12 +360,12 @@ class Subscription:
 
     # ---- bootstrap -----------------------------------------------------------------------------------
 
-    # One loop, as a log has millions of records: a call for each would take longer than the rest.
+    # One loop: a log has millions of records, and a call for each would cost more than the rest.
     def gather(  # noqa: C901
         self, table: str, partition: int, records: Iterable[tuple[int, bytes, bytes | None, int]]
     ) -> None:
-        """Take records (position, key, value and version as in `feed`) while in bootstrap, when most of them are
-        replaced by later ones: each is looked at as little as can be."""
+        """Take records (position, key, value and version as in `feed`) in bootstrap, where later records replace most
+        of them: each is checked as little as possible."""
         part = self._parts[partition]
         queue, names, gathered = part.seals[table], self._names, part.gathered[table]
         end = _NO_END if partition in self.endless else self.journal_ends.get(partition, _NO_END)
@@ -401,11 +401,11 @@ class Subscription:
         self._seals_within[partition] += within
 
     def of_another_journal(self) -> set[int]:
-        """Partitions of which most seals are ahead of the journal: it is not the one that they follow from."""
+        """Partitions most of whose seals are ahead of the journal: the tables do not follow from it."""
         return {partition for partition, count in self._seals_within.items() if count < 0}
 
     def doubtful(self) -> bool:
-        """Whether there is something that can't be read: what it hides is not known. At the end of the bootstrap,
+        """Whether there are records that can't be read: what they hide is unknown. Call it at the end of the bootstrap,
         before `complete`."""
         if not self._doubtful and not self._strict:
             newest_seals = (
@@ -431,8 +431,8 @@ class Subscription:
         return self._doubtful
 
     def _apply_sealed(self, partition: int, part: _Partition) -> None:
-        """Apply all up to the newest offset that every table has sealed. Seals on the way are not decoded: a log holds
-        a day of them."""
+        """Apply everything up to the newest offset that every table has sealed. Seals on the way are not decoded: a log
+        holds a day of them."""
         if not all(part.seals.values()):
             return
         target = min(queue[-1][0] for queue in part.seals.values())
@@ -442,7 +442,7 @@ class Subscription:
             self._hold_rows(table, part.gathered[table], target)
         part.applied = target
 
-    def _pass_seals(self, table: str, partition: int, queue: deque[_Sealed], target: int) -> None:
+    def _pass_seals(self, table: str, partition: int, queue: deque[_RawSeal], target: int) -> None:
         while queue and queue[0][0] <= target:
             offset, position, key, value = queue.popleft()
             self._parts[partition].passed[table] = offset
@@ -450,7 +450,7 @@ class Subscription:
             self._note(partition, offset, key, value)
 
     def _hold_rows(self, table: str, gathered: list[tuple[bytes, int, bytes | None]], target: int) -> None:
-        """Hold the rows up to the target; those above it go on waiting."""
+        """Hold the rows up to the target; those above it keep waiting."""
         waiting = []
         for record in gathered:
             if record[1] > target:
@@ -487,8 +487,8 @@ class Subscription:
                 yield Batch(partition, seal, ())
 
     def _next_cut(self, partition: int, part: _Partition) -> int | None:
-        """The next offset that every table has sealed, once it is known. Seals before it are passed: a table has none
-        of an offset that it lost when the journal expired."""
+        """The next offset that every table has sealed, if it is known. Seals before it are passed: a table has none of
+        an offset that it lost when the journal expired."""
         while all(part.seals.values()):
             highest = max(queue[0][0] for queue in part.seals.values())
             behind = [(table, queue) for table, queue in part.seals.items() if queue[0][0] < highest]
@@ -528,7 +528,7 @@ class Subscription:
         return True
 
 
-def _follow_each_other(applied: int, queue: Iterable[_Sealed]) -> bool:
+def _follow_each_other(applied: int, queue: Iterable[_RawSeal]) -> bool:
     """Whether the seals above the cut are those of the next offsets, without a hole."""
     return all(seal[0] == due for due, seal in enumerate(queue, applied + 1))
 

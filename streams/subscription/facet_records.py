@@ -1,4 +1,4 @@
-"""Where a facet topic is not the one that a cursor is of, or no longer has what comes after it."""
+"""Checks that a facet topic is the one that a cursor is of, and still has the records after it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from streams.wire.records import Seal
 
 
 class Compacted(Exception):
-    """Records after the position are gone: the subscriber was away for longer than the resume window."""
+    """Records after the position were compacted away: the subscriber was away for longer than the resume window."""
 
 
 class Replaced(Exception):
@@ -17,7 +17,7 @@ class Replaced(Exception):
 
 
 def check_anchor(record: Any, anchor: tuple[int, str]) -> None:
-    """That this is the seal that a cursor has applied (`anchor`: journal offset, time). Raises Replaced."""
+    """Check that this is the seal that a cursor has applied (`anchor`: journal offset, time). Raises Replaced."""
     applied, at = anchor
     if not (record.key or b"").startswith(SEAL_PREFIX) or record.value is None:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is not the cursor's seal")

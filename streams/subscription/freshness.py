@@ -1,9 +1,9 @@
 """Whether a cluster is still heard of, and whether its watcher's clock is right.
 
-A watcher that is gone says nothing, so nothing in the tables can say that it is. Every reader judges it by the age of
-the cluster's newest commit: watchers write an empty one each second. The age runs from the time at which Kafka took the
-commit (`Seal.appended`) to the reader's now, so a watcher's own clock has no part in it. The judgement is shown and
-never written: what follows from the journal stays the same whoever reads it, and when.
+A dead watcher writes nothing, so the tables can't show that it is dead. Every reader judges it by the age of the
+cluster's newest commit: watchers write an empty one each second. The age runs from the time at which Kafka took the
+commit (`Seal.appended`) to the reader's now, so the watcher's own clock has no part in it. The judgement is shown and
+never written: what follows from the journal is the same for every reader, at any time.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from streams.wire.records import Seal
 from streams.wire.timestamps import read
 
 SILENT_AFTER_SECONDS = 10.0
-"""How old a cluster's newest commit may be: ten of those that come each second."""
+"""How old a cluster's newest commit may be: ten times the interval at which watchers write."""
 
 SKEW_SECONDS = 2.0
 """By how much a commit's own time may differ from the time at which Kafka took it."""
@@ -28,8 +28,8 @@ Place = tuple[int, str]
 
 
 class Silence(NamedTuple):
-    """That a partition has had nothing of a cluster for too long: `reason` as a row shows it, `since` the time of the
-    last commit."""
+    """A partition has had nothing of a cluster for too long: `reason` as a row shows it, `since` the time of the last
+    commit."""
 
     reason: str
     since: str
@@ -52,19 +52,19 @@ class ClusterFreshness(NamedTuple):
 
 
 def last_commit(seal: Seal) -> str:
-    """When Kafka took the newest commit behind a seal; "" where that isn't known."""
+    """When Kafka took the newest commit behind a seal; "" if that is not known."""
     return seal.appended or (seal.at if seal.fold < FIRST_FOLD_WITH_APPENDED else "")
 
 
 def age_seconds(seal: Seal, now: float) -> float | None:
-    """How old a seal's newest commit is at `now` (seconds since the epoch); never negative, None where not known."""
+    """How old a seal's newest commit is at `now` (seconds since the epoch); never negative, None if not known."""
     at = last_commit(seal)
     return max(0.0, now - read(at).timestamp()) if at else None
 
 
 def clock_skew_seconds(seal: Seal) -> float:
-    """By how much a commit's own time is ahead of the time at which Kafka took it; 0 where that isn't known. A commit
-    that was tried again for a while is behind by that."""
+    """By how much a commit's own time is ahead of the time at which Kafka took it; 0 if that is not known. A commit
+    that was retried for a while is behind by that long."""
     if not seal.appended or not seal.at:
         return 0.0
     return (read(seal.at) - read(seal.appended)).total_seconds()
@@ -76,10 +76,11 @@ def silences(
     after: float = SILENT_AFTER_SECONDS,
     ends: Mapping[int, int] | None = None,
 ) -> dict[Place, Silence]:
-    """Which clusters have been silent, and where, for longer than `after` seconds at `now` (seconds since the epoch).
+    """Which clusters have been silent for longer than `after` seconds at `now` (seconds since the epoch), and in which
+    partitions.
 
-    `ends` are the offsets after the journal's last records, where they are known: while a partition seals nothing of
-    any cluster although its journal goes on, it is the worker that is missing.
+    `ends` are the offsets after the journal's last records, as far as they are known: if a partition seals nothing of
+    any cluster although its journal grows, it is the worker that is missing.
     """
     open_ones = ((place, seal) for place, seal in seals.items() if not seal.closed)
     ages = {place: age for place, seal in open_ones if (age := age_seconds(seal, now)) is not None}
@@ -105,7 +106,7 @@ def silences(
 def of_clusters(
     seals: Mapping[Place, Seal], now: float, silent: Mapping[Place, Silence]
 ) -> dict[str, ClusterFreshness]:
-    """The freshness of each cluster that has not ended, from its seals and what `silences` says of them."""
+    """The freshness of each cluster that has not ended, from its seals and its silences."""
     by_cluster: dict[str, list[Seal]] = {}
     for (_, cluster), seal in seals.items():
         if cluster and not seal.closed:
@@ -126,11 +127,11 @@ def worst(candidates: Iterable[Silence]) -> Silence:
     return min(candidates, key=lambda silence: silence.since)
 
 
-# ---- rows as they are shown ----------------------------------------------------------------------------
+# ---- rows as shown -------------------------------------------------------------------------------------
 
 
 def overlaid_state(state: str, reason: str, silence: str) -> tuple[str, str]:
-    """A row's state and reason under a silence's reason. What is deleted or unknown is that for a better reason."""
+    """A row's state and reason while its cluster is silent. Deleted and unknown rows keep theirs."""
     if not silence or state in {"deleted", "unknown"}:
         return state, reason
     return "stale", f"{silence}; {reason}" if reason else silence
@@ -144,7 +145,7 @@ def overlay(row: dict[str, Any], silence: str) -> dict[str, Any]:
 
 
 def overlay_json(text: bytes, silence: str) -> bytes:
-    """The same of a row's JSON."""
+    """The same for a row's JSON."""
     if not silence:
         return text
     row = msgspec.json.decode(text, type=dict[str, msgspec.Raw])

@@ -1,4 +1,4 @@
-"""The names in the tables, read to tell a typo from what has no rows."""
+"""Checks names against the tables, to tell a typo from a name that has no rows."""
 
 from collections.abc import Collection, Iterable
 
@@ -15,8 +15,8 @@ async def check_names(
     namespaces: Collection[str] = (),
     services: Collection[str] = (),
 ) -> None:
-    """Raise UnknownName if the rows were selected by a name that nothing is known of. Reads the tables' names only if
-    the rows are not of each name."""
+    """Raise UnknownName if the rows were selected by a name that the tables do not have. Reads the tables' names only
+    if one of these has no row."""
     rows = tuple(rows)
     if (
         {row.cluster for row in rows}.issuperset(clusters)

@@ -1,4 +1,4 @@
-"""The names that the tables know, and errors for those that they don't, with the nearest ones."""
+"""The names that the tables have, and errors that suggest the nearest ones for those that they don't."""
 
 from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
@@ -8,20 +8,20 @@ from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 
 _LISTED = 8
-"""So many names are listed where none is near."""
+"""How many names are listed if none is near."""
 
 _INITIAL_NAMESPACES = frozenset({"default", "kube-node-lease", "kube-public", "kube-system"})
-"""Those that every cluster has, with Services or without (Kubernetes, "Initial namespaces")."""
+"""Namespaces that every cluster has, with Services or without (Kubernetes, "Initial namespaces")."""
 
 
 class UnknownName(FacetsError):
-    """A cluster, namespace, Service or router that nothing is known of."""
+    """A cluster, namespace, Service or router that is not known."""
 
     exit_code = ExitCode.UNKNOWN_NAME
 
 
 class KnownNames(NamedTuple):
-    """The clusters, and the Services as cluster, namespace and name."""
+    """The clusters, and the Services as (cluster, namespace, name)."""
 
     clusters: frozenset[str]
     services: frozenset[tuple[str, str, str]]
@@ -34,7 +34,7 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
-    """What to try instead of an unknown name, as a part of a sentence; "" where nothing is known."""
+    """A suggestion instead of an unknown name, as a part of a sentence; "" if nothing is known."""
     if near := nearest(name, known):
         return f"did you mean {_either(near)}?"
     listed = sorted(known)[:_LISTED]
@@ -42,15 +42,15 @@ def suggestion(name: str, known: Collection[str]) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Collection[str], where: str = "") -> UnknownName:
-    """The error for one name of a kind such as "cluster"; `where` says where it was looked for."""
+    """The error for one name of a kind such as "cluster"; `where` says where it was looked up."""
     return UnknownName(f'{kind} "{name}" not found{where}', suggestion(name, known))
 
 
 def unknown_names(
     known: KnownNames, clusters: Iterable[str], namespaces: Iterable[str], services: Iterable[str]
 ) -> UnknownName | None:
-    """The error for what of a selection is unknown: its clusters; its namespaces, in these clusters; its Services, in
-    these clusters and namespaces. None where all is known. An empty selection means all, and is always known."""
+    """The error for the unknown names of a selection: its clusters; its namespaces, in these clusters; its Services, in
+    these clusters and namespaces. None if all are known. An empty selection means all, and is always known."""
     errors = list(_unknown(known, sorted(set(clusters)), sorted(set(namespaces)), sorted(set(services))))
     if not errors:
         return None

@@ -1,4 +1,4 @@
-"""Which clusters a subscriber has not heard of for too long: judged by its clock, told when it changes."""
+"""Finds the clusters that a subscriber has not heard of for too long, by its own clock."""
 
 import asyncio
 import logging
@@ -18,7 +18,8 @@ _ASK_SECONDS = 2.0
 
 
 class SilenceMonitor:
-    """`silent` is what was last found. `clock` gives seconds since the epoch; without `after` nothing is judged."""
+    """`silent` is the result of the last check. `clock` gives seconds since the epoch; without `after` nothing is
+    checked."""
 
     def __init__(self, bootstrap: str, partitions: int, after: float | None, clock: Callable[[], float]) -> None:
         self.silent: dict[Place, Silence] = {}
@@ -31,42 +32,42 @@ class SilenceMonitor:
         self._wrong_clocks: set[str] = set()
 
     def learn(self, seals: Mapping[Place, Seal]) -> None:
-        """Take seals that the log holds, where no newer ones are known."""
+        """Take seals from the log where no newer ones are known."""
         for place, seal in seals.items():
             current = self._learned_seals.get(place)
             if current is None or current.offset < seal.offset:
                 self._learned_seals[place] = seal
 
     def forget(self) -> None:
-        """What was learnt holds no longer: all seals have been read again."""
+        """Forget the learned seals: all have been read again."""
         self._learned_seals = {}
 
     def reason(self, partition: int, cluster: str) -> str:
-        """Why a cluster's rows in this partition are stale, as last found; "" where they are not."""
+        """Why a cluster's rows in this partition are stale, at the last check; "" if they are not."""
         silence = self.silent.get((partition, cluster))
         return silence.reason if silence else ""
 
     async def look(self, seals: Mapping[Place, Seal], *, at_once: bool = False) -> bool:
-        """Judge anew, if that was a second ago or `at_once`; whether it comes to something else than before."""
+        """Check again, if the last check was a second ago or `at_once`. Returns whether the result changed."""
         tick = asyncio.get_running_loop().time()
         if self._after is None or (tick - self._last_look < _LOOK_SECONDS and not at_once):
             return False
         self._last_look = tick
         seals = {**self._learned_seals, **seals}
         silent = silences(seals, self._clock(), self._after)
-        if self._whole_partitions(seals, silent) and (ends := await self._ends()):
+        if self._silent_partitions(seals, silent) and (ends := await self._ends()):
             silent = silences(seals, self._clock(), self._after, ends)
         self._check_clocks(seals)
         before, self.silent = self.silent, silent
         return before != silent
 
-    def _whole_partitions(self, seals: Mapping[Place, Seal], silent: Mapping[Place, Silence]) -> set[int]:
-        """The partitions in which every cluster is silent: there it may be the worker that is gone."""
+    def _silent_partitions(self, seals: Mapping[Place, Seal], silent: Mapping[Place, Silence]) -> set[int]:
+        """The partitions in which every cluster is silent: there the worker may be missing."""
         heard_of = {place[0] for place, seal in seals.items() if place not in silent and place[1] and not seal.closed}
         return {partition for partition, _ in silent} - heard_of
 
     async def _ends(self) -> dict[int, int]:
-        """The journal's ends, where Kafka gives them in time and to this client."""
+        """The journal's end offsets; empty if Kafka does not give them in time, or not to this client."""
         partitions = [TopicPartition(JOURNAL, partition) for partition in range(self._partitions)]
         try:
             async with asyncio.timeout(_ASK_SECONDS), BulkReader(self._bootstrap) as reader:
