@@ -1,4 +1,4 @@
-"""What `facets serve` counts, for Prometheus."""
+"""Metrics of `facets serve` for Prometheus."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -1,4 +1,4 @@
-"""Asks a running `facets serve` who has what."""
+"""Queries a running `facets serve` about propagation."""
 
 import os
 from collections.abc import Container
@@ -39,6 +39,6 @@ async def fetch(
 
 
 def _reason(error: Exception) -> str:
-    """The system's word for why, where it has one."""
+    """The operating system's reason, if there is one."""
     cause = getattr(error, "os_error", None)
     return os.strerror(cause.errno) if cause is not None and cause.errno else str(error) or type(error).__name__

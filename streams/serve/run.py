@@ -28,10 +28,10 @@ from streams.wire.records import TABLES, topic_of
 log = logging.getLogger("facets.serve")
 
 _HEADER_BYTES = 32 * 1024
-"""The longest header: a cursor of many partitions (Last-Event-ID)."""
+"""The longest header allowed: a cursor of many partitions (Last-Event-ID)."""
 
 _LINE_BYTES = 128 * 1024
-"""The longest first line of a request: every repeatable parameter as often and as long as it may be, and a cursor."""
+"""The longest request line allowed: every repeatable parameter as often and as long as it may be, and a cursor."""
 
 _END_SECONDS = 5.0
 
@@ -61,8 +61,8 @@ class Serving(NamedTuple):
 async def serve(
     settings: ServeSettings, stop: asyncio.Event, started: Callable[[Serving], None] = lambda _: None
 ) -> None:
-    """Serve until `stop` is set. Raises FacetsError. Routers are let in when a first snapshot is there: before, they
-    would be told nothing. HTTP clients are told until then to come back (503, /readyz)."""
+    """Serve until `stop` is set. Raises FacetsError. Routers are admitted after the first snapshot: before it, they
+    would get an empty answer. Until then HTTP clients are told to retry (503, /readyz)."""
     async with Subscriber(
         settings.bootstrap,
         tables=settings.tables,
@@ -96,7 +96,7 @@ async def serve(
 
 
 def warn_of_unknown(clusters: tuple[str, ...], known: set[str]) -> None:
-    """Say which of the clusters that are to be served are not known. That is no error: watchers may start later."""
+    """Warn of clusters to serve that are not known. That is no error: watchers may start later."""
     for name in clusters:
         if name not in known:
             log.warning("cluster %s is not known yet; %s", name, suggestion(name, known) or "no cluster is")
@@ -109,7 +109,7 @@ async def _until_one(tasks: set[asyncio.Task[Any]], checked: set[asyncio.Task[An
 
 
 async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clusters: tuple[str, ...]) -> None:
-    """Hand on what the subscriber delivers, for ever."""
+    """Pass on what the subscriber delivers, for ever."""
     unchecked = True
     async for item in subscriber:
         if isinstance(item, Snapshot):
@@ -130,7 +130,7 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
 
 
 def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] = time.time) -> Readiness:
-    """Clusters that are silent are no reason to take a server out: what is known of them is served, as stale."""
+    """Readiness of the server. Silent clusters don't make it unready: their last known rows are served, as stale."""
 
     def details() -> dict[str, Any]:
         stale = sorted({cluster for _, cluster in hub.feed.silent})
@@ -147,7 +147,7 @@ async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stac
     app = web.Application(middlewares=[in_json])
     add_endpoints(app, xds, hub, settings.clock, all_endpoints())
     add_probe_routes(app, serve_readiness(xds, hub, settings.clock))
-    # A request ends with its client: otherwise those who have gone would hold the places of those who wait.
+    # A request ends with its client: otherwise disconnected clients would count towards the limit.
     runner = web.AppRunner(
         app,
         access_log=None,

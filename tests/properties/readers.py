@@ -15,7 +15,7 @@ from streams.serve.http.feed import Feed
 from streams.serve.xds.build.catalog import Catalog, Client
 from streams.serve.xds.build.endpoints import Place
 from streams.serve.xds.build.names import TYPE_URLS
-from streams.serve.xds.protocol.propagation import made_at
+from streams.serve.xds.protocol.propagation import epoch_seconds
 from streams.subscription.delivery import Batch, Cursor, Filter, Subscription
 from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX
 from streams.wire.records import TABLES, decode_row
@@ -116,8 +116,8 @@ def _served_by_xds(items: Sequence[Batch]) -> None:
     catalog = Catalog(1)
     for batch in items:
         for key, change in catalog.apply(batch.rows, batch.seal, 0).items():
-            made_at(change.trigger)
-            made_at(change.at)
+            epoch_seconds(change.trigger)
+            epoch_seconds(change.at)
             for name in catalog.names_of(key):
                 for kind in TYPE_URLS:
                     for client in _CLIENTS:

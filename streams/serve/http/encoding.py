@@ -14,25 +14,25 @@ from streams.wire.records import Record, Seal
 encode = msgspec.json.encode
 
 SnapshotReason = Literal["start", "expired", "gap", "lost"]
-"""Why there is a snapshot."""
+"""Why a snapshot is sent."""
 
 EndReason = Literal["slow", "shutdown", "unavailable"]
 """Why the server ends a stream."""
 
 
 class Selection(NamedTuple):
-    """What one client wants: rows of these tables that the filter lets through."""
+    """What one client asks for: rows of these tables that the filter lets through."""
 
     tables: frozenset[str]
     row_filter: Filter = Filter()
 
     def takes(self, row: Row) -> bool:
-        """Whether a row is wanted."""
+        """Whether a row is selected."""
         return row.table in self.tables and self.row_filter.wants(row.cluster, row.namespace, row.name)
 
 
 class PrintedRow:
-    """A row, with its JSON as the commands print it: made when it is first asked for, once for all clients."""
+    """A row, with its JSON as the commands print it: encoded on first use, once for all clients."""
 
     __slots__ = ("_text", "row")
 
@@ -45,13 +45,13 @@ class PrintedRow:
         """The row with its table's name first."""
         if not self._text:
             self._text = print_row(self.row)
-            # The wire form is not needed any more.
+            # The wire form is no longer needed.
             self.row = self.row._replace(value=b"")
         return self._text
 
 
 def text_of(row: PrintedRow) -> bytes:
-    """A row as it is written."""
+    """A row's JSON, as it was written."""
     return row.text
 
 
@@ -114,7 +114,7 @@ class End(Record):
 
 
 def batch_head(partition: int, seal: Seal, *, quiet: bool) -> BatchHead:
-    """What a batch says besides its rows; `quiet` where there are none."""
+    """A batch without its rows; `quiet` if it has none."""
     kind: Literal["batch", "progress"] = "progress" if quiet else "batch"
     return BatchHead(
         kind, partition, seal.offset, seal.cluster, seal.epoch, seal.seq, seal.at, seal.phase, seal.frontier
@@ -122,19 +122,19 @@ def batch_head(partition: int, seal: Seal, *, quiet: bool) -> BatchHead:
 
 
 def with_rows(head: Mapping[str, Any] | Record, texts: Iterable[bytes]) -> bytes:
-    """JSON of the head and `rows`, last."""
+    """The head as JSON, with `rows` as its last field."""
     return b'%b,"rows":[%b]}' % (encode(head)[:-1], b",".join(texts))
 
 
 def event(name: str, data: bytes, cursor: str = "") -> bytes:
-    """A server-sent event; JSON has no raw line break, so the data is one line. Without a cursor the client keeps the
-    last one that it has."""
+    """A server-sent event; JSON has no raw line break, so the data is one line. Without a cursor the client keeps its
+    last one."""
     head = b"event: %b\nid: %b\n" % (name.encode(), cursor.encode()) if cursor else b"event: %b\n" % name.encode()
     return b"%bdata: %b\n\n" % (head, data)
 
 
 def heartbeat(at: str, frontiers: dict[str, dict[str, str]], silent: Mapping[Place, Silence]) -> Heartbeat:
-    """How far all is, and which clusters are silent, in which partitions."""
+    """A heartbeat: how far everything is, and which clusters are silent, in which partitions."""
     stale: dict[str, Stale] = {}
     for cluster in sorted({cluster for _, cluster in silent}):
         own = {partition: silence for (partition, name), silence in sorted(silent.items()) if name == cluster}
@@ -149,7 +149,7 @@ def end(reason: EndReason, text: str) -> bytes:
 
 
 def snapshot_part(reason: str, texts: Iterable[bytes], *, first: bool) -> bytes:
-    """A part of a snapshot, but not the last. It has no id: half a snapshot is nothing to go on from."""
+    """A part of a snapshot, but not the last. It has no id: half a snapshot can't be resumed from."""
     return event("snapshot", with_rows(_snapshot_head(reason, first=first, last=False), texts))
 
 
@@ -163,8 +163,9 @@ def _snapshot_head(reason: str, *, first: bool, last: bool) -> SnapshotHead:
 
 
 def frontiers(seals: Mapping[tuple[int, str], Seal], partitions: int) -> dict[str, dict[str, str]]:
-    """By cluster and resource type the lowest resourceVersion of all partitions: up to it, everything is in. A cluster
-    of which some partition has no complete snapshot has none, and neither has a type that can't be listed for now."""
+    """By cluster and resource type the lowest resourceVersion of all partitions: everything up to it is included. A
+    cluster without a complete snapshot in some partition has none, and neither has a type that can't be listed at the
+    moment."""
     by_cluster: dict[str, dict[str, str]] = {}
     for cluster in sorted({cluster for _, cluster in seals}):
         own = [seal.frontier for p in range(partitions) if (seal := seals.get((p, cluster))) and seal.frontier]

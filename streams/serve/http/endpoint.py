@@ -1,4 +1,4 @@
-"""An endpoint of the HTTP interface: its path, the types of what it is asked and of what it answers, and who answers.
+"""An endpoint of the HTTP interface: its path, the types of its parameters and of its answer, and its handler.
 
 Requests are decoded by these types (`query`), answers encoded by them, and the description is generated from them
 (`openapi`). Each endpoint is a file in `endpoints`.
@@ -18,7 +18,7 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Anything(msgspec.Struct):
-    """Whatever parameters: none is looked at."""
+    """Any parameters; they are ignored."""
 
 
 class TablePath(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,8 +35,8 @@ class Error(Record, omit_defaults=True):
 
 
 class Body(NamedTuple):
-    """An answer that is no JSON of one type: its content type, its schema, the types that the schema refers to,
-    and the name by which the description has it."""
+    """An answer that is not JSON of one type: its content type, its schema, the types that the schema refers to, and
+    its name in the description."""
 
     content_type: str
     schema: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Body(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """A request, decoded by an endpoint's types."""
+    """A request's parameters, decoded by an endpoint's types."""
 
     query: Any
     path: Any
@@ -54,9 +54,9 @@ class Parameters(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """`answer` is a type, a Body, or by table the type where `{table}` is in the path. `handle` gets the server's
-    parts, the request and what is asked, and gives an answer of the type (or a whole response); None where another
-    room answers. `operation` has `{table}` where the path has. An answer that `stays` is a stream without an end."""
+    """`answer` is a type, a Body, or by table the type if `{table}` is in the path. `handle` gets the server's parts,
+    the request and its parameters, and returns an answer of the type (or a whole response); it is None if another room
+    answers. `operation` has `{table}` if the path has. If it `stays`, the answer is a stream without an end."""
 
     path: str
     operation: str

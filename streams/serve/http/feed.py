@@ -1,7 +1,7 @@
 """All rows at the newest sealed state, and a ring of the events since, shared by all clients.
 
-A client holds no queue, only its place in the ring: one that is slower than the ring is long has lost it, and goes on
-by its cursor. Each batch is encoded once, and once more for each subset of its rows that some filter asks for.
+A client has no queue, only its place in the ring: one that is slower than the ring is long loses its place, and resumes
+from its cursor. A batch is encoded once, and once more for each subset of its rows that some filter selects.
 """
 
 from collections import deque
@@ -28,17 +28,17 @@ from streams.wire.records import Record, Seal
 from streams.wire.row_codec import is_deleted
 
 _PLACE_BYTES = 48
-"""About what a cursor takes for each of its partitions and positions."""
+"""Estimated bytes of a cursor for each of its partitions and positions."""
 
 _SNAPSHOT_AGE = 256
-"""How many events a snapshot that others were given may be old: who gets it has these to read after it."""
+"""How many events old a snapshot may be to be shared with another client, which then reads these events after it."""
 
 Key = tuple[str, str, str, str]
 
 
 class _Entry:
-    """An event of the ring, which becomes text when the first client gets it. A heartbeat has no partition, and is for
-    everybody."""
+    """An event of the ring, encoded when the first client gets it. A heartbeat has no partition, and goes to every
+    client."""
 
     __slots__ = ("_all", "_id", "_subsets", "cursor", "head", "offset", "partition", "rows", "size")
 
@@ -48,7 +48,7 @@ class _Entry:
         self.head = head
         self.rows = rows
         self.cursor = cursor
-        # About what it will be when it is encoded; what is made for filters comes on top, as it is made.
+        # An estimate of its size when encoded; subsets for filters are added as they are encoded.
         places = len(cursor.applied) + len(cursor.positions)
         self.size = 1024 + _PLACE_BYTES * places + 2 * sum(len(printed.row.value) for printed in rows)
         self._id = ""
@@ -70,7 +70,7 @@ class _Entry:
         return self._all
 
     def of(self, selection: Selection) -> bytes:
-        """The event with the rows that are selected; nothing if there are none."""
+        """The event with the selected rows; empty if there are none."""
         if self.partition < 0:
             return self.text
         indices = tuple(i for i, printed in enumerate(self.rows) if selection.takes(printed.row))
@@ -99,8 +99,8 @@ class TableSnapshot(NamedTuple):
     def events(
         self, reason: str, selection: Selection, size: int, render: Callable[[PrintedRow], bytes] = text_of
     ) -> Iterator[bytes]:
-        """The snapshot for one client, in events of about `size` bytes; always at least one. `shown` is a row's text
-        as it is to be shown now."""
+        """The snapshot for one client, in events of about `size` bytes; always at least one. `render` gives a row's
+        JSON as it is shown now."""
         first, length = True, 0
         texts: list[bytes] = []
         for printed in self.rows:
@@ -115,7 +115,8 @@ class TableSnapshot(NamedTuple):
 
 
 class Reader:
-    """One client's place: the next event of the ring, and, as long as that matters, what it had before it came."""
+    """One client's place: the next event of the ring. After a resumption, `resume_cursor` is what the client already
+    had, until the ring is past it."""
 
     __slots__ = ("generation", "place", "resume_cursor", "selection")
 
@@ -127,11 +128,11 @@ class Reader:
 
 
 class Lost(Exception):
-    """The reader's place is not in the ring any more."""
+    """The reader's place is no longer in the ring."""
 
 
 class Feed:
-    """`replace` and `apply` take what a subscriber to all tables delivers; `read` gives a client what is new to it."""
+    """`replace` and `apply` take what a subscriber to all tables delivers; `read` gives a client its next events."""
 
     def __init__(self, partitions: int, ring_events: int = 8192, ring_bytes: int = 64 * 1024 * 1024) -> None:
         self.partitions = partitions
@@ -152,10 +153,10 @@ class Feed:
         self._shot: TableSnapshot | None = None
         self._read: tuple[object, int, bytes] = (None, 0, b"")
 
-    # ---- what comes --------------------------------------------------------------------------------------
+    # ---- input -------------------------------------------------------------------------------------------
 
     def replace(self, reason: str, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal], cursor: Cursor) -> None:
-        """Take a snapshot: every reader of before gets one too."""
+        """Take a snapshot: every existing reader gets one too."""
         self.generation += 1
         self.reason = reason
         self.seals = dict(seals)
@@ -200,7 +201,7 @@ class Feed:
                 self._floor[oldest.partition] = oldest.offset
             self._floor_at = oldest.cursor.at
 
-    # ---- what clients get ----------------------------------------------------------------------------------
+    # ---- output --------------------------------------------------------------------------------------------
 
     @property
     def next(self) -> int:
@@ -208,19 +209,19 @@ class Feed:
         return self._first + len(self._ring)
 
     def shot(self) -> TableSnapshot:
-        """All rows, as they are now or were not long ago."""
+        """All rows, as of now or recently."""
         shot = self._shot
         if shot is None or shot.place < self._first or self.next - shot.place > _SNAPSHOT_AGE:
             shot = self._shot = TableSnapshot(self.next, self._cursor, tuple(self._rows.values()))
         return shot
 
     def within(self, applied: Mapping[int, int]) -> bool:
-        """Whether all that comes after these journal offsets is in the ring."""
+        """Whether everything after these journal offsets is in the ring."""
         return all(applied.get(p, -1) >= self._floor.get(p, -1) for p in range(self.partitions))
 
     def resumable(self, cursor: Cursor, selection: Selection) -> bool:
-        """Whether the ring goes on from a cursor. One that is ahead of it, or of a time that it doesn't know, or not of
-        these tables, must be looked at against the topics."""
+        """Whether the ring continues from a cursor. A cursor that is ahead of the ring, of a time that it doesn't know,
+        or not of these tables must be checked against the topics."""
         return (
             self.within(cursor.applied)
             and self._floor_at <= cursor.at <= self.at
@@ -229,15 +230,15 @@ class Feed:
         )
 
     def reader(self, selection: Selection, place: int) -> Reader:
-        """A reader of what comes after a snapshot."""
+        """A reader of the events after a snapshot."""
         return Reader(selection, self.generation, place)
 
     def resumed(self, selection: Selection, cursor: Cursor) -> Reader:
-        """A reader of what comes after a cursor that the ring covers."""
+        """A reader of the events after a cursor that the ring covers."""
         return Reader(selection, self.generation, self._first, cursor)
 
     def read(self, reader: Reader, size: int) -> bytes:
-        """The next events for a client, about `size` bytes; none if there are none. Raises Lost."""
+        """The next events for a client, about `size` bytes; empty if there are none. Raises Lost."""
         if reader.place < self._first or reader.generation != self.generation:
             raise Lost
         if reader.place == self.next:
@@ -277,8 +278,8 @@ class Feed:
         return text
 
     def _beyond(self, reader: Reader, resume_cursor: Cursor, entry: _Entry) -> bytes:
-        """An event for a client that had some of the ring already, with an id that takes back nothing of it: the
-        server that it comes from may have delivered the partitions in another order."""
+        """An event for a client that already had a part of the ring, with an id that is not behind what it had: the
+        server that the client comes from may have delivered the partitions in another order."""
         at = entry.cursor
         if all(at.applied.get(p, -1) >= offset for p, offset in resume_cursor.applied.items()):
             reader.resume_cursor = None
@@ -293,7 +294,7 @@ class Feed:
         return text.replace(b"id: " + entry.id.encode(), b"id: " + reader.resume_cursor.encode().encode(), 1)
 
     def render(self, printed: PrintedRow) -> bytes:
-        """A row as JSON, as it is now: `stale` while its cluster is silent."""
+        """A row as JSON, as of now: `stale` while its cluster is silent."""
         if not self.silent:
             return printed.text
         row = printed.row
@@ -301,7 +302,7 @@ class Feed:
         return printed.text if silence is None else overlay_json(printed.text, silence.reason)
 
     def rows(self, selection: Selection) -> Iterator[bytes]:
-        """The rows that are selected, each as JSON."""
+        """The selected rows, each as JSON."""
         return (self.render(printed) for _, printed in sorted(self._rows.items()) if selection.takes(printed.row))
 
     def row(self, table: str, namespace: str, name: str) -> list[bytes]:
@@ -312,7 +313,7 @@ class Feed:
 
 
 def _without_silence(row: Row) -> Row:
-    """The row as it is written: what a reader says of it is said when it is shown."""
+    """The row without a reader's judgement: that is added when it is shown."""
     return row.with_silence("")
 
 
@@ -321,7 +322,7 @@ def _key(row: Row) -> Key:
 
 
 def _merge(first: Cursor, second: Cursor) -> Cursor:
-    """Of a client that has had what both say."""
+    """The cursor of a client that has had the events of both."""
     applied = {p: max(first.applied.get(p, -1), second.applied.get(p, -1)) for p in {*first.applied, *second.applied}}
     positions = {
         place: max(first.positions.get(place, 0), second.positions.get(place, 0))

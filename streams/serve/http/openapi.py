@@ -38,7 +38,7 @@ def openapi(version: str, endpoints: Iterable[Endpoint]) -> dict[str, Any]:
 
 
 def _by_table(endpoint: Endpoint) -> Iterator[Endpoint]:
-    """One with a table in its path as one for each table, since their answers are of different types."""
+    """An endpoint with a table in its path as one endpoint for each table, as their answers differ in type."""
     if "{table}" not in endpoint.path:
         yield endpoint
         return
@@ -81,7 +81,7 @@ def _parameters(kind: type[msgspec.Struct], place: str, path: str = "") -> Itera
     for name, property_schema in schema["properties"].items():
         if place == "path" and f"{{{name}}}" not in path:
             continue
-        # No value at all is what an empty list stands for.
+        # An empty list as default means that the parameter is absent.
         parameter_schema = {key: value for key, value in property_schema.items() if (key, value) != ("default", [])}
         text = parameter_schema.pop("description", "")
         yield {

@@ -1,4 +1,4 @@
-"""The types of parameters, each with what is allowed in words (`allowed` completes "must be")."""
+"""The types of parameters; `allowed` says in words what is allowed, and completes "must be"."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ MAX_CURSOR = 32_000
 """The longest cursor, in characters: enough for three tables of 256 partitions."""
 
 CURSOR_FORMAT = "facets-cursor"
-"""Cursors are opaque: only one that was given out is one."""
+"""The JSON Schema format of cursors, which are opaque: only a server or subscriber makes them."""
 
 
 def _name(syntax: NameSyntax) -> Meta:
@@ -25,7 +25,7 @@ def _name(syntax: NameSyntax) -> Meta:
 
 
 def one_of(values: Sequence[str], **extra: str) -> Meta:
-    """What a Literal of these values allows, in their order."""
+    """The description of a Literal of these values, in their order."""
     return Meta(
         extra={"allowed": f"one of {', '.join(values)}", **extra},
         extra_json_schema={"type": "string"},
@@ -34,7 +34,7 @@ def one_of(values: Sequence[str], **extra: str) -> Meta:
 
 REPEATABLE = Meta(max_length=MAX_VALUES, description="Repeatable; without one all.")
 FIRST_COUNTS = {"repeated": "first"}
-"""Of one that is given several times the first counts; of any other, that is an error."""
+"""If such a parameter is repeated, the first one counts; for any other, repetition is an error."""
 
 Table = Annotated[Literal[TABLES], one_of(TABLES)]  # type: ignore[valid-type]
 ClusterName = Annotated[str, _name(CLUSTER_NAME)]

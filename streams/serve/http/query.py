@@ -36,12 +36,12 @@ class Busy(Exception):
 
 
 class NotFound(Exception):
-    """What the path names is not there."""
+    """The resource that the path names does not exist."""
 
 
 def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
-    """The parameters as the type has them. Raises BadParameter, also for an unknown one: a filter with a misspelt name
-    would let everything through."""
+    """The parameters as a value of the type. Raises BadParameter, also for an unknown one: a filter with a misspelt
+    name would let everything through."""
     parameters = _parameters(kind)
     raw_values: dict[str, list[str]] = {}
     for name, value in pairs:
@@ -54,7 +54,7 @@ def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
         if not parameter.is_list and len(texts) > 1 and not parameter.first_counts:
             raise BadParameter(name, f"parameter {name} is given {len(texts)} times; give it once")
         for text in texts:
-            # An expression's $ matches before the end of a line, too.
+            # A pattern's $ also matches before a trailing newline.
             if "\n" in text:
                 raise BadParameter.invalid(name, text, parameter.allowed)
         values[name] = texts if parameter.is_list else _number(texts[0]) if parameter.is_number else texts[0]
@@ -65,7 +65,7 @@ def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
 
 
 class _Parameter:
-    """What there is to know of a field: whether it may be repeated, and what is allowed in words."""
+    """A parameter: whether it may be repeated, and what is allowed in words."""
 
     def __init__(self, kind: inspect.Type) -> None:
         self.first_counts = False
@@ -98,7 +98,7 @@ def _parameters(kind: type[msgspec.Struct]) -> dict[str, _Parameter]:
 
 
 def _number(text: str) -> float | str:
-    """As Python reads numbers; what is none is left to the type."""
+    """The number as Python reads it; other text is left to the type."""
     try:
         return float(text)
     except ValueError:

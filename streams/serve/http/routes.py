@@ -16,7 +16,8 @@ from streams.serve.xds.server import XdsServer
 
 
 class ServerParts(NamedTuple):
-    """What endpoints answer from. `clock` gives seconds since the epoch; `description` is the OpenAPI document."""
+    """What the endpoints need of the server. `clock` gives seconds since the epoch; `description` is the OpenAPI
+    document."""
 
     xds: XdsServer
     hub: ChangesHub
@@ -27,7 +28,7 @@ class ServerParts(NamedTuple):
 def add_endpoints(
     app: web.Application, xds: XdsServer, hub: ChangesHub, clock: Callable[[], float], endpoints: Iterable[Endpoint]
 ) -> None:
-    """Add a route for each endpoint that answers here."""
+    """Add a route for each endpoint with a handler."""
     all_endpoints = tuple(endpoints)
     release = version("service-facets")
     parts = ServerParts(xds, hub, clock, functools.cache(lambda: msgspec.json.encode(openapi(release, all_endpoints))))
@@ -53,7 +54,7 @@ async def _answer(endpoint: Endpoint, parts: ServerParts, request: web.Request) 
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """An answer of a type."""
+    """An answer as JSON."""
     text = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return web.Response(body=text, status=status, headers=headers, content_type="application/json", charset="utf-8")
 
@@ -62,7 +63,7 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 async def in_json(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answers what goes wrong as JSON: {"error": ...}."""
+    """Answers errors as JSON: {"error": ...}."""
     try:
         return await handler(request)
     except BadParameter as error:

@@ -1,4 +1,4 @@
-"""Rows as answers: their types by table, and many of them in pieces."""
+"""Rows as answers: their types by table, and streaming of many rows."""
 
 import asyncio
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ ITEMS: dict[str, Any] = {
 
 
 async def stream_items(request: web.Request, texts: Iterable[bytes]) -> web.StreamResponse:
-    """An answer of `ITEMS`, from rows that are text already, in pieces: a table may be large."""
+    """Stream rows that are already JSON as an answer of `ITEMS`, in chunks: a table may be large."""
     response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-store"})
     await response.prepare(request)
     buffer = bytearray(b'{"items":[')

@@ -1,9 +1,10 @@
 """`GET /v1/changes`: snapshots and sealed batches as server-sent events, for many clients at small cost.
 
-All clients share one subscription and one ring (core.changes.feed). A client is a task that writes what is new to it
-when it is woken; the more clients there are, the more each of them is given at once. One that does not read is held
-back by its own connection only, and disconnected when it has read nothing for a while or has lost its place in the
-ring; a client whose cursor is older than the ring is brought up to it by a subscriber of its own, some at a time.
+All clients share one subscription and one ring (`feed`). A client is a task that, when it is woken, writes the events
+that are new to it; the more clients there are, the more each of them writes at once. A client that does not read is
+held back by its own connection only, and is disconnected if it has read nothing for a while or has lost its place in
+the ring. A client whose cursor is older than the ring is brought up to it by a subscriber of its own; the number of
+these is limited.
 """
 
 import asyncio
@@ -29,14 +30,14 @@ from streams.wire.timestamps import later
 log = logging.getLogger("facets.http")
 
 _WRITE = 32 * 1024
-"""About how much a client is given at once."""
+"""About how many bytes a client is given at once."""
 
 _BUFFER = 16 * 1024
-"""How much a connection may hold that the client has not read, before it is given no more."""
+"""How many unread bytes a connection may hold before it is given no more."""
 
 _PACE_SECONDS = 25e-6
-"""For each client, how much longer all wait before they are woken again: twice what a write was measured to cost, so
-that half of a core is left."""
+"""Per client, how much longer all of them wait before they are woken again: twice the measured cost of a write, so that
+half of a core stays free."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -46,7 +47,7 @@ _HEADERS = {
 
 
 class SseSettings(NamedTuple):
-    """What clients may take. Times in seconds."""
+    """Limits for clients. Times in seconds."""
 
     max_clients: int = 1000
     max_catching_up: int = 4
@@ -63,7 +64,8 @@ class _StreamEnded(Exception):
 
 
 class ChangesHub:
-    """Holds the feed and its clients. `replace` and `apply` feed it; before the first snapshot nobody is let in."""
+    """Holds the feed and its clients. `replace` and `apply` feed it; before the first snapshot no client is
+    admitted."""
 
     def __init__(self, settings: SseSettings, bootstrap: str, partitions: int, window: float) -> None:
         self.settings = settings
@@ -79,7 +81,7 @@ class ChangesHub:
         self._woken = 0.0
         self._beat: asyncio.Task[None] | None = None
 
-    # ---- what comes ------------------------------------------------------------------------------------
+    # ---- input -----------------------------------------------------------------------------------------
 
     def replace(
         self, reason: str, rows: tuple[Row, ...], seals: Mapping[tuple[int, str], Seal], cursor: Cursor
@@ -98,7 +100,7 @@ class ChangesHub:
             self._changed()
 
     def silence(self, silent: Mapping[Place, Silence]) -> None:
-        """Take which clusters are silent, and where; clients are told at once."""
+        """Take the silent clusters, by partition; clients are told at once."""
         self.feed.silent = silent
         if self.ready:
             self.feed.beat()
@@ -112,13 +114,13 @@ class ChangesHub:
         self._wake()
 
     async def moved(self) -> None:
-        """Wait until there may be something new."""
+        """Wait until there may be new events."""
         await self._moved.wait()
 
     def _changed(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            # Each is given more at once instead, so that the core is left some room.
+            # Each client gets more at once instead, so that the core is not saturated.
             due = self._woken + self.clients * _PACE_SECONDS
             self._timer = loop.call_at(max(due, loop.time()), self._wake)
 
@@ -157,7 +159,7 @@ class ChangesHub:
 
     @contextlib.contextmanager
     def _catching(self) -> Iterator[None]:
-        """Count one in that is brought up to the ring. Raises Busy."""
+        """Count a client in that catches up with the ring. Raises Busy."""
         if self._catching_up >= self.settings.max_catching_up:
             raise Busy(f"too many clients with old cursors: the limit is {self.settings.max_catching_up}", 2)
         self._catching_up += 1
@@ -173,7 +175,7 @@ class ChangesHub:
             raise Busy(NO_SNAPSHOT, 1)
 
     async def follow(self, request: web.Request, selection: Selection, cursor: Cursor | None) -> web.StreamResponse:
-        """A stream of what is wanted, from the cursor on or from a snapshot. Raises Busy."""
+        """A stream of the selection, from the cursor or from a snapshot. Raises Busy."""
         with self._admitted():
             client = _Client(self, request, selection)
             if cursor is None:
@@ -199,11 +201,11 @@ class _Client:
         self._stalled = False
 
     async def serve(self, reader: Reader | None, reason: str) -> web.StreamResponse:
-        """Follow from the reader's place, or from a snapshot for this reason."""
+        """Follow from the reader's place, or from a snapshot with this reason."""
         return await self._run(self._follow(reader, reason))
 
     async def serve_from(self, cursor: Cursor, slot: contextlib.ExitStack) -> web.StreamResponse:
-        """Follow from a cursor that is older than the ring; the slot is given back when it is reached."""
+        """Follow from a cursor that is older than the ring; the slot is released when the ring is reached."""
         return await self._run(self._catch_up(cursor, slot))
 
     async def _run(self, steps: AsyncGenerator[bytes, None]) -> web.StreamResponse:
@@ -211,7 +213,7 @@ class _Client:
         response.force_close()
         writer = await response.prepare(self._request)
         transport = self._request.transport
-        if writer is None or transport is None:  # It has gone already.
+        if writer is None or transport is None:  # The client has disconnected already.
             return response
         transport.set_write_buffer_limits(high=_BUFFER)
         end_reason = "gone"
@@ -235,18 +237,18 @@ class _Client:
         return response
 
     async def _write(self, writer: AbstractStreamWriter, text: bytes) -> None:
-        """Write, and wait until the client has read most of it. Raises TimeoutError if it does not."""
+        """Write, and wait until the client has read most of it. Raises TimeoutError if it does not read."""
         loop = asyncio.get_running_loop()
         self._writing_since = loop.time()
         if self._timer is None:
-            # One timer for many writes: one for each took a quarter of the time.
+            # One timer for many writes: one for each write took a quarter of the time.
             self._timer = loop.call_later(self._hub.settings.read_within, self._look)
         try:
-            # Not the connection's buffer but the ring is to hold what the client has not read.
+            # The ring, not the connection's buffer, is to hold what the client has not read.
             await writer.write(text)
             await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
-            # Cancelled as soon as its connection is: also where that is our own doing.
+            # The task is cancelled when its connection is, even if we aborted it ourselves.
             if not self._stalled:
                 raise
         if self._stalled:
@@ -254,7 +256,7 @@ class _Client:
         self._writing_since = None
 
     def _look(self) -> None:
-        """Disconnect the client if it has not read what was written."""
+        """Disconnect the client if it has not read what was written in time."""
         self._timer = None
         if self._writing_since is None:
             return

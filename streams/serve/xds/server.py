@@ -1,8 +1,7 @@
 """The xDS server: ADS (and each type's own service), state of the world and delta, on grpc.aio.
 
-Each client's stream is looked at when something that it follows changes, and at its own pace: what is sent next is
-made from the newest sealed state at that moment. So there is no queue that could grow, and no client that waits for
-another one.
+A client's stream advances when something that it follows changes, and at its own pace: the next response is built from
+the newest sealed state at that moment. So there is no queue that could grow, and no client waits for another.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from streams.serve.xds.build.catalog import Catalog, Changes, Client, Key
 from streams.serve.xds.build.endpoints import locality_of
 from streams.serve.xds.build.names import TYPE_URLS, Kind
 from streams.serve.xds.protocol.delta import DeltaStream
-from streams.serve.xds.protocol.propagation import NEVER, Ledger, made_at
+from streams.serve.xds.protocol.propagation import NEVER, Ledger, epoch_seconds
 from streams.serve.xds.protocol.sotw import SotwStream
 from streams.serve.xds.protocol.stream import Answer, ProtocolViolation
 from streams.subscription.delivery import Row
@@ -47,7 +46,7 @@ _SERVICES: tuple[tuple[str, str, Kind | None], ...] = (
 
 
 class XdsSettings(NamedTuple):
-    """Where to listen, and what one client may take. Times in seconds."""
+    """Where to listen, and the limits for clients. Times in seconds."""
 
     host: str = "127.0.0.1"
     port: int = 18000
@@ -56,7 +55,7 @@ class XdsSettings(NamedTuple):
 
 
 class Ended(Exception):
-    """A stream is ended by the server. `reason` is what it is counted by."""
+    """The server ends a stream. `reason` is its label in the metrics."""
 
     def __init__(self, reason: str, code: grpc.StatusCode, text: str, node: str = "") -> None:
         super().__init__(text)
@@ -64,8 +63,8 @@ class Ended(Exception):
 
 
 class Connection:
-    """One client's stream as the server sees it. The RPC's own task reads; another one writes, and is there only while
-    there is something to send. `deadline` ends the reading when the client does not take or answer a response."""
+    """One client's stream as the server sees it. The RPC's own task reads; another one writes, and exists only while
+    there is something to send. `deadline` ends the reading if the client does not read or answer a response."""
 
     __slots__ = (
         "agent", "context", "deadline", "failed", "has_work", "last_nack", "ledger", "nacks", "node", "number", "peer",
@@ -124,18 +123,19 @@ class XdsServer:
         self._publish(changes, before, wake_all=self.catalog.complete != complete)
 
     def silence(self, silent: Mapping[Place, Silence]) -> None:
-        """Take which clusters are silent, and where. Clients keep what they have: an endpoint set that may be out of
-        date serves better than none."""
+        """Take the silent clusters, by partition. Clients keep their resources: an endpoint set that may be out of date
+        serves better than none."""
         self.silent = silent
 
     def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
         timed = [
-            (key, tuple(change.names), made_at(change.trigger), made_at(change.at)) for key, change in changes.items()
+            (key, tuple(change.names), epoch_seconds(change.trigger), epoch_seconds(change.at))
+            for key, change in changes.items()
         ]
         for connection in self.connections.values():
             for key, names, triggered, committed in timed:
                 if connection.stream.touch(names):
-                    # As kube-proxy holds it: what was triggered before there was anybody to tell is not late.
+                    # As in kube-proxy: what was triggered before the client connected is not late.
                     at = triggered if triggered >= connection.since else committed
                     connection.ledger.record_change(key, before.get(key, NEVER), at, names)
             if wake_all or connection.stream.due:
@@ -143,7 +143,7 @@ class XdsServer:
         self._move()
 
     async def moved(self) -> None:
-        """Wait until the state, or what a client has of it, is another."""
+        """Wait until the state changes, or what a client has of it."""
         await self._moved.wait()
 
     def _move(self) -> None:
@@ -153,7 +153,7 @@ class XdsServer:
     # ---- the server -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen. Raises FacetsError if the address can't be had."""
+        """Listen. Raises FacetsError if the address is not available."""
         server = grpc.aio.server(
             maximum_concurrent_rpcs=None,
             options=[
@@ -161,7 +161,7 @@ class XdsServer:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
                 ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.enable_channelz", 0),  # Nobody can read it here, and it takes 0.7 KiB a connection.
+                ("grpc.enable_channelz", 0),  # Not readable here, and it takes 0.7 KiB a connection.
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ],
         )
@@ -198,7 +198,7 @@ class XdsServer:
     # ---- one client -----------------------------------------------------------------------------------
 
     async def _serve(self, variant: Variant, kind: Kind | None, _: Any, context: Any) -> None:
-        # Requests are read from the context: the iterator would hold each one until the next one comes.
+        # Requests are read from the context: the iterator would keep each one until the next arrives.
         try:
             if len(self.connections) >= self.settings.max_clients:
                 text = f"{self.settings.max_clients} clients are connected: --max-clients"
@@ -210,7 +210,7 @@ class XdsServer:
             await context.abort(ended.code, str(ended))
 
     async def _read(self, context: Any, variant: Variant, kind: Kind | None) -> None:
-        """Take requests until the client has no more. Raises Ended."""
+        """Take requests until the client ends the stream. Raises Ended."""
         connection: Connection | None = None
         node = ""
         try:
@@ -220,7 +220,7 @@ class XdsServer:
                         node = request.node.id[:256]
                         connection = self._connect(request.node, variant, context, deadline)
                     self._take(connection, request, kind)
-                    del request  # It would be held until the next one comes, and the first one has all the names.
+                    del request  # It would be kept until the next arrives, and the first one has all the names.
                 if connection is not None and connection.writer is not None:
                     await connection.writer
             if connection is not None and connection.failed is not None:
@@ -284,13 +284,13 @@ class XdsServer:
         self._move()
 
     def _wake(self, connection: Connection) -> None:
-        """Send what is due."""
+        """Have the writer send what is due."""
         connection.has_work = True
         if connection.writer is None:
             connection.writer = asyncio.create_task(self._write(connection))
 
     async def _write(self, connection: Connection) -> None:
-        """Send what is due, until nothing is wanted any more."""
+        """Send what is due, until there is no more work."""
         loop = asyncio.get_running_loop()
         try:
             while connection.has_work:
@@ -305,7 +305,7 @@ class XdsServer:
                     self._expect(connection)
                     await connection.context.write(response.body)
                 connection.writing_since = None
-                # Who is woken in vain has nothing to settle: that must cost next to nothing.
+                # A wake-up in vain settles nothing, and must cost next to nothing.
                 if sent or connection.stream.backlog != backlog:
                     self._expect(connection)
                     self._settle(connection, connection.ledger.behind)
@@ -316,7 +316,7 @@ class XdsServer:
             connection.writer = None
 
     def _expect(self, connection: Connection) -> None:
-        """Set until when the client has time."""
+        """Set the deadline for the client's next read or answer."""
         since = list(connection.sent_at.values())
         if connection.writing_since is not None:
             since.append(connection.writing_since)
@@ -328,8 +328,8 @@ class XdsServer:
 
 
 def client_of(node: Any) -> Client:
-    """What a client says of itself. Raises ProtocolViolation for a node that has no usable id, or names a kind of
-    traffic that there is not."""
+    """What a client's node says of it. Raises ProtocolViolation for a node without a usable id, or with an unknown kind
+    of traffic."""
     if not node.id:
         raise ProtocolViolation("node.id is empty: set node.id in the client's bootstrap (Envoy: --service-node)")
     if len(node.id) > 256 or not node.id.isprintable():

@@ -1,7 +1,7 @@
 """Who has acknowledged what, and how long it took since what led to the change happened."""
 
 from streams.serve.xds.build.catalog import Changes
-from streams.serve.xds.protocol.propagation import NEVER, Ledger, Standing, made_at
+from streams.serve.xds.protocol.propagation import NEVER, Ledger, Standing, epoch_seconds
 from tests.support.xds_client import Delta
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
@@ -24,7 +24,7 @@ class Followed:
         self.world.put(*items)
         for changes in self.world.changes[-1:]:
             for key, change in changes.items():
-                self.ledger.record_change(key, before, made_at(change.trigger or change.at), change.names)
+                self.ledger.record_change(key, before, epoch_seconds(change.trigger or change.at), change.names)
         self.client.stream.touch([CART])
         return self.world.changes[-1]
 
@@ -57,7 +57,7 @@ def test_the_time_runs_from_the_trigger_of_the_oldest_unacknowledged_version() -
         assert followed.change(item)[KEY].trigger.startswith(f"2026-11-24T11:59:{second[:2]}")
     followed.client.read(ack=False)
     followed.settle()
-    began = made_at("2026-11-24T11:59:01.500Z")
+    began = epoch_seconds("2026-11-24T11:59:01.500Z")
     assert followed.standing(began + 4) == Standing(
         followed.world.catalog.newest(KEY)[0], followed.world.catalog.newest(KEY)[0] - 2, 2, 4.0
     )
@@ -98,7 +98,7 @@ def test_that_a_service_is_gone_is_acknowledged_too() -> None:
     before = followed.world.catalog.newest(KEY)[0]
     followed.world.drop(service(), slice_of())
     for key, change in followed.world.changes[-1].items():
-        followed.ledger.record_change(key, before, made_at(change.trigger or change.at), change.names)
+        followed.ledger.record_change(key, before, epoch_seconds(change.trigger or change.at), change.names)
     followed.client.read([CART], ack=False)
     followed.settle()
     assert KEY in followed.ledger.behind

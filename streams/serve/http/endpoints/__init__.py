@@ -1,4 +1,4 @@
-"""The endpoints of the HTTP interface, one a file: each module here has an `ENDPOINT`, and is found by being here."""
+"""The endpoints of the HTTP interface, one a file: each module in this folder has an `ENDPOINT`."""
 
 import importlib
 import pkgutil

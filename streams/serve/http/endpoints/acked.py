@@ -48,7 +48,7 @@ class Acked(Record):
 
 
 class _Waiters:
-    """Who waits on a server: no more than there may be."""
+    """Counts and limits the requests that wait on a server."""
 
     def __init__(self) -> None:
         self._count: dict[XdsServer, int] = {}
@@ -89,7 +89,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> A
 async def _wait_until_acknowledged(server: XdsServer, query: Query, service: Key | None, waiting: Acked) -> None:
     """Return when the cluster's `resource` up to this resourceVersion is in the state, and every client that follows
     the Service (or, without one, any Service) has acknowledged that state or a newer one. `waiting` is kept up to date
-    with the partitions and clients that are waited for."""
+    with the partitions and clients that it waits for."""
     catalog, resource = server.catalog, query.resource
     partitions = {catalog.partition(service)} if service else set(range(catalog.partitions))
     while behind := {
@@ -114,7 +114,7 @@ async def _wait_until_acknowledged(server: XdsServer, query: Query, service: Key
 
 
 def _followers(server: XdsServer, service: Key | None) -> list[str]:
-    """The nodes of the clients that follow the Service; without one, and of one that is deleted, all."""
+    """The nodes of the clients that follow the Service; without a Service, or if it is deleted, all."""
     names = server.catalog.names_of(service) if service else ()
     return [
         connection.node for connection in server.connections.values() if not names or connection.stream.follows(names)

@@ -1,4 +1,4 @@
-"""`GET /v1/changes`: a snapshot, and then the sealed batches, as server-sent events."""
+"""`GET /v1/changes`: a snapshot, then the sealed batches, as server-sent events."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -38,7 +38,7 @@ class Headers(msgspec.Struct, forbid_unknown_fields=True):
 async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> web.StreamResponse:
     query: Query = parameters.query
     row_filter = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
-    # Both are looked at: one that is damaged is an error also where the other counts.
+    # Both are decoded: a damaged one is an error even if the other counts.
     header = _cursor("Last-Event-ID", parameters.headers.last_event_id)
     cursor = header or _cursor("cursor", query.cursor)
     response: web.StreamResponse = await parts.hub.follow(

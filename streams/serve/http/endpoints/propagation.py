@@ -1,4 +1,4 @@
-"""`GET /v1/propagation`: who has what."""
+"""`GET /v1/propagation`: which client has which version of each Service."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -88,10 +88,12 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> P
 
 
 def report(server: XdsServer, namespace: str, name: str, now: float) -> Propagation:
-    """Clients, Services and where each client stands with each Service; with a namespace or a name, of these only.
+    """The clients, the Services, and each client's standing with each Service; with a namespace or a name, of these
+    only.
 
     `sent` and `acked` are versions of the Service's rows (-1: none yet); `behind` counts versions, and
-    `behindMilliseconds` is how old the oldest unacknowledged one is."""
+    `behindMilliseconds` is how old the oldest unacknowledged one is.
+    """
     keys = sorted(
         key
         for key in followed_services(server)
@@ -117,7 +119,7 @@ def report(server: XdsServer, namespace: str, name: str, now: float) -> Propagat
 
 
 def followed_services(server: XdsServer) -> set[Key]:
-    """The Services that there are, or that some client still waits for."""
+    """The existing Services, and those that some client still has to acknowledge."""
     behind = (connection.ledger.behind for connection in server.connections.values())
     return set(server.catalog.services()).union(*behind)
 

@@ -1,4 +1,4 @@
-"""`GET /readyz`, which every process of ours answers (`runtime/probes`): what a server says beside."""
+"""`GET /readyz`, which every process of ours answers (`runtime/probes`): the details that a server adds."""
 
 from streams.serve.http.endpoint import Endpoint
 from streams.wire.records import Record

@@ -135,7 +135,7 @@ def _cluster_naming(cluster_domain: str) -> dict[str, Any]:
 
 def _xds_cluster(router: Router) -> dict[str, Any]:
     host, port = router.server
-    # Of a name's addresses some may not be listened on: `localhost` is ::1 first, and a server's default is 127.0.0.1.
+    # The server may not listen on all of a name's addresses: `localhost` is ::1 first, its default is 127.0.0.1.
     # With ALL and LOGICAL_DNS Envoy tries one after the other (RFC 8305).
     by_name = {"type": "LOGICAL_DNS", "dns_lookup_family": "ALL"}
     return {

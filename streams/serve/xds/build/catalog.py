@@ -1,4 +1,4 @@
-"""All Services at the newest sealed state, and the xDS resources that follow from them for a client."""
+"""All Services at the newest sealed state, and the xDS resources that are built from them for a client."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,8 +22,8 @@ Key = tuple[str, str]
 
 
 class Change(NamedTuple):
-    """What a batch changes of a Service: `names` are those of the resources that it has or had, `at` is the commit's
-    time, `trigger` when what led to it happened (as in Kubernetes' network programming latency), if an object says."""
+    """The change of a Service in a batch: `names` are those of the resources that it has or had, `at` is the commit's
+    time, `trigger` when its cause happened (as in Kubernetes' network programming latency), if an object says so."""
 
     names: set[str]
     at: str
@@ -34,15 +34,15 @@ Changes = dict[Key, Change]
 
 
 class Absence(Enum):
-    """Why there is no resource. Of what is unknown a client is told nothing: it keeps what it has, or waits."""
+    """Why there is no resource. A client is told nothing about an unknown one: it keeps what it has, or waits."""
 
     MISSING = "missing"
     UNKNOWN = "unknown"
 
 
 class Client(NamedTuple):
-    """What of a client decides the resources that it gets. `namespace` is its own: routes of a consumer's namespace
-    count for its clients alone (GEP-1294)."""
+    """What resources depend on: the client's properties. `namespace` is its own: mesh routes of a consumer's namespace
+    apply to its clients alone (GEP-1294)."""
 
     place: Place = Place()
     traffic: Traffic = "mesh"
@@ -51,10 +51,11 @@ class Client(NamedTuple):
 
 
 class Resource:
-    """A resource as sent. `version` is `ROWS.DIGEST`: the highest version of the rows that it is made of (all rows of
-    a Service are of one journal partition, whatever their cluster, so their versions compare) and a digest of the
-    content. Every server makes the same version from the same rows. `digest` is equal where the content is. `in_delta`
-    and `in_sotw` are for the variants of the protocol, which serialize a resource once for all clients."""
+    """A resource as sent. `version` is `ROWS.DIGEST`: the highest version of the rows that it is built from (all rows
+    of a Service are of one journal partition, whatever their cluster, so their versions compare) and a digest of the
+    content. Every server builds the same version from the same rows. Two resources with the same `digest` have the same
+    content. `in_delta` and `in_sotw` cache the resource as the variants of the protocol serialize it, once for all
+    clients."""
 
     __slots__ = ("body", "digest", "in_delta", "in_sotw", "name", "version")
 
@@ -67,13 +68,13 @@ class Resource:
 
 
 def digest_of(version: str) -> str:
-    """The part of a version that says what the content is."""
+    """The part of a version that identifies the content."""
     return version.rpartition(".")[2]
 
 
 class _ServiceDecision(NamedTuple):
-    """A Service as it is under one of its names, how it is reached, whether it matters from where, and from which
-    namespace ("" for all that have no routes of their own)."""
+    """A Service under one of its DNS names, how it is reached, whether that depends on the client's place, and for
+    which consumer namespace it holds ("" for all without routes of their own)."""
 
     service: Service
     decision: Decision | None
@@ -82,7 +83,7 @@ class _ServiceDecision(NamedTuple):
 
 
 class Catalog:
-    """Takes the rows of sealed batches, and makes resources of them when they are asked for."""
+    """Takes the rows of sealed batches, and builds resources from them on demand."""
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
@@ -98,8 +99,9 @@ class Catalog:
     # ---- the state -------------------------------------------------------------------------------------
 
     def replace(self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]) -> Changes:
-        """Take a snapshot; the Services whose resources may have changed. What the snapshot doesn't have is gone, but
-        only where the partition has a complete snapshot of its cluster: else it is kept until that comes."""
+        """Take a snapshot. Returns the Services whose resources may have changed. What the snapshot doesn't have is
+        removed, but only where the partition has a complete snapshot of its cluster: otherwise it is kept until that
+        comes."""
         services = self._with_snapshot(rows, seals)
         at = max((seal.at for seal in seals.values()), default="")
         changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | services.keys()}
@@ -117,7 +119,7 @@ class Catalog:
     def _with_snapshot(
         self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]
     ) -> dict[Key, dict[str, Facets]]:
-        """The Services by cluster, as the snapshot has them, with what is kept."""
+        """The Services by cluster as the snapshot has them, with those that are kept."""
 
         def is_known(key: Key, cluster: str) -> bool:
             return _known(seals.get((self.partition(key), cluster)))
@@ -132,7 +134,7 @@ class Catalog:
                 clusters[row.cluster] = self._services.get(key, {}).get(row.cluster) or Facets(row.cluster)
             clusters[row.cluster] = clusters[row.cluster].with_row(row)
         for (key, cluster), row_tables in tables.items():
-            # Of a Service that is gone there may still be a routing row, for a route that names it.
+            # A deleted Service may still have a routing row, for a route that names it.
             if is_known(key, cluster):
                 services[key][cluster] = services[key][cluster].only(row_tables)
                 if services[key][cluster].is_absent:
@@ -144,7 +146,7 @@ class Catalog:
         return {key: clusters for key, clusters in services.items() if clusters}
 
     def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> Changes:
-        """Take the rows of one sealed batch; the Services whose resources may have changed."""
+        """Take the rows of one sealed batch. Returns the Services whose resources may have changed."""
         changed: Changes = {}
         for row in rows:
             key = (row.namespace, row.name)
@@ -167,36 +169,37 @@ class Catalog:
 
     @property
     def complete(self) -> int:
-        """How many partitions of clusters have a complete snapshot; when it rises, what was unknown may be known."""
+        """How many partitions of clusters have a complete snapshot; when it rises, unknown resources may become
+        known."""
         return sum(_complete(seal) for seal in self.seals.values())
 
     @property
     def settled(self) -> bool:
-        """Whether every partition has a complete snapshot of some cluster. Before that nobody is told what all there
-        is: a client that had more would drop it."""
+        """Whether every partition has a complete snapshot of some cluster. Before that no client gets all resources:
+        one that had more would drop the rest."""
         return len({partition for (partition, _), seal in self.seals.items() if _complete(seal)}) == self.partitions
 
-    # ---- what clients get ------------------------------------------------------------------------------
+    # ---- resources -------------------------------------------------------------------------------------
 
     def names(self, kind: Kind) -> Iterable[str]:
-        """All names of a type, for a wildcard subscription. There are no listeners for all: those of gRPC's clients
-        are each asked for by name, and Envoy could not use them."""
+        """All names of a type, for a wildcard subscription. A wildcard gets no listeners: gRPC's clients ask for theirs
+        by name, and Envoy could not use them."""
         return () if kind == "lds" else self._names.keys()
 
     def own(self, name: str) -> str:
-        """A name as the catalog holds it, where it does: so all clients share the one string."""
+        """The catalog's own string for a name, if it has the name: so all clients share one string."""
         key = self._names.get(name)
         return name if key is None else next(catalog_name for catalog_name in self._of_key[key] if catalog_name == name)
 
     def service_of(self, name: str) -> Key | None:
-        """The Service that a resource name is of, or would be: SERVICE.NAMESPACE.svc.DOMAIN:PORT."""
+        """The Service that a resource name belongs to, or would belong to: SERVICE.NAMESPACE.svc.DOMAIN:PORT."""
         if name in self._names:
             return self._names[name]
         parts = name.split(".", 3)
         return (parts[1], parts[0]) if len(parts) == 4 and parts[2] == "svc" else None
 
     def services(self) -> Iterator[Key]:
-        """All Services that there are."""
+        """All Services."""
         return iter(self._services)
 
     def names_of(self, key: Key) -> tuple[str, ...]:
@@ -204,7 +207,7 @@ class Catalog:
         return self._of_key.get(key, ())
 
     def newest(self, key: Key) -> tuple[int, str]:
-        """A Service's newest version, and when it was made. Of one that is gone, how far its partition is."""
+        """A Service's newest version, and its time. For a deleted Service, the applied offset of its partition."""
         if key in self._newest:
             return self._newest[key]
         rows = [row for facets in self._services.get(key, {}).values() for row in facets.rows]
@@ -221,7 +224,7 @@ class Catalog:
             return Absence.MISSING if self._answerable(name) else Absence.UNKNOWN
         return self._resource(kind, name, key, client)
 
-    # ---- making ------------------------------------------------------------------------------------------
+    # ---- building ----------------------------------------------------------------------------------------
 
     def _resource(self, kind: Kind, name: str, key: Key, client: Client) -> Resource | Absence:
         dns_name, _, port = name.rpartition(":")
@@ -242,7 +245,7 @@ class Catalog:
             service = service_everywhere.of_name(dns_name)
             consumer = consumer_namespace(service, traffic, namespace)
             if consumer != namespace:
-                # One decision for all clients that have no routes of their own.
+                # One decision for all clients without routes of their own.
                 return self._decide(key, dns_name, traffic, consumer)
             decision = decide(service, traffic, consumer)
             by_place = decision is not None and place_matters(service, decision)
@@ -274,7 +277,7 @@ class Catalog:
     # ---- names -------------------------------------------------------------------------------------------
 
     def _rename(self, key: Key) -> set[str]:
-        """Renew the names of a Service; those that it has now."""
+        """Renew the names of a Service. Returns those that it has now."""
         before = self._of_key.pop(key, ())
         for name in before:
             self._names.pop(name, None)
@@ -297,7 +300,8 @@ class Catalog:
         return set(names)
 
     def _answerable(self, name: str) -> bool:
-        """Whether it is known that there is no such Service: its partition has seen all of every cluster."""
+        """Whether it is known that this Service does not exist: its partition has a complete snapshot of every
+        cluster."""
         key = self.service_of(name)
         if key is None:
             return True
@@ -311,7 +315,7 @@ class Catalog:
 
 
 def _known(seal: Seal | None) -> bool:
-    """Whether it is known what of a cluster is in a partition: all of its snapshot, or nothing since it has ended."""
+    """Whether a partition's state of a cluster is known: its snapshot is complete, or the cluster has ended."""
     return seal is not None and (seal.closed or _complete(seal))
 
 

@@ -11,7 +11,7 @@ Route = Literal["service", "endpoint", "dns"]
 
 
 class Decision(NamedTuple):
-    """The choice, why, and how requests stick: `session` (the same endpoint for a cookie or header) or `source_ip`
+    """The route, the reason, and the stickiness: `session` (the same endpoint for a cookie or header) or `source_ip`
     (the same endpoint for a client address)."""
 
     route: Route
@@ -21,8 +21,8 @@ class Decision(NamedTuple):
 
 
 def consumer_namespace(service: Service, traffic: Traffic, namespace: str) -> str:
-    """The client's namespace where that decides how it is answered: it has mesh routes of its own for the Service in
-    some cluster. Else "", as for all other clients."""
+    """The client's namespace if the answer depends on it: it has mesh routes of its own for the Service in some
+    cluster. Otherwise "", as for all other clients."""
     if traffic != "mesh":
         return ""
     routings = [facets.routing for facets in service.clusters if facets.routing is not None]
@@ -31,9 +31,8 @@ def consumer_namespace(service: Service, traffic: Traffic, namespace: str) -> st
 
 def decide(service: Service, traffic: Traffic, namespace: str = "") -> Decision | None:
     """The routing rows' decision for this kind of traffic, and for clients of this namespace; without one the default.
-    None for a Service that no cluster has. Where clusters disagree: a cluster that has the Service in itself counts
-    before one that only names it by DNS, and endpoints before cluster IPs (a cluster IP is of use in its own cluster
-    only)."""
+    None for a Service that no cluster has. If clusters disagree, a cluster that runs the Service comes before one that
+    only names it by DNS, and endpoints come before cluster IPs (a cluster IP is of use in its own cluster only)."""
     decisions = [
         _of_cluster(facets, facets.frontend, traffic, namespace)
         for facets in service.clusters
@@ -59,8 +58,8 @@ def _of_cluster(facets: Facets, frontend: FrontendFacet, traffic: Traffic, names
 
 
 def _direction(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> DirectionFacet:
-    """The routing row's choice: a consumer's own, else the producer's. Where no row is held (another table's may come
-    without it), what it would be if nobody asked for anything."""
+    """The routing row's choice: the consumer's own, otherwise the producer's. Without a routing row (another table's
+    may arrive first), the choice by default."""
     if facets.routing is not None:
         mesh = facets.routing.mesh
         choice = facets.routing.gateway if traffic == "gateway" else mesh.consumers.get(namespace, mesh)

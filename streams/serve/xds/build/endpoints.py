@@ -17,20 +17,21 @@ UNHEALTHY = health_check_pb2.UNHEALTHY
 DRAINING = health_check_pb2.DRAINING
 
 _OVERPROVISIONING = 100_000
-"""In percent. Envoy moves load to the next priority when fewer than 100/factor of a priority's endpoints are healthy,
-and counts draining ones as unhealthy: at its default of 140 a rolling update would spill into other zones
-(istio #54711). Kubernetes prefers a zone as long as one endpoint of it is ready."""
+"""In percent. Envoy moves load to the next priority if fewer than 100/factor of a priority's endpoints are healthy, and
+counts draining ones as unhealthy: at its default of 140 a rolling update would spill into other zones (istio #54711).
+Kubernetes prefers a zone as long as it has one ready endpoint."""
 
 
 class Place(NamedTuple):
-    """Where a client says that it is; empty where it doesn't."""
+    """Where a client says that it is; empty if it doesn't say."""
 
     zone: str = ""
     node: str = ""
 
 
 class Endpoint(NamedTuple):
-    """An endpoint of one Service port. `others` are the same Pod's addresses of the other family."""
+    """An endpoint of one Service port. `others` are the same Pod's addresses of the other family; `source` is the
+    endpoint in the row."""
 
     cluster: str
     address: str
@@ -41,7 +42,7 @@ class Endpoint(NamedTuple):
 
 
 def has_known_endpoints(service: Service) -> bool:
-    """Whether an endpoint set can be told. One that would be empty only because a cluster's is unknown is not."""
+    """Whether the endpoint set is known. It is not if it is empty only because a cluster's endpoints are unknown."""
     present = [facets for facets in service.clusters if facets.frontend is not None]
     if any(facets.backend is not None and facets.backend.state != "empty" for facets in present):
         return True
@@ -64,7 +65,7 @@ def place_matters(service: Service, decision: Decision) -> bool:
 def assignment(
     name: str, service: Service, number: int, decision: Decision, place: Place
 ) -> endpoint_pb2.ClusterLoadAssignment:
-    """The endpoint set of a Service port. With routing by Service it is the cluster IP of each cluster."""
+    """The endpoint set of a Service port. Routed by Service, it is the cluster IP of each cluster."""
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
     message.policy.overprovisioning_factor.value = _OVERPROVISIONING
     if decision.route == "service":
@@ -85,7 +86,7 @@ def assignment(
     # Priorities must have no holes (gRPC A27).
     dense = {level: i for i, level in enumerate(sorted({level for level, _ in ranked}))}
     for (level, zone), members in sorted(ranked.items()):
-        # gRPC's ring hash multiplies an endpoint's weight by its locality's: there each endpoint weighs the same.
+        # gRPC's ring hash multiplies an endpoint's weight by its locality's: all weights are 1 then.
         _add_locality(message, zone, dense[level], members, by_size=not sticks_by_hash(decision))
     return message
 
@@ -102,7 +103,7 @@ def port_of(frontend: FrontendFacet | None, number: int) -> ServicePort | None:
 
 
 def endpoints_of(facets: Facets, frontend: FrontendFacet, port: ServicePort) -> Iterator[Endpoint]:
-    """The endpoints of a port, in the order of their addresses; one for each Pod, also where it has two families."""
+    """The endpoints of a port, in the order of their addresses; one for each Pod, even if it has two families."""
     primary = frontend.ip_families[0] if frontend.ip_families else "IPv4"
     by_target: dict[str, list[tuple[str, str, int, SliceEndpoint]]] = {}
     for group, number in _groups_of(facets, port):
@@ -140,7 +141,7 @@ def endpoints_of(facets: Facets, frontend: FrontendFacet, port: ServicePort) -> 
         ]
     endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port))
     if all(endpoint.health != HEALTHY for endpoint in endpoints):
-        # KEP-1669: with no ready endpoint left, traffic goes to those that still serve while they terminate.
+        # KEP-1669: without a ready endpoint, traffic goes to those that still serve while they terminate.
         endpoints = [
             endpoint._replace(health=HEALTHY) if endpoint.health == DRAINING else endpoint for endpoint in endpoints
         ]
@@ -168,8 +169,8 @@ def _groups_of(facets: Facets, port: ServicePort) -> Iterator[tuple[Group, int]]
 
 
 def _ranking(frontend: FrontendFacet, endpoints: Iterable[Endpoint], place: Place) -> Callable[[Endpoint], int]:
-    """The priority of an endpoint for a client in this place; 0 is tried first. Hints count when every usable
-    endpoint has one, as kube-proxy holds it (KEP-2433, KEP-3015); else the endpoints' own zone and node do, where
+    """A function that gives an endpoint's priority for a client in this place; 0 is tried first. Hints count if every
+    usable endpoint has one, as in kube-proxy (KEP-2433, KEP-3015); otherwise the endpoints' own zone and node do, if
     the Service asks for it."""
     usable = [endpoint for endpoint in endpoints if endpoint.health == HEALTHY]
     zones = (

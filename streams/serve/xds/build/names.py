@@ -10,8 +10,8 @@ TYPE_URLS: dict[Kind, str] = {
     "lds": "type.googleapis.com/envoy.config.listener.v3.Listener",
     "rds": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
 }
-"""What is served, in the order in which it is made: what is referred to comes before what refers to it
-(xDS protocol, "Eventual consistency considerations")."""
+"""The served types, in build order: what is referred to comes before what refers to it (xDS protocol, "Eventual
+consistency considerations")."""
 
 KINDS: dict[str, Kind] = {url: kind for kind, url in TYPE_URLS.items()}
 
@@ -25,11 +25,12 @@ UNSERVED = frozenset(
         "service.runtime.v3.Runtime",
     )
 )
-"""Types that Envoy may ask of its only ADS server: known, and there are none of them here."""
+"""Types that Envoy may request from its only ADS server: known, but never served here."""
 
 WILDCARD = "*"
 FULL_STATE: frozenset[Kind] = frozenset({"cds", "lds"})
-"""In state-of-the-world a response of these has all there is, and only these can be subscribed to as a whole."""
+"""In state-of-the-world a response of these types has all resources, and only these types have wildcard
+subscriptions."""
 
 
 def resource_name(dns_name: str, port: int) -> str:

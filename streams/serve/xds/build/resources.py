@@ -25,8 +25,8 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def cluster(name: str, service: Service, number: int, decision: Decision) -> cluster_pb2.Cluster:
-    """The CDS resource of a Service port. By Service and by endpoint differ in the endpoint set only, so that a
-    decision can change under a running client without a break."""
+    """The CDS resource of a Service port. Routing by Service and by endpoint differ in the endpoint set only, so that a
+    decision can change under a running client without a disruption."""
     message = cluster_pb2.Cluster(name=name)
     message.connect_timeout.FromSeconds(5)
     fields = message.metadata.filter_metadata["facets"].fields
@@ -68,7 +68,7 @@ def listener(name: str, decision: Decision) -> listener_pb2.Listener:
 
 
 def routes(name: str, decision: Decision, *, grpc: bool) -> route_pb2.RouteConfiguration:
-    """The RDS resource: all requests go to the cluster of the same name, with the stickiness that is asked for."""
+    """The RDS resource: all requests go to the cluster of the same name, with the requested stickiness."""
     message = route_pb2.RouteConfiguration(name=name)
     host = message.virtual_hosts.add(name=name, domains=["*"])
     route = host.routes.add()
@@ -98,7 +98,7 @@ def _session(persistence: SessionPersistence | None, grpc: bool) -> stateful_ses
         return None
     message = stateful_session_pb2.StatefulSession()
     if persistence.type == "Header":
-        if grpc:  # It knows cookies only (gRPC A55), and refuses the rest.
+        if grpc:  # gRPC supports cookies only (gRPC A55), and refuses the rest.
             return None
         message.session_state.name = "envoy.http.stateful_session.header"
         message.session_state.typed_config.Pack(
@@ -123,7 +123,7 @@ def _resolve(message: cluster_pb2.Cluster, service: Service, number: int) -> Non
         if facets.frontend and facets.frontend.external_name
     )
     message.type = cluster_pb2.Cluster.LOGICAL_DNS
-    # One address family of the name may not be reachable from here: Envoy tries both (RFC 8305).
+    # An address family of the name may be unreachable from here: Envoy tries both (RFC 8305).
     message.dns_lookup_family = cluster_pb2.Cluster.ALL
     message.load_assignment.cluster_name = message.name
     address = message.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.socket_address

@@ -1,4 +1,4 @@
-"""One Service as its rows in one or several clusters say it: what the xDS resources are built from."""
+"""One Service as its rows in one or several clusters have it: the input of the xDS resources."""
 
 from collections.abc import Container
 from contextlib import suppress
@@ -10,7 +10,7 @@ from streams.wire.timestamps import read, write
 
 
 def triggered(facet: Facet) -> str:
-    """When the first of the things happened that led to a row; "" where no object says so, or in no way to be read."""
+    """When the first of a row's triggers happened; "" if no object says so, or not readably."""
     times = []
     for trigger in facet.triggers:
         with suppress(ValueError):
@@ -19,8 +19,8 @@ def triggered(facet: Facet) -> str:
 
 
 class Facets(NamedTuple):
-    """The rows of one Service in one cluster; None where none is held. A backend or frontend that is None while the
-    other is there is unknown, not empty: rows of a Service are only ever deleted together."""
+    """The rows of one Service in one cluster; None if there is no row. If only one of frontend and backend is None, it
+    is unknown, not empty: rows of a Service are only ever deleted together."""
 
     cluster: str
     frontend: FrontendFacet | None = None
@@ -28,8 +28,8 @@ class Facets(NamedTuple):
     routing: RoutingFacet | None = None
 
     def with_row(self, row: Row) -> "Facets":
-        """With this row in the place of the one held. `unknown` keeps what was known before: a set that may be out
-        of date serves better than none. `stale` says so itself and carries the last set."""
+        """With this row in place of the previous one. `unknown` keeps the previous row: a set that may be out of date
+        serves better than none. `stale` rows carry the last set themselves."""
         facet: Any = row.facet
         if facet.state == "unknown":
             return self
@@ -47,17 +47,17 @@ class Facets(NamedTuple):
 
     @property
     def rows(self) -> list[FrontendFacet | BackendFacet | RoutingFacet]:
-        """The rows that are held."""
+        """The rows that exist."""
         return [row for row in (self.frontend, self.backend, self.routing) if row is not None]
 
     @property
     def is_absent(self) -> bool:
-        """Whether nothing is held any more."""
+        """Whether the cluster has no frontend or backend row of the Service."""
         return self.frontend is None and self.backend is None
 
 
 class Service(NamedTuple):
-    """One Service in every cluster that is followed, ordered by cluster."""
+    """One Service in every followed cluster, ordered by cluster."""
 
     namespace: str
     name: str

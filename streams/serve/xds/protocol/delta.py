@@ -1,4 +1,4 @@
-"""The incremental variant: only what changed is sent, and what is gone is said so."""
+"""The incremental variant: only changes are sent, and removals are explicit."""
 
 from collections.abc import Collection, Iterator, Set
 
@@ -16,7 +16,7 @@ class DeltaStream(Stream):
     __slots__ = ()
 
     def take(self, request: DeltaDiscoveryRequest, catalog: Catalog) -> Answer | None:
-        """Take a request; what it says of the response before, if it says so. Raises ProtocolViolation."""
+        """Take a request. Returns its answer to the previous response, if it has one. Raises ProtocolViolation."""
         subscribe, unsubscribe = request.resource_names_subscribe, request.resource_names_unsubscribe
         check_names(subscribe, len(subscribe) + len(unsubscribe) + len(request.initial_resource_versions))
         state = self.state_of(request.type_url)
@@ -33,7 +33,7 @@ class DeltaStream(Stream):
             self._subscribe_to_all(state, catalog)
         names = {catalog.own(name) for name in subscribe if name != WILDCARD}
         if not is_first:
-            # Subscribed to again: the client may have dropped it ("Subscribing to Resources").
+            # Subscribed to again: the client may have dropped them ("Subscribing to Resources").
             state.forget(names)
         state.names |= names
         self._owe(state, names)
@@ -43,7 +43,7 @@ class DeltaStream(Stream):
         return answer
 
     def _answer_unserved(self, request: DeltaDiscoveryRequest) -> None:
-        """Of a type that is known and not served there is nothing: said once, and of each name asked for."""
+        """A known type that is not served has no resources: say so once, and for each name requested."""
         if request.resource_names_subscribe or self.first_of_unserved(request.type_url):
             empty = DeltaDiscoveryResponse(
                 type_url=request.type_url,
@@ -53,7 +53,7 @@ class DeltaStream(Stream):
             self._empty += (Response(None, empty.SerializeToString()),)
 
     def _subscribe_to_all(self, state: TypeState, catalog: Catalog) -> None:
-        """A wildcard subscription. What the client has from an earlier stream may be gone by now."""
+        """A wildcard subscription. Resources that the client has from an earlier stream may no longer exist."""
         state.wildcard = state.due = True
         self.ask(state, state.subscribed(catalog) | state.digests.keys())
 
@@ -69,7 +69,7 @@ class DeltaStream(Stream):
         state.names -= dropped
         state.forget(dropped)
         if state.wildcard:
-            # They may still be among all that there is: the client is told either way.
+            # The wildcard may still include them: the client is told either way.
             self._owe(state, dropped)
 
     def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
@@ -78,7 +78,7 @@ class DeltaStream(Stream):
         if state.wildcard and not catalog.settled:
             return
         changed = self.look(state, catalog)
-        # Of what the client never had nothing is broken: it can be told at once.
+        # Removing what the client never had breaks nothing: it can be sent at once.
         unsent = {name for name in state.removals if name not in state.digests}
         state.removals = (state.removals - unsent) or NOTHING
         if changed or unsent or state.due:
@@ -100,7 +100,7 @@ class DeltaStream(Stream):
 
 
 def _acknowledgement(state: TypeState, request: DeltaDiscoveryRequest) -> Answer | None:
-    """What the request says of the response on its way, which it names by its nonce. (Only the nonce is bound to a
+    """The request's answer to the response in flight, which it names by its nonce. (Only the nonce is bound to a
     response: names are taken from every request.)"""
     if state.in_flight is None or request.response_nonce != state.in_flight.nonce:
         return None

@@ -1,6 +1,6 @@
-"""Who has what: for each client the Services whose newest state it has not acknowledged yet.
+"""Propagation: for each client the Services whose newest state it has not acknowledged yet.
 
-Only what is behind is held; a client that follows a Service and is not behind has acknowledged its newest version.
+Only what is behind is stored; a client that follows a Service and is not behind has acknowledged its newest version.
 Times are given by the caller, as seconds since the epoch.
 """
 
@@ -12,16 +12,16 @@ from streams.serve.xds.protocol.stream import Stream
 from streams.wire.timestamps import read
 
 NEVER = -1
-"""The version that a client has acknowledged which has acknowledged none."""
+"""The acknowledged version of a client that has acknowledged none."""
 
 
 class Behind:
     """A Service of which a client has not acknowledged the newest version.
 
-    `acked` is the newest version that it has acknowledged, `through` the newest that it was sent; `changes` counts
-    the versions since `acked`, `unsent` those since `through`; `since` and `unsent_since` are when the oldest of these
-    were made. `names` are the Service's resources, also those that it no longer has: that they are gone is to be
-    acknowledged too."""
+    `acked` is the newest version that it has acknowledged, `through` the newest that it was sent; `changes` counts the
+    versions since `acked`, `unsent` those since `through`; `since` and `unsent_since` are the times of the oldest of
+    these. `names` are the Service's resources, including removed ones: their removal has to be acknowledged too.
+    """
 
     __slots__ = ("acked", "changes", "names", "since", "through", "unsent", "unsent_since")
 
@@ -32,7 +32,7 @@ class Behind:
         self.since = self.unsent_since = since
 
     def add(self, names: Iterable[str]) -> None:
-        """These are the Service's resources too."""
+        """Add names of the Service's resources."""
         if not self.names:
             self.names = tuple(names)
             return
@@ -41,16 +41,16 @@ class Behind:
             self.names += more
 
     def send_through(self, version: int) -> None:
-        """The client was sent everything up to this version."""
+        """Note that the client was sent everything up to this version."""
         self.through, self.unsent = version, 0
 
     def acknowledge(self) -> None:
-        """The client has acknowledged everything that it was sent."""
+        """Note that the client has acknowledged everything that it was sent."""
         self.acked, self.changes, self.since = self.through, self.unsent, self.unsent_since
 
 
 class Standing(NamedTuple):
-    """Where a client stands with a Service; `behind` in versions, `seconds` since the oldest of them was made."""
+    """A client's standing with a Service; `behind` in versions, `seconds` since the oldest of them."""
 
     sent: int
     acked: int
@@ -59,7 +59,7 @@ class Standing(NamedTuple):
 
 
 class Ledger:
-    """What one client has yet to acknowledge."""
+    """What one client has not acknowledged yet."""
 
     __slots__ = ("_stream", "behind")
 
@@ -68,7 +68,8 @@ class Ledger:
         self.behind: dict[Key, Behind] = {}
 
     def record_change(self, key: Key, before: int, at: float, names: Iterable[str]) -> None:
-        """A Service that the client follows has a new version, made at `at`; `before` is the one before."""
+        """Note a new version of a Service that the client follows, of the time `at`; `before` is the previous
+        version."""
         entry = self.behind.get(key)
         if entry is None:
             entry = self.behind[key] = Behind(before, at)
@@ -79,7 +80,7 @@ class Ledger:
         entry.unsent += 1
 
     def subscribe(self, names: Iterable[str], catalog: Catalog, at: float) -> None:
-        """The client has subscribed to these."""
+        """Note the client's subscription to these names."""
         for name in names:
             key = catalog.service_of(name)
             if key is None:
@@ -88,13 +89,13 @@ class Ledger:
             if entry is None:
                 entry = self.behind[key] = Behind(NEVER, at)
             if name not in entry.names:
-                # As a rule all of the Service's: the tuple that the catalog holds anyhow.
+                # Usually all of the Service's names: share the catalog's tuple.
                 service_names = catalog.names_of(key)
                 entry.names = service_names if name in service_names and not entry.names else (*entry.names, name)
 
     def settle(self, keys: Iterable[Key], catalog: Catalog, now: float) -> list[float]:
-        """Look at these after responses were sent or answered; for each Service that is now acknowledged, how long
-        it took from when its oldest unacknowledged version was made (not for what a new client gets at first)."""
+        """Update these Services after responses were sent or answered. Returns, for each Service that is now
+        acknowledged, the seconds since its oldest unacknowledged version (not for a new client's first resources)."""
         seconds: list[float] = []
         for key in tuple(keys):
             entry = self.behind.get(key)
@@ -115,7 +116,7 @@ class Ledger:
         return seconds
 
     def standing(self, key: Key, catalog: Catalog, now: float) -> Standing | None:
-        """Where the client stands with a Service; None if it doesn't follow it."""
+        """The client's standing with a Service; None if it doesn't follow it."""
         entry = self.behind.get(key)
         if entry is not None:
             return Standing(entry.through, entry.acked, max(1, entry.changes), max(0.0, now - entry.since))
@@ -125,6 +126,6 @@ class Ledger:
         return Standing(newest, newest, 0, 0.0)
 
 
-def made_at(text: str) -> float:
-    """A record's time in seconds since the epoch; the beginning of time where there is none."""
+def epoch_seconds(text: str) -> float:
+    """A record's time in seconds since the epoch; 0 if there is none."""
     return read(text).timestamp() if text else 0.0

@@ -21,7 +21,7 @@ class SotwStream(Stream):
         self._last_nonce: dict[Kind, str] = {}
 
     def take(self, request: DiscoveryRequest, catalog: Catalog) -> Answer | None:
-        """Take a request; what it says of the response before, if it says so. Raises ProtocolViolation."""
+        """Take a request. Returns its answer to the previous response, if it has one. Raises ProtocolViolation."""
         check_names(request.resource_names, len(request.resource_names))
         state = self.state_of(request.type_url)
         if state is None:
@@ -32,7 +32,7 @@ class SotwStream(Stream):
         answer = None
         if request.response_nonce:
             if request.response_nonce != self._last_nonce.get(state.kind):
-                return None  # Stale: the client has since been sent another, and will say all this again.
+                return None  # Stale: the client has since been sent another response, and will answer that.
             if state.in_flight is not None:
                 error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
                 answer = state.answered(state.in_flight, error)
@@ -49,7 +49,7 @@ class SotwStream(Stream):
             added |= state.subscribed(catalog)
         if added or not state.started:
             state.due = True
-            # A name that is asked for anew is sent anew: the client may have forgotten it meanwhile.
+            # A new subscription is always answered: the client may have dropped the resource meanwhile.
             state.forget(added)
             self.ask(state, added)
         if not state.wildcard:
@@ -66,7 +66,7 @@ class SotwStream(Stream):
         if state.kind not in FULL_STATE:
             state.due = False
             changed = self.look(state, catalog)
-            # The protocol has no word for it: what is gone is just not sent any more.
+            # The protocol can't remove these types: they are just not sent any more.
             state.forget(state.removals)
             if changed:
                 yield self._respond(state, changed)

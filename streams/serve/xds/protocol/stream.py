@@ -1,8 +1,8 @@
-"""What both variants of the xDS protocol share: what a client is subscribed to, what it has, and what is on its way.
+"""What both variants of the xDS protocol share: a client's subscriptions, its resources, and the responses in flight.
 
-Written against the xDS protocol document (envoyproxy.io/docs, "xDS REST and gRPC protocol"). Of each type at most
-one response is on its way: what changes until the client has acknowledged it (ACK or NACK) is sent afterwards, as
-it is then. So a client that is slow gets fewer and newer states, and never holds up anything but itself.
+Written against the xDS protocol document (envoyproxy.io/docs, "xDS REST and gRPC protocol"). Of each type at most one
+response is in flight: changes until the client has acknowledged it (ACK or NACK) are sent afterwards, in their newest
+state. So a slow client gets fewer and newer states, and holds up nobody but itself.
 """
 
 from collections.abc import Iterable, Iterator, Set
@@ -14,18 +14,19 @@ from streams.serve.xds.build.catalog import Absence, Catalog, Client, Resource
 from streams.serve.xds.build.names import KINDS, TYPE_URLS, UNSERVED, Kind
 
 MAX_NAMES = 100_000
-"""How many resource names one client may ask for, by type."""
+"""How many resource names of one type a client may request."""
 
 
 NOTHING: frozenset[str] = frozenset()
 
 
 class ProtocolViolation(Exception):
-    """A request that no client that keeps to the protocol sends; the stream ends with this text."""
+    """A request that violates the protocol; the stream ends with this text."""
 
 
 class Answer(NamedTuple):
-    """What became of a response: `error` is a NACK's text, empty for an ACK; `names` are the resources in it."""
+    """The answer to a response: `error` is a NACK's text, empty for an ACK; `names` are the resources in the
+    response."""
 
     kind: Kind
     error: str
@@ -33,14 +34,14 @@ class Answer(NamedTuple):
 
 
 class InFlight(NamedTuple):
-    """A response on its way: by name what was in it, None for a removal."""
+    """A response in flight: its resources by name, None for a removal."""
 
     nonce: str
     resources: dict[str, Resource | None]
 
 
 class Response(NamedTuple):
-    """A response, serialized; `kind` is None for a type that is not served."""
+    """A serialized response; `kind` is None for a type that is not served."""
 
     kind: Kind | None
     body: bytes
@@ -49,13 +50,14 @@ class Response(NamedTuple):
 class TypeState:
     """One resource type on one stream.
 
-    `held` is by name the digest that the client was sent last, `unacked` the names of which it has not acknowledged
-    what it was sent last; `dirty` are the names to look at again, `unknown` those of which nothing can be said yet;
-    `removals` are gone and wait for their turn to be taken back. A client is `owed` an answer for names that it asked
-    for, and, where a response is `due`, one even if there is nothing in it.
+    `digests` has by name the digest of what the client was sent last, `unacked` the names whose last resource it has
+    not acknowledged; `dirty` are the names to check again, `unknown` those whose state is not known yet; `removals` no
+    longer exist, and wait for their turn to be removed. `owed` are names that the client requested and has no answer
+    for; if a response is `due`, it is sent even if it is empty.
 
-    There is one for each type of each client: names and digests are the catalog's own strings, and those sets that are
-    empty as a rule are all the same one then."""
+    There is one for each type of each client: names and digests are the catalog's own strings, and sets that are
+    usually empty share one empty set.
+    """
 
     __slots__ = (
         "digests", "dirty", "due", "explicit", "in_flight", "kind", "names", "owed", "removals", "started", "unacked",
@@ -82,11 +84,11 @@ class TypeState:
         return (self.wildcard and self.kind != "lds") or name in self.names
 
     def subscribed(self, catalog: Catalog) -> set[str]:
-        """All names that the client is subscribed to now."""
+        """All names that the client is currently subscribed to."""
         return self.names.union(catalog.names(self.kind)) if self.wildcard else set(self.names)
 
     def forget(self, names: Iterable[str]) -> None:
-        """The client no longer has these."""
+        """Note that the client no longer has these."""
         forgotten = frozenset(names)
         for name in forgotten:
             self.digests.pop(name, None)
@@ -97,7 +99,7 @@ class TypeState:
         self.removals = (self.removals - forgotten) or NOTHING
 
     def answered(self, flight: InFlight, error: str) -> Answer:
-        """The response on its way was taken (or refused, if there is an error)."""
+        """Note that the response in flight was accepted, or refused if there is an error."""
         self.in_flight = None
         if not error:
             self.unacked = self.unacked.difference(flight.resources) or NOTHING
@@ -105,7 +107,7 @@ class TypeState:
 
 
 class Stream:
-    """One client's stream, in either variant. `touch` says what changed, `advance` gives the responses that are due;
+    """One client's stream, in either variant. `touch` notes changes, `advance` yields the responses that are due;
     `take` (of the variant) takes a request."""
 
     __slots__ = ("_complete", "_empty", "_nonce", "_refused", "_subscribed", "client", "types")
@@ -120,8 +122,8 @@ class Stream:
         self._complete = -1
 
     def touch(self, names: Iterable[str]) -> bool:
-        """Note names whose resources may have changed; whether the client is subscribed to any."""
-        # For each client at each change: no calls, no generators.
+        """Note names whose resources may have changed. Returns whether the client is subscribed to any."""
+        # This runs for each client at each change: no calls, no generators.
         is_concerned = False
         for state in self.types.values():
             takes_all = state.wildcard and state.kind != "lds"
@@ -133,23 +135,23 @@ class Stream:
 
     @property
     def waiting(self) -> bool:
-        """Whether a response is on its way that the client has not answered."""
+        """Whether a response is in flight that the client has not answered."""
         return any(state.in_flight is not None for state in self.types.values())
 
     @property
     def due(self) -> bool:
-        """Whether there may be something to send before the client has answered what is on its way."""
+        """Whether there may be something to send before the client answers the responses in flight."""
         return any(state.in_flight is None and bool(state.dirty or state.removals) for state in self.types.values())
 
     @property
     def backlog(self) -> int:
-        """How many names are to be looked at, or told to be gone. `advance` that sends nothing and leaves it as it was
-        has settled nothing."""
+        """How many names are to be checked or removed. If `advance` sends nothing and leaves this as it was, nothing is
+        settled."""
         return sum(len(state.dirty) + len(state.unknown) + len(state.removals) for state in self.types.values())
 
     def advance(self, catalog: Catalog) -> Iterator[Response]:
-        """The responses that are due, in the order make before break: CDS, EDS, LDS, RDS, and what is gone in the
-        reverse order, only when nothing that could refer to it is still to be sent."""
+        """The responses that are due, make before break: CDS, EDS, LDS, RDS, then removals in reverse order, only when
+        nothing that could refer to them is still to be sent."""
         empty, self._empty = self._empty, ()
         yield from empty
         if catalog.complete != self._complete:
@@ -166,7 +168,7 @@ class Stream:
                 return
 
     def unsent(self, names: Iterable[str]) -> bool:
-        """Whether something is still to be sent, or to become known, of these names."""
+        """Whether something of these names is still to be sent, or to become known."""
         for state in self.types.values():
             for name in names:
                 if name in state.dirty or name in state.removals or name in state.unknown:
@@ -174,7 +176,7 @@ class Stream:
         return False
 
     def unanswered(self, names: Iterable[str]) -> bool:
-        """Whether the client has not acknowledged (or has refused) something that it was sent of these names."""
+        """Whether the client has not acknowledged (or has refused) something of these names that it was sent."""
         for state in self.types.values():
             for name in names:
                 if name in state.unacked and state.wants(name):
@@ -182,7 +184,7 @@ class Stream:
         return False
 
     def take_new_subscriptions(self) -> Set[str]:
-        """The names that the client has asked for since this was called last, and is to be told of."""
+        """The names that the client has subscribed to since the last call, and is to be sent."""
         if not self._subscribed:
             return NOTHING
         subscribed, self._subscribed = self._subscribed, NOTHING
@@ -195,7 +197,7 @@ class Stream:
     # ---- for the variants -------------------------------------------------------------------------------
 
     def state_of(self, type_url: str) -> TypeState | None:
-        """The state of a type; None for one that is known, but of which there is nothing here."""
+        """The state of a type; None for a known type that is not served."""
         kind = KINDS.get(type_url)
         if kind is not None:
             return self.types.setdefault(kind, TypeState(kind))
@@ -211,7 +213,7 @@ class Stream:
         return first
 
     def ask(self, state: TypeState, names: Set[str]) -> None:
-        """The client has asked for these."""
+        """Note that the client has requested these."""
         state.dirty |= names
         self._subscribed |= names
 
@@ -221,7 +223,8 @@ class Stream:
         return str(self._nonce)
 
     def look(self, state: TypeState, catalog: Catalog) -> dict[str, Resource]:
-        """Look at the dirty names: what is new to the client. What is gone is noted in `removals`."""
+        """Check the dirty names. Returns the resources that are new to the client, and adds those that no longer exist
+        to `removals`."""
         changed: dict[str, Resource] = {}
         dirty, state.dirty = state.dirty, set()
         present, removed, unknown = set(), set(), set()
@@ -241,8 +244,8 @@ class Stream:
         return changed
 
     def record_sent(self, state: TypeState, nonce: str, resources: dict[str, Resource | None]) -> None:
-        """Note a response that is on its way. A cluster or listener that changed warms up until it is sent its
-        endpoints or routes again, also when those are the same."""
+        """Note a response in flight. A changed cluster or listener stays warming until it is sent its endpoints or
+        routes again, even if those are the same."""
         state.in_flight = InFlight(nonce, resources)
         state.unacked = state.unacked.union(resources) or NOTHING
         below = {"cds": "eds", "lds": "rds"}.get(state.kind)
@@ -264,13 +267,13 @@ class Stream:
 
 
 def joined(rest: Message, resources: Iterable[bytes]) -> bytes:
-    """A response of these resources, each serialized as a response of its own, and of the rest. Serialized messages one
-    behind the other are one message with the fields of both (protobuf.dev, "Encoding", "Last One Wins")."""
+    """A response of these resources, each serialized as a response of its own, and of the rest. Concatenated messages
+    are one message with the fields of both (protobuf.dev, "Encoding", "Last One Wins")."""
     return b"".join((rest.SerializeToString(), *resources))
 
 
 def check_names(names: Iterable[str], count: int) -> None:
-    """Refuse what is no name, and more than anybody needs."""
+    """Refuse invalid names, and too many. Raises ProtocolViolation."""
     if count > MAX_NAMES:
         raise ProtocolViolation(f"{count} resource names are more than the {MAX_NAMES} that one client may ask for")
     for name in names:
