@@ -1,4 +1,4 @@
-"""The `facets` command: thin, every subcommand in a module of its own, imported when it is called."""
+"""The `facets` command: each subcommand is a thin module of its own, imported when it is called."""
 
 import importlib
 import os
@@ -19,20 +19,20 @@ from streams.runtime.parent_death import end_with_stdin
 from streams.subscription.names import suggestion
 
 _SECTIONS = {"run": "Run", "read": "Read", "past": "Look back", "admin": "Administration"}
-"""The folders of this package with commands in them, and their titles: NAME is `NAME_command` in FOLDER/NAME.py."""
+"""The folders of this package that hold commands, and their titles: NAME is `NAME_command` in FOLDER/NAME.py."""
 
 _ORDER = ("up", "watch", "work", "serve", "get", "follow", "wait", "history", "diff", "replay", "doctor")
-"""The commands that a reader wants to see first, in this order; the others follow by name."""
+"""The commands listed first, in this order; the others follow by name."""
 
 _WHOLE = 1000
-"""As long as a command's summary may be: it is wrapped, not cut."""
+"""The maximum length of a command's summary: it is wrapped, not cut."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for; what has no module is not there."""
+    """A group whose commands are imported on demand, from modules found by their names."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands that there are."""
+        """The names of all commands."""
         return [name for folder in _SECTIONS for name in _commands(folder)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -46,13 +46,13 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it, but an unknown command's error names the nearest."""
+        """Like click's, but the error for an unknown command suggests the nearest."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             ctx.fail(f"no such command {args[0]!r}; {suggestion(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands by what they are for."""
+        """The commands, in sections."""
         available = self.list_commands(ctx)
         width = max(map(len, available), default=0)
         for folder, title in _SECTIONS.items():
@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does it, but what can't be written is known before the end."""
+        """Like click's, but flushes the output, so that a failed write is reported."""
         result = super().invoke(ctx)
         sys.stdout.flush()
         return result
@@ -111,12 +111,12 @@ with_logging_options(cli, root=True)
 
 
 def main() -> None:
-    """The console script: runs a command, and turns what is known to go wrong into a line that says what to do."""
+    """The console script: runs a command, and turns expected errors into a line that says what to do."""
     prepare_standard_streams()
     end_with_stdin()
     log_format = requested_format(sys.argv[1:])
     if log_format == "json":
-        # From the first line on, and in front of the options that say so.
+        # Before the options are parsed, so that the first line is JSON too.
         os.environ[FORMAT_VARIABLE] = log_format
     configure_logging(0, log_format)
     try:
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def explain(error: BaseException) -> FacetsError | None:
-    """The error as one that a person gets to see, None for one that nobody foresaw."""
+    """The error as a FacetsError that can be shown, or None for an unexpected one."""
     if isinstance(error, FacetsError):
         return error
     if isinstance(error, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""The columns of each table as `get` and `replay` print them; the last one is a list, cut to what fits."""
+"""The columns of each table as `get` and `replay` print them; the last one is a list, cut to the available width."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ class Line(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The headings of the cells and of the list; `line` makes a row's, as of a time."""
+    """The headings of the cells and of the list; `line` formats a row, as of a time."""
 
     head: list[str]
     last: str
@@ -27,8 +27,8 @@ class Layout(NamedTuple):
 
 
 def layout(table: str, *, wide: bool, namespaced: bool) -> Layout:
-    """The columns of a table: the narrow ones fit into 80 characters unless names are long. `namespaced` is whether
-    there is a NAMESPACE column."""
+    """The columns of a table: the narrow ones fit into 80 characters unless names are long. `namespaced` adds a
+    NAMESPACE column."""
     head, last, line = (_WIDE if wide else _NARROW)[table]
     place = ["CLUSTER", "NAMESPACE", "NAME"] if namespaced else ["CLUSTER", "NAME"]
 
@@ -49,8 +49,8 @@ def grid(lines: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[str
 
 
 def fit(items: Sequence[str], room: int) -> str:
-    """As many of the items as there is room for, and how many more there are (as kubectl has it). A single one is never
-    cut; of several at least their number is said."""
+    """As many of the items as fit into `room`, and the number of the rest (as kubectl has it). A single item is never
+    cut; of several at least the number is shown."""
     if not items:
         return "<none>"
     count = len(items)
@@ -61,8 +61,8 @@ def fit(items: Sequence[str], room: int) -> str:
 
 
 def age(at: str, now: datetime) -> str:
-    """How long ago a time was, as kubectl prints it (k8s.io/apimachinery HumanDuration): two units while the second
-    one says much, else one."""
+    """How long ago a time was, as kubectl prints it (k8s.io/apimachinery HumanDuration): in two units while the second
+    one matters, otherwise in one."""
     seconds = max(0, int((now - read(at)).total_seconds()))
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if seconds < 120:
@@ -83,7 +83,7 @@ def age(at: str, now: datetime) -> str:
 
 
 def address(endpoint: Row) -> str:
-    """An endpoint's address and first port; `facets who` takes it as it is."""
+    """An endpoint's address and first port, in the form that `facets who` takes."""
     host = f"[{endpoint['address']}]" if endpoint["family"] == "IPv6" else endpoint["address"]
     return f"{host}:{endpoint['ports'][0]['port']}" if endpoint["ports"] else str(endpoint["address"])
 
@@ -139,7 +139,7 @@ def _routing_wide(row: Row, now: datetime) -> Line:
 
 
 def _consumers(row: Row) -> dict[str, Row]:
-    """The choices of namespaces with mesh routes of their own; rows of older fold versions have none."""
+    """The decisions for namespaces with mesh routes of their own; rows of older fold versions have none."""
     consumers: dict[str, Row] = row["mesh"].get("consumers", {})
     return consumers
 
@@ -155,7 +155,7 @@ def _unattached(row: Row) -> list[str]:
 
 
 def _unused_rules(row: Row) -> list[str]:
-    """Rules of attached routes that have no part in a decision, with the reason."""
+    """Rules of attached routes that no decision uses, with the reason."""
     return [
         f"{rule['route']['kind']}/{rule['route']['name']}[{rule['rule']}]:{rule['reason']}"
         for way in (row["gateway"], row["mesh"], *_consumers(row).values())

@@ -8,8 +8,8 @@ from streams.exit_codes import ExitCode
 
 
 class CursorFile:
-    """A cursor in a file, replaced as a whole. Raises FacetsError where the file can't be read or written; whether it
-    can be written is known before anything is followed."""
+    """A cursor in a file that is replaced atomically. Raises FacetsError if the file can't be read or written; writing
+    is tried at the start, before anything is followed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -21,7 +21,7 @@ class CursorFile:
             raise self._failed("write", error) from error
 
     def read(self) -> str | None:
-        """The cursor, None where there is none yet."""
+        """The cursor; None if there is none yet."""
         try:
             return self._path.read_text().strip() or None
         except FileNotFoundError:

@@ -11,8 +11,8 @@ _KEY = "streams.cli.log_options"
 
 
 def with_logging_options(command: click.Command, *, root: bool = False) -> click.Command:
-    """Give a command, and those below it, the options. Only the root takes them from the environment: what is said in
-    front of the command counts more."""
+    """Add the options to a command and its subcommands. Only the root takes them from the environment, so that options
+    in front of the command take precedence."""
     if not any(param.name == "log_format" for param in command.params):
         command.params.extend(_options(root))
     if isinstance(command, click.Group):
@@ -43,7 +43,8 @@ def _options(root: bool) -> list[click.Parameter]:
 
 
 def _take(ctx: click.Context, option: click.Parameter, value: Any) -> None:
-    """Note the value, and set logging up by all that is known now. Processes that this one starts get the same."""
+    """Store the value, and configure logging with all values so far. Child processes inherit them by the
+    environment."""
     if ctx.resilient_parsing:
         return
     settings = ctx.meta.setdefault(_KEY, {"verbose": 0, "log_format": "text"})

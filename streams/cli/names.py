@@ -1,4 +1,4 @@
-"""Parameters that are names: of tables, resource types, clusters, namespaces and Services. A shell completes them."""
+"""Parameters that are names: of tables, resource types, clusters, namespaces and Services, with shell completion."""
 
 import asyncio
 import logging
@@ -23,11 +23,11 @@ _SHORT_RESOURCES = {
     "gateways": ("gtw",),
     "referencegrants": ("refgrant",),
 }
-"""kubectl's short names; EndpointSlices have none there."""
+"""kubectl's short names; it has none for EndpointSlices."""
 
 
 _COMPLETION_SECONDS = 5.0
-"""Longer nobody waits for a completion."""
+"""How long a completion may take."""
 
 
 class TableName(click.ParamType):
@@ -82,21 +82,21 @@ class ServicePath(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "ServicePath":
-        """Raises ValueError for what is no path of one to three names."""
+        """Raises ValueError unless it is a path of one to three names."""
         names = text.split("/")
         if not all(names) or len(names) > 3:
             raise ValueError(f"{text!r} is not [[CLUSTER/]NAMESPACE/]SERVICE")
         return cls(*[""] * (3 - len(names)), *names)
 
     def check(self, namespaces: Collection[str], clusters: Collection[str]) -> None:
-        """Raise click.UsageError if the path is not in these namespaces and clusters; none means all."""
+        """Raise click.UsageError if the path is outside these namespaces and clusters; none means all."""
         if self.namespace and namespaces and self.namespace not in namespaces:
             raise click.UsageError(f"-n {', '.join(namespaces)} excludes {self.namespace}/{self.name}")
         if self.cluster and clusters and self.cluster not in clusters:
             raise click.UsageError(f"--cluster {', '.join(clusters)} excludes {'/'.join(self)}")
 
     def placed(self, namespace: str | None, clusters: Collection[str]) -> tuple[str, str, tuple[str, ...]]:
-        """Namespace, name and clusters, with what -n and --cluster say. Raises click.UsageError if they disagree."""
+        """Namespace, name and clusters, combined with -n and --cluster. Raises click.UsageError if they disagree."""
         self.check((namespace,) if namespace else (), clusters)
         return self.namespace or namespace or "default", self.name, (self.cluster,) if self.cluster else tuple(clusters)
 
@@ -104,8 +104,8 @@ class ServicePath(NamedTuple):
 def one_namespace(
     services: Collection[ServicePath], namespaces: Collection[str], clusters: Collection[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Names, namespaces and clusters of repeated --service options, with what -n and --cluster say. Raises
-    click.UsageError where that would be more than is asked for: paths of several namespaces or clusters."""
+    """Names, namespaces and clusters of repeated --service options, combined with -n and --cluster. Raises
+    click.UsageError if they would select more than was asked for: paths of several namespaces or clusters."""
     for path in services:
         path.check(namespaces, clusters)
     spaces, names = {path.namespace for path in services}, {path.cluster for path in services}
@@ -134,9 +134,9 @@ class ServiceName(click.ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names in the namespace of -n (or `default`), and NAMESPACE/NAME of all others."""
-        chosen = ctx.params.get("namespaces") or [ctx.params.get("namespace") or "default"]
+        namespaces = ctx.params.get("namespaces") or [ctx.params.get("namespace") or "default"]
         names = {
-            name if namespace in chosen and "/" not in incomplete else f"{namespace}/{name}"
+            name if namespace in namespaces and "/" not in incomplete else f"{namespace}/{name}"
             for _, namespace, name in known_names(ctx).services
         }
         return matching(sorted(names), incomplete)
@@ -221,7 +221,7 @@ def filter_options(command: Command) -> Command:
 
 
 def known_names(ctx: click.Context) -> KnownNames:
-    """What the tables know, for a shell that completes: nothing where they can't be read at once."""
+    """The names in the tables, for completion: none if they can't be read in time."""
     from streams.kafka.address import default_bootstrap  # noqa: PLC0415
     from streams.subscription.client import read_names  # noqa: PLC0415
 

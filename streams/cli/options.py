@@ -10,11 +10,11 @@ import click
 Command = Callable[..., Any]
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
-"""Where `facets serve` answers HTTP unless it is told otherwise."""
+"""Where `facets serve` answers HTTP by default."""
 
 
 def bootstrap_option(command: Command) -> Command:
-    """`--bootstrap-servers`, given to the command as `bootstrap_servers`: an address, or this machine's broker."""
+    """`--bootstrap-servers`, passed to the command as `bootstrap_servers`: an address, or this machine's broker."""
 
     @click.option(
         "--bootstrap-servers",
@@ -32,7 +32,7 @@ def bootstrap_option(command: Command) -> Command:
 
 
 def silence_option(command: Command) -> Command:
-    """`--silent-after`: for how long a cluster may be silent before its rows are shown as stale, in seconds."""
+    """`--silent-after`: for how many seconds a cluster may be silent before its rows are shown as stale."""
     return click.option(
         "--silent-after",
         type=Duration(),
@@ -44,7 +44,7 @@ def silence_option(command: Command) -> Command:
 
 
 def create_topics_option(command: Command) -> Command:
-    """`--create-topics`, for processes that otherwise want to find the topics."""
+    """`--create-topics`, for processes that otherwise require the topics."""
     return click.option(
         "--create-topics",
         is_flag=True,
@@ -53,7 +53,7 @@ def create_topics_option(command: Command) -> Command:
 
 
 def http_options(port: int, what: str, zero: str = "any free one") -> Callable[[Command], Command]:
-    """`--http-host` and `--http-port`, the same for every process: metrics, health and `what` are served there."""
+    """`--http-host` and `--http-port`, the same for every process: it serves metrics, health and `what` there."""
 
     def add(command: Command) -> Command:
         for option in (
@@ -70,8 +70,8 @@ def http_options(port: int, what: str, zero: str = "any free one") -> Callable[[
 
 
 def server_option(command: Command) -> Command:
-    """`--server`: the HTTP address of a running `facets serve`; without one that of the `facets up` of this machine,
-    or where a server listens by default."""
+    """`--server`: the HTTP address of a running `facets serve`; by default that of the `facets up` on this machine, or
+    where a server listens by default."""
 
     def choose(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
         from streams.local.local_data import server_of_up  # noqa: PLC0415
@@ -151,7 +151,7 @@ class Moment(click.ParamType):
 
 
 class Assigned(click.ParamType):
-    """NAME=NUMBER; where a number is the name, `numbered`. Given as a pair."""
+    """NAME=NUMBER, or NUMBER=NUMBER if `numbered`. Given as a pair."""
 
     name = "assignment"
 

@@ -1,4 +1,4 @@
-"""What the reading commands share: running them, and rows as a person or a program wants them."""
+"""What the reading commands share: running them, and printing rows for people and programs."""
 
 import asyncio
 import shutil
@@ -28,12 +28,12 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
 
 
 def run_within(seconds: float, main: Coroutine[Any, Any, _T], remedy: str = "") -> _T:
-    """Run to the end, for at most so many seconds. Raises FacetsError when they are over."""
+    """Run to the end, for at most so many seconds. Raises FacetsError on timeout."""
     return asyncio.run(within(seconds, main, remedy))
 
 
 async def within(seconds: float, step: Awaitable[_T], remedy: str = "") -> _T:
-    """A step's result, if it takes at most so many seconds. Raises FacetsError if not."""
+    """A step's result. Raises FacetsError if it takes longer than so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             return await step
@@ -44,8 +44,8 @@ async def within(seconds: float, step: Awaitable[_T], remedy: str = "") -> _T:
 
 
 class RowPrinter:
-    """Prints a table's rows in one style: at once, or (`streaming`) as they come, in columns that stay where they
-    are."""
+    """Prints a table's rows in one style: at once, or (`streaming`) as they arrive, in columns that never get
+    narrower."""
 
     def __init__(
         self, table: str, style: str, *, headers: bool = True, namespaced: bool = True, streaming: bool = False
@@ -58,7 +58,7 @@ class RowPrinter:
         self._widths: list[int] = []
 
     def print(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Rows as the commands have them; in JSON and YAML `{"items": [...]}`, or one by one where they stream."""
+        """Print decoded rows; in JSON and YAML as `{"items": [...]}`, or one by one when streaming."""
         if self._style == "name":
             for row in rows:
                 click.echo(f"{row.get('table', self._table)}/{row['cluster']}/{row['namespace']}/{row['name']}")
@@ -93,15 +93,15 @@ class RowPrinter:
 
 
 def print_grid(lines: Sequence[Sequence[str]], *, headers: bool = True) -> None:
-    """Lines of cells, in columns; the first line has the headings."""
+    """Print lines of cells in columns; the first line has the headings."""
     text = grid(lines)
     for line in text if headers else text[1:]:
         click.echo(line)
 
 
 def sort_rows(rows: Sequence[dict[str, Any]], field: str) -> list[dict[str, Any]]:
-    """Rows by a field of theirs, such as version, asOf.at or .name; a list counts by its length, and rows without a
-    value come first. Raises click.BadParameter for a field that no row has."""
+    """Sort rows by a field such as version, asOf.at or .name; a list counts by its length, and rows without a value
+    come first. Raises click.BadParameter for a field that no row has."""
     names = [name for name in field.strip("{}").split(".") if name]
 
     def value(row: Any) -> Any:
@@ -119,7 +119,7 @@ def sort_rows(rows: Sequence[dict[str, Any]], field: str) -> list[dict[str, Any]
 
 
 def row_line(table: str, row: dict[str, Any]) -> str:
-    """A row as one line of a log that a person reads along."""
+    """A row as one line of a human-readable log."""
     head = f"{row['asOf']['at']}  {row['cluster']}  {row['namespace']}/{row['name']}  v{row['version']}  {table}"
     if table == "frontend":
         address = ",".join(row["clusterIPs"]) or ("None" if row["headless"] else row["externalName"] or "")

@@ -1,4 +1,4 @@
-"""Standard input, output and error of the `facets` command: what becomes of output that can't be written."""
+"""The standard streams of the `facets` command, and failures to write the output."""
 
 import asyncio
 import io
@@ -12,8 +12,8 @@ from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 
 _MODES = {0: os.O_RDONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
-"""How to open the null device in place of a stream that is closed. Writing to such a standard output fails, as it would
-have without one: a command that prints its answer must not succeed when nobody gets it."""
+"""How to open the null device in place of a closed stream. Writing to such a standard output fails, as it would without
+one: a command that prints its answer must not succeed if nobody gets it."""
 
 
 class OutputFailed(FacetsError):
@@ -23,7 +23,7 @@ class OutputFailed(FacetsError):
 
 
 class ReaderLeft(FacetsError):
-    """Whoever read standard output has gone (`| head`): there is nothing left to do, and nothing to say."""
+    """The reader of standard output has exited (`| head`): there is nothing left to do, and nothing to report."""
 
     exit_code = ExitCode.OK
 
@@ -33,7 +33,7 @@ class _Output(io.FileIO):
         try:
             return super().write(data) or 0
         except BrokenPipeError as error:
-            raise ReaderLeft("the reader of standard output has gone") from error
+            raise ReaderLeft("the reader of standard output has exited") from error
         except OSError as error:
             raise OutputFailed(
                 f"can't write to standard output: {error.strerror}", "free space, or redirect it elsewhere"
@@ -41,7 +41,8 @@ class _Output(io.FileIO):
 
 
 def prepare_standard_streams() -> None:
-    """Open what is closed, so that no socket takes its number; have a failed write raise OutputFailed, ReaderLeft."""
+    """Open closed streams, so that no socket gets their numbers; a failed write then raises OutputFailed or
+    ReaderLeft."""
     for number, mode in _MODES.items():
         try:
             os.fstat(number)
@@ -60,7 +61,7 @@ def prepare_standard_streams() -> None:
 
 
 async def until_reader_leaves(main: Coroutine[Any, Any, None]) -> None:
-    """Run until whoever reads our output by a pipe has gone: who has nothing to write would never know."""
+    """Run until the reader of our output's pipe exits: a process with nothing to write would never notice."""
     task = asyncio.ensure_future(main)
     output = sys.__stdout__.fileno() if sys.__stdout__ is not None else -1
     pipe = output >= 0 and stat.S_ISFIFO(os.fstat(output).st_mode)
@@ -82,7 +83,7 @@ async def until_reader_leaves(main: Coroutine[Any, Any, None]) -> None:
 
 
 def discard_output() -> None:
-    """Nothing more is written to standard output: what is still buffered would fail again at exit."""
+    """Discard standard output: what is still buffered would fail again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

@@ -1,4 +1,4 @@
-"""`facets clusters`: which clusters there are, and the end of one."""
+"""`facets clusters`: lists the clusters, and ends them."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ def clusters_command(
 ) -> None:
     """List the clusters that the tables know: source, state, and when each was last heard of.
 
-    A cluster is stale while no commit of it comes (its watcher is gone) or its API server can't be reached.
+    A cluster is stale while its watcher writes no commits, or its API server can't be reached.
 
     \b
     facets clusters
@@ -65,8 +65,8 @@ def forget(
 ) -> None:
     """End clusters: their rows are deleted, in the journal and so in every table, and routers are told.
 
-    It is refused while a cluster's watcher is live, for the cluster would be back at the watcher's next start. A
-    cluster that has ended may be opened again at any time: start a watcher of that name.
+    Refused while a cluster's watcher is live, as the cluster would be back at the watcher's next start. A cluster
+    that has ended may be opened again at any time: start a watcher of that name.
 
     \b
     facets clusters forget staging

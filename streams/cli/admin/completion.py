@@ -1,4 +1,4 @@
-"""`facets completion`: the script by which a shell completes commands, options and names."""
+"""`facets completion`: prints the completion script of a shell."""
 
 import click
 from click.shell_completion import get_completion_class

@@ -1,4 +1,4 @@
-"""`facets envoy-bootstrap`: a bootstrap for one's own Envoy or gRPC client."""
+"""`facets envoy-bootstrap`: prints a bootstrap for an Envoy or gRPC client."""
 
 import platform
 import re
@@ -103,7 +103,7 @@ def envoy_bootstrap_command(
 
 
 def _dumper() -> Any:
-    """As yaml.SafeDumper, with text of several lines as a literal block, so that a person can read it."""
+    """A yaml.SafeDumper that writes multi-line text as a literal block, so that a person can read it."""
     import yaml  # noqa: PLC0415
 
     class Dumper(yaml.SafeDumper):

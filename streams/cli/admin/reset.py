@@ -1,4 +1,4 @@
-"""`facets reset`: this machine's data, away."""
+"""`facets reset`: deletes this machine's data."""
 
 import shutil
 
@@ -13,8 +13,8 @@ from streams.exit_codes import ExitCode
 def reset_command(yes: bool) -> None:
     """Delete what `facets up` and `facets work` keep on this machine: Kafka's data with all topics, and checkpoints.
 
-    It is refused while anything runs there. The folder is FACETS_DATA_DIR, else that of this user; Kafka elsewhere,
-    and what has been downloaded, are not touched.
+    Refused while anything runs there. The folder is FACETS_DATA_DIR, else this user's; a Kafka elsewhere and
+    downloads are not touched.
 
     \b
     facets reset
@@ -25,11 +25,11 @@ def reset_command(yes: bool) -> None:
 
     folder = data_dir()
     if not folder.is_dir() or not any(folder.iterdir()):
-        click.echo(f"There is nothing in {folder}.")
+        click.echo(f"There is nothing to delete in {folder}.")
         return
     with claimed(folder) as parts:
         if not parts:
-            click.echo(f"There is nothing of facets in {folder}.")
+            click.echo(f"There is nothing of facets to delete in {folder}.")
             return
         size = sum(map(size_of, parts)) / 1e6
         if not yes:

@@ -1,4 +1,4 @@
-"""`facets schemas`: the wire formats as JSON Schema, AsyncAPI and OpenAPI."""
+"""`facets schemas`: writes or checks the wire formats as JSON Schema, AsyncAPI and OpenAPI."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from streams.wire.topics import Topic, topics
 
 @click.command("schemas")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="schemas")
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file there is not what would be written.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file differs from what would be written.")
 def schemas_command(folder: Path, check: bool) -> None:
     """Write the schemas of all records to FOLDER (default: schemas), or check those that are there.
 
@@ -37,15 +37,15 @@ def schemas_command(folder: Path, check: bool) -> None:
     existing = {path.name: path.read_bytes() for path in folder.glob("*.json")} if folder.is_dir() else {}
     problems = [f"{name} is missing" for name in texts if name not in existing]
     problems += [
-        f"{name} is not as the record types have it" for name in texts if existing.get(name, texts[name]) != texts[name]
+        f"{name} differs from the record types" for name in texts if existing.get(name, texts[name]) != texts[name]
     ]
-    problems += [f"{name} is of no record type" for name in existing if name not in texts]
+    problems += [f"{name} belongs to no record type" for name in existing if name not in texts]
     for problem in sorted(problems):
         click.echo(f"facets schemas: {folder}/{problem}", err=True)
     if problems:
         click.echo("  remedy: facets schemas", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
-    click.echo(f"{len(texts)} files in {folder}/ are as the record types have them")
+    click.echo(f"{len(texts)} files in {folder}/ match the record types")
 
 
 def _channel(topic: Topic) -> ChannelTopic:

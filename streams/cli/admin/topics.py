@@ -1,4 +1,4 @@
-"""`facets topics`: what the topics are, whether they are right, and making them."""
+"""`facets topics`: lists, creates and checks the topics."""
 
 import click
 
@@ -32,8 +32,8 @@ def topics_command(
 ) -> None:
     """Show, create or check the topics. `check` exits with 1 if one is missing or misconfigured.
 
-    The number of partitions is for good: it decides which partition holds which Service. The retention of topics that
-    are there can be changed, by `create` with another one.
+    The number of partitions is final: it decides which partition holds which Service. The retention of existing
+    topics can be changed: run `create` with another one.
 
     \b
     facets topics create --partitions 16 --replication-factor 3 --retention 14d

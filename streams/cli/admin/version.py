@@ -1,4 +1,4 @@
-"""`facets version`: what is installed."""
+"""`facets version`: prints the installed versions."""
 
 import platform
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""`facets diff`: what differs between two states of a Service's facets."""
+"""`facets diff`: shows the differences between two states of a Service's facets."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +54,8 @@ def diff_command(
     Endpoints added (+), removed (-) or changed (~), and fields.
 
     A state is that of its rows in all tables (frontend, backend, routing) at a version (a journal offset) or at
-    a time, made again from the retained journal. Exit code 0 if nothing differs, 1 if something does, as diff
-    has it, 3 if the journal can't tell.
+    a time, replayed from the retained journal. Exit code 0 if nothing differs, 1 if something does (as diff
+    does), 3 if the journal does not cover it.
 
     \b
     facets diff cart -n shop                          the last change
@@ -70,8 +70,8 @@ def diff_command(
 
     space, name, clusters = service.placed(namespace, clusters)
     with folding(bootstrap_servers) as replay:
-        wanted = Filter(frozenset(clusters), frozenset({space}), frozenset({name}))
-        rows = list(replay.rows(Until(), wanted))
+        row_filter = Filter(frozenset(clusters), frozenset({space}), frozenset({name}))
+        rows = list(replay.rows(Until(), row_filter))
         run(check_names(bootstrap_servers, rows, clusters=clusters, namespaces=[space], services=[name]))
         ((partition, coverage),) = replay.coverage.items()
     versions = sorted({row.version for row in rows if row.value})
@@ -105,7 +105,7 @@ def diff_command(
 
 
 def _state(rows: "list[Row]", point: tuple[int, str]) -> "dict[tuple[str, str], Row]":
-    """By table and cluster the row at a point."""
+    """The row at a point, by table and cluster."""
     newest: dict[tuple[str, str], Row] = {}
     version, at = point
     for row in rows:

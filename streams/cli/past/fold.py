@@ -1,4 +1,4 @@
-"""`facets fold`: the pure core on its own, offline."""
+"""`facets fold`: runs the fold offline, on objects from a file."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ _NAMED = 20
 
 @click.command("fold")
 @click.argument("file", type=click.File("rb"), default="-")
-@click.option("--changes", is_flag=True, help="Print each row as it is made, one a line, instead of the final rows.")
+@click.option("--changes", is_flag=True, help="Print each row as it is written, one a line, instead of the final rows.")
 @click.option("--cluster", default="local", show_default=True, help="The cluster's name in the rows.")
 @click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster.")
 @routing_options
@@ -31,14 +31,14 @@ def fold_command(
 
     FILE (or standard input) holds a List as kubectl prints it, or one JSON a line: watch events
     {"type":"ADDED|MODIFIED|DELETED","object":{...}} or bare objects. Prints the final rows as
-    {"frontend": {"namespace/name": row}, "backend": {...}, "routing": {...}}; Services that are gone are left out.
+    {"frontend": {"namespace/name": row}, "backend": {...}, "routing": {...}}; deleted Services are left out.
 
     \b
     kubectl get services,endpointslices,endpoints -A -o json | facets fold
     kubectl get services,namespaces,gateways,httproutes,referencegrants -A -o json | facets fold
     facets fold --changes events.jsonl
 
-    Objects that can't be read are named on standard error; the others go on.
+    Objects that can't be read are reported on standard error and skipped.
     """
     fold = AuditFold(cluster, cluster_domain, routing_defaults=routing_defaults)
     rows: dict[str, dict[str, bytes]] = {table: {} for table in TABLES}
@@ -62,7 +62,7 @@ def fold_command(
             rows[write.table][write.key.decode().partition("/")[2]] = write.value
     if fold.unknown_kinds:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(fold.unknown_kinds.items()))
-        click.echo(f"facets fold: kinds that no facet is made of: {kinds}", err=True)
+        click.echo(f"facets fold: kinds that no facet uses: {kinds}", err=True)
     if not changes:
         out.write(_final(rows) + b"\n")
     out.flush()
@@ -76,15 +76,15 @@ def fold_command(
 
 def _final(rows: dict[str, dict[str, bytes]]) -> bytes:
     """The rows of each table as one JSON document, without those of deleted Services."""
-    shown: dict[str, dict[str, Any]] = {}
+    decoded_tables: dict[str, dict[str, Any]] = {}
     for table, encoded in rows.items():
         decoded = {key: decode_row(table, value) for key, value in sorted(encoded.items())}
-        shown[table] = {key: row for key, row in decoded.items() if row["state"] != "deleted"}
-    return orjson.dumps(shown, option=orjson.OPT_INDENT_2)
+        decoded_tables[table] = {key: row for key, row in decoded.items() if row["state"] != "deleted"}
+    return orjson.dumps(decoded_tables, option=orjson.OPT_INDENT_2)
 
 
 class _Input:
-    """A file's JSON documents: one a line, or a single one over many lines. What is none is named and skipped."""
+    """A file's JSON documents: one a line, or a single one over many lines. Other text is reported and skipped."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -92,7 +92,7 @@ class _Input:
         self.unreadable = 0
 
     def writes(self, fold: AuditFold) -> Iterator[Write]:
-        """What folding the documents writes."""
+        """Fold the documents, and yield the writes."""
         for place, document in self._documents():
             try:
                 yield from fold.take(document)

@@ -1,4 +1,4 @@
-"""`facets history`: the rows that were made of a Service, each with its cause and change."""
+"""`facets history`: lists the rows of a Service over time, each with its cause and change."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +46,11 @@ def history_command(
     output: str,
     bootstrap_servers: str,
 ) -> None:
-    """List each row that was made of SERVICE, and what caused it.
+    """List the rows of SERVICE over time, and what caused each.
 
-    Without SERVICE of all. Each with what it changed. The rows follow from the retained journal; those that compaction
-    has taken out of the tables are among them. Exit code 1 if none was made in the time asked for, 3 if that can't be
-    known.
+    Without SERVICE, those of all Services. Each row is shown with its change. The rows follow from the retained
+    journal, so those that compaction has removed from the tables are included. Exit code 1 if there is none in the
+    time asked for, 3 if the journal does not cover it.
 
     \b
     facets history cart -n shop
@@ -90,13 +90,13 @@ def history_command(
         return
     where = f"service {spaces[0]}/{names[0]}" if names else "any Service"
     if begins:
-        raise NotKnown(f"no row of {where} was made since then, as far as is known", begins)
-    click.echo(f"No row of {where} was made in that time.", err=True)
+        raise NotKnown(f"no row of {where} is known since then", begins)
+    click.echo(f"No row of {where} in that time.", err=True)
     raise SystemExit(ExitCode.NEGATIVE)
 
 
 class _Newest:
-    """The last so many rows, by their times, of these tables (none: of all) and from a time on."""
+    """The last rows by their times, at most `last`, of these tables (none: of all) and from a time on."""
 
     def __init__(self, tables: tuple[str, ...], since: str, last: int) -> None:
         self._tables = tables
@@ -105,7 +105,7 @@ class _Newest:
         self._rows: list[tuple[str, int, Row]] = []
 
     def take(self, row: "Row") -> None:
-        """Keep the row, if it may be among them; a tombstone is no row."""
+        """Keep the row, if it may be one of them; a tombstone is not a row."""
         if not row.value or (self._tables and row.table not in self._tables) or (at := _at(row)) < self._since:
             return
         self._rows.append((at, row.version, row))
@@ -113,7 +113,7 @@ class _Newest:
             self._rows = sorted(self._rows)[-self._last :]
 
     def rows(self) -> "list[Row]":
-        """The oldest first."""
+        """The rows, oldest first."""
         return [row for _, _, row in sorted(self._rows)[-self._last :]]
 
 

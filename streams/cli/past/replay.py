@@ -1,4 +1,4 @@
-"""`facets replay`: the tables as they were, from the retained journal alone."""
+"""`facets replay`: rebuilds the tables as they were, from the retained journal alone."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ _SHOWN = 20
 @click.option(
     "--verify",
     is_flag=True,
-    help="Fold what the tables have sealed, compare every row with them, byte for byte, and print the verdict only.",
+    help="Fold up to what the tables have sealed, compare all rows byte for byte, and print only the verdict.",
 )
 @click.option(
     "-o", "--output", type=click.Choice(STYLES), default="table", show_default=True, help="How to print them."
@@ -63,7 +63,7 @@ def replay_command(
     them.
 
     The tables follow from the journal alone, so this is what they held. Nothing is written. Without -n all namespaces.
-    Exit code 3 if the journal can't tell: it begins later, or ends before.
+    Exit code 3 if the journal does not cover the point: it begins later, or ends before.
 
     \b
     facets replay backend --at 15m -n shop
@@ -129,25 +129,25 @@ def _verify(bootstrap: str, timeout: float) -> None:
     through = ", ".join(f"{partition}: {offset}" for partition, offset in sorted(sealed.offsets.items()))
     click.echo(f"{verdict.identical} rows of {', '.join(TABLES)} follow from the journal byte for byte")
     if verdict.same:
-        click.echo(f"{verdict.same} rows have the same content; what gave them their version has expired")
+        click.echo(f"{verdict.same} rows have the same content; the commits of their versions have expired")
     click.echo(f"sealed up to (by partition): {through}", err=True)
     for problem in verdict.wrong[:_SHOWN]:
         click.echo(problem)
     if verdict.wrong:
         click.echo(f"facets replay: {len(verdict.wrong)} rows do not follow from the journal", err=True)
-        click.echo("  remedy: facets doctor; a table is made anew from the journal by deleting its topic", err=True)
+        click.echo("  remedy: facets doctor; a table is rebuilt from the journal if its topic is deleted", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
 
 
 def remark(texts: Iterable[str]) -> None:
-    """Say on stderr what limits an answer."""
+    """Print the limits of an answer on stderr."""
     for text in texts:
         click.echo(f"facets: {text}", err=True)
 
 
 @contextlib.contextmanager
 def folding(bootstrap: str) -> "Iterator[Replay]":
-    """A replay with its progress on stderr; says so where the journal's beginning has expired."""
+    """A replay with its progress on stderr; warns if the journal's beginning has expired."""
     from streams.history.replay import Replay  # noqa: PLC0415
     from streams.runtime.progress import TerminalProgress  # noqa: PLC0415
 
@@ -156,7 +156,8 @@ def folding(bootstrap: str) -> "Iterator[Replay]":
         with Replay(bootstrap, progress) as replay:
             if not replay.whole:
                 click.echo(
-                    "facets: the journal's beginning has expired: its first snapshot is where this begins", err=True
+                    "facets: the journal's beginning has expired: the replay starts at its first retained snapshot",
+                    err=True,
                 )
             yield replay
     finally:

@@ -1,4 +1,4 @@
-"""`facets follow`: a snapshot, then each sealed change as it comes."""
+"""`facets follow`: prints a snapshot, then each sealed change."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ _CURSOR_SECONDS = 1.0
 @click.argument("tables", nargs=-1, type=TableName())
 @filter_options
 @click.option("--service", "services", type=ServiceName(), multiple=True, help="Only this Service; repeatable.")
-@click.option("--allow-unknown", is_flag=True, help="Follow clusters, namespaces and Services that aren't there yet.")
+@click.option("--allow-unknown", is_flag=True, help="Follow clusters, namespaces and Services that don't exist yet.")
 @click.option("--cursor", help="Resume after the item that this cursor came with.")
 @click.option(
     "--cursor-file", type=click.Path(dir_okay=False, path_type=Path),
     help="Read the cursor from this file, and write it there after each item.",
 )  # fmt: skip
-@click.option("--progress", is_flag=True, help="Also print seals without rows: nothing happened, up to their frontier.")
+@click.option("--progress", is_flag=True, help="Also print seals without rows: nothing changed up to their frontier.")
 @click.option("-o", "--output", type=click.Choice(["json", "text"]), default="json", show_default=True)
 @click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after this many items.")
 @click.option("--for", "seconds", type=Duration(), help="Stop after this time, such as 30s.")
@@ -60,7 +60,7 @@ def follow_command(
     line of type `snapshot` replaces everything; its reason is `start`, or why the changes can't be had one by
     one: `gap`, `expired` or `lost`. One of type `cluster` says that a cluster has fallen silent (`stale` says
     why: its rows are what was last known) or is heard of again (`stale` is empty). Without -n all namespaces.
-    Names that nothing is known of are an error, unless --allow-unknown is given.
+    Unknown names are an error, unless --allow-unknown is given.
 
     \b
     facets follow backend -n shop | jq -c '.rows[].change'
@@ -86,7 +86,7 @@ def follow_command(
             namespaces=spaces,
             services=names,
             cursor=cursor,
-            # A cursor that stood still while nothing happened would grow too old to go on from.
+            # A cursor that is not advanced while nothing changes would become too old to resume from.
             progress=progress or cursor_store is not None,
             silent_after=silent_after,
         ) as subscriber:

@@ -1,4 +1,4 @@
-"""`facets get`: rows of a table, as of now, and as they change."""
+"""`facets get`: prints rows of a table, as of now and as they change."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class Query(NamedTuple):
-    """What is asked for. Without paths all Services; no clusters and no namespaces mean all."""
+    """The rows asked for. Without paths all Services; no clusters and no namespaces mean all."""
 
     paths: tuple[ServicePath, ...]
     clusters: tuple[str, ...]
     namespaces: tuple[str, ...]
 
     def takes(self, row: "Row") -> bool:
-        """Whether a row is among it."""
+        """Whether a row is selected."""
         return not self.paths or any(self.is_of(row, path) for path in self.paths)
 
     def is_of(self, row: "Row", path: ServicePath) -> bool:
-        """Whether a row is that of a path."""
+        """Whether a row is the one that a path names."""
         if path.name != row.name or (path.cluster and path.cluster != row.cluster):
             return False
         return path.namespace == row.namespace if path.namespace else self._inside(row)
@@ -36,7 +36,7 @@ class Query(NamedTuple):
         return not self.namespaces or row.namespace in self.namespaces
 
     def selection(self) -> "Filter":
-        """The smallest one that has all of it."""
+        """The narrowest filter that lets all of these rows through."""
         from streams.subscription.delivery import Filter  # noqa: PLC0415
 
         spaces = {
@@ -160,7 +160,7 @@ def _parse_query(
     namespaces: tuple[str, ...],
     everywhere: bool,
 ) -> tuple[str, Query]:
-    """The table, and what is asked for of it. Raises click.UsageError where arguments and options disagree."""
+    """The table and the query. Raises click.UsageError if arguments and options disagree."""
     kind, first = table
     paths: list[ServicePath] = [first] if first else []
     for name, path in services:
@@ -181,7 +181,7 @@ async def _check_found(
     clusters: tuple[str, ...],
     namespaces: tuple[str, ...],
 ) -> None:
-    """Raise UnknownName for what of it nothing is known of."""
+    """Raise UnknownName for names of the query that are not known."""
     from streams.subscription.client import read_names  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
     from streams.subscription.names import UnknownName, unknown_names  # noqa: PLC0415
@@ -195,7 +195,7 @@ async def _check_found(
     for path in missing:
         spaces = [path.namespace] if path.namespace else query.namespaces
         error = unknown_names(known, [path.cluster] if path.cluster else clusters, spaces, [path.name])
-        # It may have come since, or be there without a row in this table.
+        # It may have been added since, or have no row in this table.
         errors[str(error or f'service "{path.name}" not found')] = error.remedy if error else ""
     raise UnknownName("; ".join(errors), "; ".join(dict.fromkeys(filter(None, errors.values()))))
 

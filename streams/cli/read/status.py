@@ -1,4 +1,4 @@
-"""`facets status`: which router has what."""
+"""`facets status`: shows which router has which version."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from streams.cli.output import no_headers_option, print_grid, run
 from streams.subscription.names import KnownNames, UnknownName, unknown_name, unknown_names
 
 _NACK = 24
-"""So much of a router's last refusal is shown; -o json has all of it."""
+"""How many characters of a router's last NACK are shown; -o json has all of it."""
 
 
 @click.command("status")
@@ -68,7 +68,7 @@ def status_command(
 
 
 def _choose(report: dict[str, Any], routers: tuple[str, ...]) -> None:
-    """Leave the named routers only. Raises UnknownName."""
+    """Keep the named routers only. Raises UnknownName."""
     connected = {client["node"] for client in report["clients"]}
     for router in routers:
         if router not in connected:

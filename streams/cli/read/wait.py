@@ -1,4 +1,4 @@
-"""`facets wait`: until a cluster's changes up to a resourceVersion are in the tables."""
+"""`facets wait`: waits until a cluster's changes up to a resourceVersion are in the tables."""
 
 import asyncio
 import contextlib
@@ -46,8 +46,8 @@ def wait_command(
     """Wait until everything up to a resourceVersion is sealed.
 
     In all tables (frontend, backend, routing), for SERVICE, or for all Services of the cluster. Exit code 0
-    when it is, 75 when the time is over (and it says how far each partition is), 66 when nothing is known of
-    such a Service or cluster. With --acked the routers are those that are connected to `facets serve` at
+    when it is, 75 on timeout (the message says how far each partition is), 66 if the Service or cluster is
+    unknown. With --acked the routers are those that are connected to `facets serve` at
     --server and follow the Service; 4 when there are none.
 
     \b
@@ -92,7 +92,7 @@ def wait_command(
 
 
 def _explain_timeout(bootstrap: str, service: str, namespace: str, cluster: str) -> None:
-    """Raise UnknownName if it was a misspelt name that was waited for."""
+    """Raise UnknownName if the wait was for an unknown name."""
     from streams.subscription.known_names import check_names  # noqa: PLC0415
 
     services = {"namespaces": [namespace], "services": [service]} if service else {}

@@ -1,4 +1,4 @@
-"""`facets who`: which Services have an address, now or at a time."""
+"""`facets who`: finds the Services that have an address, now or at a time."""
 
 import re
 import sys
@@ -74,10 +74,10 @@ def who_command(
     timeout: float,
     bootstrap_servers: str,
 ) -> None:
-    """Say which Services, in which clusters, have an IP address.
+    """Find the Services, in all clusters, that have an IP address.
 
-    As cluster IP, or as an endpoint. With a port only those that have it there. Exit code 1 if none has, 3 if that
-    can't be known. With --at the journal is folded again up to that time.
+    As cluster IP, or as an endpoint. With a port, only those that have it there. Exit code 1 if none has, 3 if the
+    journal does not cover the time. With --at the journal is folded again up to that time.
 
     \b
     facets who 10.1.2.3
@@ -88,8 +88,8 @@ def who_command(
 
     ip, ports = address
     rows = _now(bootstrap_servers, clusters, timeout) if at is None else _then(bootstrap_servers, clusters, at)
-    chosen = sorted((row for row in rows if not clusters or row.cluster in clusters), key=place)
-    matches = list(holders(ip, chosen, ports))
+    ordered = sorted((row for row in rows if not clusters or row.cluster in clusters), key=place)
+    matches = list(holders(ip, ordered, ports))
     if output == "json":
         click.echo(
             orjson.dumps({"items": [holder._asdict() for holder in matches]}, option=orjson.OPT_INDENT_2).decode()

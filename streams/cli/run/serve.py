@@ -1,4 +1,4 @@
-"""`facets serve`: the facets for routers, over xDS and HTTP."""
+"""`facets serve`: serves the facets to routers, over xDS and HTTP."""
 
 import asyncio
 

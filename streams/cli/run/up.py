@@ -1,4 +1,4 @@
-"""`facets up`: broker, watcher, worker and server in one command."""
+"""`facets up`: runs broker, watcher, worker and server in one command."""
 
 import asyncio
 from pathlib import Path

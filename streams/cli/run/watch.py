@@ -1,4 +1,4 @@
-"""`facets watch`: clusters' objects into the journal."""
+"""`facets watch`: publishes clusters' objects to the journal."""
 
 import asyncio
 import contextlib
@@ -34,12 +34,12 @@ log = logging.getLogger("facets.watch")
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="Mark a cluster's rows stale when it has been out of touch for so long.",
+    help="Mark a cluster's rows stale if its API server has been unreachable for so long.",
 )
 @click.option(
     "--accept-older-list",
     is_flag=True,
-    help="Take what the API server lists although the journal has newer: it was restored from a backup.",
+    help="Accept the API server's list although the journal has newer objects: it was restored from a backup.",
 )
 @click.option(
     "--lease",
@@ -93,7 +93,7 @@ def watch_command(
     """
     import uvloop  # noqa: PLC0415
 
-    # The client repeats every refused connection; the watcher says once what it comes to. -vv shows all.
+    # The client logs every refused connection; the watcher reports the result once. -vv shows all.
     if logging.getLogger("kafka").level > logging.INFO:
         logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
 

@@ -1,4 +1,4 @@
-"""`facets work`: fold the journal into the facet tables."""
+"""`facets work`: folds the journal into the facet tables."""
 
 import socket
 from pathlib import Path
