@@ -306,7 +306,7 @@ class Subscriber:
                     log.warning("%s", gap)
                     reason = "expired"
                 except (OffsetOutOfRangeError, Replaced) as error:
-                    log.warning("the topics are not those that were followed: %s", error)
+                    log.warning("the topics have been replaced: %s", error)
                     reason = "lost"
 
     async def _start_from_snapshot(self, reason: str) -> AsyncIterator[Snapshot | ClusterStatus]:
@@ -368,7 +368,7 @@ class Subscriber:
             if elapsed <= _READING_SECONDS or elapsed <= await self._tombstone_seconds():
                 return
             # This machine slept, say: rows read first may be deleted by now, and their tombstones compacted away.
-            log.warning("reading the tables took %.0f s, longer than deletions are kept: reading them again", elapsed)
+            log.warning("reading the tables took %.0f s, longer than tombstones are kept: reading them again", elapsed)
 
     async def _tombstone_seconds(self) -> float:
         """For how many seconds a tombstone is kept at least."""
@@ -401,16 +401,18 @@ class Subscriber:
                         self._gather(chunk)
                         positions[partition] = self._next[partition] = chunk.next
         if state.doubtful() and not strict:
-            log.warning("the facet topics hold records that can't be read: every record is looked at")
+            log.warning("the facet topics hold records that can't be read: reading them again, checking every record")
             if foreign := state.of_another_journal():
-                log.warning("the tables do not follow from the journal that is here, in partitions %s", sorted(foreign))
+                log.warning("the tables do not follow from this journal, in partitions %s", sorted(foreign))
             await self._read_all(partitions, strict=True, endless=state.endless | foreign)
             return
         self._ahead = positions
         has_warned = False
         while not state.complete():
             if not has_warned:
-                log.warning("a worker ended between two tables long ago: waiting until `facets work` goes on there")
+                log.warning(
+                    "a worker ended between its writes to two tables long ago: waiting for `facets work` to resume"
+                )
                 has_warned = True
             async for _ in self._poll():
                 pass
@@ -465,7 +467,7 @@ class Subscriber:
             partial(step, *args),
             _BROKER_RETRY,
             passes=lambda error: isinstance(error, KafkaError | BrokerError),
-            report=lambda error, _: log.warning("Kafka at %s does not answer (%s): trying again", self._broker, error),
+            report=lambda error, _: log.warning("Kafka at %s does not answer (%s): retrying", self._broker, error),
         )
 
     async def _poll(self) -> AsyncIterator[SealedBatch]:
