@@ -255,7 +255,7 @@ class XdsServer:
         del self.connections[connection.number]
         self._move()
         CLIENTS.labels(connection.variant).dec()
-        log.info("%s: gone (%s)", connection.node, connection.variant)
+        log.info("%s: disconnected (%s)", connection.node, connection.variant)
 
     def _take(self, connection: Connection, request: Any, kind: Kind | None) -> None:
         if kind is not None and not request.type_url:
