@@ -32,12 +32,12 @@ def layout(table: str, *, wide: bool, namespaced: bool) -> Layout:
     head, last, line = (_WIDE if wide else _NARROW)[table]
     place = ["CLUSTER", "NAMESPACE", "NAME"] if namespaced else ["CLUSTER", "NAME"]
 
-    def placed(row: Row, now: datetime) -> Line:
+    def format_line(row: Row, now: datetime) -> Line:
         cells, items = line(row, now)
         names = [row["cluster"], row["namespace"], row["name"]] if namespaced else [row["cluster"], row["name"]]
         return Line([*names, *cells], items)
 
-    return Layout([*place, *head], last, placed)
+    return Layout([*place, *head], last, format_line)
 
 
 def grid(lines: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[str]:

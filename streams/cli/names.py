@@ -95,7 +95,7 @@ class ServicePath(NamedTuple):
         if self.cluster and clusters and self.cluster not in clusters:
             raise click.UsageError(f"--cluster {', '.join(clusters)} excludes {'/'.join(self)}")
 
-    def placed(self, namespace: str | None, clusters: Collection[str]) -> tuple[str, str, tuple[str, ...]]:
+    def resolve(self, namespace: str | None, clusters: Collection[str]) -> tuple[str, str, tuple[str, ...]]:
         """Namespace, name and clusters, combined with -n and --cluster. Raises click.UsageError if they disagree."""
         self.check((namespace,) if namespace else (), clusters)
         return self.namespace or namespace or "default", self.name, (self.cluster,) if self.cluster else tuple(clusters)

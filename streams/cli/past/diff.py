@@ -68,7 +68,7 @@ def diff_command(
     from streams.subscription.delivery import Filter  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
 
-    space, name, clusters = service.placed(namespace, clusters)
+    space, name, clusters = service.resolve(namespace, clusters)
     with folding(bootstrap_servers) as replay:
         row_filter = Filter(frozenset(clusters), frozenset({space}), frozenset({name}))
         rows = list(replay.rows(Until(), row_filter))

@@ -66,7 +66,7 @@ def history_command(
     spaces: tuple[str, ...] = (namespace,) if namespace else ()
     names: tuple[str, ...] = ()
     if service is not None:
-        space, name, clusters = service.placed(namespace, clusters)
+        space, name, clusters = service.resolve(namespace, clusters)
         spaces, names = (space,), (name,)
     newest = _Newest(tables, since or "", last)
     seen: dict[tuple[str, str, str], Row] = {}

@@ -51,7 +51,7 @@ def status_command(
     query = {"namespace": namespace} if namespace else {}
     space, name = "", ""
     if service is not None:
-        space, name, _ = service.placed(namespace, ())
+        space, name, _ = service.resolve(namespace, ())
         query = {"service": name, "namespace": space}
     report: dict[str, Any] = run(fetch(server, "/v1/propagation", query))
     if name and not report["services"]:

@@ -58,7 +58,7 @@ def wait_command(
 
     name, space = "", ""
     if service is not None:
-        space, name, clusters = service.placed(namespace, (cluster,) if cluster else ())
+        space, name, clusters = service.resolve(namespace, (cluster,) if cluster else ())
         cluster = next(iter(clusters), None)
     if not cluster:
         raise click.UsageError("missing option '--cluster': the cluster whose write it was")
