@@ -117,13 +117,13 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
             if unchecked:
                 warn_of_unknown(clusters, {cluster for _, cluster in seals})
                 unchecked = False
-            xds.silence(subscriber.silent())
-            hub.silence(subscriber.silent())
+            xds.set_silent(subscriber.silent())
+            hub.set_silent(subscriber.silent())
             xds.replace(item.rows, seals)
             hub.replace(item.reason, item.rows, seals, subscriber.position)
         elif isinstance(item, ClusterStatus):
-            xds.silence(subscriber.silent())
-            hub.silence(subscriber.silent())
+            xds.set_silent(subscriber.silent())
+            hub.set_silent(subscriber.silent())
         else:
             xds.apply(item.rows, item.seal, item.partition)
             hub.apply(item.partition, item.seal, item.rows, item.position)

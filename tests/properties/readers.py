@@ -135,7 +135,7 @@ def _served_by_http(items: Sequence[Batch]) -> None:
         feed.apply(0, batch.seal, batch.rows, Cursor(batch.seal.at, {0: batch.seal.offset}, {}))
         feed.beat()
         _check_events(feed.read(reader, 1))
-    _check_events(*feed.shot().events("start", everything, 1))
+    _check_events(*feed.snapshot().events("start", everything, 1))
 
 
 def _check_events(*texts: bytes) -> None:

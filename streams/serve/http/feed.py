@@ -150,7 +150,7 @@ class Feed:
         self._applied: dict[int, int] = {}
         self._floor: dict[int, int] = {}
         self._floor_at = ""
-        self._shot: TableSnapshot | None = None
+        self._snapshot: TableSnapshot | None = None
         self._read: tuple[object, int, bytes] = (None, 0, b"")
 
     # ---- input -------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Feed:
         self._bytes = 0
         self._cursor, self.at, self._floor_at = cursor, cursor.at, cursor.at
         self._applied, self._floor = dict(cursor.applied), dict(cursor.applied)
-        self._shot = None
+        self._snapshot = None
 
     def apply(self, partition: int, seal: Seal, rows: tuple[Row, ...], cursor: Cursor) -> None:
         """Take a sealed batch."""
@@ -208,14 +208,14 @@ class Feed:
         """The place after the newest event."""
         return self._first + len(self._ring)
 
-    def shot(self) -> TableSnapshot:
+    def snapshot(self) -> TableSnapshot:
         """All rows, as of now or recently."""
-        shot = self._shot
-        if shot is None or shot.place < self._first or self.next - shot.place > _SNAPSHOT_AGE:
-            shot = self._shot = TableSnapshot(self.next, self._cursor, tuple(self._rows.values()))
-        return shot
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.place < self._first or self.next - snapshot.place > _SNAPSHOT_AGE:
+            snapshot = self._snapshot = TableSnapshot(self.next, self._cursor, tuple(self._rows.values()))
+        return snapshot
 
-    def within(self, applied: Mapping[int, int]) -> bool:
+    def covers(self, applied: Mapping[int, int]) -> bool:
         """Whether everything after these journal offsets is in the ring."""
         return all(applied.get(p, -1) >= self._floor.get(p, -1) for p in range(self.partitions))
 
@@ -223,7 +223,7 @@ class Feed:
         """Whether the ring continues from a cursor. A cursor that is ahead of the ring, of a time that it doesn't know,
         or not of these tables must be checked against the topics."""
         return (
-            self.within(cursor.applied)
+            self.covers(cursor.applied)
             and self._floor_at <= cursor.at <= self.at
             and all(offset <= self._applied.get(p, -1) for p, offset in cursor.applied.items())
             and selection.tables <= {table for table, _ in cursor.positions}
@@ -233,7 +233,7 @@ class Feed:
         """A reader of the events after a snapshot."""
         return Reader(selection, self.generation, place)
 
-    def resumed(self, selection: Selection, cursor: Cursor) -> Reader:
+    def resume(self, selection: Selection, cursor: Cursor) -> Reader:
         """A reader of the events after a cursor that the ring covers."""
         return Reader(selection, self.generation, self._first, cursor)
 
@@ -262,22 +262,22 @@ class Feed:
             entry = self._ring[i]
             reader.place += 1
             text = (
-                self._of(entry, reader)
+                self._encode(entry, reader)
                 if reader.resume_cursor is None
-                else self._beyond(reader, reader.resume_cursor, entry)
+                else self._encode_beyond(reader, reader.resume_cursor, entry)
             )
             if text:
                 texts.append(text)
                 length += len(text)
         return texts[0] if len(texts) == 1 else b"".join(texts)
 
-    def _of(self, entry: _Entry, reader: Reader) -> bytes:
+    def _encode(self, entry: _Entry, reader: Reader) -> bytes:
         size = entry.size
         text = entry.of(reader.selection)
         self._bytes += entry.size - size
         return text
 
-    def _beyond(self, reader: Reader, resume_cursor: Cursor, entry: _Entry) -> bytes:
+    def _encode_beyond(self, reader: Reader, resume_cursor: Cursor, entry: _Entry) -> bytes:
         """An event for a client that already had a part of the ring, with an id that is not behind what it had: the
         server that the client comes from may have delivered the partitions in another order."""
         at = entry.cursor
@@ -287,7 +287,7 @@ class Feed:
             return b""
         if entry.partition >= 0 and entry.offset <= resume_cursor.applied.get(entry.partition, -1):
             return b""
-        text = self._of(entry, reader)
+        text = self._encode(entry, reader)
         if reader.resume_cursor is None:
             return text
         reader.resume_cursor = _merge(resume_cursor, at)

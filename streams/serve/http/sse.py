@@ -76,7 +76,7 @@ class ChangesHub:
         self.closing = False
         self.clients = 0
         self._catching_up = 0
-        self._moved = asyncio.Event()
+        self._change_event = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._woken = 0.0
         self._beat: asyncio.Task[None] | None = None
@@ -89,7 +89,7 @@ class ChangesHub:
         """Take a snapshot."""
         self.feed.replace(reason, rows, seals, cursor)
         self.ready = True
-        self._changed()
+        self._schedule_wake()
         if self._beat is None:
             self._beat = asyncio.create_task(self._heartbeats())
 
@@ -97,14 +97,14 @@ class ChangesHub:
         """Take a sealed batch."""
         self.feed.apply(partition, seal, rows, cursor)
         if rows:
-            self._changed()
+            self._schedule_wake()
 
-    def silence(self, silent: Mapping[Place, Silence]) -> None:
+    def set_silent(self, silent: Mapping[Place, Silence]) -> None:
         """Take the silent clusters, by partition; clients are told at once."""
         self.feed.silent = silent
         if self.ready:
             self.feed.beat()
-            self._changed()
+            self._schedule_wake()
 
     async def close(self) -> None:
         """Tell all clients that the server ends."""
@@ -113,11 +113,11 @@ class ChangesHub:
             self._beat.cancel()
         self._wake()
 
-    async def moved(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until there may be new events."""
-        await self._moved.wait()
+        await self._change_event.wait()
 
-    def _changed(self) -> None:
+    def _schedule_wake(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             # Each client gets more at once instead, so that the core is not saturated.
@@ -129,19 +129,19 @@ class ChangesHub:
             self._timer.cancel()
         self._timer = None
         self._woken = asyncio.get_running_loop().time()
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        change_event, self._change_event = self._change_event, asyncio.Event()
+        change_event.set()
 
     async def _heartbeats(self) -> None:
         while True:
             await asyncio.sleep(self.settings.heartbeat)
             self.feed.beat()
-            self._changed()
+            self._schedule_wake()
 
     # ---- clients -----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
+    def _admit(self) -> Iterator[None]:
         """Count a client in. Raises Busy."""
         if self.closing:
             raise Busy("the server is shutting down", 1)
@@ -158,7 +158,7 @@ class ChangesHub:
             HTTP_CLIENTS.dec()
 
     @contextlib.contextmanager
-    def _catching(self) -> Iterator[None]:
+    def _count_catching_up(self) -> Iterator[None]:
         """Count a client in that catches up with the ring. Raises Busy."""
         if self._catching_up >= self.settings.max_catching_up:
             raise Busy(f"too many clients with old cursors: the limit is {self.settings.max_catching_up}", 2)
@@ -176,16 +176,16 @@ class ChangesHub:
 
     async def follow(self, request: web.Request, selection: Selection, cursor: Cursor | None) -> web.StreamResponse:
         """A stream of the selection, from the cursor or from a snapshot. Raises Busy."""
-        with self._admitted():
+        with self._admit():
             client = _Client(self, request, selection)
             if cursor is None:
                 return await client.serve(None, "start")
             if self.feed.resumable(cursor, selection):
-                return await client.serve(self.feed.resumed(selection, cursor), "")
+                return await client.serve(self.feed.resume(selection, cursor), "")
             if later(cursor.at or "1970-01-01T00:00:00Z", self.window) < self.feed.at:
                 return await client.serve(None, "expired")
             with contextlib.ExitStack() as slot:
-                slot.enter_context(self._catching())
+                slot.enter_context(self._count_catching_up())
                 return await client.serve_from(cursor, slot)
 
 
@@ -273,9 +273,9 @@ class _Client:
         feed = self._hub.feed
         while True:
             if reader is None:
-                shot, generation = feed.shot(), feed.generation
-                reader = Reader(self._selection, generation, shot.place)
-                for text in shot.events(reason, self._selection, _WRITE, feed.render):
+                snapshot, generation = feed.snapshot(), feed.generation
+                reader = Reader(self._selection, generation, snapshot.place)
+                for text in snapshot.events(reason, self._selection, _WRITE, feed.render):
                     yield text
                     await asyncio.sleep(0)
             if self._hub.closing:
@@ -292,7 +292,7 @@ class _Client:
                 yield text
                 await asyncio.sleep(0)
             else:
-                await self._hub.moved()
+                await self._hub.wait_for_change()
 
     async def _catch_up(self, cursor: Cursor, slot: contextlib.ExitStack) -> AsyncGenerator[bytes, None]:
         feed, row_filter = self._hub.feed, self._selection.row_filter
@@ -317,8 +317,8 @@ class _Client:
                         head = batch_head(item.partition, item.seal, quiet=False)
                         yield event("batch", with_rows(head, map(print_row, item.rows)), item.cursor)
                     applied[item.partition] = item.seal.offset
-                    if feed.within(applied):
-                        reader = feed.resumed(self._selection, item.position)
+                    if feed.covers(applied):
+                        reader = feed.resume(self._selection, item.position)
                         break
         except FacetsError as error:
             raise _StreamEnded("unavailable", str(error)) from error

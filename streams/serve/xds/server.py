@@ -54,7 +54,7 @@ class XdsSettings(NamedTuple):
     answer_within: float = 60.0
 
 
-class Ended(Exception):
+class StreamEnded(Exception):
     """The server ends a stream. `reason` is its label in the metrics."""
 
     def __init__(self, reason: str, code: grpc.StatusCode, text: str, node: str = "") -> None:
@@ -104,7 +104,7 @@ class XdsServer:
         self.port = 0
         self.silent: Mapping[Place, Silence] = {}
         self.ready = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._change_event = asyncio.Event()
         self._numbers = 0
         self._server: Any = None
 
@@ -122,7 +122,7 @@ class XdsServer:
         changes = self.catalog.apply(rows, seal, partition)
         self._publish(changes, before, wake_all=self.catalog.complete != complete)
 
-    def silence(self, silent: Mapping[Place, Silence]) -> None:
+    def set_silent(self, silent: Mapping[Place, Silence]) -> None:
         """Take the silent clusters, by partition. Clients keep their resources: an endpoint set that may be out of date
         serves better than none."""
         self.silent = silent
@@ -140,15 +140,15 @@ class XdsServer:
                     connection.ledger.record_change(key, before.get(key, NEVER), at, names)
             if wake_all or connection.stream.due:
                 self._wake(connection)
-        self._move()
+        self._announce_change()
 
-    async def moved(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until the state changes, or what a client has of it."""
-        await self._moved.wait()
+        await self._change_event.wait()
 
-    def _move(self) -> None:
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+    def _announce_change(self) -> None:
+        change_event, self._change_event = self._change_event, asyncio.Event()
+        change_event.set()
 
     # ---- the server -----------------------------------------------------------------------------------
 
@@ -202,15 +202,15 @@ class XdsServer:
         try:
             if len(self.connections) >= self.settings.max_clients:
                 text = f"{self.settings.max_clients} clients are connected: --max-clients"
-                raise Ended("clients", grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+                raise StreamEnded("clients", grpc.StatusCode.RESOURCE_EXHAUSTED, text)
             await self._read(context, variant, kind)
-        except Ended as ended:
+        except StreamEnded as ended:
             ENDED.labels(ended.reason).inc()
             log.warning("%s: ended (%s)", ended.node or context.peer(), ended)
             await context.abort(ended.code, str(ended))
 
     async def _read(self, context: Any, variant: Variant, kind: Kind | None) -> None:
-        """Take requests until the client ends the stream. Raises Ended."""
+        """Take requests until the client ends the stream. Raises StreamEnded."""
         connection: Connection | None = None
         node = ""
         try:
@@ -226,14 +226,14 @@ class XdsServer:
             if connection is not None and connection.failed is not None:
                 raise connection.failed
         except ProtocolViolation as error:
-            raise Ended("violation", grpc.StatusCode.INVALID_ARGUMENT, str(error), node) from error
+            raise StreamEnded("violation", grpc.StatusCode.INVALID_ARGUMENT, str(error), node) from error
         except TimeoutError as error:
             if connection is not None and connection.failed is not None:
                 raise connection.failed from error
             text = "no request came"
             if connection is not None:
                 text = f"no answer to a response within {self.settings.answer_within:g} s: read, and ACK or NACK"
-            raise Ended("unread", grpc.StatusCode.DEADLINE_EXCEEDED, text, node) from error
+            raise StreamEnded("unread", grpc.StatusCode.DEADLINE_EXCEEDED, text, node) from error
         finally:
             if connection is not None:
                 self._disconnect(connection)
@@ -253,7 +253,7 @@ class XdsServer:
         if connection.writer is not None:
             connection.writer.cancel()
         del self.connections[connection.number]
-        self._move()
+        self._announce_change()
         CLIENTS.labels(connection.variant).dec()
         log.info("%s: disconnected (%s)", connection.node, connection.variant)
 
@@ -281,7 +281,7 @@ class XdsServer:
     def _settle(self, connection: Connection, keys: Iterable[Key]) -> None:
         for seconds in connection.ledger.settle(keys, self.catalog, time.time()):
             PROPAGATION.observe(max(0.0, seconds))
-        self._move()
+        self._announce_change()
 
     def _wake(self, connection: Connection) -> None:
         """Have the writer send what is due."""

@@ -35,14 +35,14 @@ def log() -> Log:
 
 
 def test_a_snapshot_comes_in_parts_and_only_the_last_has_an_id(log: Log) -> None:
-    events = [each for text in log.feed.shot().events("start", ALL, 1) for each in parse(text)]
+    events = [each for text in log.feed.snapshot().events("start", ALL, 1) for each in parse(text)]
     assert [(data["first"], data["last"], len(data["rows"])) for _, _, data in events] == [
         (True, False, 1), (False, False, 1), (False, True, 1),
     ]  # fmt: skip
     assert [bool(cursor) for _, cursor, _ in events] == [False, False, True]
     assert Cursor.decode(events[-1][1]) == log.cursor
     only = Selection(frozenset({"frontend"}), Filter(namespaces=frozenset({"none"})))
-    ((kind, cursor, data),) = [each for text in log.feed.shot().events("start", only, 1) for each in parse(text)]
+    ((kind, cursor, data),) = [each for text in log.feed.snapshot().events("start", only, 1) for each in parse(text)]
     assert (kind, bool(cursor), data["rows"], data["last"]) == ("snapshot", True, [], True)
 
 
@@ -59,10 +59,10 @@ def test_a_batch_is_encoded_once_for_all_who_want_it_all(log: Log) -> None:
 
 
 def test_a_late_snapshot_and_the_ring_after_it_add_up(log: Log) -> None:
-    first = log.feed.shot()
+    first = log.feed.snapshot()
     log.write(0, "cart")
     log.write(1, "tea", state="deleted")
-    assert log.feed.shot() is first
+    assert log.feed.snapshot() is first
     assert names(read(log.feed, log.feed.reader(ALL, first.place))) == [["cart"], ["tea"]]
     assert [json.loads(each)["name"] for each in log.feed.rows(ALL)] == ["cart", "cart"]
     assert [json.loads(each)["version"] for each in log.feed.row("backend", "shop", "cart")] == [0]
@@ -82,8 +82,8 @@ def test_a_slow_reader_loses_its_place_and_its_cursor_is_older_than_the_ring() -
     assert not log.feed.resumable(cursor, ALL)
     # Time may stand still; what is gone from the ring is gone.
     assert not log.feed.resumable(cursor._replace(at=log.feed.at), ALL)
-    assert not log.feed.within(cursor.applied)
-    assert log.feed.within({**cursor.applied, 0: cursor.applied[0] + 1})
+    assert not log.feed.covers(cursor.applied)
+    assert log.feed.covers({**cursor.applied, 0: cursor.applied[0] + 1})
 
 
 def test_the_ring_is_bounded_in_bytes_too() -> None:
@@ -157,7 +157,7 @@ def test_resuming_anywhere_on_any_server_gives_each_row_once(seed: int) -> None:
         if cursor:
             had = Cursor.decode(cursor)
             assert log.feed.resumable(had, ALL)
-            reader = log.feed.resumed(ALL, had)
+            reader = log.feed.resume(ALL, had)
         else:
             reader = log.feed.reader(ALL, 0)
         for _ in range(chance.randrange(1, 6)):

@@ -131,7 +131,7 @@ async def test_a_client_that_never_reads_is_put_out_and_another_is_not_delayed()
             served.put(slice_of(endpoint(f"10.1.0.{i}")))
         await good.write(ack(await good.read()))
         while "deaf" in {each.node for each in served.server.connections.values()}:
-            await served.server.moved()
+            await served.server.wait_for_change()
         assert {each.node for each in served.server.connections.values()} == {"n1"}
 
 

@@ -54,7 +54,7 @@ class _Waiters:
         self._count: dict[XdsServer, int] = {}
 
     @contextmanager
-    def counted(self, server: XdsServer) -> Iterator[None]:
+    def count_in(self, server: XdsServer) -> Iterator[None]:
         """Count one in. Raises Busy."""
         if self._count.get(server, 0) >= _MOST_WAITERS:
             raise Busy(f"too many waiting requests: the limit is {_MOST_WAITERS}", 5)
@@ -77,7 +77,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> A
     if not server.ready.is_set():
         raise Busy(NO_SNAPSHOT, 1)
     waiting = Acked(False, [], {})
-    with _waiters.counted(server):
+    with _waiters.count_in(server):
         try:
             async with asyncio.timeout(query.timeout):
                 await _wait_until_acknowledged(server, query, service, waiting)
@@ -99,7 +99,7 @@ async def _wait_until_acknowledged(server: XdsServer, query: Query, service: Key
             str(p): seal.frontier.get(resource, "") if (seal := catalog.seals.get((p, query.cluster))) else ""
             for p in behind
         }
-        await server.moved()
+        await server.wait_for_change()
     waiting.partitions = {}
     versions = {key: catalog.newest(key)[0] for key in ([service] if service else followed_services(server))}
     while True:
@@ -110,7 +110,7 @@ async def _wait_until_acknowledged(server: XdsServer, query: Query, service: Key
         ]
         if not waiting.clients:
             return
-        await server.moved()
+        await server.wait_for_change()
 
 
 def _followers(server: XdsServer, service: Key | None) -> list[str]:

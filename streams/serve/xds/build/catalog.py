@@ -11,7 +11,7 @@ from streams.serve.xds.build import resources
 from streams.serve.xds.build.decision import Decision, consumer_namespace, decide
 from streams.serve.xds.build.endpoints import Place, assignment, has_known_endpoints, place_matters
 from streams.serve.xds.build.names import TYPE_URLS, Kind, resource_name
-from streams.serve.xds.build.service import Facets, Service, triggered
+from streams.serve.xds.build.service import Facets, Service, trigger_time
 from streams.subscription.delivery import Row
 from streams.wire.partitioning import partition_of
 from streams.wire.records import Seal
@@ -122,7 +122,7 @@ class Catalog:
         """The Services by cluster as the snapshot has them, with those that are kept."""
 
         def is_known(key: Key, cluster: str) -> bool:
-            return _known(seals.get((self.partition(key), cluster)))
+            return _is_known(seals.get((self.partition(key), cluster)))
 
         services: dict[Key, dict[str, Facets]] = {}
         tables: dict[tuple[Key, str], set[str]] = {}
@@ -152,7 +152,7 @@ class Catalog:
             key = (row.namespace, row.name)
             clusters = self._services.setdefault(key, {})
             clusters[row.cluster] = clusters.get(row.cluster, Facets(row.cluster)).with_row(row)
-            triggers = {triggered(row.facet), changed[key].trigger if key in changed else ""} - {""}
+            triggers = {trigger_time(row.facet), changed[key].trigger if key in changed else ""} - {""}
             changed[key] = Change(set(), seal.at, min(triggers, default=""))
             self._newest[key] = (row.version, seal.at)
         for key, change in changed.items():
@@ -171,13 +171,13 @@ class Catalog:
     def complete(self) -> int:
         """How many partitions of clusters have a complete snapshot; when it rises, unknown resources may become
         known."""
-        return sum(_complete(seal) for seal in self.seals.values())
+        return sum(_is_complete(seal) for seal in self.seals.values())
 
     @property
     def settled(self) -> bool:
         """Whether every partition has a complete snapshot of some cluster. Before that no client gets all resources:
         one that had more would drop the rest."""
-        return len({partition for (partition, _), seal in self.seals.items() if _complete(seal)}) == self.partitions
+        return len({partition for (partition, _), seal in self.seals.items() if _is_complete(seal)}) == self.partitions
 
     # ---- resources -------------------------------------------------------------------------------------
 
@@ -242,7 +242,7 @@ class Catalog:
         decisions = self._decisions.setdefault(key, {})
         if (dns_name, traffic, namespace) not in decisions:
             service_everywhere = Service(*key, tuple(facets for _, facets in sorted(self._services[key].items())))
-            service = service_everywhere.of_name(dns_name)
+            service = service_everywhere.with_dns_name(dns_name)
             consumer = consumer_namespace(service, traffic, namespace)
             if consumer != namespace:
                 # One decision for all clients without routes of their own.
@@ -307,19 +307,19 @@ class Catalog:
             return True
         clusters = {cluster for _, cluster in self.seals}
         partition = self.partition(key)
-        return bool(clusters) and all(_known(self.seals.get((partition, cluster))) for cluster in clusters)
+        return bool(clusters) and all(_is_known(self.seals.get((partition, cluster))) for cluster in clusters)
 
     def partition(self, key: Key) -> int:
         """The partition that holds a Service."""
         return partition_of(*key, self.partitions)
 
 
-def _known(seal: Seal | None) -> bool:
+def _is_known(seal: Seal | None) -> bool:
     """Whether a partition's state of a cluster is known: its snapshot is complete, or the cluster has ended."""
-    return seal is not None and (seal.closed or _complete(seal))
+    return seal is not None and (seal.closed or _is_complete(seal))
 
 
-def _complete(seal: Seal | None) -> bool:
+def _is_complete(seal: Seal | None) -> bool:
     """Whether a partition has a complete snapshot of a cluster."""
     return seal is not None and bool(seal.frontier) and not seal.lost
 

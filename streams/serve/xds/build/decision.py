@@ -34,7 +34,7 @@ def decide(service: Service, traffic: Traffic, namespace: str = "") -> Decision 
     None for a Service that no cluster has. If clusters disagree, a cluster that runs the Service comes before one that
     only names it by DNS, and endpoints come before cluster IPs (a cluster IP is of use in its own cluster only)."""
     decisions = [
-        _of_cluster(facets, facets.frontend, traffic, namespace)
+        _decide_in_cluster(facets, facets.frontend, traffic, namespace)
         for facets in service.clusters
         if facets.frontend is not None
     ]
@@ -49,15 +49,15 @@ def decide(service: Service, traffic: Traffic, namespace: str = "") -> Decision 
     )
 
 
-def _of_cluster(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> Decision:
-    direction = _direction(facets, frontend, traffic, namespace)
+def _decide_in_cluster(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> Decision:
+    direction = _choose_direction(facets, frontend, traffic, namespace)
     if direction.decision == "endpoint":
         affine = frontend.session_affinity == "ClientIP"
         return Decision("endpoint", direction.reason, direction.session_persistence, affine)
     return Decision("dns" if direction.decision == "dns" else "service", direction.reason)
 
 
-def _direction(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> DirectionFacet:
+def _choose_direction(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> DirectionFacet:
     """The routing row's choice: the consumer's own, otherwise the producer's. Without a routing row (another table's
     may arrive first), the choice by default."""
     if facets.routing is not None:

@@ -9,7 +9,7 @@ from streams.subscription.delivery import Row
 from streams.wire.timestamps import read, write
 
 
-def triggered(facet: Facet) -> str:
+def trigger_time(facet: Facet) -> str:
     """When the first of a row's triggers happened; "" if no object says so, or not readably."""
     times = []
     for trigger in facet.triggers:
@@ -63,7 +63,7 @@ class Service(NamedTuple):
     name: str
     clusters: tuple[Facets, ...]
 
-    def of_name(self, dns_name: str) -> "Service":
+    def with_dns_name(self, dns_name: str) -> "Service":
         """Only the clusters in which the Service has this DNS name (their domains may differ)."""
         return self._replace(
             clusters=tuple(

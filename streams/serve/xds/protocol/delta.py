@@ -7,7 +7,7 @@ from envoy.service.discovery.v3.discovery_pb2 import Resource as ResourceMessage
 
 from streams.serve.xds.build.catalog import Catalog, Resource, digest_of
 from streams.serve.xds.build.names import FULL_STATE, TYPE_URLS, WILDCARD
-from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, joined
+from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, join_response
 
 
 class DeltaStream(Stream):
@@ -96,7 +96,7 @@ class DeltaStream(Stream):
         self.record_sent(state, nonce, {**changed, **dict.fromkeys(removed)})
         ordered = sorted(changed.values(), key=lambda resource: resource.name)
         rest = DeltaDiscoveryResponse(removed_resources=sorted(removed), type_url=TYPE_URLS[state.kind], nonce=nonce)
-        return Response(state.kind, joined(rest, map(_encoded, ordered)))
+        return Response(state.kind, join_response(rest, map(_encode, ordered)))
 
 
 def _acknowledgement(state: TypeState, request: DeltaDiscoveryRequest) -> Answer | None:
@@ -105,10 +105,10 @@ def _acknowledgement(state: TypeState, request: DeltaDiscoveryRequest) -> Answer
     if state.in_flight is None or request.response_nonce != state.in_flight.nonce:
         return None
     error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
-    return state.answered(state.in_flight, error)
+    return state.record_answer(state.in_flight, error)
 
 
-def _encoded(resource: Resource) -> bytes:
+def _encode(resource: Resource) -> bytes:
     if not resource.in_delta:
         entry = ResourceMessage(name=resource.name, version=resource.version, resource=resource.body)
         resource.in_delta = DeltaDiscoveryResponse(resources=[entry]).SerializeToString()

@@ -7,7 +7,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, Discovery
 
 from streams.serve.xds.build.catalog import Catalog, Client, Resource
 from streams.serve.xds.build.names import FULL_STATE, TYPE_URLS, WILDCARD, Kind
-from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, joined
+from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, join_response
 
 
 class SotwStream(Stream):
@@ -35,7 +35,7 @@ class SotwStream(Stream):
                 return None  # Stale: the client has since been sent another response, and will answer that.
             if state.in_flight is not None:
                 error = request.error_detail.message or "refused" if request.HasField("error_detail") else ""
-                answer = state.answered(state.in_flight, error)
+                answer = state.record_answer(state.in_flight, error)
         self._subscribe(state, [catalog.own(name) for name in request.resource_names], catalog)
         return answer
 
@@ -100,10 +100,10 @@ class SotwStream(Stream):
         ordered = sorted(resources.values(), key=lambda resource: resource.name)
         version = hashlib.sha256(content.encode()).hexdigest()[:16]
         rest = DiscoveryResponse(version_info=version, type_url=TYPE_URLS[state.kind], nonce=nonce)
-        return Response(state.kind, joined(rest, map(_encoded, ordered)))
+        return Response(state.kind, join_response(rest, map(_encode, ordered)))
 
 
-def _encoded(resource: Resource) -> bytes:
+def _encode(resource: Resource) -> bytes:
     if not resource.in_sotw:
         resource.in_sotw = DiscoveryResponse(resources=[resource.body]).SerializeToString()
     return resource.in_sotw

@@ -98,7 +98,7 @@ class TypeState:
         self.owed = (self.owed - forgotten) or NOTHING
         self.removals = (self.removals - forgotten) or NOTHING
 
-    def answered(self, flight: InFlight, error: str) -> Answer:
+    def record_answer(self, flight: InFlight, error: str) -> Answer:
         """Note that the response in flight was accepted, or refused if there is an error."""
         self.in_flight = None
         if not error:
@@ -266,7 +266,7 @@ class Stream:
         raise NotImplementedError
 
 
-def joined(rest: Message, resources: Iterable[bytes]) -> bytes:
+def join_response(rest: Message, resources: Iterable[bytes]) -> bytes:
     """A response of these resources, each serialized as a response of its own, and of the rest. Concatenated messages
     are one message with the fields of both (protobuf.dev, "Encoding", "Last One Wins")."""
     return b"".join((rest.SerializeToString(), *resources))
