@@ -177,7 +177,7 @@ class PartitionFold:
 
     def has_row(self, table: str, key: str) -> bool:
         """Whether the table has a row of the Service, be it `deleted`."""
-        return self._by_name[table].held(key).version is not None
+        return self._by_name[table].entry(key).version is not None
 
     # ---- the step ------------------------------------------------------------------------------------
 

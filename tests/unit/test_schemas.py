@@ -79,7 +79,7 @@ def test_what_is_there_is_what_would_be_written(tmp_path: Path) -> None:
     (tmp_path / "commit.json").unlink()
     result = CliRunner().invoke(schemas_command, [str(tmp_path), "--check"])
     assert result.exit_code == 1
-    for name in ("seal.json is not", "other.json is of no", "commit.json is missing"):
+    for name in ("seal.json differs from", "other.json belongs to no", "commit.json is missing"):
         assert name in result.output
 
 
