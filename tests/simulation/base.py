@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from random import Random
 
 from tests.simulation.kafka import Log, Record
@@ -11,6 +12,7 @@ TABLES = ("frontend", "backend", "routing")
 _START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
 
+@lru_cache(maxsize=4096)
 def time_of(ms: int) -> str:
     """A time of the simulation, as commits carry it."""
     at = _START + timedelta(milliseconds=ms)

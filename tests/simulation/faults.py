@@ -152,7 +152,7 @@ def _one_tables_seal_taken_for_all() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "_deliver", deliver)
 
 
-@fault(2, "half of a list that is made again is in the first snapshot: sets made of half of what there is", since=80)
+@fault(2, "half of a list that is made again is in the first snapshot: sets made of half of what there is", since=260)
 def _snapshot_ends_with_half_a_list() -> AbstractContextManager[Any]:
     real = Collector._wait
 
@@ -210,7 +210,7 @@ def _cursor_runs_ahead() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "cursor", property(cursor))
 
 
-@fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=950)
+@fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=1010)
 def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
     real = Subscription.complete
 
@@ -303,7 +303,7 @@ def _lower_epoch_taken() -> AbstractContextManager[Any]:
     return patch.object(folding, "is_accepted", accepts)
 
 
-@fault(5, "of two watchers that opened one epoch, both are taken", since=50)
+@fault(5, "of two watchers that opened one epoch, both are taken", since=90)
 def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return commit.epoch > seal.epoch or (commit.epoch == seal.epoch and commit.seq > seal.seq)
@@ -311,7 +311,7 @@ def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
     return patch.object(folding, "is_accepted", accepts)
 
 
-@fault(5, "a subscriber takes the rows that a replaced worker writes once more", since=230)
+@fault(5, "a subscriber takes the rows that a replaced worker writes once more", since=300)
 def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
     real = Subscription.feed
 
@@ -362,7 +362,7 @@ def _snapshot_deletes_nothing() -> AbstractContextManager[Any]:
     return patch.object(folding, "forget_unnamed", lambda *_: None)
 
 
-@fault(6, "a list from an API server that lags is taken: what was deleted comes back")
+@fault(6, "a list from an API server that lags is taken: what was deleted comes back", since=90)
 def _lagging_list_taken() -> AbstractContextManager[Any]:
     return patch.object(Reflector, "_refuse_older", lambda self, version: None)
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-FIXED = "0:650"
+FIXED = "0:400"
 REGRESSIONS = (7, 15, 81, 1172, 8930, 11923, 14171)
 """Seeds in which the simulation once found something."""
 
-_WINDOW = 650
+_WINDOW = 400
 _FIRST_WINDOW = datetime(2026, 11, 1, tzinfo=UTC)
-_BEFORE_WINDOWS = 1_000_000
-"""Windows begin after what `make simulate` may have run."""
+_BEFORE_WINDOWS = 100_000_000
+"""Windows begin after what `make simulate` and the windows of other sizes may have run."""
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -88,9 +88,9 @@ def test_a_run_follows_from_its_seed_alone() -> None:
 def test_no_two_windows_have_a_seed_in_common() -> None:
     start = datetime(2026, 11, 27, 12, 0, 59, tzinfo=UTC)
     windows = [set(parse_seeds(window(start + timedelta(minutes=minutes)))) for minutes in range(3)]
-    assert [len(seeds) for seeds in windows] == [650] * 3
-    assert len(set.union(*windows)) == 3 * 650
-    assert len(parse_seeds(seeds_of_tests(start))) == pytest.approx(1300, rel=0.02)
+    assert [len(seeds) for seeds in windows] == [400] * 3
+    assert len(set.union(*windows)) == 3 * 400
+    assert len(parse_seeds(seeds_of_tests(start))) == pytest.approx(800, rel=0.02)
 
 
 @pytest.mark.parametrize("text", ["", "x", "5:5", "9:2", "1,", "1:2:3"])
