@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 from streams.fold.table import Write
 from streams.serve.http.encoding import Selection, print_row
 from streams.serve.http.feed import Feed
-from streams.serve.xds.build.catalog import Catalog, Client
-from streams.serve.xds.build.endpoints import Place
+from streams.serve.xds.build.catalog import Catalog
+from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.names import TYPE_URLS
 from streams.serve.xds.protocol.propagation import epoch_seconds
 from streams.subscription.delivery import Batch, Cursor, Filter, Subscription

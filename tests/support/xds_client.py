@@ -8,7 +8,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
     DeltaDiscoveryResponse,
 )
 
-from streams.serve.xds.build.catalog import Client
+from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import KINDS, TYPE_URLS, Kind
 from streams.serve.xds.protocol.delta import DeltaStream
 from streams.serve.xds.protocol.stream import Answer, Stream

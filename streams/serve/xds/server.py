@@ -18,8 +18,8 @@ from envoy.service.discovery.v3 import discovery_pb2
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.serve.metrics import CLIENTS, ENDED, NACKS, PROPAGATION, RESPONSES
-from streams.serve.xds.build.catalog import Catalog, Changes, Client, Key
-from streams.serve.xds.build.endpoints import locality_of
+from streams.serve.xds.build.catalog import Catalog, Changes, Key
+from streams.serve.xds.build.client import Client, namespace_of, place_of
 from streams.serve.xds.build.names import TYPE_URLS, Kind
 from streams.serve.xds.protocol.delta import DeltaStream
 from streams.serve.xds.protocol.propagation import NEVER, Ledger, epoch_seconds
@@ -338,7 +338,5 @@ def client_of(node: Any) -> Client:
     traffic = fields["traffic"].string_value if "traffic" in fields else "mesh"
     if traffic not in {"mesh", "gateway"}:
         raise ProtocolViolation(f"node.metadata.traffic is {traffic[:40]!r}: must be mesh or gateway")
-    # Istio's clients name theirs NAMESPACE.
-    namespace = next((fields[name].string_value for name in ("namespace", "NAMESPACE") if name in fields), "")
     is_grpc = node.user_agent_name.startswith("gRPC")
-    return Client(locality_of(node), traffic, is_grpc, namespace)  # type: ignore[arg-type]
+    return Client(place_of(node), traffic, is_grpc, namespace_of(node))  # type: ignore[arg-type]

@@ -1,12 +1,10 @@
 """Routes of a consumer's namespace decide what its own clients get, and nobody else's (GEP-1294)."""
 
 import pytest
-from envoy.config.core.v3.base_pb2 import Node
-from google.protobuf.struct_pb2 import Struct
 
-from streams.serve.xds.build.catalog import Client, Resource
+from streams.serve.xds.build.catalog import Resource
+from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind
-from streams.serve.xds.server import client_of
 from tests.support.routes import by_cookie, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
@@ -45,11 +43,3 @@ def test_all_namespaces_without_routes_of_their_own_share_their_resources(kind: 
     resources = [world.catalog.resource(kind, CART, client) for client in (OTHER, Client(), Client(namespace="shop"))]
     assert isinstance(resources[0], Resource)
     assert all(resource is resources[0] for resource in resources)
-
-
-@pytest.mark.parametrize("field", ["namespace", "NAMESPACE"])
-def test_a_client_names_its_namespace_in_its_metadata(field: str) -> None:
-    metadata = Struct()
-    metadata[field] = "buyer"
-    assert client_of(Node(id="n", metadata=metadata)).namespace == "buyer"
-    assert client_of(Node(id="n")).namespace == ""

@@ -11,7 +11,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
     DiscoveryResponse,
 )
 
-from streams.serve.xds.build.catalog import Client
+from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import KINDS, TYPE_URLS, Kind
 from streams.serve.xds.protocol.delta import DeltaStream
 from streams.serve.xds.protocol.sotw import SotwStream

@@ -7,8 +7,8 @@ from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_p
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 
-from streams.serve.xds.build.catalog import Absence, Client, Resource
-from streams.serve.xds.build.endpoints import Place
+from streams.serve.xds.build.catalog import Absence, Resource
+from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resources import STATEFUL_SESSION
 from streams.subscription.delivery import Row
 from tests.support.routes import annotated, route, rule, to_service
@@ -61,13 +61,9 @@ def test_not_ready_addresses_are_healthy_where_the_service_publishes_them() -> N
     assert summary(world.get("eds")) == {"10.1.0.1:8080": (0, "", "HEALTHY")}
 
 
-def test_ports_are_matched_by_name_and_udp_has_none() -> None:
+def test_ports_are_matched_by_name() -> None:
     world = World()
-    ports = [
-        {"name": "http", "port": 80},
-        {"name": "admin", "port": 81},
-        {"name": "dns", "port": 53, "protocol": "UDP"},
-    ]
+    ports = [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]
     own = [{"name": "admin", "port": 9000, "protocol": "TCP"}, {"name": "http", "port": 8080, "protocol": "TCP"}]
     world.put(service(ports=ports), slice_of(endpoint("10.1.0.1"), ports=own))
     assert set(world.catalog.names("cds")) == {CART, "cart.shop.svc.cluster.local:81"}

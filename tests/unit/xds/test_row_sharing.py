@@ -9,7 +9,7 @@ import pytest
 from streams.facets import changelog_records, parsed_rows
 from streams.serve.http.encoding import Selection, print_row
 from streams.serve.http.feed import Feed
-from streams.serve.xds.build.catalog import Client
+from streams.serve.xds.build.client import Client
 from streams.subscription import delivery
 from streams.subscription.delivery import Batch, Cursor, Row
 from streams.wire.records import TABLES

@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from streams.serve.xds.build import resources
+from streams.serve.xds.build.assignment import assignment
+from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.decision import Decision, consumer_namespace, decide
-from streams.serve.xds.build.endpoints import Place, assignment, has_known_endpoints, place_matters
-from streams.serve.xds.build.names import TYPE_URLS, Kind, resource_name
+from streams.serve.xds.build.endpoints import cluster_ips_for, is_known
+from streams.serve.xds.build.names import TYPE_URLS, Kind
+from streams.serve.xds.build.ports import PortId, ports_by_name
+from streams.serve.xds.build.ranking import RelevantPlace, relevant_place
 from streams.serve.xds.build.service import Facets, Service, trigger_time
 from streams.subscription.delivery import Row
 from streams.wire.partitioning import partition_of
-from streams.wire.records import Seal
+from streams.wire.records import Seal, ServicePort
 from streams.wire.routing_records import Traffic
 
 Key = tuple[str, str]
@@ -40,16 +44,6 @@ class Absence(Enum):
     UNKNOWN = "unknown"
 
 
-class Client(NamedTuple):
-    """What resources depend on: the client's properties. `namespace` is its own: mesh routes of a consumer's namespace
-    apply to its clients alone (GEP-1294)."""
-
-    place: Place = Place()
-    traffic: Traffic = "mesh"
-    grpc: bool = False
-    namespace: str = ""
-
-
 class Resource:
     """A resource as sent. `version` is `ROWS.DIGEST`: the highest version of the rows that it is built from (all rows
     of a Service are of one journal partition, whatever their cluster, so their versions compare) and a digest of the
@@ -72,13 +66,21 @@ def digest_of(version: str) -> str:
     return version.rpartition(".")[2]
 
 
-class _ServiceDecision(NamedTuple):
-    """A Service under one of its DNS names, how it is reached, whether that depends on the client's place, and for
-    which consumer namespace it holds ("" for all without routes of their own)."""
+class _Named(NamedTuple):
+    """What a resource name means: a port of a Service under one of its DNS names."""
+
+    key: Key
+    dns_name: str
+    port: PortId
+
+
+class _PortDecision(NamedTuple):
+    """A Service in the clusters that have this port under this DNS name, how it is reached, on what of a client's place
+    its endpoints depend, and for which consumer namespace this holds ("" for all without routes of their own)."""
 
     service: Service
     decision: Decision | None
-    by_place: bool
+    relevant: RelevantPlace
     namespace: str
 
 
@@ -91,10 +93,10 @@ class Catalog:
         self.applied: dict[int, int] = {}
         self._newest: dict[Key, tuple[int, str]] = {}
         self._services: dict[Key, dict[str, Facets]] = {}
-        self._names: dict[str, Key] = {}
+        self._names: dict[str, _Named] = {}
         self._of_key: dict[Key, tuple[str, ...]] = {}
         self._resources: dict[Key, dict[tuple[Any, ...], Resource | Absence]] = {}
-        self._decisions: dict[Key, dict[tuple[str, Traffic, str], _ServiceDecision]] = {}
+        self._decisions: dict[Key, dict[tuple[str, Traffic, str], _PortDecision]] = {}
 
     # ---- the state -------------------------------------------------------------------------------------
 
@@ -188,13 +190,15 @@ class Catalog:
 
     def own(self, name: str) -> str:
         """The catalog's own string for a name, if it has the name: so all clients share one string."""
-        key = self._names.get(name)
-        return name if key is None else next(catalog_name for catalog_name in self._of_key[key] if catalog_name == name)
+        named = self._names.get(name)
+        if named is None:
+            return name
+        return next(catalog_name for catalog_name in self._of_key[named.key] if catalog_name == name)
 
     def service_of(self, name: str) -> Key | None:
         """The Service that a resource name belongs to, or would belong to: SERVICE.NAMESPACE.svc.DOMAIN:PORT."""
         if name in self._names:
-            return self._names[name]
+            return self._names[name].key
         parts = name.split(".", 3)
         return (parts[1], parts[0]) if len(parts) == 4 and parts[2] == "svc" else None
 
@@ -219,42 +223,54 @@ class Catalog:
 
     def resource(self, kind: Kind, name: str, client: Client) -> Resource | Absence:
         """The resource as this client gets it."""
-        key = self._names.get(name)
-        if key is None:
+        named = self._names.get(name)
+        if named is None:
             return Absence.MISSING if self._answerable(name) else Absence.UNKNOWN
-        return self._resource(kind, name, key, client)
+        if named.port.transport == "UDP" and (client.grpc or kind in {"lds", "rds"}):
+            return Absence.MISSING  # Datagrams have no routes, and gRPC no use for them.
+        return self._resource(kind, name, named, client)
 
     # ---- building ----------------------------------------------------------------------------------------
 
-    def _resource(self, kind: Kind, name: str, key: Key, client: Client) -> Resource | Absence:
-        dns_name, _, port = name.rpartition(":")
-        service, decision, by_place, namespace = self._decide(key, dns_name, client.traffic, client.namespace)
+    def _resource(self, kind: Kind, name: str, named: _Named, client: Client) -> Resource | Absence:
+        service, decision, relevant, namespace = self._decide(name, named, client.traffic, client.namespace)
         if decision is None:
             return Absence.MISSING
-        place = client.place if by_place and kind == "eds" else Place()
-        variant = (kind, name, client.traffic, namespace, client.grpc and kind == "rds", place)
-        variants = self._resources.setdefault(key, {})
+        place = client.place
+        if decision.route == "service":
+            if cluster_ips_for(service, named.port, place):
+                place = Place(cluster=place.cluster)
+            else:
+                # The client's cluster has no IP of it, and those of others are none there.
+                decision = decision._replace(route="endpoint", reason="NoClusterIP")
+        if decision.route == "endpoint":
+            place = relevant.of(place, [facets.cluster for facets in service.clusters])
+        if kind != "eds":
+            place = Place()
+        variant = (kind, name, client.traffic, namespace, client.grpc and kind == "rds", decision.route, place)
+        variants = self._resources.setdefault(named.key, {})
         if variant not in variants:
-            variants[variant] = self._make(kind, name, service, int(port), decision, client._replace(place=place))
+            variants[variant] = self._make(kind, name, service, named.port, decision, client._replace(place=place))
         return variants[variant]
 
-    def _decide(self, key: Key, dns_name: str, traffic: Traffic, namespace: str) -> _ServiceDecision:
+    def _decide(self, name: str, named: _Named, traffic: Traffic, namespace: str) -> _PortDecision:
+        key, dns_name, port = named
         decisions = self._decisions.setdefault(key, {})
-        if (dns_name, traffic, namespace) not in decisions:
+        if (name, traffic, namespace) not in decisions:
             service_everywhere = Service(*key, tuple(facets for _, facets in sorted(self._services[key].items())))
-            service = service_everywhere.with_dns_name(dns_name)
+            service = service_everywhere.with_port(dns_name, port)
             consumer = consumer_namespace(service, traffic, namespace)
             if consumer != namespace:
                 # One decision for all clients without routes of their own.
-                return self._decide(key, dns_name, traffic, consumer)
+                return self._decide(name, named, traffic, consumer)
             decision = decide(service, traffic, consumer)
-            by_place = decision is not None and place_matters(service, decision)
-            decisions[dns_name, traffic, namespace] = _ServiceDecision(service, decision, by_place, namespace)
-        return decisions[dns_name, traffic, namespace]
+            relevant = relevant_place(service, port)
+            decisions[name, traffic, namespace] = _PortDecision(service, decision, relevant, namespace)
+        return decisions[name, traffic, namespace]
 
     @staticmethod
     def _make(
-        kind: Kind, name: str, service: Service, port: int, decision: Decision, client: Client
+        kind: Kind, name: str, service: Service, port: PortId, decision: Decision, client: Client
     ) -> Resource | Absence:
         message: Any
         with_backend = False
@@ -268,9 +284,9 @@ class Catalog:
             return Absence.MISSING
         else:
             with_backend = decision.route == "endpoint"
-            if with_backend and not has_known_endpoints(service):
-                return Absence.UNKNOWN
             message = assignment(name, service, port, decision, client.place)
+            if with_backend and not message.endpoints and not is_known(service):
+                return Absence.UNKNOWN
         content: bytes = message.SerializeToString(deterministic=True)
         return Resource(name, _newest(service, with_backend), AnyMessage(type_url=TYPE_URLS[kind], value=content))
 
@@ -283,21 +299,25 @@ class Catalog:
             self._names.pop(name, None)
         self._resources.pop(key, None)
         self._decisions.pop(key, None)
-        names = tuple(
-            dict.fromkeys(
-                resource_name(facets.frontend.dns_name, port.port)
-                for facets in self._services[key].values()
-                if facets.frontend is not None
-                and (facets.frontend.type != "ExternalName" or facets.frontend.external_name)
-                for port in facets.frontend.ports
-                if port.protocol == "TCP" and port.port
-            )
-        )
-        if names:
-            names = before if names == before else names
-            self._of_key[key] = names
-            self._names.update(dict.fromkeys(names, key))
-        return set(names)
+        named = {
+            name: _Named(key, dns_name, port)
+            for dns_name, ports in self._ports(key).items()
+            for name, port in ports_by_name(dns_name, ports).items()
+        }
+        if named:
+            names = tuple(named)
+            self._of_key[key] = before if names == before else names
+            self._names.update((name, named[name]) for name in self._of_key[key])
+        return set(named)
+
+    def _ports(self, key: Key) -> dict[str, list[ServicePort]]:
+        """The ports that a Service has in any cluster, by its DNS name there."""
+        ports: dict[str, list[ServicePort]] = {}
+        for facets in self._services[key].values():
+            frontend = facets.frontend
+            if frontend is not None and (frontend.type != "ExternalName" or frontend.external_name):
+                ports.setdefault(frontend.dns_name, []).extend(frontend.ports)
+        return ports
 
     def _answerable(self, name: str) -> bool:
         """Whether it is known that this Service does not exist: its partition has a complete snapshot of every

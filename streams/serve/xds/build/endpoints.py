@@ -1,14 +1,19 @@
-"""ClusterLoadAssignments: the endpoint set of one Service port, for a client in some zone and on some node."""
+"""The endpoints of one Service port, of all clusters together, for a client in some place.
 
-from collections.abc import Callable, Iterable, Iterator
+The order of the steps is Kubernetes' own (k8s.io/kubernetes pkg/proxy/topology.go): the traffic policy says which
+endpoints are in question at all; of what is left, none shares its address with another; and only if none of these is
+ready do those count that still serve while they terminate (KEP-1669).
+"""
+
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from envoy.config.core.v3 import address_pb2, base_pb2, health_check_pb2
-from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.config.core.v3 import health_check_pb2
 
 from streams.facets.parsed_rows import FrontendFacet
-from streams.serve.xds.build.decision import Decision
+from streams.serve.xds.build.client import Place
+from streams.serve.xds.build.ports import PortId, port_of
 from streams.serve.xds.build.service import Facets, Service
 from streams.wire.records import Group, ServicePort, SliceEndpoint
 
@@ -16,140 +21,166 @@ HEALTHY = health_check_pb2.HEALTHY
 UNHEALTHY = health_check_pb2.UNHEALTHY
 DRAINING = health_check_pb2.DRAINING
 
-_OVERPROVISIONING = 100_000
-"""In percent. Envoy moves load to the next priority if fewer than 100/factor of a priority's endpoints are healthy, and
-counts draining ones as unhealthy: at its default of 140 a rolling update would spill into other zones (istio #54711).
-Kubernetes prefers a zone as long as it has one ready endpoint."""
-
-
-class Place(NamedTuple):
-    """Where a client says that it is; empty if it doesn't say."""
-
-    zone: str = ""
-    node: str = ""
+Address = tuple[str, int]
+"""An IP address (IPv6 in its shortest form, so that one address is one text) and a port number."""
 
 
 class Endpoint(NamedTuple):
-    """An endpoint of one Service port. `others` are the same Pod's addresses of the other family; `source` is the
-    endpoint in the row."""
+    """An endpoint of one Service port. A Pod with two families has an address of each, the Service's first family
+    first; `source` is the endpoint in the row."""
 
     cluster: str
-    address: str
-    port: int
-    others: tuple[tuple[str, int], ...]
+    addresses: tuple[Address, ...]
     health: int
     source: SliceEndpoint
 
 
-def has_known_endpoints(service: Service) -> bool:
-    """Whether the endpoint set is known. It is not if it is empty only because a cluster's endpoints are unknown."""
-    present = [facets for facets in service.clusters if facets.frontend is not None]
-    if any(facets.backend is not None and facets.backend.state != "empty" for facets in present):
-        return True
-    return all(facets.backend is not None for facets in present)
+def endpoints_for(service: Service, port: PortId, place: Place) -> list[Endpoint]:
+    """The endpoint set of a Service port as a client in this place gets it, by cluster and address."""
+    endpoints = [endpoint for facets in service.clusters for endpoint in _endpoints_in(facets, port)]
+    if place.node:
+        local = {facets.cluster for facets in service.clusters if _is_local(facets)}
+        home = home_cluster(endpoints, place)
+        endpoints = [
+            endpoint
+            for endpoint in endpoints
+            if endpoint.cluster not in local or is_on_node(endpoint, home, place.node)
+        ]
+    endpoints = without_shared_addresses(endpoints, place.cluster)
+    if all(endpoint.health != HEALTHY for endpoint in endpoints):
+        return [
+            endpoint._replace(health=HEALTHY) if endpoint.health == DRAINING else endpoint for endpoint in endpoints
+        ]
+    return endpoints
 
 
-def place_matters(service: Service, decision: Decision) -> bool:
-    """Whether clients in different places get different assignments."""
-    return decision.route == "endpoint" and any(
-        facets.frontend is not None
-        and (
-            facets.frontend.traffic_distribution
-            or facets.frontend.internal_traffic_policy == "Local"
-            or _hinted(facets)
-        )
+def cluster_ips_for(service: Service, port: PortId, place: Place) -> list[Endpoint]:
+    """The cluster IPs by which a client reaches a Service: those of its own cluster, since they mean something else, or
+    nothing, in another. Of a client that doesn't name its cluster nobody knows which: it gets those of all."""
+    endpoints = []
+    for facets in service.clusters:
+        frontend = facets.frontend
+        if frontend is None or not frontend.cluster_ips or port_of(frontend, port) is None:
+            continue
+        if not place.cluster or facets.cluster == place.cluster:
+            addresses = tuple((canonical(address), port.number) for address in frontend.cluster_ips)
+            source = SliceEndpoint(frontend.cluster_ips[0], True, True, False, None, None, None, None)
+            endpoints.append(Endpoint(facets.cluster, addresses, HEALTHY, source))
+    return without_shared_addresses(endpoints, place.cluster)
+
+
+def without_shared_addresses(endpoints: Iterable[Endpoint], own_cluster: str) -> list[Endpoint]:
+    """The endpoints with each address once. Of several clusters with one address, as when they have one Pod network
+    range, the client's own wins, else the lowest by name: no router can tell them apart, and gRPC refuses a set that
+    names an address twice (gRFC A27)."""
+    endpoints = list(endpoints)
+    order = sorted(range(len(endpoints)), key=lambda i: (endpoints[i].cluster != own_cluster, endpoints[i].cluster))
+    owners: dict[Address, int] = {}
+    for i in order:
+        for address in endpoints[i].addresses:
+            owners.setdefault(address, i)
+    kept = []
+    for i, endpoint in enumerate(endpoints):
+        addresses = tuple(dict.fromkeys(address for address in endpoint.addresses if owners[address] == i))
+        if addresses:
+            kept.append(endpoint if addresses == endpoint.addresses else endpoint._replace(addresses=addresses))
+    return kept
+
+
+def shared_addresses(service: Service, port: PortId) -> dict[Address, tuple[str, ...]]:
+    """The addresses that more than one cluster has for this port, with these clusters."""
+    if len(service.clusters) < 2:
+        return {}
+    clusters: dict[Address, tuple[str, ...]] = {}
+    for facets in service.clusters:
+        for address in _addresses_in(facets, port):
+            clusters[address] = (*clusters.get(address, ()), facets.cluster)
+    return {address: names for address, names in clusters.items() if len(names) > 1}
+
+
+def home_cluster(endpoints: Iterable[Endpoint], place: Place) -> str:
+    """The cluster of the client's node. If it names only the node: the first by name with an endpoint there. That may
+    be another node of the same name, but two can't be right."""
+    if place.cluster:
+        return place.cluster
+    return min((endpoint.cluster for endpoint in endpoints if endpoint.source.node == place.node), default="")
+
+
+def is_on_node(endpoint: Endpoint, cluster: str, node: str) -> bool:
+    """Whether an endpoint runs on this node of this cluster."""
+    return endpoint.source.node == node and endpoint.cluster == cluster
+
+
+def is_known(service: Service) -> bool:
+    """Whether the endpoints of all clusters are known: only then is an empty set known to be empty."""
+    return all(
+        facets.backend is not None and facets.backend.state != "unknown"
         for facets in service.clusters
+        if facets.frontend is not None
     )
 
 
-def assignment(
-    name: str, service: Service, number: int, decision: Decision, place: Place
-) -> endpoint_pb2.ClusterLoadAssignment:
-    """The endpoint set of a Service port. Routed by Service, it is the cluster IP of each cluster."""
-    message = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
-    message.policy.overprovisioning_factor.value = _OVERPROVISIONING
-    if decision.route == "service":
-        _add_locality(message, "", 0, list(_frontends(service, number)), by_size=False)
-        return message
-    ranked: dict[tuple[int, str], list[Endpoint]] = {}
-    for facets in service.clusters:
-        frontend = facets.frontend
-        port = port_of(frontend, number)
-        if frontend is None or port is None or facets.backend is None:
-            continue
-        endpoints = list(endpoints_of(facets, frontend, port))
-        if frontend.internal_traffic_policy == "Local" and place.node:
-            endpoints = [endpoint for endpoint in endpoints if endpoint.source.node == place.node]
-        rank = _ranking(frontend, endpoints, place)
-        for endpoint in endpoints:
-            ranked.setdefault((rank(endpoint), endpoint.source.zone or ""), []).append(endpoint)
-    # Priorities must have no holes (gRPC A27).
-    dense = {level: i for i, level in enumerate(sorted({level for level, _ in ranked}))}
-    for (level, zone), members in sorted(ranked.items()):
-        # gRPC's ring hash multiplies an endpoint's weight by its locality's: all weights are 1 then.
-        _add_locality(message, zone, dense[level], members, by_size=not sticks_by_hash(decision))
-    return message
+def canonical(address: str) -> str:
+    """An IP address in its shortest form."""
+    return str(ip_address(address)) if ":" in address else address
 
 
-def sticks_by_hash(decision: Decision) -> bool:
-    """Whether endpoints are chosen by a hash ring."""
-    return decision.route == "endpoint" and decision.source_ip
+def _is_local(facets: Facets) -> bool:
+    return facets.frontend is not None and facets.frontend.internal_traffic_policy == "Local"
 
 
-def port_of(frontend: FrontendFacet | None, number: int) -> ServicePort | None:
-    """The Service's TCP port of this number."""
-    ports = frontend.ports if frontend else ()
-    return next((port for port in ports if port.port == number and port.protocol == "TCP"), None)
+def _addresses_in(facets: Facets, port: PortId) -> set[Address]:
+    own_port = port_of(facets.frontend, port)
+    if own_port is None:
+        return set()
+    return {
+        (canonical(endpoint.address), number)
+        for group, number in _groups_of(facets, own_port)
+        for endpoint in group.endpoints
+    }
 
 
-def endpoints_of(facets: Facets, frontend: FrontendFacet, port: ServicePort) -> Iterator[Endpoint]:
-    """The endpoints of a port, in the order of their addresses; one for each Pod, even if it has two families."""
+def _endpoints_in(facets: Facets, port: PortId) -> list[Endpoint]:
+    """A cluster's endpoints of a port, in the order of their addresses; one for each Pod, even if it has two
+    families."""
+    frontend, own_port = facets.frontend, port_of(facets.frontend, port)
+    if frontend is None or own_port is None:
+        return []
     primary = frontend.ip_families[0] if frontend.ip_families else "IPv4"
-    by_target: dict[str, list[tuple[str, str, int, SliceEndpoint]]] = {}
-    for group, number in _groups_of(facets, port):
+    by_target: dict[str, list[tuple[str, Address, SliceEndpoint]]] = {}
+    for group, number in _groups_of(facets, own_port):
         for endpoint in group.endpoints:
+            target = endpoint.target.uid if endpoint.target else ""
             # Pods on the host's network share an address, but never a uid.
-            key = (
-                endpoint.target.uid
-                if endpoint.target and endpoint.target.uid
-                else f"{group.family}/{endpoint.address}/{number}"
-            )
-            by_target.setdefault(f"{key}/{number}", []).append((group.family, endpoint.address, number, endpoint))
-    endpoints = []
-    for same in by_target.values():
-        same.sort(key=lambda entry: (entry[0] != primary, entry[0], entry[1]))
-        _, address, number, source = same[0]
-        others: list[tuple[str, int]] = []
-        families = {same[0][0]}
-        for family, other_address, other_port, _ in same[1:]:
-            if family not in families:
-                families.add(family)
-                others.append((other_address, other_port))
-        health = health_of(source, frontend.publish_not_ready_addresses)
-        endpoints.append(Endpoint(facets.cluster, address, number, tuple(others), health, source))
-        endpoints += [
-            Endpoint(
-                facets.cluster,
-                other_address,
-                other_port,
-                (),
-                health_of(endpoint, frontend.publish_not_ready_addresses),
-                endpoint,
-            )
-            for family, other_address, other_port, endpoint in same[1:]
-            if family == same[0][0]
-        ]
-    endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port))
-    if all(endpoint.health != HEALTHY for endpoint in endpoints):
-        # KEP-1669: without a ready endpoint, traffic goes to those that still serve while they terminate.
-        endpoints = [
-            endpoint._replace(health=HEALTHY) if endpoint.health == DRAINING else endpoint for endpoint in endpoints
-        ]
-    yield from endpoints
+            key = target or f"{group.family}/{endpoint.address}/{number}"
+            entry = (group.family, (canonical(endpoint.address), number), endpoint)
+            by_target.setdefault(f"{key}/{number}", []).append(entry)
+    endpoints: list[Endpoint] = []
+    for entries in by_target.values():
+        entries.sort(key=lambda entry: (entry[0] != primary, entry[0], entry[1]))
+        endpoints += _endpoints_of_pod(facets.cluster, frontend, entries)
+    endpoints.sort(key=lambda endpoint: endpoint.addresses[0])
+    return endpoints
 
 
-def health_of(endpoint: SliceEndpoint, publish_not_ready: bool) -> int:
+def _endpoints_of_pod(
+    cluster: str, frontend: FrontendFacet, entries: list[tuple[str, Address, SliceEndpoint]]
+) -> Iterator[Endpoint]:
+    """One endpoint with an address of each family; further addresses of the first family are endpoints of their own."""
+    first_family, address, source = entries[0]
+    others: dict[str, Address] = {}
+    for family, other, _ in entries[1:]:
+        if family != first_family:
+            others.setdefault(family, other)
+    yield Endpoint(cluster, (address, *others.values()), _health(source, frontend), source)
+    for family, other, endpoint in entries[1:]:
+        if family == first_family:
+            yield Endpoint(cluster, (other,), _health(endpoint, frontend), endpoint)
+
+
+def _health(endpoint: SliceEndpoint, frontend: FrontendFacet) -> int:
     """An endpoint's health from its conditions (discovery.k8s.io/v1 EndpointConditions)."""
+    publish_not_ready = frontend.publish_not_ready_addresses
     if endpoint.ready or (publish_not_ready and not endpoint.terminating):
         return int(HEALTHY)
     if endpoint.serving and endpoint.terminating:
@@ -166,85 +197,3 @@ def _groups_of(facets: Facets, port: ServicePort) -> Iterator[tuple[Group, int]]
         for endpoint_port in group.ports:
             if endpoint_port.name == port.name and endpoint_port.protocol == port.protocol and endpoint_port.port:
                 yield group, endpoint_port.port
-
-
-def _ranking(frontend: FrontendFacet, endpoints: Iterable[Endpoint], place: Place) -> Callable[[Endpoint], int]:
-    """A function that gives an endpoint's priority for a client in this place; 0 is tried first. Hints count if every
-    usable endpoint has one, as in kube-proxy (KEP-2433, KEP-3015); otherwise the endpoints' own zone and node do, if
-    the Service asks for it."""
-    usable = [endpoint for endpoint in endpoints if endpoint.health == HEALTHY]
-    zones = (
-        bool(usable)
-        and bool(place.zone)
-        and all(endpoint.source.hints and endpoint.source.hints.zones for endpoint in usable)
-    )
-    nodes = (
-        bool(usable)
-        and bool(place.node)
-        and all(endpoint.source.hints and endpoint.source.hints.nodes for endpoint in usable)
-    )
-    distribution = frontend.traffic_distribution
-    near_node = bool(place.node) and distribution == "PreferSameNode" and not nodes
-    near_zone = bool(place.zone) and bool(distribution) and not zones
-
-    def rank(endpoint: Endpoint) -> int:
-        hints = endpoint.source.hints
-        if (nodes and hints and place.node in hints.nodes) or (near_node and endpoint.source.node == place.node):
-            return 0
-        if (zones and hints and place.zone in hints.zones) or (near_zone and endpoint.source.zone == place.zone):
-            return 1
-        return 2
-
-    return rank
-
-
-def _hinted(facets: Facets) -> bool:
-    groups = facets.backend.groups if facets.backend else ()
-    return any(endpoint.hints for group in groups for endpoint in group.endpoints)
-
-
-def _frontends(service: Service, number: int) -> Iterator[Endpoint]:
-    for facets in service.clusters:
-        frontend = facets.frontend
-        if frontend is not None and frontend.cluster_ips and port_of(frontend, number):
-            first, *others = frontend.cluster_ips
-            source = SliceEndpoint(first, True, True, False, None, None, None, None)
-            yield Endpoint(facets.cluster, first, number, tuple((other, number) for other in others), HEALTHY, source)
-
-
-def _add_locality(
-    message: endpoint_pb2.ClusterLoadAssignment, zone: str, priority: int, members: list[Endpoint], *, by_size: bool
-) -> None:
-    if not members:
-        return
-    locality = message.endpoints.add(priority=priority)
-    locality.locality.zone = zone
-    # gRPC leaves out localities without weight (A27); by size, each endpoint gets the same share.
-    healthy = sum(endpoint.health == HEALTHY for endpoint in members)
-    locality.load_balancing_weight.value = max(1, healthy) if by_size else 1
-    for endpoint in members:
-        locality.lb_endpoints.append(_endpoint(endpoint))
-
-
-def _endpoint(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
-    message = endpoint_components_pb2.LbEndpoint(health_status=endpoint.health)
-    message.endpoint.address.CopyFrom(socket_address(endpoint.address, endpoint.port))
-    for address, port in endpoint.others:
-        message.endpoint.additional_addresses.add().address.CopyFrom(socket_address(address, port))
-    fields = message.metadata.filter_metadata["facets"].fields
-    fields["cluster"].string_value = endpoint.cluster
-    if endpoint.source.target is not None:
-        fields["target"].string_value = f"{endpoint.source.target.kind}/{endpoint.source.target.name}"
-    return message
-
-
-def socket_address(host: str, port: int) -> address_pb2.Address:
-    """An address in xDS; IPv6 in its shortest form, so that one address is one text."""
-    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=str(ip_address(host)), port_value=port))
-
-
-def locality_of(node: base_pb2.Node) -> Place:
-    """A client's place: its locality's zone, and its node's name in the metadata (`node`, or Istio's NODE_NAME)."""
-    fields = node.metadata.fields
-    name = next((fields[key].string_value for key in ("node", "NODE_NAME") if key in fields), "")
-    return Place(node.locality.zone, name)

@@ -12,8 +12,9 @@ from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 from envoy.extensions.http.stateful_session.header.v3 import header_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
+from streams.serve.xds.build.assignment import socket_address, sticks_by_hash
 from streams.serve.xds.build.decision import Decision
-from streams.serve.xds.build.endpoints import port_of, sticks_by_hash
+from streams.serve.xds.build.ports import PortId, port_of
 from streams.serve.xds.build.service import Service
 from streams.wire.records import ServicePort
 from streams.wire.routing_records import SessionPersistence
@@ -24,7 +25,7 @@ _HTTP2 = frozenset({"grpc", "h2c", "http2", "kubernetes.io/h2c"})
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def cluster(name: str, service: Service, number: int, decision: Decision) -> cluster_pb2.Cluster:
+def cluster(name: str, service: Service, port: PortId, decision: Decision) -> cluster_pb2.Cluster:
     """The CDS resource of a Service port. Routing by Service and by endpoint differ in the endpoint set only, so that a
     decision can change under a running client without a disruption."""
     message = cluster_pb2.Cluster(name=name)
@@ -34,7 +35,7 @@ def cluster(name: str, service: Service, number: int, decision: Decision) -> clu
     fields["service"].string_value = service.name
     fields["routing"].string_value = decision.route
     if decision.route == "dns":
-        _resolve(message, service, number)
+        _resolve(message, service, port)
     else:
         message.type = cluster_pb2.Cluster.EDS
         message.eds_cluster_config.eds_config.CopyFrom(_ads())
@@ -47,7 +48,7 @@ def cluster(name: str, service: Service, number: int, decision: Decision) -> clu
             # A session stays with its endpoint while that drains.
             statuses = message.common_lb_config.override_host_status.statuses
             statuses.extend([0, 1, 3])  # UNKNOWN, HEALTHY, DRAINING
-    if _speaks_http2(service, number):
+    if _speaks_http2(service, port):
         options = http_protocol_options_pb2.HttpProtocolOptions()
         options.explicit_http_config.http2_protocol_options.SetInParent()
         message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(options)
@@ -116,7 +117,7 @@ def _session(persistence: SessionPersistence | None, grpc: bool) -> stateful_ses
     return message
 
 
-def _resolve(message: cluster_pb2.Cluster, service: Service, number: int) -> None:
+def _resolve(message: cluster_pb2.Cluster, service: Service, port: PortId) -> None:
     external = next(
         facets.frontend.external_name
         for facets in service.clusters
@@ -126,14 +127,14 @@ def _resolve(message: cluster_pb2.Cluster, service: Service, number: int) -> Non
     # An address family of the name may be unreachable from here: Envoy tries both (RFC 8305).
     message.dns_lookup_family = cluster_pb2.Cluster.ALL
     message.load_assignment.cluster_name = message.name
-    address = message.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.socket_address
-    address.address = external
-    address.port_value = number
+    endpoint = message.load_assignment.endpoints.add().lb_endpoints.add().endpoint
+    endpoint.address.CopyFrom(socket_address((external, port.number), port.transport))
 
 
-def _speaks_http2(service: Service, number: int) -> bool:
-    ports: list[ServicePort | None] = [port_of(facets.frontend, number) for facets in service.clusters]
-    return any(port is not None and (port.app_protocol or "").lower() in _HTTP2 for port in ports)
+def _speaks_http2(service: Service, port: PortId) -> bool:
+    ports: list[ServicePort | None] = [port_of(facets.frontend, port) for facets in service.clusters]
+    protocols = {(own.app_protocol or "").lower() for own in ports if own is not None}
+    return port.transport == "TCP" and not _HTTP2.isdisjoint(protocols)
 
 
 def _ads() -> config_source_pb2.ConfigSource:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from streams.facets.parsed_rows import BackendFacet, Facet, FrontendFacet, RoutingFacet
+from streams.serve.xds.build.ports import PortId, port_of
 from streams.subscription.delivery import Row
 from streams.wire.timestamps import read, write
 
@@ -63,10 +64,12 @@ class Service(NamedTuple):
     name: str
     clusters: tuple[Facets, ...]
 
-    def with_dns_name(self, dns_name: str) -> "Service":
-        """Only the clusters in which the Service has this DNS name (their domains may differ)."""
+    def with_port(self, dns_name: str, port: PortId) -> "Service":
+        """Only the clusters in which the Service has this DNS name (their domains may differ) and this port."""
         return self._replace(
             clusters=tuple(
-                facets for facets in self.clusters if facets.frontend and facets.frontend.dns_name == dns_name
+                facets
+                for facets in self.clusters
+                if facets.frontend and facets.frontend.dns_name == dns_name and port_of(facets.frontend, port)
             )
         )

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from google.protobuf.message import Message
 
-from streams.serve.xds.build.catalog import Absence, Catalog, Client, Resource
+from streams.serve.xds.build.catalog import Absence, Catalog, Resource
+from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import KINDS, TYPE_URLS, UNSERVED, Kind
 
 MAX_NAMES = 100_000
