@@ -8,6 +8,10 @@ PROPAGATION = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300),
 )
 CLIENTS = Gauge("facets_xds_clients", "Connected xDS clients.", ["variant"])
+SHARED_ADDRESSES = Gauge(
+    "facets_xds_shared_addresses",
+    "Addresses in the endpoint sets of clients that more than one cluster has; each set has them of one.",
+)
 RESPONSES = Counter("facets_xds_responses_total", "Responses sent.", ["type"])
 NACKS = Counter("facets_xds_nacks_total", "Responses that a client refused.", ["type"])
 ENDED = Counter(

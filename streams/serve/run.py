@@ -18,6 +18,7 @@ from streams.serve.http.endpoints.readiness import Ready
 from streams.serve.http.query import NO_SNAPSHOT
 from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
+from streams.serve.metrics import SHARED_ADDRESSES
 from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cluster_metrics import show_freshness
@@ -139,6 +140,7 @@ def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] 
 
     def refresh() -> None:
         show_freshness(of_clusters(xds.catalog.seals, clock(), xds.silent))
+        SHARED_ADDRESSES.set(sum(1 for _ in xds.catalog.shared_addresses()))
 
     return Readiness({"tables": lambda: "" if hub.ready else NO_SNAPSHOT}, details=details, refresh=refresh)
 

@@ -45,6 +45,10 @@ class DomainName(click.ParamType):
 )
 @click.option("--node", default="", help="The Kubernetes node that the router runs on.")
 @click.option(
+    "--cluster", default="", help="The cluster that the router runs in: it gets cluster IPs of that one only."
+)
+@click.option("--namespace", default="", help="The router's namespace, whose own mesh routes it follows.")
+@click.option(
     "--traffic", type=click.Choice(["mesh", "gateway"]), default="mesh", show_default=True,
     help="Which of a Service's routing decisions the router follows.",
 )  # fmt: skip
@@ -69,6 +73,8 @@ def envoy_bootstrap_command(
     node_id: str,
     zone: str,
     node: str,
+    cluster: str,
+    namespace: str,
     traffic: str,
     listen: tuple[str, int],
     admin: tuple[str, int] | None,
@@ -94,7 +100,9 @@ def envoy_bootstrap_command(
 
     from streams.serve.xds.build.bootstrap import Router, envoy_bootstrap, grpc_bootstrap  # noqa: PLC0415
 
-    router = Router(server, node_id, zone, node, traffic, listen, admin, service or "", not sotw, cluster_domain)
+    router = Router(
+        server, node_id, zone, node, traffic, listen, admin, service or "", not sotw, cluster_domain, cluster, namespace
+    )  # fmt: skip
     bootstrap = grpc_bootstrap(router) if grpc else envoy_bootstrap(router)
     if output == "json":
         click.echo(orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2).decode())

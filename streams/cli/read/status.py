@@ -37,8 +37,8 @@ def status_command(
     The routers are those that are connected to `facets serve` at --server.
 
     For SERVICE each router that follows it: the version sent and the version acknowledged, how many versions it is
-    behind, and for how many milliseconds. Without SERVICE all clusters (with the age of what is furthest behind), all
-    routers, and all Services.
+    behind, and for how many milliseconds; and the addresses that several clusters have. Without SERVICE all clusters
+    (with the age of what is furthest behind), all routers, and all Services.
 
     \b
     facets status
@@ -95,6 +95,12 @@ def _one(services: list[dict[str, Any]], *, headers: bool) -> None:
             print_grid([["CLIENT", "SENT", "ACKED", "BEHIND", "MS"], *lines], headers=headers)
         else:
             click.echo("No router follows it.", err=True)
+        for shared in row["sharedAddresses"]:
+            first, *others = shared["clusters"]
+            click.echo(
+                f"{shared['address']} is in {', '.join(others)} and {first}: "
+                f"a router gets its own cluster's, else {first}'s."
+            )
 
 
 def _clusters(frontiers: list[dict[str, Any]], *, headers: bool) -> None:
@@ -120,7 +126,13 @@ def _all(report: dict[str, Any], *, headers: bool) -> None:
         now = datetime.now(UTC)
         lines = [
             [
-                *(client["node"], client["variant"], client["traffic"], client["zone"] or "<none>"),
+                *(
+                    client["node"],
+                    client["variant"],
+                    client["traffic"],
+                    client["cluster"] or "<none>",
+                    client["zone"] or "<none>",
+                ),
                 *(
                     age(client["since"], now),
                     str(client["behind"]),
@@ -130,7 +142,7 @@ def _all(report: dict[str, Any], *, headers: bool) -> None:
             ]
             for client in report["clients"]
         ]
-        head = ["CLIENT", "VARIANT", "TRAFFIC", "ZONE", "AGE", "BEHIND", "NACKS", "LAST-NACK"]
+        head = ["CLIENT", "VARIANT", "TRAFFIC", "CLUSTER", "ZONE", "AGE", "BEHIND", "NACKS", "LAST-NACK"]
         print_grid([head, *lines], headers=headers)
     if report["services"]:
         click.echo("")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from streams.serve.xds.build.catalog import Resource
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind
+from streams.serve.xds.build.resource import Resource
 from tests.support.routes import by_cookie, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 

@@ -7,8 +7,8 @@ from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_p
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 
-from streams.serve.xds.build.catalog import Absence, Resource
 from streams.serve.xds.build.client import Client, Place
+from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.build.resources import STATEFUL_SESSION
 from streams.subscription.delivery import Row
 from tests.support.routes import annotated, route, rule, to_service

@@ -19,6 +19,7 @@ from streams.runtime.probes import Readiness, add_probe_routes
 from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
+from streams.serve.run import serve_readiness
 from streams.serve.xds.build.names import TYPE_URLS
 from streams.serve.xds.server import XdsServer, XdsSettings
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
@@ -250,3 +251,25 @@ async def test_who_has_what_is_told_and_waited_for() -> None:
             ):  # fmt: skip
                 answer = await http.get(f"/v1/acked?{query}")
                 assert (answer.status, (await answer.json())["parameter"]) == (400, name)
+
+
+async def test_addresses_of_several_clusters_and_where_a_client_is_are_shown_and_counted() -> None:
+    async with serving() as served:
+        hub = ChangesHub(SseSettings(), "", 1, 60.0)
+        served.world.start("west")
+        served.world.put(service(), slice_of(endpoint("10.1.0.1"), endpoint("10.2.0.1")), cluster="west")
+        served.put()
+        metadata = Struct()
+        metadata["cluster"], metadata["namespace"] = "west", "shop"
+        app = web.Application(middlewares=[in_json])
+        add_endpoints(app, served.server, hub, time.time, all_endpoints())
+        add_probe_routes(app, serve_readiness(served.server, hub))
+        async with stream(served.server) as call, TestClient(TestServer(app)) as http:
+            await call.write(ask(node=Node(id="n1", metadata=metadata)))
+            await call.read()
+            report = await (await http.get("/v1/propagation")).json()
+            assert [(client["cluster"], client["namespace"]) for client in report["clients"]] == [("west", "shop")]
+            assert report["services"][0]["sharedAddresses"] == [
+                {"resource": CART, "address": "10.1.0.1:8080", "clusters": ["east", "west"]}
+            ]
+            assert "facets_xds_shared_addresses 1.0" in await (await http.get("/metrics")).text()

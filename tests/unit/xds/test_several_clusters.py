@@ -4,8 +4,8 @@ import pytest
 from envoy.config.core.v3.base_pb2 import Locality, Node
 from google.protobuf.struct_pb2 import Struct
 
-from streams.serve.xds.build.catalog import Absence, Resource
 from streams.serve.xds.build.client import Client, Place
+from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.server import client_of
 from tests.support.routes import annotated
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of, summary
@@ -225,3 +225,23 @@ def test_a_client_says_where_it_is_in_its_nodes_metadata(names: tuple[str, ...])
     node = Node(id="n", metadata=metadata, locality=Locality(zone="z1"))
     assert client_of(node) == Client(Place("z1", "worker-1", "west"), namespace="buyer")
     assert client_of(Node(id="n")) == Client()
+
+
+# ---- shown and counted ------------------------------------------------------------------------------------
+
+
+def test_addresses_that_several_clusters_have_are_counted_once_they_are_served() -> None:
+    world = World("east", "west")
+    world.put(service(), slice_of(endpoint("10.7.1.4")))
+    world.put(service(), slice_of(endpoint("10.7.1.4"), endpoint("10.8.1.4")), cluster="west")
+    assert list(world.catalog.shared_addresses()) == []
+    for client in (Client(), WEST):
+        world.get("eds", client=client)
+    assert list(world.catalog.shared_addresses()) == [(CART, ("10.7.1.4", 8080), ("east", "west"))]
+    world.put(slice_of(endpoint("10.8.1.4")), cluster="west")
+    world.get("eds")
+    assert list(world.catalog.shared_addresses()) == []
+    for cluster in ("east", "west"):
+        world.put(by_service("10.96.40.7"), cluster=cluster)
+    world.get("eds")
+    assert list(world.catalog.shared_addresses()) == [(CART, ("10.96.40.7", 80), ("east", "west"))]

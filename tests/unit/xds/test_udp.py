@@ -3,9 +3,9 @@
 import pytest
 from envoy.config.core.v3.address_pb2 import SocketAddress
 
-from streams.serve.xds.build.catalog import Absence
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind
+from streams.serve.xds.build.resource import Absence
 from tests.unit.xds.world import World, endpoint, service, slice_of
 
 DNS = "cart.shop.svc.cluster.local:53"

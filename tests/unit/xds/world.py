@@ -13,9 +13,10 @@ from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.serve.xds.build.catalog import Absence, Catalog, Changes, Resource
+from streams.serve.xds.build.catalog import Catalog, Changes
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind as XdsKind
+from streams.serve.xds.build.resource import Absence, Resource
 from streams.subscription.delivery import Batch, Filter, Row, Subscription
 from streams.wire.keys import SEAL_PREFIX
 

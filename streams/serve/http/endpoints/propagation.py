@@ -32,6 +32,8 @@ class Client(Record):
     agent: str
     variant: Literal["sotw", "delta"]
     traffic: Traffic
+    cluster: str
+    namespace: str
     zone: str
     since: str
     behind: int
@@ -50,8 +52,17 @@ class Standing(Record):
     behind_milliseconds: int
 
 
+class SharedAddress(Record):
+    """An address, with its port, that several clusters have: a client gets its own cluster's, else that of the first.
+    `resource` is the name of the endpoint set."""
+
+    resource: str
+    address: str
+    clusters: list[str]
+
+
 class PropagatedService(Record):
-    """A Service's newest version, and who has it."""
+    """A Service's newest version, and who has it. `sharedAddresses` are those of the endpoint sets that clients get."""
 
     namespace: str
     name: str
@@ -59,6 +70,7 @@ class PropagatedService(Record):
     at: str
     partition: int
     clients: list[Standing]
+    shared_addresses: list[SharedAddress]
 
 
 class Frontier(Record):
@@ -99,6 +111,7 @@ def report(server: XdsServer, namespace: str, name: str, now: float) -> Propagat
         for key in followed_services(server)
         if (not namespace or key[0] == namespace) and (not name or key[1] == name)
     )
+    shared = _shared_addresses(server)
     return Propagation(
         frontiers=[
             Frontier(
@@ -114,7 +127,7 @@ def report(server: XdsServer, namespace: str, name: str, now: float) -> Propagat
             if not seal.closed
         ],
         clients=[_client(connection) for connection in server.connections.values()],
-        services=[_service(server, key, now) for key in keys],
+        services=[_service(server, key, shared.get(key, []), now) for key in keys],
     )
 
 
@@ -132,6 +145,8 @@ def _client(connection: Connection) -> Client:
         agent=connection.agent,
         variant=connection.variant,
         traffic=connection.stream.client.traffic,
+        cluster=connection.stream.client.place.cluster,
+        namespace=connection.stream.client.namespace,
         zone=connection.stream.client.place.zone,
         since=write(datetime.fromtimestamp(connection.since, UTC)),
         behind=len(connection.ledger.behind),
@@ -140,7 +155,16 @@ def _client(connection: Connection) -> Client:
     )
 
 
-def _service(server: XdsServer, key: Key, now: float) -> PropagatedService:
+def _shared_addresses(server: XdsServer) -> dict[Key, list[SharedAddress]]:
+    shared: dict[Key, list[SharedAddress]] = {}
+    for name, (host, port), clusters in server.catalog.shared_addresses():
+        text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if key := server.catalog.service_of(name):
+            shared.setdefault(key, []).append(SharedAddress(name, text, list(clusters)))
+    return shared
+
+
+def _service(server: XdsServer, key: Key, shared: list[SharedAddress], now: float) -> PropagatedService:
     version, at = server.catalog.newest(key)
     return PropagatedService(
         namespace=key[0],
@@ -153,6 +177,7 @@ def _service(server: XdsServer, key: Key, now: float) -> PropagatedService:
             for connection in server.connections.values()
             if (standing := _standing(server, connection, key, now))
         ],
+        shared_addresses=shared,
     )
 
 

@@ -46,6 +46,8 @@ class Router(NamedTuple):
     service: str = ""
     delta: bool = True
     cluster_domain: str = "cluster.local"
+    cluster: str = ""
+    namespace: str = ""
 
 
 def envoy_bootstrap(router: Router) -> dict[str, Any]:
@@ -85,8 +87,9 @@ def grpc_bootstrap(router: Router) -> dict[str, Any]:
 
 def _node(router: Router) -> dict[str, Any]:
     node: dict[str, Any] = {"id": router.node_id, "metadata": {"traffic": router.traffic}}
-    if router.node:
-        node["metadata"]["node"] = router.node
+    for name, value in (("cluster", router.cluster), ("namespace", router.namespace), ("node", router.node)):
+        if value:
+            node["metadata"][name] = value
     if router.zone:
         node["locality"] = {"zone": router.zone}
     return node

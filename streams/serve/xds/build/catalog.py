@@ -1,25 +1,18 @@
 """All Services at the newest sealed state, and the xDS resources that are built from them for a client."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from google.protobuf.any_pb2 import Any as AnyMessage
-
-from streams.serve.xds.build import resources
-from streams.serve.xds.build.assignment import assignment
-from streams.serve.xds.build.client import Client, Place
-from streams.serve.xds.build.decision import Decision, consumer_namespace, decide
-from streams.serve.xds.build.endpoints import cluster_ips_for, is_known
-from streams.serve.xds.build.names import TYPE_URLS, Kind
-from streams.serve.xds.build.ports import PortId, ports_by_name
-from streams.serve.xds.build.ranking import RelevantPlace, relevant_place
+from streams.serve.xds.build.client import Client
+from streams.serve.xds.build.endpoints import Address, Clusters
+from streams.serve.xds.build.names import Kind
+from streams.serve.xds.build.ports import ports_by_name
+from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.build.service import Facets, Service, trigger_time
+from streams.serve.xds.build.service_resources import PortName, ServiceResources
 from streams.subscription.delivery import Row
 from streams.wire.partitioning import partition_of
 from streams.wire.records import Seal, ServicePort
-from streams.wire.routing_records import Traffic
 
 Key = tuple[str, str]
 """A Service's namespace and name."""
@@ -37,53 +30,6 @@ class Change(NamedTuple):
 Changes = dict[Key, Change]
 
 
-class Absence(Enum):
-    """Why there is no resource. A client is told nothing about an unknown one: it keeps what it has, or waits."""
-
-    MISSING = "missing"
-    UNKNOWN = "unknown"
-
-
-class Resource:
-    """A resource as sent. `version` is `ROWS.DIGEST`: the highest version of the rows that it is built from (all rows
-    of a Service are of one journal partition, whatever their cluster, so their versions compare) and a digest of the
-    content. Every server builds the same version from the same rows. Two resources with the same `digest` have the same
-    content. `in_delta` and `in_sotw` cache the resource as the variants of the protocol serialize it, once for all
-    clients."""
-
-    __slots__ = ("body", "digest", "in_delta", "in_sotw", "name", "version")
-
-    def __init__(self, name: str, rows: int, body: AnyMessage) -> None:
-        self.name = name
-        self.digest = hashlib.sha256(body.value).hexdigest()[:16]
-        self.version = f"{rows}.{self.digest}"
-        self.body = body
-        self.in_delta = self.in_sotw = b""
-
-
-def digest_of(version: str) -> str:
-    """The part of a version that identifies the content."""
-    return version.rpartition(".")[2]
-
-
-class _Named(NamedTuple):
-    """What a resource name means: a port of a Service under one of its DNS names."""
-
-    key: Key
-    dns_name: str
-    port: PortId
-
-
-class _PortDecision(NamedTuple):
-    """A Service in the clusters that have this port under this DNS name, how it is reached, on what of a client's place
-    its endpoints depend, and for which consumer namespace this holds ("" for all without routes of their own)."""
-
-    service: Service
-    decision: Decision | None
-    relevant: RelevantPlace
-    namespace: str
-
-
 class Catalog:
     """Takes the rows of sealed batches, and builds resources from them on demand."""
 
@@ -93,10 +39,9 @@ class Catalog:
         self.applied: dict[int, int] = {}
         self._newest: dict[Key, tuple[int, str]] = {}
         self._services: dict[Key, dict[str, Facets]] = {}
-        self._names: dict[str, _Named] = {}
+        self._names: dict[str, PortName] = {}
         self._of_key: dict[Key, tuple[str, ...]] = {}
-        self._resources: dict[Key, dict[tuple[Any, ...], Resource | Absence]] = {}
-        self._decisions: dict[Key, dict[tuple[str, Traffic, str], _PortDecision]] = {}
+        self._resources: dict[Key, ServiceResources] = {}
 
     # ---- the state -------------------------------------------------------------------------------------
 
@@ -108,7 +53,7 @@ class Catalog:
         at = max((seal.at for seal in seals.values()), default="")
         changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | services.keys()}
         self._services, self._newest = {}, {}
-        self._names, self._of_key, self._resources, self._decisions = {}, {}, {}, {}
+        self._names, self._of_key, self._resources = {}, {}, {}
         for key, clusters in services.items():
             self._services[key] = clusters
             changed[key].names.update(self._rename(key))
@@ -226,69 +171,18 @@ class Catalog:
         named = self._names.get(name)
         if named is None:
             return Absence.MISSING if self._answerable(name) else Absence.UNKNOWN
-        if named.port.transport == "UDP" and (client.grpc or kind in {"lds", "rds"}):
-            return Absence.MISSING  # Datagrams have no routes, and gRPC no use for them.
-        return self._resource(kind, name, named, client)
+        if named.key not in self._resources:
+            clusters = tuple(facets for _, facets in sorted(self._services[named.key].items()))
+            self._resources[named.key] = ServiceResources(Service(*named.key, clusters))
+        return self._resources[named.key].resource(kind, name, named, client)
 
-    # ---- building ----------------------------------------------------------------------------------------
-
-    def _resource(self, kind: Kind, name: str, named: _Named, client: Client) -> Resource | Absence:
-        service, decision, relevant, namespace = self._decide(name, named, client.traffic, client.namespace)
-        if decision is None:
-            return Absence.MISSING
-        place = client.place
-        if decision.route == "service":
-            if cluster_ips_for(service, named.port, place):
-                place = Place(cluster=place.cluster)
-            else:
-                # The client's cluster has no IP of it, and those of others are none there.
-                decision = decision._replace(route="endpoint", reason="NoClusterIP")
-        if decision.route == "endpoint":
-            place = relevant.of(place, [facets.cluster for facets in service.clusters])
-        if kind != "eds":
-            place = Place()
-        variant = (kind, name, client.traffic, namespace, client.grpc and kind == "rds", decision.route, place)
-        variants = self._resources.setdefault(named.key, {})
-        if variant not in variants:
-            variants[variant] = self._make(kind, name, service, named.port, decision, client._replace(place=place))
-        return variants[variant]
-
-    def _decide(self, name: str, named: _Named, traffic: Traffic, namespace: str) -> _PortDecision:
-        key, dns_name, port = named
-        decisions = self._decisions.setdefault(key, {})
-        if (name, traffic, namespace) not in decisions:
-            service_everywhere = Service(*key, tuple(facets for _, facets in sorted(self._services[key].items())))
-            service = service_everywhere.with_port(dns_name, port)
-            consumer = consumer_namespace(service, traffic, namespace)
-            if consumer != namespace:
-                # One decision for all clients without routes of their own.
-                return self._decide(name, named, traffic, consumer)
-            decision = decide(service, traffic, consumer)
-            relevant = relevant_place(service, port)
-            decisions[name, traffic, namespace] = _PortDecision(service, decision, relevant, namespace)
-        return decisions[name, traffic, namespace]
-
-    @staticmethod
-    def _make(
-        kind: Kind, name: str, service: Service, port: PortId, decision: Decision, client: Client
-    ) -> Resource | Absence:
-        message: Any
-        with_backend = False
-        if kind == "cds":
-            message = resources.cluster(name, service, port, decision)
-        elif kind == "lds":
-            message = resources.listener(name, decision)
-        elif kind == "rds":
-            message = resources.routes(name, decision, grpc=client.grpc)
-        elif decision.route == "dns":
-            return Absence.MISSING
-        else:
-            with_backend = decision.route == "endpoint"
-            message = assignment(name, service, port, decision, client.place)
-            if with_backend and not message.endpoints and not is_known(service):
-                return Absence.UNKNOWN
-        content: bytes = message.SerializeToString(deterministic=True)
-        return Resource(name, _newest(service, with_backend), AnyMessage(type_url=TYPE_URLS[kind], value=content))
+    def shared_addresses(self) -> Iterator[tuple[str, Address, Clusters]]:
+        """The addresses in the built endpoint sets that more than one cluster has, by resource name, each with these
+        clusters. One of them has it in each set."""
+        for built in self._resources.values():
+            for name, shared in built.shared.items():
+                for address, clusters in shared.items():
+                    yield name, address, clusters
 
     # ---- names -------------------------------------------------------------------------------------------
 
@@ -298,9 +192,8 @@ class Catalog:
         for name in before:
             self._names.pop(name, None)
         self._resources.pop(key, None)
-        self._decisions.pop(key, None)
         named = {
-            name: _Named(key, dns_name, port)
+            name: PortName(key, dns_name, port)
             for dns_name, ports in self._ports(key).items()
             for name, port in ports_by_name(dns_name, ports).items()
         }
@@ -342,12 +235,3 @@ def _is_known(seal: Seal | None) -> bool:
 def _is_complete(seal: Seal | None) -> bool:
     """Whether a partition has a complete snapshot of a cluster."""
     return seal is not None and bool(seal.frontier) and not seal.lost
-
-
-def _newest(service: Service, with_backend: bool) -> int:
-    return max(
-        row.version
-        for facets in service.clusters
-        for row in (facets.frontend, facets.routing, facets.backend if with_backend else None)
-        if row is not None
-    )

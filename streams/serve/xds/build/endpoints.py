@@ -24,6 +24,9 @@ DRAINING = health_check_pb2.DRAINING
 Address = tuple[str, int]
 """An IP address (IPv6 in its shortest form, so that one address is one text) and a port number."""
 
+Clusters = tuple[str, ...]
+"""Names of clusters, in order."""
+
 
 class Endpoint(NamedTuple):
     """An endpoint of one Service port. A Pod with two families has an address of each, the Service's first family
@@ -59,12 +62,9 @@ def cluster_ips_for(service: Service, port: PortId, place: Place) -> list[Endpoi
     nothing, in another. Of a client that doesn't name its cluster nobody knows which: it gets those of all."""
     endpoints = []
     for facets in service.clusters:
-        frontend = facets.frontend
-        if frontend is None or not frontend.cluster_ips or port_of(frontend, port) is None:
-            continue
-        if not place.cluster or facets.cluster == place.cluster:
-            addresses = tuple((canonical(address), port.number) for address in frontend.cluster_ips)
-            source = SliceEndpoint(frontend.cluster_ips[0], True, True, False, None, None, None, None)
+        addresses = _cluster_ips(facets, port)
+        if addresses and (not place.cluster or facets.cluster == place.cluster):
+            source = SliceEndpoint(addresses[0][0], True, True, False, None, None, None, None)
             endpoints.append(Endpoint(facets.cluster, addresses, HEALTHY, source))
     return without_shared_addresses(endpoints, place.cluster)
 
@@ -87,15 +87,16 @@ def without_shared_addresses(endpoints: Iterable[Endpoint], own_cluster: str) ->
     return kept
 
 
-def shared_addresses(service: Service, port: PortId) -> dict[Address, tuple[str, ...]]:
-    """The addresses that more than one cluster has for this port, with these clusters."""
+def shared_addresses(service: Service, port: PortId, *, of_services: bool = False) -> dict[Address, Clusters]:
+    """The addresses that more than one cluster has for this port, with these clusters: of endpoints, or of the Services
+    themselves."""
     if len(service.clusters) < 2:
         return {}
-    clusters: dict[Address, tuple[str, ...]] = {}
+    clusters: dict[Address, Clusters] = {}
     for facets in service.clusters:
-        for address in _addresses_in(facets, port):
+        for address in set(_cluster_ips(facets, port)) if of_services else _addresses_in(facets, port):
             clusters[address] = (*clusters.get(address, ()), facets.cluster)
-    return {address: names for address, names in clusters.items() if len(names) > 1}
+    return {address: names for address, names in sorted(clusters.items()) if len(names) > 1}
 
 
 def home_cluster(endpoints: Iterable[Endpoint], place: Place) -> str:
@@ -127,6 +128,13 @@ def canonical(address: str) -> str:
 
 def _is_local(facets: Facets) -> bool:
     return facets.frontend is not None and facets.frontend.internal_traffic_policy == "Local"
+
+
+def _cluster_ips(facets: Facets, port: PortId) -> tuple[Address, ...]:
+    frontend = facets.frontend
+    if frontend is None or port_of(frontend, port) is None:
+        return ()
+    return tuple((canonical(address), port.number) for address in frontend.cluster_ips)
 
 
 def _addresses_in(facets: Facets, port: PortId) -> set[Address]:

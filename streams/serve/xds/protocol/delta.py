@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterator, Set
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from envoy.service.discovery.v3.discovery_pb2 import Resource as ResourceMessage
 
-from streams.serve.xds.build.catalog import Catalog, Resource, digest_of
+from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.names import FULL_STATE, TYPE_URLS, WILDCARD
+from streams.serve.xds.build.resource import Resource, digest_of
 from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, join_response
 
 

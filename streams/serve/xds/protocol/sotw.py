@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 
-from streams.serve.xds.build.catalog import Catalog, Resource
+from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import FULL_STATE, TYPE_URLS, WILDCARD, Kind
+from streams.serve.xds.build.resource import Resource
 from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, join_response
 
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from google.protobuf.message import Message
 
-from streams.serve.xds.build.catalog import Absence, Catalog, Resource
+from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import KINDS, TYPE_URLS, UNSERVED, Kind
+from streams.serve.xds.build.resource import Absence, Resource
 
 MAX_NAMES = 100_000
 """How many resource names of one type a client may request."""

@@ -1,0 +1,119 @@
+"""The resources of one Service in one state, as its clients ask for them."""
+
+from typing import Any, NamedTuple
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from streams.serve.xds.build import resources
+from streams.serve.xds.build.assignment import assignment
+from streams.serve.xds.build.client import Client, Place
+from streams.serve.xds.build.decision import Decision, consumer_namespace, decide
+from streams.serve.xds.build.endpoints import Address, Clusters, cluster_ips_for, is_known, shared_addresses
+from streams.serve.xds.build.names import TYPE_URLS, Kind
+from streams.serve.xds.build.ports import PortId
+from streams.serve.xds.build.ranking import RelevantPlace, relevant_place
+from streams.serve.xds.build.resource import Absence, Resource
+from streams.serve.xds.build.service import Service
+from streams.wire.routing_records import Traffic
+
+
+class PortName(NamedTuple):
+    """What a resource name means: a port of a Service under one of its DNS names."""
+
+    key: tuple[str, str]
+    dns_name: str
+    port: PortId
+
+
+class _Answer(NamedTuple):
+    """A Service in the clusters that have this port under this DNS name, how it is reached, on what of a client's place
+    its endpoints depend, and for which consumer namespace this holds ("" for all without routes of their own)."""
+
+    service: Service
+    decision: Decision | None
+    relevant: RelevantPlace
+    namespace: str
+
+
+class ServiceResources:
+    """Builds what is asked for, once for all clients that get the same. `shared` are by resource name the addresses
+    that several clusters have."""
+
+    __slots__ = ("_answers", "_resources", "_service", "shared")
+
+    def __init__(self, service: Service) -> None:
+        self.shared: dict[str, dict[Address, Clusters]] = {}
+        self._service = service
+        self._answers: dict[tuple[str, Traffic, str], _Answer] = {}
+        self._resources: dict[tuple[Any, ...], Resource | Absence] = {}
+
+    def resource(self, kind: Kind, name: str, named: PortName, client: Client) -> Resource | Absence:
+        """The resource of this name as the client gets it."""
+        port = named.port
+        if port.transport == "UDP" and (client.grpc or kind in {"lds", "rds"}):
+            return Absence.MISSING  # Datagrams have no routes, and gRPC no use for them.
+        service, decision, relevant, namespace = self._answer(name, named, client.traffic, client.namespace)
+        if decision is None:
+            return Absence.MISSING
+        place = client.place
+        if decision.route == "service" and not cluster_ips_for(service, port, place):
+            # The client's cluster has no IP of it, and those of others are none there.
+            decision = decision._replace(route="endpoint", reason="NoClusterIP")
+        if kind != "eds":
+            place = Place()
+        elif decision.route == "service":
+            place = Place(cluster=place.cluster)
+        else:
+            place = relevant.of(place, [facets.cluster for facets in service.clusters])
+        variant = (kind, name, client.traffic, namespace, client.grpc and kind == "rds", decision.route, place)
+        if variant not in self._resources:
+            made = _make(kind, name, service, port, decision, client._replace(place=place))
+            self._resources[variant] = made
+        return self._resources[variant]
+
+    def _answer(self, name: str, named: PortName, traffic: Traffic, namespace: str) -> _Answer:
+        if (name, traffic, namespace) in self._answers:
+            return self._answers[name, traffic, namespace]
+        service = self._service.with_port(named.dns_name, named.port)
+        consumer = consumer_namespace(service, traffic, namespace)
+        if consumer != namespace:
+            # One answer for all clients without routes of their own.
+            return self._answer(name, named, traffic, consumer)
+        decision = decide(service, traffic, consumer)
+        shared = shared_addresses(service, named.port, of_services=decision is not None and decision.route == "service")
+        if shared:
+            self.shared[name] = shared
+        answer = _Answer(service, decision, relevant_place(service, named.port), namespace)
+        self._answers[name, traffic, namespace] = answer
+        return answer
+
+
+def _make(
+    kind: Kind, name: str, service: Service, port: PortId, decision: Decision, client: Client
+) -> Resource | Absence:
+    message: Any
+    with_backend = False
+    if kind == "cds":
+        message = resources.cluster(name, service, port, decision)
+    elif kind == "lds":
+        message = resources.listener(name, decision)
+    elif kind == "rds":
+        message = resources.routes(name, decision, grpc=client.grpc)
+    elif decision.route == "dns":
+        return Absence.MISSING
+    else:
+        with_backend = decision.route == "endpoint"
+        message = assignment(name, service, port, decision, client.place)
+        if with_backend and not message.endpoints and not is_known(service):
+            return Absence.UNKNOWN
+    content: bytes = message.SerializeToString(deterministic=True)
+    return Resource(name, _newest(service, with_backend), AnyMessage(type_url=TYPE_URLS[kind], value=content))
+
+
+def _newest(service: Service, with_backend: bool) -> int:
+    return max(
+        row.version
+        for facets in service.clusters
+        for row in (facets.frontend, facets.routing, facets.backend if with_backend else None)
+        if row is not None
+    )
