@@ -175,10 +175,6 @@ class PartitionFold:
             yield from self._rows(context, cluster, key, ServiceChange(), tables)
         cluster.unmarked -= marked
 
-    def has_row(self, table: str, key: str) -> bool:
-        """Whether the table has a row of the Service, be it `deleted`."""
-        return self._by_name[table].entry(key).version is not None
-
     # ---- the step ------------------------------------------------------------------------------------
 
     def step(self, offset: int, value: bytes | None, appended: int = 0) -> list[Write]:

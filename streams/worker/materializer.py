@@ -93,6 +93,10 @@ class Materializer:
         await self.writer.start()
         await self.writer.flush()
         images = await self._images.take_images(partitions)
+        # The images of partitions under repair were not taken: the read-back covers what their repairs had left. A
+        # repair that went on would compare the log with the rows of another assignment.
+        await self._repairs.cancel()
+        await self.writer.flush()
         rows = sum(image.size for image in images.values())
         recovered = await self._read_back(partitions, images)
         folds = self._load_folds(partitions, recovered)

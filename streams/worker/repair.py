@@ -104,9 +104,6 @@ class Repairs:
         row = self._rows(gap.table).get(key)
         if row == value or key.startswith(b"~"):
             return
-        if row is None and fold.has_row(gap.table, key.decode()):
-            # The rows are another assignment's by now, which reads the late one itself: no tombstone is due.
-            return
         version = stamp(row) if row is not None else (fold.next_offset or 0) - 1
         await self._write(gap, [Write(gap.table, key, row, version)])
 
