@@ -94,7 +94,11 @@ def _two(first: int, unit: str, second: int, smaller: str) -> str:
 
 def _frontend(row: Row, now: datetime) -> Line:
     cluster_ip = next(iter(row["clusterIPs"]), "None" if row["headless"] else row["externalName"] or "<none>")
-    ports = [f"{port['port']}/{port['protocol']}" for port in row["ports"]]
+    unserved = {(port["port"], port["protocol"]) for port in row.get("unserved", ())}
+    ports = [
+        f"{port['port']}/{port['protocol']}{'(unserved)' if (port['port'], port['protocol']) in unserved else ''}"
+        for port in row["ports"]
+    ]
     return Line([row["type"], cluster_ip, row["state"], age(row["asOf"]["at"], now)], ports)
 
 

@@ -8,7 +8,15 @@ from streams.facets import overlay
 from streams.facets.changes import ServiceChange
 from streams.facets.initial_rows import InitialObjects
 from streams.facets.table import RowUpdate, Table
-from streams.wire.records import Cause, FrontendRow, Rejection, ServiceContent
+from streams.wire.records import (
+    SERVED_PROTOCOLS,
+    Cause,
+    FrontendRow,
+    Rejection,
+    ServiceContent,
+    ServicePort,
+    UnservedPort,
+)
 from streams.wire.row_codec import RowContext, encode_head
 
 _encode = msgspec.json.encode
@@ -19,6 +27,11 @@ class _Identity(msgspec.Struct):
     uid: str
 
 
+class _Ports(msgspec.Struct):
+    ports: list[ServicePort]
+
+
+_decode_ports = msgspec.json.Decoder(_Ports).decode
 _decode_identity = msgspec.json.Decoder(_Identity).decode
 
 
@@ -98,4 +111,16 @@ def _state(exists: bool, ctx: RowContext, rejected: tuple[Rejection, ...]) -> tu
 
 def _encode_row(ctx: RowContext, key: str, new: FrontendEntry, previous: int | None, causes: list[Cause]) -> bytes:
     head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
-    return b"%b,%b" % (head, new.content[1:])
+    return b"%b,%b%b" % (head, new.content[1:-1], _encode_unserved(new.content))
+
+
+def _encode_unserved(content: bytes) -> bytes:
+    """The end of a row: the ports that routers are not given, where there are any."""
+    if b'"SCTP"' not in content:
+        return b"}"
+    unserved = [
+        UnservedPort(port.name, port.port, port.protocol, "ProtocolNotServed")
+        for port in _decode_ports(content).ports
+        if port.protocol not in SERVED_PROTOCOLS
+    ]
+    return b',"unserved":%b}' % _encode(unserved) if unserved else b"}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 """Raised by every release whose fold makes different bytes from the same journal."""
 
 JOURNAL = "facets.journal"
@@ -26,6 +26,9 @@ Number = Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Family = Literal["IPv4", "IPv6", "FQDN"]
 Phase = Literal["begin", "snapshot", "end", "live", "close"]
 State = Literal["ready", "empty", "unknown", "stale", "deleted"]
+SERVED_PROTOCOLS = ("TCP", "UDP")
+"""The protocols of ports that routers are given: Envoy has no SCTP."""
+
 ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]
 
 
@@ -248,16 +251,31 @@ class Change(Record):
     updated: list[ChangeGroup]
 
 
+class UnservedPort(Record):
+    """A Service port that routers are not given, and why."""
+
+    name: str
+    port: int
+    protocol: str
+    reason: Literal["ProtocolNotServed"]
+
+
 FrontendRow = msgspec.defstruct(
     "FrontendRow",
     [
-        (field.name, field.type, msgspec.field(name=field.encode_name))
-        for field in msgspec.structs.fields(ServiceContent)
+        *(
+            (field.name, field.type, msgspec.field(name=field.encode_name))
+            for field in msgspec.structs.fields(ServiceContent)
+        ),
+        ("unserved", list[UnservedPort], msgspec.field(default_factory=list)),
     ],
     bases=(RowHead,),
     kw_only=True,
 )
-FrontendRow.__doc__ = "`facets.frontend`: a Service's cluster IPs and DNS name, with what decides how they are reached."
+FrontendRow.__doc__ = (
+    "`facets.frontend`: a Service's cluster IPs and DNS name, with what decides how they are reached. `unserved` are "
+    "the ports that routers are not given: those of a protocol other than TCP and UDP."
+)
 
 
 class ServiceReference(Record):

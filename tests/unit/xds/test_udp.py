@@ -3,9 +3,11 @@
 import pytest
 from envoy.config.core.v3.address_pb2 import SocketAddress
 
+from streams.cli.output import RowPrinter
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind
 from streams.serve.xds.build.resource import Absence
+from streams.wire.records import decode_row
 from tests.unit.xds.world import World, endpoint, service, slice_of
 
 DNS = "cart.shop.svc.cluster.local:53"
@@ -84,7 +86,13 @@ def test_an_external_names_udp_port_is_resolved_by_dns() -> None:
     assert address.protocol == SocketAddress.UDP
 
 
-def test_sctp_is_not_served() -> None:
-    world = world_with({"name": "calls", "port": 3868, "protocol": "SCTP"})
-    assert set(world.catalog.names("cds")) == set()
+def test_sctp_is_not_served_and_the_frontend_row_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    world = world_with({"name": "calls", "port": 3868, "protocol": "SCTP"}, OTHER)
+    assert set(world.catalog.names("cds")) == {METRICS}
     assert world.get("cds", "cart.shop.svc.cluster.local:3868") is Absence.MISSING
+    row = decode_row("frontend", world.rows["frontend", "east/shop/cart", ""])
+    assert row["unserved"] == [{"name": "calls", "port": 3868, "protocol": "SCTP", "reason": "ProtocolNotServed"}]
+    RowPrinter("frontend", "wide").print([row])
+    assert "3868/SCTP(unserved),9153/TCP" in capsys.readouterr().out
+    world.put(service(ports=[OTHER], selector={"protocol": "SCTP"}))
+    assert "unserved" not in decode_row("frontend", world.rows["frontend", "east/shop/cart", ""])

@@ -1,16 +1,13 @@
 """Which port of a Service a resource name means."""
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from streams.facets.parsed_rows import FrontendFacet
 from streams.serve.xds.build.names import resource_name
-from streams.wire.records import ServicePort
+from streams.wire.records import SERVED_PROTOCOLS, ServicePort
 
 Transport = Literal["TCP", "UDP"]
-
-_TRANSPORTS: tuple[Transport, ...] = ("TCP", "UDP")
-"""What is served. Envoy has no SCTP; gRPC's clients get TCP only."""
 
 _UDP_SUFFIX = "/udp"
 
@@ -26,10 +23,9 @@ def ports_by_name(dns_name: str, ports: Iterable[ServicePort]) -> dict[str, Port
     """The served ports of a Service by resource name: `DNS-NAME:PORT`. Where TCP and UDP have one number, the name is
     TCP's, and UDP's is `DNS-NAME:PORT/udp`."""
     served = {
-        PortId(port.port, transport): None
+        PortId(port.port, cast("Transport", port.protocol)): None
         for port in ports
-        for transport in _TRANSPORTS
-        if port.protocol == transport and port.port
+        if port.protocol in SERVED_PROTOCOLS and port.port
     }
     return {
         resource_name(dns_name, port.number) + (_UDP_SUFFIX if _is_second(port, served) else ""): port
