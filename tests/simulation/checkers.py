@@ -183,12 +183,16 @@ class Checkers:
         if first > due:
             self._losses[partition] = last, {name: self.standing[partition][name] for name in gone}
         before = {offset: self.truth[partition][offset] for offset in range(again, highest + 1)}
+        opening = {offset for offset, each in self.standings[partition].items() if each.opens}
         for record in self.sim.journal[partition].records:
             if record.offset > last or (first <= due and record.offset >= again):
                 self._journal(partition, record)
             elif record.offset >= again:
                 # An open snapshot, read again.
                 fold.step(record.offset, record.value or b"", stamp_of(record.ms))
+        for offset in opening & self.standings[partition].keys():
+            # A lost cluster is as it was at the last seal, so the begin that is read again is an old one to it.
+            self.standings[partition][offset] = self.standings[partition][offset]._replace(opens=True)
         for offset, old in before.items():
             # What a table has sealed stays as it is, and so does what it seals where the journal expired.
             now, through = self.truth[partition][offset], {table: max(sealed[table], last) for table in TABLES}
