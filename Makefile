@@ -45,13 +45,16 @@ run: setup ## The demo: broker, watcher, worker and server in one (FOR=30 ends i
 # Tests that wait for Kafka run beside those that compute. With ARGS all are one run, whose results are in one place.
 test: setup ## Unit, property, simulation and integration tests
 	@$(if $(ARGS),$(BIN)/python -m pytest tests/unit tests/properties tests/simulation tests/integration $(ARGS),\
-		$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=line test-real test-models)
+		$(MAKE) --no-print-directory --keep-going --jobs=2 test-real test-models)
+
+# Two runs at once: a line of one is not broken by the other.
+BY_LINE := while IFS= read -r line; do printf '%s\n' "$$line"; done
 
 test-real: setup
-	$(BIN)/python -u -m pytest tests/integration
+	$(BIN)/python -u -m pytest tests/integration | $(BY_LINE)
 
 test-models: setup
-	$(BIN)/python -u -m pytest tests/unit tests/properties tests/simulation
+	$(BIN)/python -u -m pytest tests/unit tests/properties tests/simulation | $(BY_LINE)
 
 simulate: setup ## Seeded runs of the whole system in models, with faults; interrupted, it goes on where it was (SEEDS=0:100000)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),0:20000) --progress build/simulation $(if $(PLANT),--plant $(PLANT)) $(ARGS)
