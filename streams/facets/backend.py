@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.facets import endpoint_set, initial_rows, overlay, single_slice
+from streams.facets import endpoint_set, initial_rows, overlay, set_change, single_slice
 from streams.facets.changes import ServiceChange
-from streams.facets.endpoint_set import EMPTY_SET, NO_DIFFERENCE, EndpointSet
+from streams.facets.claims import shadows_of
+from streams.facets.endpoint_set import EMPTY_SET, EndpointSet
 from streams.facets.initial_rows import InitialObjects
 from streams.facets.reading import read_source_event
+from streams.facets.set_change import NO_DIFFERENCE
 from streams.facets.slice_text import LEGACY_PREFIX, Source
 from streams.facets.table import CompanionUpdate, RowUpdate, Table
 from streams.objects.resources import ROUTING_KINDS
@@ -72,7 +74,7 @@ class BackendEntry(NamedTuple):
         counted = self.endpoints._replace(legacy=self.legacy.source)
         if counted.slices:
             return counted
-        return counted._replace(shadows=endpoint_set.shadows_of(counted.counted))
+        return counted._replace(shadows=shadows_of(counted.counted))
 
 
 class BackendTable(Table[BackendEntry]):
@@ -106,7 +108,7 @@ class BackendTable(Table[BackendEntry]):
         if legacy is not None and after.legacy != before.legacy and not _any_remains(before.slices, slices):
             causes.append(legacy.cause)
         if causes:
-            withdrawn = (entry.service is None, service is None)
+            withdrawn = (_is_withheld(entry.service), _is_withheld(service))
             after, difference = endpoint_set.advance(before, slices, after.legacy, withdrawn=withdrawn)
         rejected = overlay.rejected_after(entry.rejected, change.marks, _ENDPOINT_KINDS)
         is_known = service is not None or bool(after.slices or rejected) or entry.version is not None
@@ -114,13 +116,13 @@ class BackendTable(Table[BackendEntry]):
         if not is_known or (not causes and (state, reason, rejected) == (entry.state, entry.reason, entry.rejected)):
             return None
         causes += [cause for cause in change.rejections if cause.kind not in _OTHER_TABLES_KINDS]
-        new = BackendEntry(ctx.offset, service, after._replace(legacy=None), state, reason, rejected, entry.legacy)
-        content = _encode_content(service, after, endpoint_set.encode_difference(difference))
+        new = BackendEntry(ctx.offset, service, after.without_legacy(), state, reason, rejected, entry.legacy)
+        content = _encode_content(service, after, set_change.encode_difference(difference))
         return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes, content))
 
     def encode(self, ctx: RowContext, key: str, entry: BackendEntry, previous: int | None) -> bytes:
         """See Table."""
-        content = _encode_content(entry.service, entry.counted(), endpoint_set.NO_CHANGE)
+        content = _encode_content(entry.service, entry.counted(), set_change.NO_CHANGE)
         return _encode_row(ctx, key, entry, previous, [], content)
 
     def objects(self, key: str, entry: BackendEntry) -> list[Cause]:
@@ -167,11 +169,13 @@ class BackendTable(Table[BackendEntry]):
     def prepare(self, key: str, objects: InitialObjects) -> bytes | None:
         """See Table: the row after its head."""
         slices = objects.slices
+        if _is_withheld(_service_of(objects)):
+            return None
         if not any(source.groups[0].text for source in slices.values()) or initial_rows.is_claimed_twice(slices):
             return None
         groups = {label: source.groups[0] for label, source in slices.items()}
         added = b",".join(
-            endpoint_set.encode_change(label, group.layout.lead, [group.text])
+            set_change.encode_change(label, group.layout.lead, [group.text])
             for label, group in groups.items()
             if group.text
         )
@@ -257,6 +261,12 @@ def _is_plainly_ready(ctx: RowContext, entry: BackendEntry) -> bool:
     )
 
 
+def _is_withheld(service: tuple[str, str] | None) -> bool:
+    """Whether slices and Endpoints don't count: there is no Service, or an ExternalName (v1 ServiceSpec.type: "aliases
+    this service to the specified externalName", with no endpoints; kubernetes #103804, #105986)."""
+    return service is None or service[1] == "ExternalName"
+
+
 def _service_of(objects: InitialObjects) -> tuple[str, str]:
     return objects.service.uid, objects.service.type
 
@@ -267,10 +277,10 @@ def _state(
     """The row's state and reason: `empty` means known to be empty."""
     if service is None:
         return overlay.overlaid("deleted", "ServiceNotFound", ctx, rejected)
-    if not endpoint_set.is_empty(endpoints):
-        return overlay.overlaid("ready", "", ctx, rejected)
     if service[1] == "ExternalName":
         return overlay.overlaid("empty", "ExternalName", ctx, rejected)
+    if not endpoint_set.is_empty(endpoints):
+        return overlay.overlaid("ready", "", ctx, rejected)
     return overlay.overlaid("empty", "NoEndpoints" if endpoints.counted else "NoEndpointSlices", ctx, rejected)
 
 
@@ -285,17 +295,17 @@ def _encode_content(service: tuple[str, str] | None, endpoints: EndpointSet, dif
     """The row after its head."""
     return b',"service":%b,"groups":[%b],"change":%b}' % (
         b"null" if service is None else b'{"uid":%b,"type":"%b"}' % (_encode(service[0]), service[1].encode()),
-        endpoint_set.encode_groups(endpoints, withdrawn=service is None),
+        endpoint_set.encode_groups(endpoints, withdrawn=_is_withheld(service)),
         difference,
     )
 
 
 def _legacy_in(row: _Row) -> Event | None:
     """The legacy Endpoints that a row shows: as an event that applies them, or deletes them where there are none;
-    None where the row does not tell, because there is no Service or there are slices."""
-    groups = _decode_groups(row.groups)
+    None where the row does not tell, because the set is withheld or there are slices."""
+    groups = [group for group in _decode_groups(row.groups) if not group.partial]
     own = [group for group in groups if group.slice.startswith(LEGACY_PREFIX)]
-    if row.service is None or len(own) != len(groups):
+    if row.service is None or row.service.type == "ExternalName" or len(own) != len(groups):
         return None
     shown = [SliceGroup(group.family, group.ports, [*group.endpoints, *group.shadowed]) for group in own]
     return Event(

@@ -6,6 +6,7 @@ property test compares the two). Where that is not certain, nothing is prepared,
 
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from typing import NamedTuple
 
 from streams.facets.changes import LocalName
@@ -64,8 +65,8 @@ def initial_objects(objects: Mapping[LocalName, Staged]) -> InitialObjects | Non
 
 
 def is_claimed_twice(slices: Mapping[str, Source]) -> bool:
-    """Whether an endpoint is, or might be, in two slices or twice in one."""
-    claimed: dict[bytes, set[bytes]] = {}
+    """Whether a port of an address is, or might be, in two slices or twice in one."""
+    claimed: dict[frozenset[bytes], set[bytes]] = {}
     for source in slices.values():
         if len(source.groups) != 1:
             return True
@@ -73,9 +74,12 @@ def is_claimed_twice(slices: Mapping[str, Source]) -> bool:
         if b"\\" in group.text:
             return True
         addresses = _ADDRESSES(group.text)
-        of_kind = claimed.setdefault(group.layout.kind, set())
-        before = len(of_kind)
-        of_kind.update(addresses)
-        if len(of_kind) != before + len(addresses):
+        same_ports = claimed.setdefault(group.layout.claims, set())
+        before = len(same_ports)
+        same_ports.update(addresses)
+        if len(same_ports) != before + len(addresses):
             return True
-    return False
+    return any(
+        not claims.isdisjoint(other_claims) and not addresses.isdisjoint(other_addresses)
+        for (claims, addresses), (other_claims, other_addresses) in combinations(claimed.items(), 2)
+    )

@@ -7,7 +7,8 @@ might not; the caller then takes the general path.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from streams.facets.endpoint_set import NO_CHANGE, EndpointSet, encode_change
+from streams.facets.endpoint_set import EndpointSet
+from streams.facets.set_change import NO_CHANGE, encode_change
 from streams.facets.slice_text import BORDER, Group, GroupChange, Source, address_of, changed, new_source
 from streams.wire.records import Event
 from streams.wire.validation import MAX_ID, is_version
@@ -63,16 +64,17 @@ def _sorted_out(change: GroupChange) -> _Endpoints | None:
 
 
 def _may_be_claimed_twice(slices: Mapping[str, Source], label: str, group: Group, added: list[bytes]) -> bool:
-    """Whether an added address is, or might be, twice in the slice, or in another slice with the same ports."""
+    """Whether an added address is, or might be, twice in the slice, or in another slice that has one of its ports."""
     if b"\\" in group.text:
         return True
+    claims = group.layout.claims
     for endpoint in added:
         start = _address_text(endpoint)
         if group.text.count(start) > 1:
             return True
         for other in slices.values():
             if other.label != label and any(
-                rival.layout.kind == group.layout.kind and start in rival.text for rival in other.groups
+                start in rival.text and not claims.isdisjoint(rival.layout.claims) for rival in other.groups
             ):
                 return True
     return False

@@ -6,7 +6,7 @@ validated before. `"` is escaped inside a JSON string, so the bytes `{"address":
 beginning of an endpoint, and so mark the borders.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
 from operator import ge
 from typing import Literal, NamedTuple
@@ -42,13 +42,16 @@ _endpoint_in = msgspec.json.Decoder(SliceEndpoint)
 
 
 class Layout(NamedTuple):
-    """What endpoints of a group share, as JSON: `ports` in the order given; `kind` is equal for layouts that
-    can share an endpoint; `lead` precedes the endpoints in a row, `body_lead` in an event's object of this one
-    group."""
+    """What endpoints of a group share, as JSON: `ports` in the order given; `lead` precedes the endpoints in a row,
+    `body_lead` in an event's object of this one group.
+
+    `claims` are what an address can have only one winner for: one for each (family, port name, protocol, port number),
+    or one for the family alone where there are no ports; `port_of` gives a claim's port."""
 
     family: str
     ports: bytes
-    kind: bytes
+    claims: frozenset[bytes]
+    port_of: Mapping[bytes, bytes]
     lead: bytes
     body_lead: bytes
 
@@ -202,10 +205,23 @@ def _equal_bytes(are_equal: Callable[[int], bool], most: int) -> int:
     return low
 
 
+def restricted(layout: Layout, claims: Set[bytes]) -> Layout:
+    """The layout with only the ports of these claims of it (at least one)."""
+    if claims == layout.claims:
+        return layout
+    return _layout(
+        layout.family, b"[%b]" % b",".join([layout.port_of[each] for each in layout.port_of if each in claims])
+    )
+
+
 @lru_cache(maxsize=65536)
 def _layout(family: str, raw: bytes) -> Layout:
-    encoded = [_encode(port) for port in _ports_in.decode(raw)]
-    ports = b"[%b]" % b",".join(encoded)
+    port_of: dict[bytes, bytes] = {}
+    for port in _ports_in.decode(raw):
+        # Legacy Endpoints may name a port twice.
+        port_of.setdefault(family.encode() + _encode((port.name, port.protocol, port.port)), _encode(port))
+    ports = b"[%b]" % b",".join(port_of.values())
     lead = b',"family":"%b","ports":%b,"endpoints":[' % (family.encode(), ports)
-    kind = b"%b[%b]" % (family.encode(), b",".join(sorted(encoded)))
-    return Layout(family, ports, kind, lead, b'{"groups":[{' + lead[1:])
+    if not port_of:
+        port_of[family.encode()] = b""
+    return Layout(family, ports, frozenset(port_of), port_of, lead, b'{"groups":[{' + lead[1:])

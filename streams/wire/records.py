@@ -220,9 +220,10 @@ class RowHead(Record, omit_defaults=True):
 
 
 class Group(Record, omit_defaults=True):
-    """The endpoints of one slice; what they share is stored once. `shadowed` are endpoints to which another slice (or
-    another Pod) has a better claim; they are not in the set, and are kept so that the next event can be applied from
-    the row alone."""
+    """The endpoints of one slice; what they share is stored once. `shadowed` are endpoints that lost ports to another
+    slice (or another Pod) with a better claim; they are kept so that the next event can be applied from the row alone.
+    The set is the `endpoints` of all groups: one that lost some of its ports, not all, is there in a `partial` group of
+    the ports that it keeps."""
 
     slice: str
     uid: str
@@ -231,10 +232,12 @@ class Group(Record, omit_defaults=True):
     ports: list[EndpointPort]
     endpoints: list[SliceEndpoint]
     shadowed: list[SliceEndpoint] = []
+    partial: bool = False
 
 
 class ChangeGroup(Record):
-    """The endpoints of one slice that a row added, removed or updated."""
+    """The endpoints of one slice that a row added, removed or updated; `ports` are those of their ports with which this
+    happened."""
 
     slice: str
     family: Family
@@ -243,8 +246,8 @@ class ChangeGroup(Record):
 
 
 class Change(Record):
-    """The difference between a row and the row it replaces. An endpoint's identity is family, address and ports; one
-    that only moved to another slice is `updated`."""
+    """The difference between a row and the row it replaces. What is compared is each (family, address, port name,
+    protocol, port number); one that only moved to another slice is `updated`."""
 
     added: list[ChangeGroup]
     removed: list[ChangeGroup]
@@ -287,7 +290,7 @@ class ServiceReference(Record):
 
 class BackendRow(RowHead, omit_defaults=True, kw_only=True):
     """`facets.backend`: a Service's whole endpoint set, merged from its slices. `service` is null while there is
-    none; its slices are then kept, all shadowed."""
+    none; its slices are then kept, all shadowed, as they are while it is an ExternalName."""
 
     service: ServiceReference | None
     groups: list[Group]

@@ -1,27 +1,35 @@
 """The merge of slices as a naive model, written from the documented rules alone, and a row's `change` applied.
 
+- one winner for each (family, address, port name, protocol, port number); one without ports claims its address alone;
 - the same Pod (uid) in two slices: the newer resourceVersion wins (endpoints without a Pod count as one Pod);
-- different Pods with one address and ports: a serving, non-terminating one wins, then the newer;
-- the same address with other ports: two endpoints;
+- different Pods: a serving, non-terminating one wins, then the newer;
+- an ExternalName has no endpoints;
 - legacy Endpoints count only while there is no slice.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
 from tests.properties.strategies import NAMESPACE, Object
 
 Endpoint = dict[str, Any]
-Identity = tuple[str, str, str]
+Identity = tuple[str, ...]
 Members = dict[Identity, Endpoint]
+"""By identity, an endpoint with the one port of it (or none, where it has none)."""
 
 
-def identity_of(endpoint: Endpoint) -> Identity:
-    """Family, address and ports in any order."""
-    ports = sorted(json.dumps(port, sort_keys=True) for port in endpoint["ports"])
-    return endpoint["family"], endpoint["address"], ";".join(ports)
+def by_port(endpoints: Iterable[Endpoint]) -> Members:
+    """Endpoints taken apart by their ports. No identity may be there twice."""
+    members: Members = {}
+    for endpoint in endpoints:
+        for port in endpoint["ports"] or [None]:
+            identity = (endpoint["family"], endpoint["address"])
+            if port is not None:
+                identity += (port["name"], port["protocol"], str(port["port"]))
+            assert identity not in members, f"{identity} is there twice"
+            members[identity] = {**endpoint, "ports": [] if port is None else [port]}
+    return members
 
 
 def _claims(item: Object) -> list[Endpoint]:
@@ -102,12 +110,14 @@ def _canonical(address: str) -> str:
 
 
 def winners(slices: Sequence[Object], legacy: Object | None) -> dict[Identity, list[Endpoint]]:
-    """For each endpoint of the merged set, what may be said of it: more than one only where the rules leave a tie."""
+    """For each port of an address in the merged set, what may be said of it: more than one only where the rules leave a
+    tie."""
     sources = list(slices) or ([legacy] if legacy else [])
     rivals: dict[Identity, list[tuple[int, Endpoint]]] = {}
     for item in sources:
         for endpoint in _claims(item):
-            rivals.setdefault(identity_of(endpoint), []).append((int(item["metadata"]["resourceVersion"]), endpoint))
+            for identity, member in by_port([endpoint]).items():
+                rivals.setdefault(identity, []).append((int(item["metadata"]["resourceVersion"]), member))
     return {identity: _best(claims) for identity, claims in rivals.items()}
 
 
@@ -127,12 +137,12 @@ def _best(claims: list[tuple[int, Endpoint]]) -> list[Endpoint]:
 def apply_change(change: Mapping[str, Sequence[Endpoint]], before: Members) -> Members:
     """The set after a row, from the set before it and the row's `change` alone."""
     after = dict(before)
-    for endpoint in change["removed"]:
-        assert after.pop(identity_of(endpoint)) == endpoint, "removed, but was not there"
-    for endpoint in change["updated"]:
-        assert after[identity_of(endpoint)] != endpoint, "updated, but is as it was"
-        after[identity_of(endpoint)] = endpoint
-    for endpoint in change["added"]:
-        assert identity_of(endpoint) not in after, "added, but was there"
-        after[identity_of(endpoint)] = endpoint
+    for identity, endpoint in by_port(change["removed"]).items():
+        assert after.pop(identity) == endpoint, "removed, but was not there"
+    for identity, endpoint in by_port(change["updated"]).items():
+        assert after[identity] != endpoint, "updated, but is as it was"
+        after[identity] = endpoint
+    for identity, endpoint in by_port(change["added"]).items():
+        assert identity not in after, "added, but was there"
+        after[identity] = endpoint
     return after

@@ -1,6 +1,7 @@
 """The fast paths of the commonest change (`single_slice`, and `slice_text.changed` below it) and of an initial list
 (`initial_rows`) make what the general path makes."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +19,7 @@ from tests.properties import journals
 from tests.properties.folding import fold
 from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, services
 
+_PORT_LISTS = [[{"port": 80}]] * 8 + [[{"port": 81}], [{"port": 80}, {"name": "b", "port": 81}]]
 AT = "2026-11-24T12:00:00.000Z"
 
 
@@ -103,7 +105,7 @@ def _journals(draw: st.DrawFn) -> list[bytes]:
         pool = pools[family][:6] if name == SLICES[0] else pools[family][5:]
         item = draw(endpoint_slices(name, SERVICES[0], families=(family,), version=str(version)))
         addresses = draw(st.lists(st.sampled_from(pool), unique=draw(st.integers(0, 9)) > 0, max_size=5))
-        item["ports"] = [{"port": draw(st.sampled_from((80,) * 8 + (81,)))}]
+        item["ports"] = copy.deepcopy(draw(st.sampled_from(_PORT_LISTS)))
         item["endpoints"] = [{"addresses": [each], "zone": draw(st.sampled_from("ab"))} for each in addresses]
         return item
 
@@ -163,7 +165,7 @@ def _first_lists(draw: st.DrawFn) -> list[bytes]:
             events.append(journals.apply(draw(services(service))))
         for name in SLICES[: draw(st.integers(0, 2))]:
             item = draw(endpoint_slices(f"{service}-{name}", service, version="7"))
-            if draw(st.booleans()):
+            if draw(st.integers(0, 3)):
                 # Apart from all others, so that there is not always something shadowed.
                 item |= {"addressType": "IPv4", "endpoints": [{"addresses": [f"10.1.0.{len(events)}"]}]}
             events.append(journals.apply(item))

@@ -293,8 +293,14 @@ class Checkers:
             self.fail(f"{where}: previous is {body['previous']}, but {held and held.version} was written last")
         if table == "backend":
             old = naive.spread(held.body["groups"]) if held else []
-            says = {kind: naive.in_order(naive.spread(groups)) for kind, groups in body["change"].items()}
-            wanted = naive.difference(old, naive.spread(body["groups"]))
+            new = naive.spread(body["groups"])
+            if twice := naive.twice(new):
+                self.fail(f"{where}: more than one endpoint has {twice}")
+            says = {
+                kind: naive.in_order([each for _, each in naive.by_claim(naive.spread(groups))])
+                for kind, groups in body["change"].items()
+            }
+            wanted = naive.difference(old, new)
             if says != wanted:
                 self.fail(f"{where}: change is {says}, but the sets differ by {wanted}")
 
@@ -456,10 +462,10 @@ class Checkers:
         named = {f"Endpoints/{each.name}" if each.kind == "Endpoints" else each.name for each in objects}
         if strangers := sorted({g["slice"] for g in (row["groups"] if row else ())} - named):
             return f"the slices {strangers} are none of the Service's", {}
-        uid = row["service"]["uid"] if row and row["service"] else None
-        options = [each for each in (service.possible if service else (None,)) if self._uid(each) == uid]
+        reference = (row["service"]["uid"], row["service"]["type"]) if row and row["service"] else None
+        options = [each for each in (service.possible if service else (None,)) if self._reference(each) == reference]
         if not options:
-            return f"the Service is {uid}, which is none of {service and service.possible}", {}
+            return f"the Service is {reference}, which is none of {service and service.possible}", {}
         if service:
             held["Service", service.name] = tuple(options)
         slices, shown = [], {g["slice"]: g["resourceVersion"] for g in (row["groups"] if row else ())}
@@ -470,11 +476,11 @@ class Checkers:
                     for option in each.possible
                     if (option and option["metadata"]["resourceVersion"]) == shown.get(each.name)
                 ]
-                if not fits and (uid is not None or row is not None):
+                if not fits and row is not None:
                     return f"slice {each.name} is as of {shown.get(each.name)}, not {each.possible}", {}
                 held["EndpointSlice", each.name] = tuple(fits or each.possible)
                 slices += [option for option in fits[:1] if option is not None]
-        if uid is None:
+        if reference is None:
             if row is None:
                 return "", held
             problem = "endpoints without a Service" if naive.spread(row["groups"]) else ""
@@ -482,7 +488,7 @@ class Checkers:
         legacy = next((each for each in objects if each.kind == "Endpoints"), None)
         has, problem, fitting = naive.in_order(naive.spread(row["groups"])), "", []
         for option in legacy.possible if legacy else (None,):
-            wanted = naive.in_order(naive.union(slices, option))
+            wanted = [] if reference[1] == "ExternalName" else naive.in_order(naive.union(slices, option))
             if has != wanted:
                 problem = f"the set is not {wanted}"
             elif not (problem := self._state(row, "ready" if wanted else "empty", standing, bad)):
@@ -492,8 +498,8 @@ class Checkers:
         return "" if fitting else problem, held
 
     @staticmethod
-    def _uid(service: Any) -> str | None:
-        return service["metadata"]["uid"] if service else None
+    def _reference(service: Any) -> tuple[str, str] | None:
+        return (service["metadata"]["uid"], service["spec"].get("type", "ClusterIP")) if service else None
 
     # ---- the end -------------------------------------------------------------------------------------
 

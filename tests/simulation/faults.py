@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 import msgspec
 
-from streams.facets import backend, overlay
+from streams.facets import backend, claims, overlay
 from streams.facets import endpoint_set as sets
 from streams.facets.changes import ObjectChange, ServiceChange
-from streams.facets.slice_text import Source
+from streams.facets.slice_text import Group, Source
 from streams.fold import fold as folding
 from streams.fold import tombstones
 from streams.fold.fold import PartitionFold
@@ -76,12 +76,47 @@ def _restart_inside_a_snapshot_goes_on() -> AbstractContextManager[Any]:
 
 @fault(2, "slices are merged by last writer: of two that claim an endpoint, whichever comes later in the map wins")
 def _merge_by_last_writer() -> AbstractContextManager[Any]:
-    return patch.object(sets, "_best", lambda rivals: rivals[-1])
+    return patch.object(claims, "_best", lambda rivals: rivals[-1])
 
 
 @fault(2, "an endpoint that leaves a slice is reported removed though another slice holds it")
 def _removed_though_another_slice_holds_it() -> AbstractContextManager[Any]:
-    return patch.object(sets, "_conflicts", lambda slices, changes, old: False)
+    return patch.object(sets, "conflicts", lambda slices, changes, old: False)
+
+
+@fault(2, "an address's port has two winners: only endpoints of the same port list are rivals")
+def _port_with_two_winners() -> AbstractContextManager[Any]:
+    real = claims.shadows_of
+
+    def shadows_of(sources: Mapping[str, Source]) -> dict[str, dict[Any, Any]]:
+        shadows: dict[str, dict[Any, Any]] = {}
+        for ports in {group.layout.ports for source in sources.values() for group in source.groups}:
+            alike = {
+                label: source._replace(
+                    groups=tuple(g if g.layout.ports == ports else Group(g.layout, b"") for g in source.groups)
+                )
+                for label, source in sources.items()
+            }
+            for label, lost in real(alike).items():
+                shadows.setdefault(label, {}).update(lost)
+        return shadows
+
+    return patch.object(sets, "shadows_of", shadows_of)
+
+
+@fault(2, "an endpoint that loses one of its ports loses all")
+def _one_port_lost_is_all_lost() -> AbstractContextManager[Any]:
+    real = claims.shadows_of
+
+    def shadows_of(sources: Mapping[str, Source]) -> dict[str, dict[Any, None]]:
+        return {label: dict.fromkeys(lost) for label, lost in real(sources).items()}
+
+    return patch.object(sets, "shadows_of", shadows_of)
+
+
+@fault(2, "a Service that became an ExternalName keeps the endpoints of the slices that are left")
+def _external_name_keeps_endpoints() -> AbstractContextManager[Any]:
+    return patch.object(backend, "_is_withheld", lambda service: service is None)
 
 
 @fault(2, "legacy Endpoints count beside EndpointSlices: the mirrored ones come twice")

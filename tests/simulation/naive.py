@@ -4,6 +4,7 @@ Nothing here comes from the code under test. An object that can't be read counts
 of its versions that is depends on what the watcher happened to see, so all that are possible are kept.
 """
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import orjson
@@ -178,29 +179,64 @@ def _of_legacy(item: Object) -> list[Object]:
     ]
 
 
-def identity(endpoint: Object) -> tuple[Any, ...]:
-    """What makes two endpoints the same one: family, address, and ports in any order."""
-    ports = sorted(str(sorted(each.items(), key=str)) for each in endpoint["ports"])
-    return (endpoint["family"], endpoint["address"], *ports)
+Claim = tuple[Any, ...]
+
+
+def by_claim(endpoints: list[Object]) -> list[tuple[Claim, Object]]:
+    """What can be there only once - family, address, port name, protocol, port number, or the address alone where there
+    are no ports - with the endpoint as this port of it."""
+    return [
+        (
+            (each["family"], each["address"], *([port["name"], port["protocol"], port["port"]] if port else ())),
+            {**each, "ports": [port] if port else []},
+        )
+        for each in endpoints
+        for port in each["ports"] or [None]
+    ]
+
+
+def twice(endpoints: list[Object]) -> list[Claim]:
+    """What is there more than once."""
+    counts = Counter(claim for claim, _ in by_claim(endpoints))
+    return [claim for claim, count in counts.items() if count > 1]
 
 
 def union(slices: list[Object], legacy: Object | None) -> list[Object]:
-    """The endpoint set of a Service's slices; legacy Endpoints count only where there is no slice."""
-    claims: dict[tuple[Any, ...], list[tuple[int, Object]]] = {}
-    for item in slices or ([legacy] if legacy else []):
-        for endpoint in _of_slice(item) if slices else _of_legacy(item):
-            claims.setdefault(identity(endpoint), []).append((int(item["metadata"]["resourceVersion"]), endpoint))
-    chosen = []
-    for rivals in claims.values():
-        newest: dict[str, tuple[int, Object]] = {}
-        for revision, endpoint in rivals:
-            pod = endpoint["target"]["uid"] if endpoint["target"] else ""
-            if pod not in newest or newest[pod][0] < revision:
-                newest[pod] = (revision, endpoint)
-        chosen.append(
-            max(newest.values(), key=lambda each: (each[1]["serving"] and not each[1]["terminating"], each[0]))[1]
-        )
-    return chosen
+    """The endpoint set of a Service's slices, each endpoint with the ports that it wins; legacy Endpoints count only
+    where there is no slice."""
+    said: list[tuple[int, Object]] = [
+        (int(item["metadata"]["resourceVersion"]), endpoint)
+        for item in slices or ([legacy] if legacy else [])
+        for endpoint in (_of_slice(item) if slices else _of_legacy(item))
+    ]
+    rivals: dict[Claim, list[int]] = {}
+    for number, (_, endpoint) in enumerate(said):
+        for claim, _ in by_claim([endpoint]):
+            rivals.setdefault(claim, []).append(number)
+    winners = {claim: _winner(said, numbers) for claim, numbers in rivals.items()}
+    out = []
+    for number, (_, endpoint) in enumerate(said):
+        own = [alone for claim, alone in by_claim([endpoint]) if winners[claim] == number]
+        if own:
+            out.append({**endpoint, "ports": [port for alone in own for port in alone["ports"]]})
+    return out
+
+
+def _winner(said: list[tuple[int, Object]], rivals: list[int]) -> int:
+    """Which of them has the better claim: of the same Pod what is newer; of different ones what serves, then what is
+    newer."""
+
+    def lives(number: int) -> bool:
+        return bool(said[number][1]["serving"]) and not said[number][1]["terminating"]
+
+    newest: dict[str, int] = {}
+    for number in rivals:
+        target = said[number][1]["target"]
+        pod = target["uid"] if target else ""
+        # One object may say it twice (Endpoints have subsets): what serves, then what is first.
+        if pod not in newest or (said[newest[pod]][0], lives(newest[pod])) < (said[number][0], lives(number)):
+            newest[pod] = number
+    return max(newest.values(), key=lambda number: (lives(number), said[number][0]))
 
 
 def in_order(endpoints: list[Object]) -> list[Object]:
@@ -218,9 +254,8 @@ def spread(groups: list[Object]) -> list[Object]:
 
 
 def difference(old: list[Object], new: list[Object]) -> dict[str, list[Object]]:
-    """What changed from one set to another, as a row's `change` says it."""
-    before = {identity(each): each for each in old}
-    after = {identity(each): each for each in new}
+    """What changed from one set to another, as a row's `change` says it, port by port."""
+    before, after = dict(by_claim(old)), dict(by_claim(new))
     return {
         "added": in_order([each for key, each in after.items() if key not in before]),
         "removed": in_order([each for key, each in before.items() if key not in after]),

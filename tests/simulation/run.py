@@ -71,7 +71,8 @@ class Simulation(Base):
 
     def _workload(self, server: ApiServer, services: int) -> Workload:
         routing = Random(f"{self.seed}: {server.cluster}: Services' routing") if self.gateway_api else None
-        return Workload(self.rng, server, services, self.note, bad=self.bad, routing=routing)
+        ports = Random(f"{self.seed}: {server.cluster}: ports")
+        return Workload(self.rng, server, services, self.note, bad=self.bad, ports=ports, routing=routing)
 
     def _gateway_workloads(self) -> list[GatewayWorkload]:
         return [

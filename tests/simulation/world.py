@@ -24,6 +24,13 @@ PORTS: tuple[list[dict[str, Any]], ...] = (
     [{"port": None}],
 )
 
+OVERLAPPING: tuple[list[dict[str, Any]], ...] = (
+    [{"name": "http", "port": 8080}, {"name": "debug", "port": 6060}],
+    [{"name": "admin", "port": 9090}],
+    [{"name": "http", "port": 8081}, {"name": "admin", "port": 9090, "appProtocol": "http"}],
+)
+"""Other ports of the same endpoints: some in common with those above, some with another number or appProtocol."""
+
 Object = dict[str, Any]
 
 
@@ -111,8 +118,9 @@ def choices_of(rng: Random) -> dict[str, str]:
 
 
 class Workload:
-    """What users and controllers do to one cluster. Some changes take two writes, with anything in between. `routing`
-    is chance of its own for what of a Service bears on its routing alone; without it, nothing does."""
+    """What users and controllers do to one cluster. Some changes take two writes, with anything in between. `ports` is
+    chance of its own for slices and subsets that share an address, but not all of its ports; `routing` for what of a
+    Service bears on its routing alone: without it, nothing does."""
 
     def __init__(
         self,
@@ -122,9 +130,11 @@ class Workload:
         note: Callable[[str], None],
         *,
         bad: bool,
+        ports: Random,
         routing: Random | None = None,
     ) -> None:
         self.rng = rng
+        self._ports = ports
         self.server = server
         self.names = [f"s{i}" for i in range(services)]
         self._note = note
@@ -337,6 +347,10 @@ class Workload:
         if self.rng.random() < 0.5:
             pod = self._new_pod()
             endpoint["targetRef"] = {"kind": "Pod", "name": f"pod-{pod}", "uid": f"pod-{pod}"}
+        if self._ports.random() < 0.5:
+            # A Service's ports change: the slice with the new ones is there before the old one goes.
+            self._note("ports of an address claimed twice")
+            source = {**source, "ports": self._ports.choice(OVERLAPPING)}
         self._with(other, service, source, endpoint)
 
     def _condition(self) -> None:
@@ -382,7 +396,12 @@ class Workload:
         made = [{"ip": f"10.1.0.{n}", "targetRef": {"kind": "Pod", "name": f"p{n}", "uid": f"u{n}"}} for n in numbers]
         cut = self.rng.randrange(4)
         subset = {"addresses": made[:cut], "notReadyAddresses": made[cut:], "ports": self.rng.choice(PORTS[:2])}
-        self.server.write("Endpoints", name, {"metadata": {}, "subsets": [subset]})
+        subsets = [subset]
+        if self._ports.random() < 0.4:
+            cut = self._ports.randrange(4)
+            ports = self._ports.choice(OVERLAPPING)
+            subsets.append({"addresses": made[:cut], "notReadyAddresses": [], "ports": ports})
+        self.server.write("Endpoints", name, {"metadata": {}, "subsets": subsets})
 
     def _spoil(self) -> None:
         """An object that can't be read."""
