@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -103,6 +104,9 @@ def condition(endpoint: Mapping[str, Any]) -> str:
     return "terminating" if endpoint["terminating"] else "down"
 
 
+Endpoint = Mapping[str, Any]
+
+
 class Difference(NamedTuple):
     """One difference between two rows of a Service: added (`+`), removed (`-`) or changed (`~`); `what` is an endpoint
     or a field."""
@@ -123,12 +127,7 @@ def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any
         if old.get(name) != new.get(name)
     ]
     if table == "backend":
-        before, after = (_by_identity(row["endpoints"]) for row in (old, new))
-        for key in sorted({*before, *after}):
-            old_endpoint, new_endpoint = before.get(key), after.get(key)
-            if old_endpoint != new_endpoint:
-                sign = "+" if old_endpoint is None else "-" if new_endpoint is None else "~"
-                changes.append(Difference(sign, key[0], old_endpoint, new_endpoint))
+        changes += _endpoint_differences(old["endpoints"], new["endpoints"])
     return changes
 
 
@@ -137,13 +136,39 @@ def place(row: Row) -> tuple[int, str, str, str]:
     return TABLES.index(row.table), row.namespace, row.name, row.cluster
 
 
-def _by_identity(endpoints: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    by_identity = {}
+def _endpoint_differences(old: Iterable[Endpoint], new: Iterable[Endpoint]) -> list[Difference]:
+    """Endpoints compared port by port, as a row's `change` is; the ports of one endpoint that differ alike are shown
+    together."""
+    before, after = _by_port(old), _by_port(new)
+    alike: dict[tuple[str, str, str], list[tuple[Endpoint | None, Endpoint | None]]] = {}
+    for key in sorted({*before, *after}):
+        old_endpoint, new_endpoint = before.get(key), after.get(key)
+        if old_endpoint != new_endpoint:
+            sign = "+" if old_endpoint is None else "-" if new_endpoint is None else "~"
+            rest = str([endpoint and {**endpoint, "ports": None} for endpoint in (old_endpoint, new_endpoint)])
+            alike.setdefault((key[0], sign, rest), []).append((old_endpoint, new_endpoint))
+    changes = []
+    for (host, sign, _), pairs in alike.items():
+        old_endpoint, new_endpoint = _with_ports(pair[0] for pair in pairs), _with_ports(pair[1] for pair in pairs)
+        numbers = sorted(str(port["port"]) for port in (new_endpoint or old_endpoint or {})["ports"])
+        changes.append(Difference(sign, f"{host}:{','.join(numbers)}", old_endpoint, new_endpoint))
+    return sorted(changes, key=attrgetter("what", "sign"))
+
+
+def _by_port(endpoints: Iterable[Endpoint]) -> dict[tuple[str, str], Endpoint]:
+    by_port: dict[tuple[str, str], Endpoint] = {}
     for endpoint in endpoints:
         host = f"[{endpoint['address']}]" if endpoint["family"] == "IPv6" else endpoint["address"]
-        ports = sorted(str(port["port"]) for port in endpoint["ports"])
-        by_identity[f"{host}:{','.join(ports)}", str(endpoint["ports"])] = endpoint
-    return by_identity
+        for port in endpoint["ports"] or [None]:
+            name = str([endpoint["family"], *([port["name"], port["protocol"], port["port"]] if port else ())])
+            by_port[host, name] = {**endpoint, "ports": [port] if port else []}
+    return by_port
+
+
+def _with_ports(endpoints: Iterable[Endpoint | None]) -> Endpoint | None:
+    """One endpoint with the ports of these, which differ in nothing else; None for none."""
+    present = [endpoint for endpoint in endpoints if endpoint is not None]
+    return {**present[0], "ports": [port for endpoint in present for port in endpoint["ports"]]} if present else None
 
 
 def _has_port(ports: Iterable[Mapping[str, Any]], numbers: Collection[int]) -> bool:

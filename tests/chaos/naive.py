@@ -49,14 +49,16 @@ class Naive:
     def differs(self, key: str, row: bytes | None) -> Iterator[str]:
         """How a backend row differs from the union of the Service's slices."""
         objects = self._objects.get(key, {})
-        exists = any(kind == "Service" for kind, _ in objects)
+        service = next((body for (kind, _), body in objects.items() if kind == "Service"), None)
+        exists = service is not None
         slices = [body for (kind, _), body in objects.items() if kind == "EndpointSlice"]
         legacy = [body for (kind, _), body in objects.items() if kind == "Endpoints"]
         claims: dict[str, list[dict[str, Any]]] = {}
-        for body in (slices or legacy) if exists else []:
+        for body in (slices or legacy) if service and service["type"] != "ExternalName" else []:
             for group in body["groups"]:
                 for endpoint in group["endpoints"]:
-                    claims.setdefault(_identity(group, endpoint), []).append(endpoint)
+                    for claim in _claims(group, endpoint):
+                        claims.setdefault(claim, []).append(endpoint)
         if row is None:
             if exists:
                 yield "there is a Service, but no row"
@@ -67,19 +69,20 @@ class Naive:
         found: dict[str, dict[str, Any]] = {}
         for group in held["groups"]:
             for endpoint in group["endpoints"]:
-                identity = _identity(group, endpoint)
-                if identity in found:
-                    yield f"{identity} is in it twice"
-                found[identity] = endpoint
-        for identity in claims.keys() - found.keys():
-            yield f"{identity} is in a slice, but not in the row"
-        for identity in found.keys() - claims.keys():
-            yield f"{identity} is in no slice"
-        for identity in claims.keys() & found.keys():
-            if found[identity] not in claims[identity]:
-                yield f"{identity} is {found[identity]}, the slices say {claims[identity]}"
+                for claim in _claims(group, endpoint):
+                    if claim in found:
+                        yield f"{claim} is in it twice"
+                    found[claim] = endpoint
+        for claim in claims.keys() - found.keys():
+            yield f"{claim} is in a slice, but not in the row"
+        for claim in found.keys() - claims.keys():
+            yield f"{claim} is in no slice"
+        for claim in claims.keys() & found.keys():
+            if found[claim] not in claims[claim]:
+                yield f"{claim} is {found[claim]}, the slices say {claims[claim]}"
 
 
-def _identity(group: dict[str, Any], endpoint: dict[str, Any]) -> str:
-    ports = sorted(orjson.dumps(port, option=orjson.OPT_SORT_KEYS).decode() for port in group["ports"])
-    return f"{group['family']} {endpoint['address']} {ports}"
+def _claims(group: dict[str, Any], endpoint: dict[str, Any]) -> list[str]:
+    """What there is only one winner for."""
+    address = f"{group['family']} {endpoint['address']}"
+    return [f"{address} {port['name']} {port['protocol']} {port['port']}" for port in group["ports"]] or [address]

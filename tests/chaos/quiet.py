@@ -12,7 +12,8 @@ from tests.chaos.churn import FAILURES, Churn
 from tests.chaos.cluster import CLUSTER, PARTITIONS, SHOP, Cluster
 from tests.chaos.received import Received
 from tests.chaos.report import Report
-from tests.e2e.test_spine import SERVICE_LABEL, _identity, expected_endpoints, expected_frontend
+from tests.e2e.test_spine import SERVICE_LABEL, expected_endpoints, expected_frontend
+from tests.support.endpoints import by_port
 
 DEADLINE = 120.0
 SETTLED_SECONDS = 2.0
@@ -103,14 +104,16 @@ def differences(listed: dict[str, list[dict[str, Any]]], snapshot: Snapshot) -> 
             for field, value in frontend.items()
             if front[field] != value
         ]
-        endpoints = expected_endpoints(slices.get(key, []), legacy.get(key))
-        found = {_identity(endpoint): endpoint for endpoint in back["endpoints"]}
+        endpoints = expected_endpoints(service, slices.get(key, []), legacy.get(key))
         where = f"backend {key} version {back['version']}"
-        if len(found) != len(back["endpoints"]):
-            wrong.append(f"{where}: an endpoint twice")
-        for identity in sorted(found.keys() | endpoints.keys()):
-            if found.get(identity) != endpoints.get(identity):
-                wrong.append(f"{where}: {json.dumps(found.get(identity))}, not {json.dumps(endpoints.get(identity))}")
+        try:
+            found = by_port(back["endpoints"])
+        except AssertionError as error:
+            wrong.append(f"{where}: {error}")
+            continue
+        for claim in sorted(found.keys() | endpoints.keys()):
+            if found.get(claim) != endpoints.get(claim):
+                wrong.append(f"{where}: {json.dumps(found.get(claim))}, not {json.dumps(endpoints.get(claim))}")
         if back["state"] != ("ready" if endpoints else "empty"):
             wrong.append(f"{where}: state {back['state']} ({back['reason']})")
     return wrong

@@ -7,29 +7,15 @@
 - legacy Endpoints count only while there is no slice.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
 from tests.properties.strategies import NAMESPACE, Object
+from tests.support.endpoints import Claim, Endpoint, by_port
 
-Endpoint = dict[str, Any]
-Identity = tuple[str, ...]
-Members = dict[Identity, Endpoint]
+Members = dict[Claim, Endpoint]
 """By identity, an endpoint with the one port of it (or none, where it has none)."""
-
-
-def by_port(endpoints: Iterable[Endpoint]) -> Members:
-    """Endpoints taken apart by their ports. No identity may be there twice."""
-    members: Members = {}
-    for endpoint in endpoints:
-        for port in endpoint["ports"] or [None]:
-            identity = (endpoint["family"], endpoint["address"])
-            if port is not None:
-                identity += (port["name"], port["protocol"], str(port["port"]))
-            assert identity not in members, f"{identity} is there twice"
-            members[identity] = {**endpoint, "ports": [] if port is None else [port]}
-    return members
 
 
 def _claims(item: Object) -> list[Endpoint]:
@@ -109,11 +95,11 @@ def _canonical(address: str) -> str:
         return address
 
 
-def winners(slices: Sequence[Object], legacy: Object | None) -> dict[Identity, list[Endpoint]]:
+def winners(slices: Sequence[Object], legacy: Object | None) -> dict[Claim, list[Endpoint]]:
     """For each port of an address in the merged set, what may be said of it: more than one only where the rules leave a
     tie."""
     sources = list(slices) or ([legacy] if legacy else [])
-    rivals: dict[Identity, list[tuple[int, Endpoint]]] = {}
+    rivals: dict[Claim, list[tuple[int, Endpoint]]] = {}
     for item in sources:
         for endpoint in _claims(item):
             for identity, member in by_port([endpoint]).items():

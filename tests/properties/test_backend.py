@@ -13,8 +13,9 @@ from streams.facets.set_change import Difference, encode_difference
 from streams.facets.slice_text import LEGACY_PREFIX, Source, read_source
 from streams.objects.normalize import SERVICE_NAME_LABEL, normalize
 from streams.wire.records import spread
-from tests.properties.model import Endpoint, Members, apply_change, by_port, winners
+from tests.properties.model import Members, apply_change, winners
 from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, versions
+from tests.support.endpoints import Endpoint, by_port
 
 SERVICE_HERE = (False, False)
 

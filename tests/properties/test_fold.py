@@ -34,8 +34,9 @@ from tests.properties.journals import (
     sources_of,
     with_events,
 )
-from tests.properties.model import Members, apply_change, by_port, winners
+from tests.properties.model import Members, apply_change, winners
 from tests.properties.strategies import NAMESPACE, SERVICES
+from tests.support.endpoints import by_port
 
 Row = dict[str, Any]
 

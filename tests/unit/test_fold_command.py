@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from streams.cli.past.fold import fold_command
 from streams.local.demo_server import load, recordings
+from tests.support.endpoints import Claim, Endpoint, by_port
 from tests.support.recordings import final_objects
 
 VOLATILE = ("version", "previous", "asOf", "cause", "change")
@@ -162,23 +163,20 @@ def test_a_recording_as_a_stream_ends_as_its_final_list(recording: Path) -> None
 
 @pytest.mark.parametrize("recording", recordings(), ids=lambda path: path.name.partition(".")[0])
 def test_the_change_of_every_row_leads_from_the_last_set_to_the_next(recording: Path) -> None:
-    held: dict[str, dict[str, Any]] = {}
+    held: dict[str, dict[Claim, Endpoint]] = {}
     count = 0
     for row in fold("\n".join(stream(recording)), "--changes"):
         if "endpoints" not in row:
             continue
         before = held.setdefault(row["name"] + "." + row["namespace"], {})
-        for endpoint in row["change"]["removed"]:
-            assert before.pop(identity(endpoint)) == endpoint
-        for endpoint in row["change"]["added"]:
-            assert before.setdefault(identity(endpoint), endpoint) is endpoint
-        for endpoint in row["change"]["updated"]:
-            assert before[identity(endpoint)] != endpoint
-            before[identity(endpoint)] = endpoint
-        assert before == {identity(endpoint): endpoint for endpoint in row["endpoints"]}
+        change = {name: by_port(endpoints) for name, endpoints in row["change"].items()}
+        for claim, endpoint in change["removed"].items():
+            assert before.pop(claim) == endpoint
+        assert change["added"].keys().isdisjoint(before)
+        before |= change["added"]
+        for claim, endpoint in change["updated"].items():
+            assert before[claim] != endpoint
+            before[claim] = endpoint
+        assert before == by_port(row["endpoints"])
         count += 1
     assert count > 100
-
-
-def identity(endpoint: dict[str, Any]) -> str:
-    return json.dumps([endpoint["family"], endpoint["address"], sorted(map(json.dumps, endpoint["ports"]))])
