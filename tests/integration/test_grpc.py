@@ -128,6 +128,41 @@ async def test_a_rolling_replacement_of_all_endpoints_fails_no_call(bootstrap_se
         await each.stop()
 
 
+async def test_ports_of_a_service_change_and_no_resource_is_refused(bootstrap_servers: str, tmp_path: Path) -> None:
+    """The new slice is there before the old one goes: an address twice in a resource would be a NACK (gRFC A27)."""
+    port = free_port("127.0.1.1")
+    backends = [await Backend.start(f"127.0.1.{i}", port) for i in range(1, 3)]
+    states = {each.address: "ready" for each in backends}
+    cart = service()
+    extra = {name: {"name": name, "port": 9000 + i, "protocol": "TCP"} for i, name in enumerate(("ops", "dbg"))}
+    answers: list[tuple[str, str]] = []
+    lists: list[list[str]] = [["ops"], ["ops", "dbg"], ["dbg"], []]
+    async with (
+        running(bootstrap_servers, cart, endpoint_slice("cart-0", "cart", port, states)) as mesh,
+        client(mesh, tmp_path) as caller,
+    ):
+        await caller.until(set(states))
+        for number, names in enumerate(lists, 1):
+            more = [extra[name] for name in names]
+            ports = [*cart["spec"]["ports"], *({"name": each["name"], "port": each["port"]} for each in more)]
+            await mesh.put({**cart, "spec": {**cart["spec"], "ports": ports}})
+            new = endpoint_slice(f"cart-{number}", "cart", port, states)
+            await mesh.put({**new, "ports": [*more, *new["ports"]]})
+            answers += await caller.addresses()
+            # The old one lets go of its endpoints one by one.
+            former = [extra[name] for name in lists[number - 2]] if number > 1 else []
+            for left in (dict(list(states.items())[:1]), {}):
+                old = endpoint_slice(f"cart-{number - 1}", "cart", port, left)
+                await mesh.put({**old, "ports": [*former, *old["ports"]]})
+                answers += await caller.addresses()
+            await caller.until(set(states))
+        assert {status for status, _ in answers} == {"OK"}
+        (seen,) = (await mesh.get("/v1/propagation?namespace=shop&service=cart"))["clients"]
+        assert (seen["node"], seen["nacks"], seen["lastNack"]) == ("grpc-1", 0, "")
+    for each in backends:
+        await each.stop()
+
+
 async def test_a_cookie_reaches_the_same_endpoint_while_others_change(bootstrap_servers: str, tmp_path: Path) -> None:
     port = free_port("127.0.1.1")
     backends = [await Backend.start(f"127.0.1.{i}", port) for i in range(1, 5)]
