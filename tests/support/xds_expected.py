@@ -1,0 +1,77 @@
+"""What an endpoint set must be by the rows alone, in the plainest way: rows are read as any Kafka client reads them."""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+Tables = Mapping[str, Mapping[str, Row]]
+"""A Service's rows: by cluster, then by table."""
+
+
+class Place(NamedTuple):
+    """Where a client is, as it says."""
+
+    cluster: str = ""
+    node: str = ""
+
+
+class Candidate(NamedTuple):
+    """An endpoint of a row that has the port."""
+
+    cluster: str
+    address: tuple[str, int]
+    node: str
+    serves: bool
+
+
+def candidates(rows: Tables, dns_name: str, number: int, protocol: str, place: Place) -> list[Candidate]:
+    """The endpoints that may be in the set of a port: those of all clusters, where internalTrafficPolicy is Local those
+    of the client's node (v1 ServiceSpec.internalTrafficPolicy)."""
+    possible: list[Candidate] = []
+    local: set[str] = set()
+    for cluster, tables in sorted(rows.items()):
+        frontend, backend = tables.get("frontend"), tables.get("backend")
+        port = _port(frontend, dns_name, number, protocol)
+        if frontend is None or backend is None or port is None or _is_lost(backend):
+            continue
+        if frontend["internalTrafficPolicy"] == "Local":
+            local.add(cluster)
+        for endpoint in backend["endpoints"]:
+            for own in endpoint["ports"]:
+                if (own["name"], own["protocol"]) == (port["name"], protocol) and own["port"]:
+                    address = (str(ip_address(endpoint["address"])), own["port"])
+                    serves = endpoint["serving"] or endpoint["ready"]
+                    possible.append(Candidate(cluster, address, endpoint["node"] or "", serves))
+    if not place.node:
+        return possible
+    # Which of several nodes of that name is the client's is not known without its cluster: one, at most.
+    home = place.cluster or min((each.cluster for each in possible if each.node == place.node), default="")
+    return [each for each in possible if each.cluster not in local or (each.cluster, each.node) == (home, place.node)]
+
+
+def owner(address: tuple[str, int], possible: Iterable[Candidate], place: Place) -> str:
+    """Whose endpoint an address is for the client: its own cluster's, else that of the first by name."""
+    clusters = {each.cluster for each in possible if each.address == address}
+    return place.cluster if place.cluster in clusters else min(clusters)
+
+
+def is_known(rows: Tables, dns_name: str, number: int, protocol: str) -> bool:
+    """Whether the endpoints of every cluster that has the port are known."""
+    return all(
+        "backend" in tables and tables["backend"]["state"] != "unknown"
+        for tables in rows.values()
+        if _port(tables.get("frontend"), dns_name, number, protocol) is not None
+    )
+
+
+def _is_lost(backend: Row) -> bool:
+    """Whether nothing is known of a set; one with an object that can't be read is known but for that."""
+    return backend["state"] == "unknown" and backend["reason"] != "ObjectRejected"
+
+
+def _port(frontend: Row | None, dns_name: str, number: int, protocol: str) -> Row | None:
+    if frontend is None or frontend["dnsName"] != dns_name:
+        return None
+    ports: list[Row] = frontend["ports"]
+    return next((port for port in ports if (port["port"], port["protocol"]) == (number, protocol)), None)
