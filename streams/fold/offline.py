@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.objects.collector import Collector
@@ -11,6 +13,7 @@ from streams.objects.fields import MalformedObject, identify
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import Seal
 
 EPOCH_TIME = "1970-01-01T00:00:00.000Z"
 _KINDS = {resource.kind: resource for resource in (*RESOURCES, *OPTIONAL)}
@@ -22,7 +25,8 @@ class UnknownInput(ValueError):
 
 
 class AuditFold:
-    """Folds one cluster's objects in one partition. The time is always `at`, so equal input makes equal rows."""
+    """Folds one cluster's objects in one partition. The time is always `at`, so equal input makes equal rows. `seal` is
+    the newest."""
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class AuditFold:
         self._offset = 0
         self._started = False
         self.unknown_kinds: dict[str, int] = {}
+        self.seal: Seal | None = None
 
     def take(self, document: Any) -> Iterator[Write]:
         """Fold a List, a watch event or a bare object. Raises UnknownInput."""
@@ -108,9 +113,12 @@ class AuditFold:
 
     def _journal(self, records: Iterable[JournalRecord]) -> Iterator[Write]:
         for record in records:
-            writes = self._fold.step(self._offset, record.value)
+            for write in self._fold.step(self._offset, record.value):
+                if not write.key.startswith(SEAL_PREFIX):
+                    yield write
+                elif write.value is not None:
+                    self.seal = msgspec.json.decode(write.value, type=Seal)
             self._offset += 1
-            yield from (write for write in writes if not write.key.startswith(SEAL_PREFIX))
 
 
 def _group(version: Any) -> str | None:

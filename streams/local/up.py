@@ -242,7 +242,7 @@ class _Up:
                 )
         except (FacetsError, TimeoutError) as error:
             log.warning(
-                "the demo's clusters are still there: the next `facets up` ends them (%s)", error or "timed out"
+                "the demo's clusters are still there: the next `facets up` ends them (%s)", str(error) or "timed out"
             )
 
     async def _end_killed_demo(self) -> None:

@@ -18,6 +18,9 @@ EXPECTED = {
     "kubectl get services,endpointslices,endpoints -A -o json | facets fold": Expected(
         r'(?s)"backend": \{.*"shop/cart": \{.*"state": "ready"'
     ),
+    "kubectl get services,endpointslices -A -o yaml | facets translate": Expected(
+        r'(?s)"eds": \[.*"cluster_name": "cart\.shop\.svc\.cluster\.local:80"'
+    ),
 }
 
 

@@ -60,6 +60,7 @@ ELSEWHERE = {
     "make setup && source .venv/bin/activate": "`make test` has done the first part, a terminal begins with the second",
     "facets up": "needs a cluster: tests/e2e/test_readme.py",
     "kubectl get services,endpointslices,endpoints -A -o json | facets fold": "needs a cluster: the same",
+    "kubectl get services,endpointslices -A -o yaml | facets translate": "needs a cluster: the same",
 }
 """Commands that are not run here, and why."""
 

@@ -1,0 +1,163 @@
+"""`facets translate`: the xDS resources that a router would get, offline, on objects from files."""
+
+import sys
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any, get_args
+
+import click
+import orjson
+
+from streams.cli.objects_input import ObjectsInput
+from streams.cli.options import routing_options
+from streams.fold.offline import AuditFold
+from streams.subscription.delivery import Row
+from streams.wire.keys import parse_row_key
+from streams.wire.records import Seal
+
+if TYPE_CHECKING:
+    from streams.serve.xds.build.client import Client
+    from streams.serve.xds.build.names import Kind
+    from streams.serve.xds.build.translation import Translation
+
+_DEFAULT_CLUSTER = "local"
+_KINDS = ("cds", "eds", "lds", "rds")
+
+
+class ClusterFile(click.ParamType):
+    """NAME=FILE: a cluster's name, and the file with its objects."""
+
+    name = "name=file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, IO[bytes]]:
+        """The name and the opened file."""
+        if isinstance(value, tuple):
+            return value
+        name, separator, path = str(value).partition("=")
+        if not separator or not name or not path:
+            self.fail(f"{value!r} is not NAME=FILE", param, ctx)
+        file: IO[bytes] = click.File("rb").convert(path, param, ctx)
+        return name, file
+
+
+class Kinds(click.ParamType):
+    """Resource types, with commas between them."""
+
+    name = "type,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The types, in the order in which a server sends them."""
+        if isinstance(value, tuple):
+            return value
+        kinds = str(value).split(",")
+        for kind in kinds:
+            if kind not in _KINDS:
+                self.fail(f"{kind!r} is none of {', '.join(_KINDS)}", param, ctx)
+        return tuple(kind for kind in _KINDS if kind in kinds)
+
+
+@click.command("translate")
+@click.argument("files", type=click.File("rb"), nargs=-1, metavar="[FILE]...")
+@click.option(
+    "--cluster", "clusters", type=ClusterFile(), multiple=True,
+    help="A cluster's name and the file with its objects; repeatable.",
+)  # fmt: skip
+@click.option("--zone", default="", help="The router's zone.")
+@click.option("--node", default="", help="The Kubernetes node that the router runs on.")
+@click.option("--namespace", default="", help="The router's namespace, whose own mesh routes it follows.")
+@click.option("--client-cluster", default="", help="The cluster that the router runs in.  [default: not said]")
+@click.option(
+    "--traffic", type=click.Choice(["mesh", "gateway"]), default="mesh", show_default=True,
+    help="Which of a Service's routing decisions the router follows.",
+)  # fmt: skip
+@click.option("--grpc", is_flag=True, help="As gRPC's xDS client gets them; else as Envoy does.")
+@click.option("--only", type=Kinds(), help="Only these types: cds,eds,lds,rds.  [default: all; lds with --grpc only]")
+@click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the clusters.")
+@routing_options
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default="json", show_default=True, help="Format.")
+def translate_command(
+    files: tuple[IO[bytes], ...],
+    clusters: tuple[tuple[str, IO[bytes]], ...],
+    zone: str,
+    node: str,
+    namespace: str,
+    client_cluster: str,
+    traffic: Any,
+    grpc: bool,
+    only: "tuple[Kind, ...] | None",
+    cluster_domain: str,
+    routing_defaults: dict[str, str],
+    output: str,
+) -> None:
+    """Translate Kubernetes objects into the xDS resources that a router would get of them.
+
+    Each FILE (without one, standard input) is as for `facets fold`, and all are of one cluster; with --cluster there
+    are several. Prints {"cds": [...], "eds": [...], ...}, the resources of a type in the order of their names.
+    Resources of which a router would be told nothing, so that it keeps what it has, are named on standard error.
+
+    \b
+    kubectl get services,endpointslices -A -o yaml | facets translate
+    facets translate --cluster east=east.json --cluster west=west.json --client-cluster east --zone z1
+    facets translate cart.yaml --grpc --only eds -o yaml
+    """
+    from streams.serve.xds.build.client import Client, Place  # noqa: PLC0415
+    from streams.serve.xds.build.translation import translate  # noqa: PLC0415
+
+    if files and clusters:
+        raise click.UsageError("give FILEs of one cluster, or --cluster NAME=FILE for each of several, not both")
+    inputs = _inputs(files, clusters)
+    client = Client(Place(zone, node, client_cluster), traffic, grpc, namespace)
+    rows: dict[tuple[str, bytes], Row] = {}
+    seals: dict[str, Seal] = {}
+    sources = []
+    for name, cluster_files in inputs.items():
+        source = ObjectsInput("translate", cluster_files)
+        fold = AuditFold(name, cluster_domain, routing_defaults=routing_defaults)
+        sources.append(source)
+        for write in source.writes(fold):
+            if write.value is None:
+                rows.pop((write.table, write.key), None)
+            else:
+                place = parse_row_key(write.key.decode())
+                rows[write.table, write.key] = Row(write.table, *place, write.version, write.value)
+        if fold.seal is not None:
+            seals[name] = fold.seal
+    translation = translate(rows.values(), seals, client, only or _kinds_for(client))
+    _print(translation, output)
+    for source in sources:
+        source.raise_for_unreadable()
+
+
+def _inputs(files: Sequence[IO[bytes]], clusters: Sequence[tuple[str, IO[bytes]]]) -> dict[str, list[IO[bytes]]]:
+    """The files of each cluster."""
+    if not clusters:
+        return {_DEFAULT_CLUSTER: list(files) or [sys.stdin.buffer]}
+    inputs: dict[str, list[IO[bytes]]] = {}
+    for name, file in clusters:
+        inputs.setdefault(name, []).append(file)
+    return inputs
+
+
+def _kinds_for(client: "Client") -> "tuple[Kind, ...]":
+    """The types that the client asks for: Envoy's listeners are in its own bootstrap."""
+    from streams.serve.xds.build.names import Kind  # noqa: PLC0415
+
+    return tuple(kind for kind in get_args(Kind) if kind != "lds" or client.grpc)
+
+
+def _print(translation: "Translation", output: str) -> None:
+    from google.protobuf.json_format import MessageToDict  # noqa: PLC0415
+
+    resources = {
+        kind: [MessageToDict(message, preserving_proto_field_name=True) for message in messages]
+        for kind, messages in translation.resources.items()
+    }
+    text = orjson.dumps(resources, option=orjson.OPT_INDENT_2)
+    if output == "json":
+        click.echo(text.decode())
+    else:
+        import yaml  # noqa: PLC0415
+
+        # PyYAML writes plain dicts only.
+        click.echo(yaml.safe_dump(orjson.loads(text), sort_keys=False), nl=False)
+    for kind, name in translation.unknown:
+        click.echo(f"facets translate: {kind} {name}: not known; a router keeps what it has", err=True)
