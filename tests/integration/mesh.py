@@ -29,41 +29,53 @@ CART = "cart.shop.svc.cluster.local:80"
 
 
 class Tables:
-    """The facet topics of a made-up cluster `east`: what the fold makes of its objects, written to a real Kafka. Its
-    commits are of `AT`, and were taken by Kafka when `clock` says so (in seconds; without it they have no time)."""
+    """The facet topics of made-up clusters, `east` and others: what the fold makes of their objects, written to a real
+    Kafka. Their commits are of `AT`, and were taken by Kafka when `clock` says so (in seconds; without it they have no
+    time)."""
 
     def __init__(self, bootstrap: str, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock
         clean_topics(bootstrap)
         self._producer = KafkaProducer(bootstrap_servers=bootstrap)
-        self._collector = Collector("east", epoch=1, writer="mesh", seq=0, partitions=PARTITIONS, resources=_ALL)
+        self._collectors: dict[str, Collector] = {}
         self._folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
         self._offsets = [0] * PARTITIONS
         self.version = 100
         self.last: list[JournalRecord] = []
 
-    def start(self, *items: dict[str, Any]) -> None:
-        """The snapshot."""
-        self._write(self._collector.begin(AT))
+    def start(self, *items: dict[str, Any], cluster: str = "east") -> None:
+        """A cluster's snapshot."""
+        collector = Collector(cluster, epoch=1, writer="mesh", seq=0, partitions=PARTITIONS, resources=_ALL)
+        self._collectors[cluster] = collector
+        self._write(collector.begin(AT))
         for resource in _ALL:
-            self._collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
+            collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
         for item in items:
-            self._collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, self._stamped(item), ""))
+            collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, self._stamped(item), ""))
         for resource in _ALL:
-            self._collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self.version)))
-        self._write(self._collector.flush(AT))
+            collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self.version)))
+        self._write(collector.flush(AT))
 
-    def put(self, *items: dict[str, Any]) -> int:
+    def put(self, *items: dict[str, Any], cluster: str = "east") -> int:
         """Apply objects in one commit; the resourceVersion of the last."""
+        return self._change(Kind.APPLY, items, cluster)
+
+    def drop(self, *items: dict[str, Any], cluster: str = "east") -> int:
+        """Delete objects in one commit; the resourceVersion of the last."""
+        return self._change(Kind.DELETE, items, cluster)
+
+    def _change(self, kind: Kind, items: Iterable[dict[str, Any]], cluster: str) -> int:
+        collector = self._collectors[cluster]
         for item in items:
             stamped = self._stamped(item)
-            self._collector.ingest(item["kind"], ReflectorEvent(Kind.APPLY, stamped, str(self.version)))
-        self._write(self._collector.flush(AT))
+            collector.ingest(item["kind"], ReflectorEvent(kind, stamped, str(self.version)))
+        self._write(collector.flush(AT))
         return self.version
 
     def beat(self, partitions: Iterable[int] | None = None) -> None:
-        """An empty commit, in these partitions or in all."""
-        self._write(self._collector.heartbeat(AT, partitions))
+        """An empty commit of each cluster, in these partitions or in all."""
+        for collector in self._collectors.values():
+            self._write(collector.heartbeat(AT, partitions))
 
     def close(self) -> None:
         self._producer.close()
@@ -154,14 +166,22 @@ class Mesh:
             assert answer.status == 200
             return await answer.text()
 
-    async def put(self, *items: dict[str, Any], service: str = "cart") -> None:
+    async def put(self, *items: dict[str, Any], service: str = "cart", cluster: str = "east") -> None:
         """Apply objects, and wait until every router has acknowledged them."""
-        version = await asyncio.to_thread(self.tables.put, *items)
-        said = await self.get(
-            f"/v1/acked?cluster=east&resourceVersion={version}&namespace=shop&service={service}&timeout={DEADLINE}"
-            f"&resource={resource_of(items[-1])}"
+        version = await asyncio.to_thread(self.tables.put, *items, cluster=cluster)
+        await self._acked(version, items[-1], service, cluster)
+
+    async def drop(self, *items: dict[str, Any], service: str = "cart", cluster: str = "east") -> None:
+        """Delete objects, and wait until every router has acknowledged that."""
+        version = await asyncio.to_thread(self.tables.drop, *items, cluster=cluster)
+        await self._acked(version, items[-1], service, cluster)
+
+    async def _acked(self, version: int, item: dict[str, Any], service: str, cluster: str) -> None:
+        answer = await self.get(
+            f"/v1/acked?cluster={cluster}&resourceVersion={version}&namespace=shop&service={service}"
+            f"&timeout={DEADLINE}&resource={resource_of(item)}"
         )
-        assert said["acked"], said
+        assert answer["acked"], answer
 
 
 def resource_of(item: dict[str, Any]) -> str:

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -48,7 +49,13 @@ class Envoy:
 
 @contextlib.asynccontextmanager
 async def envoy(
-    mesh: Mesh, tmp_path: Path, *, server: str = "127.0.0.1", service: str = "", delta: bool = True
+    mesh: Mesh,
+    tmp_path: Path,
+    *,
+    server: str = "127.0.0.1",
+    service: str = "",
+    delta: bool = True,
+    listeners: Sequence[dict[str, Any]] = (),
 ) -> AsyncIterator[Envoy]:
     port, admin = free_port(), free_port()
     router = Router(
@@ -56,7 +63,9 @@ async def envoy(
         service=service, delta=delta,
     )  # fmt: skip
     config = tmp_path / "envoy.json"
-    config.write_bytes(orjson.dumps(envoy_bootstrap(router)))
+    bootstrap = envoy_bootstrap(router)
+    bootstrap["static_resources"]["listeners"] += listeners
+    config.write_bytes(orjson.dumps(bootstrap))
     log = tmp_path / "envoy.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
@@ -243,3 +252,75 @@ async def test_service_routing_goes_to_the_cluster_ip_and_changes_under_way_with
                 assert {status for status, _ in seen} == {200}
     for each in backends:
         await each.stop()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """Answers each datagram with a text, and notes what comes."""
+
+    def __init__(self, text: str = "") -> None:
+        self.text = text
+        self.received: asyncio.Queue[str] = asyncio.Queue()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.received.put_nowait(data.decode())
+        if self.text:
+            self.transport.sendto(self.text.encode(), addr)
+
+
+def udp_listener(port: int, cluster: str) -> dict[str, Any]:
+    """A listener that sends datagrams to a cluster."""
+    types = "type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3"
+    action = {"name": "route", "typed_config": {"@type": f"{types}.Route", "cluster": cluster}}
+    proxy = {
+        "@type": f"{types}.UdpProxyConfig",
+        "stat_prefix": "datagrams",
+        "matcher": {"on_no_match": {"action": action}},
+    }
+    return {
+        "name": "datagrams",
+        "address": {"socket_address": {"protocol": "UDP", "address": "127.0.0.1", "port_value": port}},
+        "udp_listener_config": {},
+        "listener_filters": [{"name": "envoy.filters.udp_listener.udp_proxy", "typed_config": proxy}],
+    }
+
+
+async def test_datagrams_go_to_a_udp_port_beside_a_tcp_port_of_two_clusters_with_one_address(
+    bootstrap_servers: str, tmp_path: Path
+) -> None:
+    loop = asyncio.get_running_loop()
+    port, listened = free_port("127.0.1.1"), free_port()
+    backend = await Backend.start("127.0.1.1", port)
+    resolver, _ = await loop.create_datagram_endpoint(lambda: _Datagrams("resolved"), local_addr=("127.0.1.1", port))
+    ports = [{"name": "http", "port": 80}, {"name": "datagrams", "port": 80, "protocol": "UDP"}]
+    both = endpoint_slice("cart-a", "cart", port, {"127.0.1.1": "ready"})
+    both["ports"].append({"name": "datagrams", "port": port, "protocol": "UDP"})
+    listener = udp_listener(listened, f"{CART}/udp")
+    async with (
+        running(bootstrap_servers, service(ports=ports), both) as mesh,
+        envoy(mesh, tmp_path, listeners=[listener]) as router,
+    ):
+        await asyncio.to_thread(mesh.tables.start, cluster="west")
+        await mesh.put(service(ports=ports), both, cluster="west")
+        asker, questions = await loop.create_datagram_endpoint(_Datagrams, remote_addr=("127.0.0.1", listened))
+
+        async def is_answered() -> bool:
+            asker.sendto(b"question")
+            try:
+                async with asyncio.timeout(1):
+                    return await questions.received.get() == "resolved"
+            except TimeoutError:
+                return False
+
+        await eventually(is_answered, "a datagram is answered")
+        assert await router.get() == (200, "127.0.1.1")
+        report = await mesh.get("/v1/propagation?namespace=shop&service=cart")
+        (seen,) = report["clients"]
+        assert (seen["node"], seen["nacks"], seen["lastNack"]) == ("envoy-1", 0, "")
+        shared = [(entry["resource"], entry["clusters"]) for entry in report["services"][0]["sharedAddresses"]]
+        assert shared == [(CART, ["east", "west"]), (f"{CART}/udp", ["east", "west"])]
+        asker.close()
+    resolver.close()
+    await backend.stop()

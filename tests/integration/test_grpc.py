@@ -163,6 +163,35 @@ async def test_ports_of_a_service_change_and_no_resource_is_refused(bootstrap_se
         await each.stop()
 
 
+async def test_one_address_in_two_clusters_and_in_two_slices_is_never_refused(
+    bootstrap_servers: str, tmp_path: Path
+) -> None:
+    port = free_port("127.0.1.1")
+    backends = [await Backend.start(f"127.0.1.{i}", port) for i in (1, 2)]
+    both = {each.address: "ready" for each in backends}
+    one = {"127.0.1.1": "ready"}
+    cart = endpoint_slice("cart-a", "cart", port, one)
+    async with running(bootstrap_servers, service(), cart) as mesh, client(mesh, tmp_path) as caller:
+        await caller.until(set(one))
+        await asyncio.to_thread(mesh.tables.start, cluster="west")
+        await mesh.put(service(), endpoint_slice("cart-a", "cart", port, both), cluster="west")
+        await caller.until(set(both))
+        # A port is added: the slice with both ports is there before the other one goes.
+        ports = [{"name": "http", "port": 80}, {"name": "ops", "port": 9102}]
+        second = endpoint_slice("cart-b", "cart", port, one)
+        second["ports"].append({"name": "ops", "port": 9102, "protocol": "TCP"})
+        await mesh.put(service(ports=ports), second)
+        await caller.until(set(both))
+        await mesh.drop(cart)
+        await caller.until(set(both))
+        await mesh.drop(second)
+        await caller.until(set(both))
+        (seen,) = (await mesh.get("/v1/propagation?namespace=shop&service=cart"))["clients"]
+        assert (seen["node"], seen["nacks"], seen["lastNack"]) == ("grpc-1", 0, "")
+    for each in backends:
+        await each.stop()
+
+
 async def test_a_cookie_reaches_the_same_endpoint_while_others_change(bootstrap_servers: str, tmp_path: Path) -> None:
     port = free_port("127.0.1.1")
     backends = [await Backend.start(f"127.0.1.{i}", port) for i in range(1, 5)]

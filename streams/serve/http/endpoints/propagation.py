@@ -157,7 +157,7 @@ def _client(connection: Connection) -> Client:
 
 def _shared_addresses(server: XdsServer) -> dict[Key, list[SharedAddress]]:
     shared: dict[Key, list[SharedAddress]] = {}
-    for name, (host, port), clusters in server.catalog.shared_addresses():
+    for name, (host, port), clusters in sorted(server.catalog.shared_addresses()):
         text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if key := server.catalog.service_of(name):
             shared.setdefault(key, []).append(SharedAddress(name, text, list(clusters)))
