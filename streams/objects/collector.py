@@ -259,8 +259,11 @@ class Collector:
             service: reject_event(key, service, uid=uid, version=version, message=message, item=item)
             for service in services
         }
+        before = self._rejected.get(key)
+        left = [service for service in before.events if service not in events] if before else []
         self._rejected[key] = ServiceEvents(events, uid, version)
-        self._change(list(events.items()))
+        withdrawals = [(service, delete_event(key, service, uid=uid, version=version)) for service in left]
+        self._change([*withdrawals, *events.items()])
 
     def _take_back(self, key: Key) -> None:
         """Forget the object's state if only a cut-off first list had it."""
