@@ -76,7 +76,9 @@ class Cuts:
         sealed = [seal for seal in seals if seal is not None]
         # Where one partition has heard of a next watcher, the last one's commits may never come to the others.
         is_replaced = len({queue[-1].seal.epoch for queue in ahead}) > 1
-        if len(sealed) < len(seals) or is_replaced or not _is_whole(sealed):
+        # Where the journal expired, what a partition had up to the cut may be among what is lost.
+        is_lost = any(queue[0].seal.lost for queue in ahead)
+        if len(sealed) < len(seals) or is_replaced or is_lost or not _is_whole(sealed):
             return ""
         newest = max(sealed, key=lambda seal: seal.seq)
         return self._compare(cluster, newest, rows)
