@@ -9,7 +9,7 @@ Rules (kubernetes website #38174, kubernetes #135334, #101935):
 - different Pods: a serving, non-terminating one wins, then the newer.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 import msgspec
@@ -17,9 +17,12 @@ import msgspec
 from streams.facets.slice_text import Group, Layout, Source, restricted
 from streams.wire.records import SliceEndpoint
 
-Shadows = Mapping[str, Mapping[tuple[int, bytes], Layout | None]]
-"""By a source's label: the endpoints (their group's index, their bytes) that lost ports, with the layout of the ports
-that they keep; None: they lost all."""
+Lost = dict[tuple[int, bytes], Layout | None]
+"""The endpoints of a source (their group's index, their bytes) that lost ports, with the layout of the ports that they
+keep; None: they lost all. Never changed once it is in Shadows."""
+
+Shadows = Mapping[str, Lost]
+"""By a source's label."""
 
 
 class Contender(NamedTuple):
@@ -34,21 +37,46 @@ class Contender(NamedTuple):
 _endpoint_in = msgspec.json.Decoder(SliceEndpoint)
 
 
-def shadows_of(sources: Mapping[str, Source]) -> Shadows:
-    """The endpoints of these sources that lose ports to others."""
+def shadows_of(sources: Mapping[str, Source], addresses: Set[bytes] | None = None) -> dict[str, Lost]:
+    """The endpoints of these sources that lose ports to others; with `addresses`, those with one of them."""
     first: dict[bytes, Contender] = {}
     contested: dict[bytes, list[Contender]] = {}
     for source in sources.values():
         for index, group in enumerate(source.groups):
+            if addresses is not None and addresses.isdisjoint(group.endpoints.values()):
+                continue
             for endpoint, address in group.endpoints.items():
+                if addresses is not None and address not in addresses:
+                    continue
                 contender = Contender(source, index, group, endpoint)
                 holder = first.setdefault(address, contender)
                 if holder is not contender:
                     contested.setdefault(address, [holder]).append(contender)
-    shadows: dict[str, dict[tuple[int, bytes], Layout | None]] = {}
+    shadows: dict[str, Lost] = {}
     for contenders in contested.values():
         for loser, kept in _losers(contenders):
             shadows.setdefault(loser.source.label, {})[loser.group_index, loser.endpoint] = kept
+    return shadows
+
+
+def shadows_after(
+    before: Shadows, old: Mapping[str, Source], sources: Mapping[str, Source], changes: Collection[str]
+) -> Shadows:
+    """The same as `shadows_of(sources)`, from those before a change of the sources with these labels: for a large
+    Service whose ports change, slice by slice."""
+    changed = [by_label[label] for by_label in (old, sources) for label in changes if label in by_label]
+    addresses = {address for source in changed for group in source.groups for address in group.endpoints.values()}
+    shadows = shadows_of(sources, addresses)
+    for label, lost in before.items():
+        if label in changes:
+            continue
+        groups = sources[label].groups
+        if all(addresses.isdisjoint(group.endpoints.values()) for group in groups):
+            shadows[label] = lost
+            continue
+        for (index, endpoint), kept in lost.items():
+            if groups[index].endpoints[endpoint] not in addresses:
+                shadows.setdefault(label, {})[index, endpoint] = kept
     return shadows
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from streams.facets.claims import Shadows, conflicts, shadows_of
+from streams.facets.claims import Shadows, conflicts, shadows_after, shadows_of
 from streams.facets.set_change import NO_VIEW, Difference, View, difference
 from streams.facets.slice_text import LEGACY_PREFIX, Group, Layout, Source, new_group, new_source
 from streams.wire.records import SliceEndpoint
@@ -79,16 +79,15 @@ def advance(
             slices.pop(label, None)
         else:
             slices[label] = source
-    quick = (
-        not old.shadows
-        and withdrawn == (False, False)
-        and bool(slices)
-        and bool(old.slices)
-        and not conflicts(slices, changes, old.slices)
-    )
-    if quick:
-        new = EndpointSet(slices, legacy, {})
-        return new, difference(View(old.slices, changes, {}), View(slices, changes, {}))
+    if withdrawn == (False, False) and old.slices and slices:
+        shadows: Shadows = {}
+        # Of the others all members are the same before and after.
+        labels = set(changes)
+        if old.shadows or conflicts(slices, changes, old.slices):
+            shadows = shadows_after(old.shadows, old.slices, slices, changes.keys())
+            labels |= {label for label in {*old.shadows, *shadows} if old.shadows.get(label) != shadows.get(label)}
+        new = EndpointSet(slices, legacy, shadows)
+        return new, difference(View(old.slices, labels, old.shadows), View(slices, labels, shadows))
     new = EndpointSet(slices, legacy, {})
     new = new._replace(shadows=shadows_of(new.counted))
     before = NO_VIEW if withdrawn[0] else View(old.counted, old.counted, old.shadows)

@@ -14,7 +14,7 @@ import msgspec
 from streams.facets import backend, claims, overlay
 from streams.facets import endpoint_set as sets
 from streams.facets.changes import ObjectChange, ServiceChange
-from streams.facets.slice_text import Group, Source
+from streams.facets.slice_text import Source
 from streams.fold import fold as folding
 from streams.fold import tombstones
 from streams.fold.fold import PartitionFold
@@ -86,32 +86,32 @@ def _removed_though_another_slice_holds_it() -> AbstractContextManager[Any]:
 
 @fault(2, "an address's port has two winners: only endpoints of the same port list are rivals")
 def _port_with_two_winners() -> AbstractContextManager[Any]:
-    real = claims.shadows_of
+    real = claims._losers
 
-    def shadows_of(sources: Mapping[str, Source]) -> dict[str, dict[Any, Any]]:
-        shadows: dict[str, dict[Any, Any]] = {}
-        for ports in {group.layout.ports for source in sources.values() for group in source.groups}:
-            alike = {
-                label: source._replace(
-                    groups=tuple(g if g.layout.ports == ports else Group(g.layout, b"") for g in source.groups)
-                )
-                for label, source in sources.items()
-            }
-            for label, lost in real(alike).items():
-                shadows.setdefault(label, {}).update(lost)
-        return shadows
+    def losers(contenders: list[claims.Contender]) -> Iterator[Any]:
+        for ports in {each.group.layout.ports for each in contenders}:
+            yield from real([each for each in contenders if each.group.layout.ports == ports])
 
-    return patch.object(sets, "shadows_of", shadows_of)
+    return patch.object(claims, "_losers", losers)
 
 
 @fault(2, "an endpoint that loses one of its ports loses all")
 def _one_port_lost_is_all_lost() -> AbstractContextManager[Any]:
-    real = claims.shadows_of
+    real = claims._losers
+    return patch.object(claims, "_losers", lambda contenders: ((loser, None) for loser, _ in real(contenders)))
 
-    def shadows_of(sources: Mapping[str, Source]) -> dict[str, dict[Any, None]]:
-        return {label: dict.fromkeys(lost) for label, lost in real(sources).items()}
 
-    return patch.object(sets, "shadows_of", shadows_of)
+@fault(2, "where a slice changes, what others lost to it before stays lost")
+def _lost_for_good() -> AbstractContextManager[Any]:
+    real = claims.shadows_after
+
+    def shadows_after(before: claims.Shadows, old: Any, sources: Any, changes: Any) -> claims.Shadows:
+        after = dict(real(before, old, sources, changes))
+        for label in before.keys() - changes:
+            after[label] = {**before[label], **after.get(label, {})}
+        return after
+
+    return patch.object(sets, "shadows_after", shadows_after)
 
 
 @fault(2, "a Service that became an ExternalName keeps the endpoints of the slices that are left")

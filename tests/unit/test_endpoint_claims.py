@@ -95,6 +95,15 @@ def test_the_loser_keeps_the_ports_that_it_does_not_lose() -> None:
     assert told(row(world)["endpoints"])[0] == ("cart-a", "10.7.1.4", [WEB, OPS])
 
 
+def test_a_port_that_the_loser_kept_is_removed_with_it() -> None:
+    world, one = World(), pod("10.7.1.4", "ledger-1")
+    older = slice_of(one, name="cart-a", ports=ports("web:8080", "ops:9102"))
+    world.put(service(), older)
+    world.put(slice_of(one, name="cart-b", ports=ports("web:8080")))
+    world.put(slice_of(name="cart-a", ports=ports("web:8080", "ops:9102")))
+    assert changed(world) == {"removed": [("cart-a", "10.7.1.4", [OPS])]}
+
+
 def test_of_two_pods_the_one_that_serves_has_the_port() -> None:
     world = World()
     ending = pod("10.7.1.4", "old", ready=False, serving=True, terminating=True)
@@ -128,6 +137,21 @@ def test_an_endpoint_without_ports_is_listed_beside_others() -> None:
     world = World()
     world.put(service(), slice_of(pod("10.7.1.4", "a")), slice_of(pod("10.7.1.8", "b"), name="cart-x", ports=None))
     assert told(row(world)["endpoints"]) == [("cart-a", "10.7.1.4", [("http", 8080)]), ("cart-x", "10.7.1.8", [])]
+
+
+def test_a_port_without_name_and_number_is_not_restricted() -> None:
+    world = World()
+    unnamed = [{"name": None, "port": None, "protocol": None}]
+    world.put(service(), slice_of(endpoint("10.7.1.4") | {"conditions": {}}, ports=unnamed))
+    (shown,) = row(world)["endpoints"]
+    assert shown["ports"] == [{"name": "", "port": None, "protocol": "TCP", "appProtocol": None}]
+    assert shown["ready"]
+
+
+def test_a_slice_of_a_service_scaled_to_zero_is_known_to_be_empty() -> None:
+    world = World()
+    world.put(service(), slice_of(endpoints=None, ports=None))
+    assert (row(world)["state"], row(world)["reason"]) == ("empty", "NoEndpoints")
 
 
 @pytest.mark.parametrize("live", [True, False])

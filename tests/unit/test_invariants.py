@@ -114,13 +114,13 @@ def test_work_goes_on_without_a_hole() -> None:
         fold.recover()
 
 
-@pytest.mark.parametrize("broken", ["conflicts", "shadows_of"])
+@pytest.mark.parametrize("broken", ["conflicts", "shadows_after"])
 def test_of_all_claims_of_an_endpoint_one_counts(broken: str) -> None:
     ports, endpoint = msgspec.Raw(b"[]"), SliceEndpoint("10.1.0.1", True, True, False, None, None, None, None)
     first, second = (
         new_source(label, f"u-{label}", "1", (new_group("IPv4", ports, [endpoint]),)) for label in ("a", "b")
     )
-    blind: dict[str, Callable[..., object]] = {"conflicts": lambda *_: False, "shadows_of": lambda *_: {}}
+    blind: dict[str, Callable[..., object]] = {"conflicts": lambda *_: False, "shadows_after": lambda *_: {}}
     before = EndpointSet({"a": first}, None, {})
     change = {"a": first, "b": second}
     after, _ = endpoint_set.advance(before, change, None, withdrawn=(False, False))
