@@ -154,9 +154,17 @@ def compare(actual: dict[Place, Row], replayed: dict[Place, Row], *, whole: bool
             wrong.append(f"{name}: {'is not in the table' if row is None else 'does not follow from the journal'}")
         elif row.value == replayed_row.value:
             identical += 1
-        elif (not whole or b'"cause":[],' in row.value) and same_content(row.value, replayed_row.value):
+        elif (not whole or b'"cause":[],' in row.value or _only_change_differs(row, replayed_row)) and same_content(
+            row.value, replayed_row.value
+        ):
             # A row without a cause was rewritten by another fold version: from the journal alone its version is older.
+            # What another version said of the way to the same content stays, as it is written only once.
             same += 1
         else:
             wrong.append(f"{name}: version {row.version} in the table, {replayed_row.version} from the journal")
     return Verdict(identical, same, tuple(wrong))
+
+
+def _only_change_differs(row: Row, replayed_row: Row) -> bool:
+    heads = [each.value.partition(b',"change":') for each in (row, replayed_row)]
+    return row.table == "backend" and heads[0][0] == heads[1][0]

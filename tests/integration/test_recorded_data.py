@@ -46,8 +46,12 @@ def verified(bootstrap: str) -> str:
     return result.stdout
 
 
-def test_rows_of_an_earlier_version_follow_from_its_journal_byte_for_byte(recorded: str) -> None:
-    assert verified(recorded) == "90 rows of frontend, backend, routing follow from the journal byte for byte\n"
+def test_rows_of_an_earlier_version_follow_from_its_journal(recorded: str) -> None:
+    """Byte for byte, but for two Services whose ports changed last: fold version 4 says what changed port by port."""
+    assert verified(recorded).splitlines() == [
+        "88 rows of frontend, backend, routing follow from the journal byte for byte",
+        "2 rows have the same content; their commits have expired, or another version wrote them",
+    ]
 
 
 def heartbeats(bootstrap: str) -> list[JournalRecord]:
@@ -84,4 +88,4 @@ async def test_a_worker_goes_on_from_the_tables_of_an_earlier_version(
     names = {(row.table, row.cluster, row.namespace, row.name) for row in before.rows}
     assert len(names) == 90
     assert {(row.table, row.cluster, row.namespace, row.name) for row in after.rows} == names
-    assert "90 rows" in await asyncio.to_thread(verified, recorded)
+    assert "88 rows" in await asyncio.to_thread(verified, recorded)

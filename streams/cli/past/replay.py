@@ -129,7 +129,9 @@ def _verify(bootstrap: str, timeout: float) -> None:
     through = ", ".join(f"{partition}: {offset}" for partition, offset in sorted(sealed.offsets.items()))
     click.echo(f"{verdict.identical} rows of {', '.join(TABLES)} follow from the journal byte for byte")
     if verdict.same:
-        click.echo(f"{verdict.same} rows have the same content; the commits of their versions have expired")
+        click.echo(
+            f"{verdict.same} rows have the same content; their commits have expired, or another version wrote them"
+        )
     click.echo(f"sealed up to (by partition): {through}", err=True)
     for problem in verdict.wrong[:_SHOWN]:
         click.echo(problem)
