@@ -7,11 +7,12 @@ import msgspec
 
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
+from streams.objects import slice_v1beta1
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.fields import MalformedObject, identify
 from streams.objects.reflector import Kind, ReflectorEvent
-from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.objects.resources import OPTIONAL, RESOURCES, Resource, best_version
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Seal
 
@@ -57,8 +58,7 @@ class AuditFold:
         if not isinstance(document, Mapping):
             raise UnknownInput(f"{document!r:.80} is not a JSON object")
         if isinstance(document.get("items"), list) and str(document.get("kind", "List")).endswith("List"):
-            kind = str(document.get("kind", "List")).removesuffix("List")
-            items = [{"kind": kind, **item} if kind and isinstance(item, dict) else item for item in document["items"]]
+            items = [_typed(item, document) for item in document["items"]]
             yield from self._snapshot(items) if not self._started else self._events(items)
         elif "object" in document and str(document.get("type")) in {*_OPERATIONS, "BOOKMARK"}:
             if document["type"] != "BOOKMARK":
@@ -106,9 +106,11 @@ class AuditFold:
 
     def _kind(self, item: Any) -> str:
         kind = item.get("kind") if isinstance(item, Mapping) else None
-        if str(kind) in _KINDS and _group(item.get("apiVersion")) in {None, _KINDS[str(kind)].group}:
+        version = item.get("apiVersion") if isinstance(item, Mapping) else None
+        if str(kind) in _KINDS and _reads(_KINDS[str(kind)], version):
             return str(kind)
-        self.unknown_kinds[str(kind)] = self.unknown_kinds.get(str(kind), 0) + 1
+        named = f"{kind} of {version}" if str(kind) in _KINDS else str(kind)
+        self.unknown_kinds[named] = self.unknown_kinds.get(named, 0) + 1
         return ""
 
     def _journal(self, records: Iterable[JournalRecord]) -> Iterator[Write]:
@@ -121,6 +123,21 @@ class AuditFold:
             self._offset += 1
 
 
-def _group(version: Any) -> str | None:
-    """The API group of an apiVersion; None if it has none. Other groups have Services and Gateways too."""
-    return version.rpartition("/")[0] if isinstance(version, str) else None
+def _typed(item: Any, document: Mapping[str, Any]) -> Any:
+    """An item of a list. Typed clients and API servers leave out its kind and apiVersion, as the list has them."""
+    kind = str(document.get("kind", "List")).removesuffix("List")
+    if not kind or not isinstance(item, dict):
+        return item
+    named = {"kind": kind, "apiVersion": document.get("apiVersion")}
+    return {**named, **{field: value for field, value in item.items() if field not in named or value}}
+
+
+def _reads(resource: Resource, version: Any) -> bool:
+    """Whether objects of this apiVersion are read as the resource's (other groups have Services and Gateways, too);
+    one without an apiVersion is taken for the resource's."""
+    if not isinstance(version, str) or not version:
+        return True
+    group, _, name = version.rpartition("/")
+    if group != resource.group:
+        return False
+    return name == "v1" or version == slice_v1beta1.API_VERSION or (resource in OPTIONAL and bool(best_version([name])))

@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple
 
 from streams.wire.name_syntax import KUBERNETES_NAME
@@ -17,6 +17,7 @@ MAX_TEXT = 1024
 _MAX_PORT = 65535
 _MAX_INTEGER = 2**63 - 1
 _IPV4 = re.compile(IPV4)
+_LEADING_ZEROS = re.compile(r"(?<![0-9A-Fa-f])0+(?=[0-9A-Fa-f])")
 
 
 class MalformedObject(ValueError):
@@ -172,15 +173,20 @@ def address(value: Any, at: str, family: str) -> str:
 
 
 def ip(value: Any, at: str, family: str | None = None) -> str:
-    """An IP address (of the family, if one is named), in canonical form."""
+    """An IP address (of the family, if one is named), in canonical form.
+
+    Old API servers let in what RFC 4291 and 6943 don't, and such objects stay: leading zeros are read as decimal and
+    IPv4-mapped IPv6 addresses as IPv4, as kube-proxy reads them (k8s.io/utils/net ParseIPSloppy; KEP-4858)."""
     if family != "IPv6" and isinstance(value, str) and _IPV4.fullmatch(value):
         return value
     try:
         if not isinstance(value, str) or "%" in value:
             raise ValueError
-        parsed = ip_address(value)
+        parsed = ip_address(_LEADING_ZEROS.sub("", value))
     except ValueError:
         raise MalformedObject(f"{at}: {value!r:.80} is not an IP address") from None
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
     if family is not None and f"IPv{parsed.version}" != family:
         raise MalformedObject(f"{at}: {value!r:.80} is not of the family {family}")
     return str(parsed)

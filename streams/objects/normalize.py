@@ -13,7 +13,7 @@ import orjson
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.json import encode as _encode
 
-from streams.objects import fields
+from streams.objects import fields, slice_v1beta1
 from streams.objects.fields import Json, MalformedObject, Metadata, family_of
 from streams.wire.records import Hints, SliceEndpoint, Target
 
@@ -25,6 +25,7 @@ _SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 _FAMILIES = ("IPv4", "IPv6", "FQDN")
 _MAX_ENDPOINTS = 20_000
 _DEFAULT_AFFINITY_SECONDS = 10800
+_CLUSTER_SCOPED = frozenset({"Node", "Namespace", "PersistentVolume"})
 _ERROR_PLACE = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 
 _Text = Annotated[str, Meta(max_length=fields.MAX_TEXT)] | None
@@ -188,7 +189,10 @@ def _port_names(port: Json, at: str) -> dict[str, Any]:
 
 def _slice(item: Json, meta: Metadata, _: str) -> dict[str, Any]:
     family = fields.one_of(item.get("addressType"), "addressType", _FAMILIES)
-    endpoints = sorted(_slice_endpoints(fields.array(item.get("endpoints"), "endpoints"), family, meta.namespace))
+    served = fields.array(item.get("endpoints"), "endpoints")
+    if item.get("apiVersion") == slice_v1beta1.API_VERSION:
+        served = [slice_v1beta1.as_v1(endpoint) for endpoint in served]
+    endpoints = sorted(_slice_endpoints(served, family, meta.namespace))
     ports = [_endpoint_port(port, f"ports[{i}]") for i, port in enumerate(fields.array(item.get("ports"), "ports"))]
     _check_size(endpoints)
     return {"groups": [{"family": family, "ports": ports, "endpoints": list(map(orjson.Fragment, endpoints))}]}
@@ -228,7 +232,14 @@ def _hints(hints: _Hints | None) -> Hints | None:
 
 
 def _target(target: _Reference, namespace: str) -> Target:
-    return Target(target.kind or "", target.namespace or namespace, target.name or "", target.uid or "")
+    """A reference to a Pod without a namespace means the object's own; a Node has none."""
+    kind = target.kind or ""
+    return Target(
+        kind,
+        "" if kind in _CLUSTER_SCOPED else target.namespace or namespace,
+        target.name or "",
+        target.uid or "",
+    )
 
 
 def _placed(text: str, holder: str) -> str:
