@@ -45,7 +45,7 @@ class _Row(RowHead, kw_only=True):
 _decode_row = msgspec.json.Decoder(_Row).decode
 
 _ENDPOINT_KINDS = ("EndpointSlice", "Endpoints")
-_OTHER_TABLES_KINDS = ROUTING_KINDS | {"Service"}
+_REJECTED_KINDS = (*_ENDPOINT_KINDS, "Service")
 
 
 class Legacy(NamedTuple):
@@ -110,12 +110,16 @@ class BackendTable(Table[BackendEntry]):
         if causes:
             withdrawn = (_is_withheld(entry.service), _is_withheld(service))
             after, difference = endpoint_set.advance(before, slices, after.legacy, withdrawn=withdrawn)
-        rejected = overlay.rejected_after(entry.rejected, change.marks, _ENDPOINT_KINDS)
+        rejected = overlay.rejected_after(entry.rejected, change.marks, _REJECTED_KINDS)
+        if service is not None:
+            # Of a Service that was read, its type is all that counts here.
+            rejected = tuple(rejection for rejection in rejected if rejection.kind != "Service")
         is_known = service is not None or bool(after.slices or rejected) or entry.version is not None
         state, reason = _state(service, after, ctx, rejected)
         if not is_known or (not causes and (state, reason, rejected) == (entry.state, entry.reason, entry.rejected)):
             return None
-        causes += [cause for cause in change.rejections if cause.kind not in _OTHER_TABLES_KINDS]
+        others = ROUTING_KINDS if service is None else ROUTING_KINDS | {"Service"}
+        causes += [cause for cause in change.rejections if cause.kind not in others]
         new = BackendEntry(ctx.offset, service, after.without_legacy(), state, reason, rejected, entry.legacy)
         content = _encode_content(service, after, set_change.encode_difference(difference))
         return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes, content))
@@ -275,13 +279,34 @@ def _state(
     service: tuple[str, str] | None, endpoints: EndpointSet, ctx: RowContext, rejected: tuple[Rejection, ...]
 ) -> tuple[str, str]:
     """The row's state and reason: `empty` means known to be empty."""
+    is_empty = endpoint_set.is_empty(endpoints)
+    if unread := _unread(service, endpoints, rejected, is_empty=is_empty):
+        return overlay.overlaid("unknown", overlay.explain(unread[0]), ctx, rejected)
     if service is None:
         return overlay.overlaid("deleted", "ServiceNotFound", ctx, rejected)
     if service[1] == "ExternalName":
         return overlay.overlaid("empty", "ExternalName", ctx, rejected)
-    if not endpoint_set.is_empty(endpoints):
+    if not is_empty:
         return overlay.overlaid("ready", "", ctx, rejected)
     return overlay.overlaid("empty", "NoEndpoints" if endpoints.counted else "NoEndpointSlices", ctx, rejected)
+
+
+def _unread(
+    service: tuple[str, str] | None, endpoints: EndpointSet, rejected: tuple[Rejection, ...], *, is_empty: bool
+) -> list[Rejection]:
+    """The rejected objects without which it is not known what the Service has: those that have no good state and, where
+    no endpoint is left, all."""
+    if service is None:
+        return [rejection for rejection in rejected if rejection.kind == "Service"]
+    if service[1] == "ExternalName":
+        return []
+    slices = [rejection for rejection in rejected if rejection.kind == "EndpointSlice"]
+    legacy = [] if endpoints.slices else [rejection for rejection in rejected if rejection.kind == "Endpoints"]
+    if is_empty:
+        return slices + legacy
+    return [rejection for rejection in slices if rejection.name not in endpoints.slices] + (
+        legacy if endpoints.legacy is None else []
+    )
 
 
 def _encode_row(

@@ -24,8 +24,8 @@ class ServiceChange:
     """The objects of one Service that one commit changes, in the commit's order.
 
     `whole` says that rows are to be checked even if none of their objects has changed (the cluster's state has).
-    `marks` are the objects that can't be read (their Rejection), or can be read again (None); `rejections` name the
-    former as causes.
+    `marks` are the objects that can't be read, or not in full (their Rejection), or can be read again (None);
+    `rejections` name those that can't be read at all as causes.
     """
 
     __slots__ = ("marks", "objects", "rejections", "whole")
@@ -37,18 +37,21 @@ class ServiceChange:
         self.rejections: list[Cause] = []
 
     def apply(self, event: Event, content: Any) -> None:
-        """The event's object has this content now (None: deleted)."""
+        """The event's object has this content now (None: deleted); its message names what was left out."""
         cause = Cause(
             event.kind, event.name, event.uid, event.resource_version, event.trigger, namespace_elsewhere(event)
         )
         self.objects[event.kind, event.namespace, event.name] = ObjectChange(content, cause, event)
-        self.marks[local_name(event)] = None
+        self.marks[local_name(event)] = (
+            _rejection(event, event.message) if event.message and event.op == "apply" else None
+        )
 
     def reject(self, event: Event, message: str) -> None:
         """The event's object can't be read."""
-        namespace = namespace_elsewhere(event)
-        self.marks[local_name(event)] = Rejection(event.kind, event.name, event.resource_version, message, namespace)
-        self.rejections.append(Cause(event.kind, event.name, event.uid, event.resource_version, "", namespace))
+        self.marks[local_name(event)] = _rejection(event, message)
+        self.rejections.append(
+            Cause(event.kind, event.name, event.uid, event.resource_version, "", namespace_elsewhere(event))
+        )
 
     def delete(self, namespace: str, cause: Cause) -> None:
         """A complete snapshot does not name the object; `namespace` is the Service's."""
@@ -69,6 +72,10 @@ class ServiceChange:
         if self.whole or self.rejections or not self.objects:
             return True
         return any(kind in kinds for kind, _, _ in self.objects)
+
+
+def _rejection(event: Event, message: str) -> Rejection:
+    return Rejection(event.kind, event.name, event.resource_version, message, namespace_elsewhere(event))
 
 
 def namespace_elsewhere(event: Event) -> str:

@@ -37,7 +37,7 @@ _decode_identity = msgspec.json.Decoder(_Identity).decode
 
 class FrontendEntry(NamedTuple):
     """The frontend table's entry. `content` is the canonical JSON of a ServiceContent, kept when the Service is
-    deleted."""
+    deleted. Of a Service that could never be read, `exists` is false, and the content says nothing but the uid."""
 
     version: int | None
     exists: bool
@@ -58,7 +58,7 @@ class FrontendTable(Table[FrontendEntry]):
         """See Table."""
         fields: Any = _decode_row(row)
         content = ServiceContent(**{name: getattr(fields, name) for name in ServiceContent.__struct_fields__})
-        exists, rejected = fields.state != "deleted", tuple(fields.rejected)
+        exists, rejected = fields.state != "deleted" and fields.dns_name != "", tuple(fields.rejected)
         return FrontendEntry(fields.version, exists, _encode(content), fields.state, fields.reason, rejected)
 
     def fold(
@@ -71,7 +71,9 @@ class FrontendTable(Table[FrontendEntry]):
             if exists:
                 content = service.content[0]
             causes.append(service.cause)
-        rejected = overlay.rejected_after(entry.rejected, change.marks, self.kinds) if exists else ()
+        rejected = overlay.rejected_after(entry.rejected, change.marks, self.kinds)
+        if rejected and not exists:
+            content = _without_content(change, entry)
         state, reason = _state(exists, ctx, rejected)
         if not content or (exists, content, state, reason, rejected) == entry[1:]:
             return None
@@ -102,10 +104,38 @@ class FrontendTable(Table[FrontendEntry]):
 
     def is_finished(self, entry: FrontendEntry) -> bool:
         """See Table."""
-        return not entry.exists
+        return not entry.exists and not entry.rejected
+
+
+def _without_content(change: ServiceChange, entry: FrontendEntry) -> bytes:
+    """The content of a Service that could never be read: its uid alone."""
+    uids = [cause.uid for cause in change.rejections if cause.kind == "Service"]
+    if not uids and entry.state == "unknown":
+        return entry.content
+    return _encode(
+        ServiceContent(
+            uid=uids[-1] if uids else "",
+            type="ClusterIP",
+            cluster_ips=[],
+            ip_families=[],
+            dns_name="",
+            external_name=None,
+            headless=False,
+            ports=[],
+            selector=None,
+            session_affinity="None",
+            session_affinity_timeout_seconds=None,
+            traffic_distribution=None,
+            internal_traffic_policy=None,
+            external_traffic_policy=None,
+            publish_not_ready_addresses=False,
+        )
+    )
 
 
 def _state(exists: bool, ctx: RowContext, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
+    if rejected and not exists:
+        return overlay.overlaid("unknown", overlay.explain(rejected[0]), ctx, rejected)
     return overlay.overlaid("ready" if exists else "deleted", "" if exists else "ServiceNotFound", ctx, rejected)
 
 

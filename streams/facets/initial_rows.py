@@ -28,8 +28,9 @@ class Staged(NamedTuple):
 
 
 class InitialObjects(NamedTuple):
-    """A Service's objects in its first snapshot, all of which can be read: nothing but the Service, its slices and its
-    legacy Endpoints. `endpoint_causes` are those of slices and Endpoints, in the order in which a row names them."""
+    """A Service's objects in its first snapshot, all of which can be read in full: nothing but the Service, its slices
+    and its legacy Endpoints. `endpoint_causes` are those of slices and Endpoints, in the order in which a row names
+    them."""
 
     service: ServiceObject
     service_content: bytes
@@ -46,7 +47,7 @@ def initial_objects(objects: Mapping[LocalName, Staged]) -> InitialObjects | Non
     slices: dict[str, Source] = {}
     causes: list[Cause] = []
     for (kind, _), (good, bad, content) in sorted(objects.items()):
-        if good is None or bad is not None or content is None or good.service_namespace:
+        if good is None or bad is not None or content is None or good.service_namespace or good.message:
             return None
         cause = Cause(kind, good.name, good.uid, good.resource_version, good.trigger)
         if kind == "EndpointSlice" and isinstance(content, Source):

@@ -6,18 +6,25 @@ from streams.facets.changes import LocalName, local_name_of
 from streams.wire.records import Rejection
 from streams.wire.row_codec import RowContext
 
+LOST = "JournalExpired: waiting for the next complete snapshot"
+
 
 def overlaid(state: str, reason: str, ctx: RowContext, rejected: tuple[Rejection, ...]) -> tuple[str, str]:
-    """State and reason, overridden by the cluster's state or by rejected objects."""
+    """State and reason, overridden by the cluster's state or by rejected objects. What was never known (`unknown`)
+    can't be out of date."""
     if ctx.lost and state != "deleted":
-        return "unknown", "JournalExpired: waiting for the next complete snapshot"
-    if state != "deleted" and ctx.stale_since:
+        return "unknown", LOST
+    if state not in {"deleted", "unknown"} and ctx.stale_since:
         return "stale", f"ClusterUnreachable: since {ctx.stale_since}"
-    if rejected:
-        bad = rejected[0]
-        text = f"ObjectRejected: {bad.kind} {bad.name} at {bad.resource_version}: {bad.message}"
+    if rejected and state != "unknown":
+        text = explain(rejected[0])
         return state, f"{reason}; {text}" if reason else text
     return state, reason
+
+
+def explain(rejection: Rejection) -> str:
+    """The reason of a row with a rejected object."""
+    return f"ObjectRejected: {rejection.kind} {rejection.name} at {rejection.resource_version}: {rejection.message}"
 
 
 def rejected_after(

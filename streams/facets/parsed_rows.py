@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from streams.facets.overlay import LOST
 from streams.wire.records import (
     ChangeGroup,
     Group,
@@ -24,13 +25,14 @@ from streams.wire.routing_records import Decision, ObjectReference, RoutedServic
 
 class Facet(msgspec.Struct):
     """The fields of all facets. `at` is the time of the row's commit; `triggers` are when what led to it happened, as
-    the objects say it."""
+    the objects say it. With `is_partial`, what can't be read has been left out."""
 
     version: int
     previous: int | None
     state: State
     at: str
     triggers: tuple[str, ...]
+    is_partial: bool
 
 
 class FrontendFacet(Facet):
@@ -83,9 +85,16 @@ class ReadRow(RowHead, forbid_unknown_fields=False, omit_defaults=False):
         """The part that is kept."""
         return Facet(*self._head())
 
-    def _head(self) -> tuple[int, int | None, State, str, tuple[str, ...]]:
+    def _head(self) -> tuple[int, int | None, State, str, tuple[str, ...], bool]:
         triggers = tuple(cause.trigger for cause in self.cause if cause.trigger)
-        return self.version, self.previous, self.state, self.as_of.at, triggers
+        return (
+            self.version,
+            self.previous,
+            self.state,
+            self.as_of.at,
+            triggers,
+            bool(self.rejected) and self.reason != LOST,
+        )
 
 
 class _Frontend(ReadRow, kw_only=True):

@@ -1,6 +1,6 @@
 """The routing table: whether requests for a Service go to its frontend or to its backend. `routing_rules` decides."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -75,10 +75,8 @@ class RoutingTable(Table[RoutingEntry]):
         policies = _after(entry.policies, change, (TRAFFIC_POLICY.kind,), causes)
         tls = _after(entry.tls, change, (TLS_POLICY.kind,), causes)
         rejected = overlay.rejected_after(entry.rejected, change.marks, self.kinds)
-        if service is None:
-            # A rejection of a Service that doesn't exist is dropped.
-            rejected = tuple(rejection for rejection in rejected if rejection.kind != "Service")
-        state, reason = _state(service, bool(routes or policies or tls or rejected), ctx, rejected)
+        held = {*routes, *policies, *tls}
+        state, reason = _state(service, bool(held), ctx, rejected, _unread(key, service, held, rejected))
         is_known = state != "deleted" or entry.version is not None
         if not is_known or (not causes and (state, reason, rejected) == (entry.state, entry.reason, entry.rejected)):
             return None
@@ -117,7 +115,7 @@ class RoutingTable(Table[RoutingEntry]):
     ) -> RowUpdate[RoutingEntry]:
         """See Table."""
         service, content = prepared
-        state, reason = _state(service, False, ctx, ())
+        state, reason = _state(service, False, ctx, (), [])
         new = RoutingEntry(ctx.offset, service, {}, {}, {}, state, reason, ())
         return RowUpdate(new, _encode_row(ctx, key, new, None, [objects.service_cause], content))
 
@@ -151,10 +149,30 @@ def _after(
     return updated
 
 
+def _unread(
+    key: str, service: RoutedService | None, held: Collection[Key], rejected: tuple[Rejection, ...]
+) -> list[Rejection]:
+    """The rejected objects that have no good state; the Service comes first."""
+    namespace = key.split("/")[1]
+    unread = [
+        rejection
+        for rejection in rejected
+        if (rejection.kind, rejection.namespace or namespace, rejection.name) not in held
+        and (rejection.kind != "Service" or service is None)
+    ]
+    return sorted(unread, key=lambda rejection: rejection.kind != "Service")
+
+
 def _state(
-    service: RoutedService | None, is_named: bool, ctx: RowContext, rejected: tuple[Rejection, ...]
+    service: RoutedService | None,
+    is_named: bool,
+    ctx: RowContext,
+    rejected: tuple[Rejection, ...],
+    unread: Sequence[Rejection],
 ) -> tuple[str, str]:
     """The row's state and reason: `empty` if the Service is named (by a route, say) but doesn't exist."""
+    if unread:
+        return overlay.overlaid("unknown", overlay.explain(unread[0]), ctx, rejected)
     if service is None:
         return overlay.overlaid("empty" if is_named else "deleted", "ServiceNotFound", ctx, rejected)
     invalid = service.operator.invalid
@@ -173,7 +191,8 @@ def _encode_content(key: str, new: RoutingEntry) -> bytes:
     _, namespace, name = key.split("/")
     routes = [route for _, route in sorted(new.routes.items())]
     policies = [policy for _, policy in sorted(new.policies.items())]
-    subject = Subject(namespace, name, new.service, routes, policies)
+    is_unreadable = new.service is None and any(rejection.kind == "Service" for rejection in new.rejected)
+    subject = Subject(namespace, name, new.service, routes, policies, is_unreadable)
     tls = b',"backendTLS":%b' % _encode(backend_tls(new.tls.values())) if new.tls else b""
     return b',"service":%b,"gateway":%b,"mesh":%b,"routes":%b,"policies":%b%b}' % (
         _encode(new.service),

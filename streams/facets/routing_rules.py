@@ -3,6 +3,7 @@
 For gateways and for the mesh alike the first rule that applies decides, and its reason code says which it was:
 
  impossible            ServiceNotFound       none      a route or policy names a Service that doesn't exist
+                       ServiceUnreadable     none      the Service is there, but could never be read
                        ExternalName          dns       the Service is a name, with neither cluster IP nor endpoints
                        Headless              endpoint  there is no cluster IP to go to
                        NoClusterIP           endpoint  likewise: none is allocated (yet)
@@ -65,13 +66,14 @@ _Scope = Callable[[HeldRoute, RouteParent], bool]
 
 class Subject(NamedTuple):
     """One Service's objects: `routes` and `policies` are those that name it, `service` is None while there
-    is none."""
+    is none, or none that can be read (`is_unreadable`)."""
 
     namespace: str
     name: str
     service: RoutedService | None
     routes: Sequence[HeldRoute] = ()
     policies: Sequence[HeldPolicy] = ()
+    is_unreadable: bool = False
 
 
 class _Choice(NamedTuple):
@@ -219,10 +221,8 @@ def _choose(subject: Subject, traffic: Traffic, scope: _Scope, asking: _Rule | N
     """The rules in order; `asking` is the rule of a route whose session persistence counts."""
     service = subject.service
     if service is None:
-        routes = [_reference(route) for route in in_age_order(subject.routes) if _is_named(subject, route, scope)]
-        policies = [_reference(policy) for policy in in_age_order(subject.policies)]
-        return _Choice("none", "ServiceNotFound", routes + policies)
-    itself = [ObjectReference("Service", subject.namespace, subject.name)]
+        return _choose_without_service(subject, scope)
+    itself = [_itself(subject)]
     if service.type == "ExternalName":
         return _Choice("dns", "ExternalName", itself)
     policy = next((policy for policy in in_age_order(subject.policies) if policy.session_persistence is not None), None)
@@ -247,6 +247,18 @@ def _choose(subject: Subject, traffic: Traffic, scope: _Scope, asking: _Rule | N
         return _Choice("endpoint", "Default", [])
     because = {"Service": itself, "Namespace": [ObjectReference("Namespace", "", subject.namespace)]}
     return _Choice(operator.decision, _SOURCES[operator.source], because.get(operator.source, []))
+
+
+def _choose_without_service(subject: Subject, scope: _Scope) -> _Choice:
+    if subject.is_unreadable:
+        return _Choice("none", "ServiceUnreadable", [_itself(subject)])
+    routes = [_reference(route) for route in in_age_order(subject.routes) if _is_named(subject, route, scope)]
+    policies = [_reference(policy) for policy in in_age_order(subject.policies)]
+    return _Choice("none", "ServiceNotFound", routes + policies)
+
+
+def _itself(subject: Subject) -> ObjectReference:
+    return ObjectReference("Service", subject.namespace, subject.name)
 
 
 def _is_named(subject: Subject, route: HeldRoute, scope: _Scope) -> bool:

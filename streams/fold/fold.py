@@ -284,6 +284,8 @@ class PartitionFold:
     def _single(self, context: RowContext, key: str, event: Event) -> list[Write]:
         """Fast path for a commit's only event of a Service, of a kind that only one table uses; empty if the general
         path must be taken."""
+        if event.message:
+            return []
         concerned = [table for table in self.tables if event.kind in table.rules.kinds]
         return concerned[0].fold_single(context, key, event) if len(concerned) == 1 else []
 
@@ -299,6 +301,8 @@ class PartitionFold:
                 current = before.content if before else current_object(self.tables, key, event)
                 content = read_event(event, current)
             change.apply(event, content)
+            if event.message and event.op == "apply":
+                yield self._dead_event(cluster, event, offset, event.message)
         except (msgspec.MsgspecError, ValueError) as error:
             change.reject(event, str(error))
             yield self._dead_event(cluster, event, offset, str(error))

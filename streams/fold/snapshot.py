@@ -107,7 +107,9 @@ def current_object(tables: Iterable[TableState[Any]], key: str, event: Event) ->
 
 
 def is_current(tables: Iterable[TableState[Any]], key: str, event: Event) -> bool:
-    """Whether every table that uses the event's object has it with the same uid and resourceVersion."""
+    """Whether every table that uses the event's object has it with the same uid and resourceVersion, in full."""
+    if event.message:
+        return False
     concerned = [table for table in tables if event.kind in table.rules.kinds]
     return bool(concerned) and all(table.rules.is_current(table.entry(key), event) for table in concerned)
 

@@ -44,7 +44,7 @@ class _Unreadable(NamedTuple):
 
 class Collector:
     """Collects the changes of one cluster into commits, which `commits` stamps. `malformed` counts the objects that
-    could not be read, and `last_malformed` says what was wrong with the last."""
+    could not be read (or not in full), and `last_malformed` says what was wrong with the last."""
 
     def __init__(
         self,
@@ -208,6 +208,8 @@ class Collector:
             self._reject(kind, read.item, read.message)
             return
         self._see(read.key)
+        if read.message:
+            self._count_malformed(read.key, f"a part of it, {read.message}")
         if read.events is None:
             self._delete(read.key, read.version, read.uid)
         else:
@@ -248,10 +250,10 @@ class Collector:
             value if isinstance(value := meta.get(field), str) else ""
             for field in ("namespace", "name", "uid", "resourceVersion")
         )
-        self.malformed += 1
-        self.last_malformed = f"{kind} {namespace}/{name} can't be read: {message}"
         key = (kind, namespace, name)
+        self._count_malformed(key, message)
         self._take_back(key)
+        self._projector.reject(key)
         self._see(key)
         current = self._objects.get(key)
         services: Iterable[ServiceKey] = current.events if current and current.events else affected_services(key, item)
@@ -264,6 +266,10 @@ class Collector:
         self._rejected[key] = ServiceEvents(events, uid, version)
         withdrawals = [(service, delete_event(key, service, uid=uid, version=version)) for service in left]
         self._change([*withdrawals, *events.items()])
+
+    def _count_malformed(self, key: Key, message: str) -> None:
+        self.malformed += 1
+        self.last_malformed = f"{key[0]} {key[1]}/{key[2]} can't be read: {message}"
 
     def _take_back(self, key: Key) -> None:
         """Forget the object's state if only a cut-off first list had it."""

@@ -2,11 +2,12 @@
 
 An absent field gets the meaning that the API documents for its absence (v1 Service,
 discovery.k8s.io/v1 EndpointSlice, v1 Endpoints): nil ready is true, nil serving is the value of ready, nil
-terminating is false. Malformed fields raise `MalformedObject`, which names the field.
+terminating is false. Malformed fields raise `MalformedObject`, which names the field; but an endpoint or a cluster IP
+that can't be read is left out alone, and named.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Annotated, Any, NamedTuple
 
 import orjson
@@ -25,6 +26,7 @@ _SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 _FAMILIES = ("IPv4", "IPv6", "FQDN")
 _MAX_ENDPOINTS = 20_000
 _DEFAULT_AFFINITY_SECONDS = 10800
+_MOST_NAMED = 3
 _CLUSTER_SCOPED = frozenset({"Node", "Namespace", "PersistentVolume"})
 _ERROR_PLACE = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 
@@ -68,7 +70,8 @@ _NO_CONDITIONS = _Conditions()
 
 
 class Normalized(NamedTuple):
-    """An object as the journal carries it. `service` is the Service that it affects; `body` canonical JSON."""
+    """An object as the journal carries it. `service` is the Service that it affects; `body` canonical JSON; `message`
+    names what was left out of it because it can't be read ("": nothing)."""
 
     kind: str
     namespace: str
@@ -78,6 +81,7 @@ class Normalized(NamedTuple):
     resource_version: str
     trigger: str
     body: bytes
+    message: str = ""
 
 
 def normalize(kind: str, item: Any, cluster_domain: str) -> Normalized | None:
@@ -99,21 +103,26 @@ def normalize(kind: str, item: Any, cluster_domain: str) -> Normalized | None:
                 raise MalformedObject(f"metadata.labels[{SERVICE_NAME_LABEL}]: {service!r} is not a Service's name")
     if not isinstance(trigger, str):
         raise MalformedObject(f"metadata.annotations[{TRIGGER_ANNOTATION}]: {trigger!r} is not a string")
-    body = orjson.dumps(_CONTENTS[kind](item, meta, cluster_domain))
-    return Normalized(kind, meta.namespace, meta.name, service, meta.uid, meta.resource_version, trigger, body)
+    left_out: list[str] = []
+    body = orjson.dumps(_CONTENTS[kind](item, meta, cluster_domain, left_out))
+    message = _joined(left_out)
+    return Normalized(kind, meta.namespace, meta.name, service, meta.uid, meta.resource_version, trigger, body, message)
+
+
+def _joined(left_out: list[str]) -> str:
+    more = len(left_out) - _MOST_NAMED
+    return "; ".join([*left_out[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])
 
 
 # ---- Service -------------------------------------------------------------------------------------------
 
 
-def _service(item: Json, meta: Metadata, cluster_domain: str) -> dict[str, Any]:
+def _service(item: Json, meta: Metadata, cluster_domain: str, left_out: list[str]) -> dict[str, Any]:
     spec = fields.mapping(item.get("spec"), "spec")
     kind = fields.one_of(spec.get("type"), "spec.type", _SERVICE_TYPES, "ClusterIP")
     assigned = _assigned_ips(spec)
     headless = HEADLESS_MARK in assigned
-    addresses = (
-        [] if headless or kind == "ExternalName" else [fields.ip(ip, "spec.clusterIPs") for ip in assigned if ip]
-    )
+    addresses = [] if headless or kind == "ExternalName" else _cluster_ips(assigned, left_out)
     affinity = fields.one_of(spec.get("sessionAffinity"), "spec.sessionAffinity", ("None", "ClientIP"), "None")
     families = [
         fields.one_of(family, f"spec.ipFamilies[{i}]", ("IPv4", "IPv6"))
@@ -145,6 +154,17 @@ def _assigned_ips(spec: Json) -> list[Any]:
     """`clusterIPs`; `clusterIP` where an old API server serves only that."""
     first = fields.optional_text(spec.get("clusterIP"), "spec.clusterIP")
     return fields.array(spec.get("clusterIPs"), "spec.clusterIPs") or ([first] if first else [])
+
+
+def _cluster_ips(assigned: list[Any], left_out: list[str]) -> list[str]:
+    addresses = []
+    for i, address in enumerate(assigned):
+        try:
+            if address:
+                addresses.append(fields.ip(address, f"spec.clusterIPs[{i}]"))
+        except MalformedObject as error:
+            left_out.append(str(error))
+    return list(dict.fromkeys(addresses))
 
 
 def _affinity_seconds(spec: Json) -> int:
@@ -187,31 +207,32 @@ def _port_names(port: Json, at: str) -> dict[str, Any]:
 # ---- EndpointSlice and Endpoints -----------------------------------------------------------------------
 
 
-def _slice(item: Json, meta: Metadata, _: str) -> dict[str, Any]:
+def _slice(item: Json, meta: Metadata, _: str, left_out: list[str]) -> dict[str, Any]:
     family = fields.one_of(item.get("addressType"), "addressType", _FAMILIES)
     served = fields.array(item.get("endpoints"), "endpoints")
     if item.get("apiVersion") == slice_v1beta1.API_VERSION:
         served = [slice_v1beta1.as_v1(endpoint) for endpoint in served]
-    endpoints = sorted(_slice_endpoints(served, family, meta.namespace))
+    endpoints = sorted(_slice_endpoints(served, family, meta.namespace, left_out))
     ports = [_endpoint_port(port, f"ports[{i}]") for i, port in enumerate(fields.array(item.get("ports"), "ports"))]
     _check_size(endpoints)
     return {"groups": [{"family": family, "ports": ports, "endpoints": list(map(orjson.Fragment, endpoints))}]}
 
 
-def _slice_endpoints(served: list[Any], family: str, namespace: str) -> Iterator[bytes]:
+def _slice_endpoints(served: list[Any], family: str, namespace: str, left_out: list[str]) -> Iterator[bytes]:
     """The endpoints of a slice as JSON, read and checked in one pass: most of an initial list's time is spent here."""
-    try:
-        endpoints = convert(served, list[_Endpoint])
-    except ValidationError as error:
-        raise MalformedObject(_placed(str(error), "endpoints")) from None
-    for i, endpoint in enumerate(endpoints):
-        if not endpoint.addresses:
-            raise MalformedObject(f"endpoints[{i}].addresses: is empty")
+    for i, endpoint in _converted(served, left_out):
+        try:
+            if not endpoint.addresses:
+                raise MalformedObject(f"endpoints[{i}].addresses: is empty")
+            address = fields.address(endpoint.addresses[0], f"endpoints[{i}].addresses[0]", family)
+        except MalformedObject as error:
+            left_out.append(str(error))
+            continue
         conditions, target = endpoint.conditions or _NO_CONDITIONS, endpoint.target_ref
         ready = conditions.ready is not False
         yield _encode(
             SliceEndpoint(
-                fields.address(endpoint.addresses[0], f"endpoints[{i}].addresses[0]", family),
+                address,
                 ready,
                 ready if conditions.serving is None else conditions.serving,
                 bool(conditions.terminating),
@@ -221,6 +242,20 @@ def _slice_endpoints(served: list[Any], family: str, namespace: str) -> Iterator
                 _target(target, namespace) if target else None,
             )
         )
+
+
+def _converted(served: list[Any], left_out: list[str]) -> Iterable[tuple[int, _Endpoint]]:
+    """The endpoints that have the API's types, with their places."""
+    try:
+        return enumerate(convert(served, list[_Endpoint]))
+    except ValidationError:
+        endpoints = []
+    for i, endpoint in enumerate(served):
+        try:
+            endpoints.append((i, convert(endpoint, _Endpoint)))
+        except ValidationError as error:
+            left_out.append(_placed(str(error), f"endpoints[{i}]"))
+    return endpoints
 
 
 def _hints(hints: _Hints | None) -> Hints | None:
@@ -248,7 +283,7 @@ def _placed(text: str, holder: str) -> str:
     return f"{holder}{match[2]}: {match[1]}" if match else f"{holder}: {text}"
 
 
-def _endpoints(item: Json, meta: Metadata, _: str) -> dict[str, Any]:
+def _endpoints(item: Json, meta: Metadata, _: str, left_out: list[str]) -> dict[str, Any]:
     """Legacy Endpoints (v1): one group for each subset and family; not-ready addresses neither ready nor serving."""
     groups = []
     for i, subset in enumerate(fields.objects(item.get("subsets"), "subsets")):
@@ -259,8 +294,12 @@ def _endpoints(item: Json, meta: Metadata, _: str) -> dict[str, Any]:
         ]
         by_family: dict[str, list[SliceEndpoint]] = {}
         for field, ready in (("addresses", True), ("notReadyAddresses", False)):
-            for j, address in enumerate(fields.objects(subset.get(field), f"{at}.{field}")):
-                endpoint = _legacy_endpoint(address, f"{at}.{field}[{j}]", ready, meta.namespace)
+            for j, address in enumerate(fields.array(subset.get(field), f"{at}.{field}")):
+                try:
+                    endpoint = _legacy_endpoint(address, f"{at}.{field}[{j}]", ready, meta.namespace)
+                except MalformedObject as error:
+                    left_out.append(str(error))
+                    continue
                 by_family.setdefault(family_of(endpoint.address), []).append(endpoint)
         for family, endpoints in sorted(by_family.items()):
             _check_size(endpoints)
@@ -270,7 +309,9 @@ def _endpoints(item: Json, meta: Metadata, _: str) -> dict[str, Any]:
     return {"groups": groups}
 
 
-def _legacy_endpoint(address: Json, at: str, ready: bool, namespace: str) -> SliceEndpoint:
+def _legacy_endpoint(address: Any, at: str, ready: bool, namespace: str) -> SliceEndpoint:
+    if not isinstance(address, dict):
+        raise MalformedObject(f"{at}: {address!r:.80} is not an object")
     try:
         reference = convert(address.get("targetRef"), _Reference | None)
     except ValidationError as error:
@@ -298,7 +339,7 @@ def _check_size(endpoints: Sized) -> None:
         raise MalformedObject(f"endpoints: {len(endpoints)} of them, more than {_MAX_ENDPOINTS}")
 
 
-_CONTENTS: dict[str, Callable[[Json, Metadata, str], dict[str, Any]]] = {
+_CONTENTS: dict[str, Callable[[Json, Metadata, str, list[str]], dict[str, Any]]] = {
     "Service": _service,
     "EndpointSlice": _slice,
     "Endpoints": _endpoints,

@@ -33,12 +33,14 @@ class ServiceEvents(NamedTuple):
 
 
 class Projection(NamedTuple):
-    """An object, and its events; None where it affects no Service, and nothing that does."""
+    """An object, and its events; None where it affects no Service, and nothing that does. `message` names what was
+    left out of it because it can't be read."""
 
     key: Key
     uid: str
     version: str
     events: ServiceEvents | None
+    message: str = ""
 
 
 class ServiceProjector:
@@ -74,6 +76,11 @@ class ServiceProjector:
         """All objects of the type have been listed."""
         if kind == "Gateway":
             self._context.list_gateways()
+
+    def reject(self, key: Key) -> None:
+        """The object can't be read."""
+        if key[0] in CONTEXT_KINDS or key[0] == SERVICES.kind:
+            self._context.reject(*key)
 
     def drop(self, key: Key) -> None:
         """The object is deleted."""
@@ -112,7 +119,15 @@ class ServiceProjector:
             return Projection((kind, meta.namespace, meta.name), meta.uid, meta.resource_version, None)
         key, service = (kind, normalized.namespace, normalized.name), (normalized.namespace, normalized.service)
         uid, version = normalized.uid, normalized.resource_version
-        event = apply_event(key, service, uid=uid, version=version, trigger=normalized.trigger, body=normalized.body)
+        event = apply_event(
+            key,
+            service,
+            uid=uid,
+            version=version,
+            trigger=normalized.trigger,
+            message=normalized.message,
+            body=normalized.body,
+        )
         if kind == SERVICES.kind:
             self._context.take(*key, item)
             self._own_choices.pop(key, None)
@@ -120,7 +135,7 @@ class ServiceProjector:
             if own is not NO_CHOICES:
                 self._own_choices[key] = own
             event = self._with_routing(key, event)
-        return Projection(key, uid, version, ServiceEvents({service: event}, uid, version))
+        return Projection(key, uid, version, ServiceEvents({service: event}, uid, version), normalized.message)
 
     def _outdate(self, key: Key) -> None:
         if key[0] == _NAMESPACE:

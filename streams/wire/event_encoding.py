@@ -13,9 +13,13 @@ Key = tuple[str, str, str]
 """An object's kind, namespace and name."""
 
 
-def apply_event(key: Key, service: tuple[str, str], *, uid: str, version: str, trigger: str = "", body: bytes) -> bytes:
-    """The object exists; `body` is its content for the Service."""
+def apply_event(
+    key: Key, service: tuple[str, str], *, uid: str, version: str, trigger: str = "", message: str = "", body: bytes
+) -> bytes:
+    """The object exists; `body` is its content for the Service, `message` names what was left out of it."""
     head = _head("apply", key, service, uid, version)
+    if message:
+        head["message"] = message
     if trigger:
         head["trigger"] = trigger
     return b'%b,"object":%b}' % (orjson.dumps(head)[:-1], body)

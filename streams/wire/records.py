@@ -133,9 +133,10 @@ class SourceContent(Record):
 class Event(Record, omit_defaults=True):
     """One change of one object as it affects one Service.
 
-    `reject` names an object that can't be normalized: the Service keeps its last good state, marked. `trigger` is when
-    the change that led to the object happened, by the cluster's own clock. `serviceNamespace` is the Service's, where
-    it is not the object's own.
+    `reject` names an object that can't be normalized: the Service keeps its last good state, marked. `message` says
+    why; with an `apply`, it names what was left out of the object because it can't be read. `trigger` is when the
+    change that led to the object happened, by the cluster's own clock. `serviceNamespace` is the Service's, where it is
+    not the object's own.
     """
 
     op: Literal["apply", "delete", "reject"]
@@ -194,7 +195,8 @@ class Cause(Record, omit_defaults=True):
 
 
 class Rejection(Record, omit_defaults=True):
-    """An object that could not be read; its last good state is kept. `namespace` as in a Cause."""
+    """An object that could not be read, as a whole (its last good state is kept) or in part (the rest of it counts).
+    `namespace` as in a Cause."""
 
     kind: str
     name: str

@@ -9,9 +9,9 @@ from streams.wire.records import Number, Record, RowHead, ServiceContent, Servic
 Traffic = Literal["gateway", "mesh"]
 Decision = Literal["service", "endpoint", "dns", "none"]
 Reason = Literal[
-    "ServiceNotFound", "ExternalName", "Headless", "NoClusterIP", "SessionPersistence", "BackendTrafficPolicy",
-    "SessionAffinity", "ServiceAnnotation", "NamespaceAnnotation", "ClusterDefault", "Default", "RefNotPermitted",
-    "RuleShadowed", "InvalidKind",
+    "ServiceNotFound", "ServiceUnreadable", "ExternalName", "Headless", "NoClusterIP", "SessionPersistence",
+    "BackendTrafficPolicy", "SessionAffinity", "ServiceAnnotation", "NamespaceAnnotation", "ClusterDefault", "Default",
+    "RefNotPermitted", "RuleShadowed", "InvalidKind",
 ]  # fmt: skip
 Role = Literal["backend", "mirror", "auth"]
 

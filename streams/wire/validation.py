@@ -71,7 +71,9 @@ def check_identity(event: Event) -> None:
 
 
 def check_service(service: ServiceContent) -> None:
-    """Raises ValueError for an invalid cluster IP."""
+    """Raises ValueError for an invalid cluster IP, and without a DNS name: only what could never be read has none."""
+    if not service.dns_name:
+        raise ValueError("a Service has a DNS name - at `$.dnsName`")
     for address in service.cluster_ips:
         if not _is_ipv4(address):
             _check_ipv6(address)

@@ -15,7 +15,7 @@ from tests.simulation.base import TABLES, Base, Violation, ms_of, stamp_of
 from tests.simulation.kafka import Record
 from tests.simulation.naive_routing import signature
 from tests.simulation.routing_checks import RoutingChecks
-from tests.simulation.world import NAMESPACE, ApiServer
+from tests.simulation.world import NAMESPACE, ApiServer, is_bad, is_odd
 
 SEAL = b"~seal/"
 
@@ -128,7 +128,7 @@ class Checkers:
                         self.fail(f"{name} went back in time: {resource} from {revision} to {frontier[resource]}")
                 now = now._replace(frontier=frontier, stale=commit.get("staleSince", ""), lost=False, may_change=True)
                 for event in commit.get("events", ()):
-                    if event["op"] == "reject":
+                    if event["op"] == "reject" or event.get("message"):
                         self.letters.append((partition, offset, event["kind"], event["name"]))
             now = now._replace(open=phase == "begin" or (now.open and not closing), opens=phase == "begin")
         # A lost cluster's rows may have to say so yet.
@@ -428,7 +428,7 @@ class Checkers:
         self._checked[table, key] = (mark, at, now)
 
     def _state(self, row: Any, state: str, standing: Standing, bad: list[tuple[str, str]]) -> str:
-        wanted = "stale" if standing.stale and state != "deleted" else state
+        wanted = "stale" if standing.stale and state not in {"deleted", "unknown"} else state
         if row["state"] != wanted:
             return f"the state is {row['state']}, it should be {wanted}"
         marked = [(each["kind"], each["name"]) for each in row.get("rejected", ())]
@@ -440,14 +440,18 @@ class Checkers:
         self, row: Any, objects: list[naive.Known], standing: Standing
     ) -> tuple[str, dict[tuple[str, str], tuple[Any, ...]]]:
         service = next((each for each in objects if each.kind == "Service"), None)
-        bad = [(service.kind, service.name)] if service and service.now.get("simulated-bad") else []
+        bad = [(service.kind, service.name)] if service and is_bad(service.now) else []
         fits = []
         problem = ""
         for option in service.possible if service else (None,):
-            if option is None:
+            if option is None and not bad:
                 problem = "" if row is None else self._state(row, "deleted", standing, bad)
             elif row is None:
                 problem = "there is no row"
+            elif option is None:
+                problem = self._state(row, "unknown", standing, bad)
+                if not problem and (row["clusterIPs"] or row["dnsName"]):
+                    problem = "it says more than the uid of a Service that could never be read"
             else:
                 wanted = naive.frontend(option)
                 wrong = {field: row[field] for field in wanted if row[field] != wanted[field]}
@@ -460,7 +464,11 @@ class Checkers:
         self, row: Any, objects: list[naive.Known], standing: Standing
     ) -> tuple[str, dict[tuple[str, str], tuple[Any, ...]]]:
         service = next((each for each in objects if each.kind == "Service"), None)
-        bad = [(each.kind, each.name) for each in objects if each.kind != "Service" and each.now.get("simulated-bad")]
+        bad = [
+            (each.kind, each.name)
+            for each in objects
+            if each.kind != "Service" and (is_bad(each.now) or is_odd(each.now))
+        ]
         held = {(each.kind, each.name): each.possible for each in objects}
         named = {f"Endpoints/{each.name}" if each.kind == "Endpoints" else each.name for each in objects}
         if strangers := sorted({g["slice"] for g in (row["groups"] if row else ())} - named):
@@ -471,7 +479,7 @@ class Checkers:
             return f"the Service is {reference}, which is none of {service and service.possible}", {}
         if service:
             held["Service", service.name] = tuple(options)
-        slices, shown = [], {g["slice"]: g["resourceVersion"] for g in (row["groups"] if row else ())}
+        slices, unread, shown = [], False, {g["slice"]: g["resourceVersion"] for g in (row["groups"] if row else ())}
         for each in objects:
             if each.kind == "EndpointSlice":
                 fits = [
@@ -483,18 +491,28 @@ class Checkers:
                     return f"slice {each.name} is as of {shown.get(each.name)}, not {each.possible}", {}
                 held["EndpointSlice", each.name] = tuple(fits or each.possible)
                 slices += [option for option in fits[:1] if option is not None]
+                unread = unread or (is_bad(each.now) and fits[:1] == [None])
         if reference is None:
+            lost = [("Service", service.name)] if service and is_bad(service.now) else []
             if row is None:
-                return "", held
+                return "there is no row" if lost else "", held
             problem = "endpoints without a Service" if naive.spread(row["groups"]) else ""
-            return problem or self._state(row, "deleted", standing, bad), held
+            state = "unknown" if lost else "deleted"
+            return problem or self._state(row, state, standing, bad + lost), held
         legacy = next((each for each in objects if each.kind == "Endpoints"), None)
         has, problem, fitting = naive.in_order(naive.spread(row["groups"])), "", []
+        is_name = reference[1] == "ExternalName"
         for option in legacy.possible if legacy else (None,):
-            wanted = [] if reference[1] == "ExternalName" else naive.in_order(naive.union(slices, option))
+            wanted = [] if is_name else naive.in_order(naive.union(slices, option))
+            # The legacy object counts where no slice was ever read.
+            counted = [each for each in bad if each[0] == "EndpointSlice" or not slices]
+            lacks = unread or (not slices and legacy is not None and is_bad(legacy.now) and option is None)
+            state = "ready" if wanted else "empty"
+            if (lacks or (counted and not wanted)) and not is_name:
+                state = "unknown"
             if has != wanted:
                 problem = f"the set is not {wanted}"
-            elif not (problem := self._state(row, "ready" if wanted else "empty", standing, bad)):
+            elif not (problem := self._state(row, state, standing, bad)):
                 fitting.append(option)
         if legacy and fitting:
             held["Endpoints", legacy.name] = tuple(fitting)

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from streams.facets import backend, claims, overlay
+from streams.facets import backend, claims, overlay, routing_rules
 from streams.facets import endpoint_set as sets
 from streams.facets.changes import ObjectChange, ServiceChange
 from streams.facets.slice_text import Source
@@ -19,8 +19,10 @@ from streams.fold import fold as folding
 from streams.fold import tombstones
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
+from streams.objects import normalize
 from streams.objects.collector import Collector
 from streams.objects.commits import CommitWriter, JournalRecord
+from streams.objects.fields import MalformedObject
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.subscription.delivery import Batch, Cursor, Row, Subscription
 from streams.wire.keys import SEAL_PREFIX
@@ -460,3 +462,46 @@ def _bad_object_leaves_no_mark() -> AbstractContextManager[Any]:
         return ()
 
     return patch.object(overlay, "rejected_after", rejected_after)
+
+
+@fault(7, "a slice that could never be read counts as none: the Service's set is known, and empty")
+def _unread_slice_counts_as_none() -> AbstractContextManager[Any]:
+    real = backend._unread
+
+    def unread(service: Any, *found: Any, is_empty: bool) -> list[Any]:
+        return real(service, *found, is_empty=is_empty) if service is None else []
+
+    return patch.object(backend, "_unread", unread)
+
+
+@fault(7, "a Service that could never be read counts as missing: no row says that it is there")
+def _unread_service_counts_as_missing() -> AbstractContextManager[Any]:
+    real = overlay.rejected_after
+
+    def rejected_after(rejections: Any, marks: Mapping[Any, Any], kinds: Any) -> tuple[Any, ...]:
+        return real(rejections, {name: mark for name, mark in marks.items() if name[0] != "Service"}, kinds)
+
+    return patch.object(overlay, "rejected_after", rejected_after)
+
+
+@fault(7, "a routing row says that a Service that could never be read does not exist")
+def _unread_service_is_not_found() -> AbstractContextManager[Any]:
+    real = routing_rules._choose_without_service
+    return patch.object(
+        routing_rules, "_choose_without_service", lambda *of: real(of[0]._replace(is_unreadable=False), *of[1:])
+    )
+
+
+@fault(7, "an endpoint that can't be read is left out without a word")
+def _endpoint_left_out_without_a_word() -> AbstractContextManager[Any]:
+    return patch.object(normalize, "_joined", lambda _: "")
+
+
+@fault(7, "an endpoint that can't be read costs its whole slice")
+def _odd_endpoint_costs_its_slice() -> AbstractContextManager[Any]:
+    def joined(left_out: list[str]) -> str:
+        if left_out:
+            raise MalformedObject(left_out[0])
+        return ""
+
+    return patch.object(normalize, "_joined", joined)

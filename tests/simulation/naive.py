@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tests.simulation.world import LABEL, NAMESPACE, ApiServer, Object, is_bad
+from tests.simulation.world import LABEL, NAMESPACE, ODD_ADDRESS, ApiServer, Object, is_bad
 
 FRONTIERS = {
     "Service": "services",
@@ -137,6 +137,8 @@ def _target(reference: Object | None) -> Object | None:
 def _of_slice(item: Object) -> list[Object]:
     out = []
     for each in item["endpoints"]:
+        if each["addresses"] == [ODD_ADDRESS]:
+            continue
         says = each["conditions"]
         ready = says.get("ready", True)
         hints = [zone["name"] for zone in each.get("hints", {}).get("forZones", [])]

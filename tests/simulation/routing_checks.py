@@ -33,7 +33,7 @@ class RoutingChecks:
         problem, fitting = "", []
         for option in service.possible if service else (None,):
             marks = world.marks(name)
-            if option is not None and service is not None and is_bad(service.now):
+            if service is not None and is_bad(service.now):
                 bad = {("Service", NAMESPACE, name)}
                 marks = Marks(marks.due | bad, marks.allowed | bad)
             if not (problem := self.problem(world, name, row, option, marks, stale)):
@@ -42,16 +42,21 @@ class RoutingChecks:
 
     def problem(self, world: World, name: str, row: Any, option: Object | None, marks: Marks, stale: str) -> str:
         """What is wrong with the row, where the Service counts as this."""
-        if option is None and not world.is_named(name):
-            # One that can't be read may have been told to the Service or not.
-            states = {"deleted", (stale and "stale") or "empty"} if marks.allowed else {"deleted"}
+        is_unread = option is None and ("Service", NAMESPACE, name) in marks.due
+        if option is None and not is_unread and not world.is_named(name):
+            # One that can't be read may have been told to the Service or not, and may have been read before.
+            states = {"deleted", "unknown", (stale and "stale") or "empty"} if marks.allowed else {"deleted"}
             return "" if row is None or row["state"] in states else f"the state is {row['state']}, it should be deleted"
         if row is None:
             return "there is no row"
-        state = "stale" if stale else "ready" if option is not None else "empty"
+        marked = {(each["kind"], each.get("namespace") or NAMESPACE, each["name"]) for each in row.get("rejected", ())}
+        good = {(each["kind"], each["namespace"], each["name"]) for each in (*row["routes"], *row["policies"])}
+        good |= set() if option is None else {("Service", NAMESPACE, name)}
+        state = "unknown" if marked - good else "stale" if stale else "ready" if option is not None else "empty"
         if row["state"] != state:
             return f"the state is {row['state']}, it should be {state}"
-        marked = {(each["kind"], each.get("namespace") or NAMESPACE, each["name"]) for each in row.get("rejected", ())}
+        if is_unread and {row[each]["reason"] for each in ("gateway", "mesh")} != {"ServiceUnreadable"}:
+            return f"a Service that could never be read counts as {row['gateway']['reason']}"
         if not marks.due <= marked <= marks.allowed:
             return f"marked are {_listed(marked)}, it should be {_listed(marks.due)}"
         uid = option and option["metadata"]["uid"]

@@ -16,6 +16,11 @@ ROUTING_KINDS = ("Namespace", "Gateway", "ReferenceGrant", *ROUTE_KINDS, "XBacke
 """What is served beside them where the cluster has the Gateway API."""
 
 LABEL = "kubernetes.io/service-name"
+ODD_ADDRESS = "10.1.0.0/24"
+"""An address that can't be read: it costs its endpoint alone."""
+
+PARTLY = 7
+"""One in so many of the slices that are made anew has one."""
 
 PORTS: tuple[list[dict[str, Any]], ...] = (
     [{"name": "http", "port": 8080, "protocol": "TCP"}],
@@ -108,6 +113,11 @@ def is_bad(item: Object | None) -> bool:
     return item is not None and bool(item.get("simulated-bad"))
 
 
+def is_odd(item: Object) -> bool:
+    """Whether the model made a part of the object such that it can't be read."""
+    return any(each["addresses"] == [ODD_ADDRESS] for each in item.get("endpoints") or ())
+
+
 def choices_of(rng: Random) -> dict[str, str]:
     """The annotations by which an operator chooses, or not."""
     return {
@@ -139,6 +149,7 @@ class Workload:
         self.names = [f"s{i}" for i in range(services)]
         self._note = note
         self._routing = routing
+        self._bad = bad
         self._pods = 0
         self._pending: list[Callable[[], None]] = []
         self._actions: list[tuple[int, Callable[[], None]]] = [
@@ -286,6 +297,9 @@ class Workload:
             "ports": self.rng.choices(PORTS, (6, 2, 2, 1))[0] if ports is None else ports,
             "endpoints": self._endpoints(family) if endpoints is None else endpoints,
         }
+        if self._bad and endpoints is None and self.server.revision % PARTLY == 0:
+            self._note("slice that can be read in part")
+            body["endpoints"] = [{"addresses": [ODD_ADDRESS], "conditions": {}}, *body["endpoints"]]
         self.server.write("EndpointSlice", name, body)
 
     def _drop_slice(self) -> None:
@@ -409,7 +423,7 @@ class Workload:
         name = self.rng.choice(self.names)
         if kind == "EndpointSlice":
             service, name = name, f"{name}-{self.rng.choice((0, 2))}"
-            body: Object = {"addressType": "IPv4", "endpoints": [{"addresses": []}], "ports": []}
+            body: Object = {"addressType": "IPv4", "endpoints": [], "ports": [{"port": -1}]}
             body["metadata"] = {"labels": {LABEL: service}}
         elif kind == "Service":
             body = {"metadata": {}, "spec": {"ports": [{"port": 99999999}]}}

@@ -40,7 +40,7 @@ _Subject = Key
 class RouteContext:
     """The objects that routes and Services are read with, and the cluster's defaults (`service` or `endpoint`, by
     direction). As long as nothing is known of any Gateway (`gateways_listed`), a route counts as attached to the one
-    that it names."""
+    that it names, and so it does for a Gateway, ListenerSet or Service that is there but could never be read."""
 
     def __init__(self, defaults: Mapping[str, str] | None = None) -> None:
         self._defaults = {
@@ -58,12 +58,15 @@ class RouteContext:
         """The routes that name a parent, by its kind, namespace and name."""
         self._attachments: dict[_Subject, Attachments] = {}
         self._outdated: set[Key] = set()
+        self._unreadable: set[Key] = set()
+        """The context objects that can't be read and have no last good state."""
 
     # ---- in ------------------------------------------------------------------------------------------
 
     def take(self, kind: str, namespace: str, name: str, item: Json | None) -> None:
         """Hold a context object (None: it is deleted). Raises MalformedObject."""
         key = namespace, name
+        self._mark(kind, key, is_unreadable=False)
         match kind:
             case "Namespace":
                 self._take_namespace(name, item)
@@ -85,6 +88,12 @@ class RouteContext:
             case "Service":
                 parent = None if item is None else read_service_parent(item)
                 self._replace(self._services, key, parent, [(kind, *key)])
+
+    def reject(self, kind: str, namespace: str, name: str) -> None:
+        """A context object can't be read: its last good state stays."""
+        key = namespace, name
+        is_held = key in self._gateways if kind == "Gateway" else key in self._listener_sets
+        self._mark(kind, key, is_unreadable=not (key in self._services if kind == "Service" else is_held))
 
     def list_gateways(self) -> None:
         """From now on the cluster's Gateways are known."""
@@ -188,7 +197,7 @@ class RouteContext:
 
     def _attach(self, subject: _Subject) -> Attachments:
         kind, key = subject[0], (subject[1], subject[2])
-        if kind == "Service":
+        if kind == "Service" and subject not in self._unreadable:
             return attach_to_service(key, self._services.get(key), self._bindings([subject]))
         gateway = self._gateways.get(key) if kind == "Gateway" else None
         sets = {
@@ -197,6 +206,8 @@ class RouteContext:
             if kind == "Gateway" and listener_set.gateway == key
         }
         bindings = self._bindings([subject, *(("ListenerSet", *set_key) for set_key in sets)])
+        if subject in self._unreadable:
+            return attach_to_unknown(bindings)
         if gateway is not None:
             return attach_to_gateway(key, gateway, sets, bindings, self._labels)
         if not self.gateways_listed:
@@ -243,6 +254,15 @@ class RouteContext:
             self._namespaces[name] = {**texts(metadata, "labels"), NAMESPACE_LABEL: name}, choices
         if labels != self._labels(name):
             self._outdate_gateways()
+
+    def _mark(self, kind: str, key: ServiceKey, *, is_unreadable: bool) -> None:
+        if ((kind, *key) in self._unreadable) == is_unreadable:
+            return
+        if is_unreadable:
+            self._unreadable.add((kind, *key))
+        else:
+            self._unreadable.discard((kind, *key))
+        self._outdate([(kind, *key)])
 
     def _replace(self, objects: dict[ServiceKey, Any], key: ServiceKey, new: Any, subjects: Iterable[_Subject]) -> None:
         if objects.get(key) == new:

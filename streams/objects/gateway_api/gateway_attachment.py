@@ -59,7 +59,7 @@ def attach_to_gateway(
 
 
 def attach_to_unknown(bindings: Iterable[Binding]) -> Attachments:
-    """The outcome of bindings to a Gateway when Gateways can't be read: they count as attached."""
+    """The outcome of bindings to a parent that can't be read: they count as attached."""
     attachments: Attachments = {}
     claims = RequestClaims()
     for binding in sorted(bindings, key=lambda binding: (binding.route.age, binding.place)):

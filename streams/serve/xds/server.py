@@ -117,10 +117,10 @@ class XdsServer:
 
     def apply(self, rows: tuple[Row, ...], seal: Any, partition: int) -> None:
         """Take a sealed batch."""
-        complete = self.catalog.complete
+        known = self.catalog.known
         before = {key: self.catalog.newest(key)[0] for key in {(row.namespace, row.name) for row in rows}}
         changes = self.catalog.apply(rows, seal, partition)
-        self._publish(changes, before, wake_all=self.catalog.complete != complete)
+        self._publish(changes, before, wake_all=self.catalog.known != known)
 
     def set_silent(self, silent: Mapping[Place, Silence]) -> None:
         """Take the silent clusters, by partition. Clients keep their resources: an endpoint set that may be out of date

@@ -39,6 +39,7 @@ class Catalog:
         self.applied: dict[int, int] = {}
         self._newest: dict[Key, tuple[int, str]] = {}
         self._services: dict[Key, dict[str, Facets]] = {}
+        self._resolved = 0
         self._names: dict[str, PortName] = {}
         self._of_key: dict[Key, tuple[str, ...]] = {}
         self._resources: dict[Key, ServiceResources] = {}
@@ -50,6 +51,7 @@ class Catalog:
         removed, but only where the partition has a complete snapshot of its cluster: otherwise it is kept until that
         comes."""
         services = self._with_snapshot(rows, seals)
+        self._resolved += 1
         at = max((seal.at for seal in seals.values()), default="")
         changed = {key: Change(set(self._of_key.get(key, ())), at) for key in self._services.keys() | services.keys()}
         self._services, self._newest = {}, {}
@@ -98,7 +100,9 @@ class Catalog:
         for row in rows:
             key = (row.namespace, row.name)
             clusters = self._services.setdefault(key, {})
-            clusters[row.cluster] = clusters.get(row.cluster, Facets(row.cluster)).with_row(row)
+            before = clusters.get(row.cluster, Facets(row.cluster))
+            after = clusters[row.cluster] = before.with_row(row)
+            self._resolved += before.is_unreadable and not after.is_unreadable
             triggers = {trigger_time(row.facet), changed[key].trigger if key in changed else ""} - {""}
             changed[key] = Change(set(), seal.at, min(triggers, default=""))
             self._newest[key] = (row.version, seal.at)
@@ -115,10 +119,10 @@ class Catalog:
         return changed
 
     @property
-    def complete(self) -> int:
-        """How many partitions of clusters have a complete snapshot; when it rises, unknown resources may become
-        known."""
-        return sum(_is_complete(seal) for seal in self.seals.values())
+    def known(self) -> tuple[int, int]:
+        """How many partitions of clusters have a complete snapshot, and how often a Service that could not be read
+        became another one; when it changes, unknown resources may be known."""
+        return sum(_is_complete(seal) for seal in self.seals.values()), self._resolved
 
     @property
     def settled(self) -> bool:
@@ -214,10 +218,12 @@ class Catalog:
 
     def _answerable(self, name: str) -> bool:
         """Whether it is known that this Service does not exist: its partition has a complete snapshot of every
-        cluster."""
+        cluster, and none has a Service of this name that can't be read."""
         key = self.service_of(name)
         if key is None:
             return True
+        if any(facets.is_unreadable for facets in self._services.get(key, {}).values()):
+            return False
         clusters = {cluster for _, cluster in self.seals}
         partition = self.partition(key)
         return bool(clusters) and all(_is_known(self.seals.get((partition, cluster))) for cluster in clusters)

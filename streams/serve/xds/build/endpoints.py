@@ -113,11 +113,12 @@ def is_on_node(endpoint: Endpoint, cluster: str, node: str) -> bool:
 
 
 def is_known(service: Service) -> bool:
-    """Whether the endpoints of all clusters are known: only then is an empty set known to be empty."""
+    """Whether the endpoints of all clusters are known: only then is an empty set known to be empty. Where something
+    can't be read, it is not."""
     return all(
-        facets.backend is not None and facets.backend.state != "unknown"
+        facets.backend is not None and not facets.backend.is_partial
         for facets in service.clusters
-        if facets.frontend is not None
+        if facets.frontend is not None or facets.is_unreadable
     )
 
 

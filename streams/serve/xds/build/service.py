@@ -21,21 +21,27 @@ def trigger_time(facet: Facet) -> str:
 
 class Facets(NamedTuple):
     """The rows of one Service in one cluster; None if there is no row. If only one of frontend and backend is None, it
-    is unknown, not empty: rows of a Service are only ever deleted together."""
+    is unknown, not empty: rows of a Service are only ever deleted together. With `is_unreadable`, the Service is there
+    but could never be read."""
 
     cluster: str
     frontend: FrontendFacet | None = None
     backend: BackendFacet | None = None
     routing: RoutingFacet | None = None
+    is_unreadable: bool = False
 
     def with_row(self, row: Row) -> "Facets":
         """With this row in place of the previous one. `unknown` keeps the previous row: a set that may be out of date
-        serves better than none. `stale` rows carry the last set themselves."""
+        serves better than none; but where only some objects can't be read, what the others say counts. `stale` rows
+        carry the last set themselves."""
         facet: Any = row.facet
-        if facet.state == "unknown":
+        is_unknown = facet.state == "unknown"
+        if is_unknown and not facet.is_partial:
             return self
-        fields: dict[str, Any] = {row.table: None if facet.state == "deleted" else facet}
-        return self._replace(**fields)
+        is_unreadable = is_unknown if row.table == "frontend" else self.is_unreadable
+        is_absent = facet.state == "deleted" or (is_unknown and row.table == "frontend")
+        fields: dict[str, Any] = {row.table: None if is_absent else facet}
+        return self._replace(is_unreadable=is_unreadable, **fields)
 
     def only(self, tables: Container[str]) -> "Facets":
         """Without the rows of other tables."""
@@ -44,6 +50,7 @@ class Facets(NamedTuple):
             self.frontend if "frontend" in tables else None,
             self.backend if "backend" in tables else None,
             self.routing if "routing" in tables else None,
+            self.is_unreadable and "frontend" in tables,
         )
 
     @property
@@ -54,7 +61,7 @@ class Facets(NamedTuple):
     @property
     def is_absent(self) -> bool:
         """Whether the cluster has no frontend or backend row of the Service."""
-        return self.frontend is None and self.backend is None
+        return self.frontend is None and self.backend is None and not self.is_unreadable
 
 
 class Service(NamedTuple):
@@ -65,11 +72,13 @@ class Service(NamedTuple):
     clusters: tuple[Facets, ...]
 
     def with_port(self, dns_name: str, port: PortId) -> "Service":
-        """Only the clusters in which the Service has this DNS name (their domains may differ) and this port."""
+        """Only the clusters in which the Service has this DNS name (their domains may differ) and port, or may have
+        them."""
         return self._replace(
             clusters=tuple(
                 facets
                 for facets in self.clusters
-                if facets.frontend and facets.frontend.dns_name == dns_name and port_of(facets.frontend, port)
+                if facets.is_unreadable
+                or (facets.frontend and facets.frontend.dns_name == dns_name and port_of(facets.frontend, port))
             )
         )

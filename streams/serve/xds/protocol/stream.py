@@ -112,7 +112,7 @@ class Stream:
     """One client's stream, in either variant. `touch` notes changes, `advance` yields the responses that are due;
     `take` (of the variant) takes a request."""
 
-    __slots__ = ("_complete", "_empty", "_nonce", "_refused", "_subscribed", "client", "types")
+    __slots__ = ("_empty", "_known", "_nonce", "_refused", "_subscribed", "client", "types")
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -121,7 +121,7 @@ class Stream:
         self._refused = NOTHING
         self._subscribed: Set[str] = NOTHING
         self._empty: tuple[Response, ...] = ()
-        self._complete = -1
+        self._known = (-1, 0)
 
     def touch(self, names: Iterable[str]) -> bool:
         """Note names whose resources may have changed. Returns whether the client is subscribed to any."""
@@ -156,8 +156,8 @@ class Stream:
         nothing that could refer to them is still to be sent."""
         empty, self._empty = self._empty, ()
         yield from empty
-        if catalog.complete != self._complete:
-            self._complete = catalog.complete
+        if catalog.known != self._known:
+            self._known = catalog.known
             for state in self.types.values():
                 state.dirty |= state.unknown
                 state.unknown = NOTHING
