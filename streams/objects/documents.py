@@ -98,7 +98,7 @@ def _read_json(lines: Lines) -> Iterator[Item]:
             items, rest = _take(b"".join(pending), start)
             yield from items
             if items:
-                start = number
+                start, is_compact = number, rest.strip() not in {b"{", b"["}
             pending = [rest] if rest else []
     if pending:
         items, rest = _take(b"".join(pending), start)

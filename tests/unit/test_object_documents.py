@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.objects.documents import Document, UnreadableDocument, UnreadableInput, read_documents
@@ -129,6 +129,7 @@ documents = st.lists(
 )
 
 
+@example([{}, {"": [{}]}], 0, "")
 @given(documents, st.sampled_from([None, 0, 1, 4]), st.sampled_from(["\n", "", "\n\n", " ", "\r\n"]))
 def test_whatever_way_json_is_written_it_is_read(items: list[Any], indent: int | None, between: str) -> None:
     assert read(between.join(json.dumps(item, indent=indent) for item in items)) == items
