@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from streams.objects.resources import OPTIONAL, RESOURCES, Resource
 from streams.subscription.names import KnownNames, suggestion
+from streams.wire.address_text import parse_address
 from streams.wire.records import TABLES
 
 SHORT_TABLES = {"frontend": "fe", "backend": "be", "routing": "rt"}
@@ -245,3 +246,21 @@ def _aliases(resource: Resource) -> set[str]:
     kind = resource.kind.lower()
     names = {plural, kind, *_SHORT_RESOURCES.get(plural, ())}
     return names | {resource.frontier} | ({f"{kind}.{resource.group}"} if resource.group else set())
+
+
+class AddressPorts(click.ParamType):
+    """An IP address, with or without ports, as commands print it: 10.1.2.3, 10.1.2.3:8080, 10.1.2.3:80,8080, fd00::1,
+    [fd00::1]:80. Given as the address and the ports."""
+
+    name = "ip[:port]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """Address and ports."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_address(str(value))
+        except ValueError as error:
+            self.fail(f"{str(value)!r} {error}", param, ctx)

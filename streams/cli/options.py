@@ -16,6 +16,17 @@ DEFAULT_SERVER = "http://127.0.0.1:8080"
 def bootstrap_option(command: Command) -> Command:
     """`--bootstrap-servers`, passed to the command as `bootstrap_servers`: an address, or this machine's broker."""
 
+    @bootstrap_on_demand_option
+    @functools.wraps(command)
+    def wrapped(*args: Any, bootstrap_servers: Callable[[], str], **kwargs: Any) -> Any:
+        return command(*args, bootstrap_servers=bootstrap_servers(), **kwargs)
+
+    return wrapped
+
+
+def bootstrap_on_demand_option(command: Command) -> Command:
+    """The same for a command that may do without Kafka: a function that finds the address is passed."""
+
     @click.option(
         "--bootstrap-servers",
         envvar="FACETS_BOOTSTRAP_SERVERS",
@@ -26,7 +37,7 @@ def bootstrap_option(command: Command) -> Command:
     def wrapped(*args: Any, bootstrap_servers: str | None, **kwargs: Any) -> Any:
         from streams.kafka.address import default_bootstrap  # noqa: PLC0415
 
-        return command(*args, bootstrap_servers=bootstrap_servers or default_bootstrap(), **kwargs)
+        return command(*args, bootstrap_servers=lambda: bootstrap_servers or default_bootstrap(), **kwargs)
 
     return wrapped
 

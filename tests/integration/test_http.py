@@ -166,6 +166,8 @@ async def test_look_ups_and_all_other_answers_are_as_described(bootstrap_servers
             described.check_answer(name, 200, await mesh.get(name))
         asked = f"/v1/acked?cluster=east&resourceVersion={mesh.tables.version}&timeout=0"
         described.check_answer("/v1/acked", 200, await mesh.get(asked))
+        asked = "/v1/wait?namespace=shop&service=cart&address=10.9.9.9&until=gone&timeout=0"
+        described.check_answer("/v1/wait", 200, await mesh.get(asked))
         async with aiohttp.ClientSession(f"http://127.0.0.1:{mesh.http_port}") as session:
             async with session.get("/v1/facets/backend/shop/nobody") as answer:
                 described.check_answer(path.format("backend"), answer.status, await answer.json())

@@ -17,7 +17,7 @@ from tenacity import Retrying, retry, retry_if_result, stop_after_delay, wait_fi
 
 from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.openapi import openapi
-from streams.serve.http.parameters import CURSOR_FORMAT
+from streams.serve.http.parameters import ADDRESS_FORMAT, CURSOR_FORMAT
 from streams.subscription.delivery import Cursor
 from tests.integration.journal import PARTITIONS
 from tests.integration.mesh import DEADLINE, Tables, endpoint_slice, free_port, service
@@ -29,7 +29,10 @@ _CURSORS = [
     Cursor("2020-01-01T00:00:00.000Z", {0: 1_000_000}, {("frontend", 0): 1_000_000}).encode(),
 ]
 
+_ADDRESSES = ["10.1.0.1", "10.1.0.1:8080", "fd00::1", "[fd00::1]:80,443"]
+
 schemathesis.openapi.format(CURSOR_FORMAT, st.sampled_from(_CURSORS))
+schemathesis.openapi.format(ADDRESS_FORMAT, st.sampled_from(_ADDRESSES))
 DESCRIPTION = openapi("0", all_endpoints())
 SCHEMA = schemathesis.openapi.from_dict(DESCRIPTION)
 
@@ -58,8 +61,10 @@ def server(bootstrap_of_the_run: str) -> Iterator[str]:
 def test_what_is_described_is_answered_as_described(case: Case, server: str) -> None:
     """Status, content type and body are documented, what is allowed is not refused, what is not allowed is, nothing
     ends in a 5xx."""
-    if case.operation.path == "/v1/acked" and _waits(case.query):
+    if case.operation.path in {"/v1/acked", "/v1/wait"} and _waits(case.query):
         case.query["timeout"] = 0.01  # Nobody acknowledges here.
+    if case.operation.path == "/v1/wait" and case.query.get("address") == "":
+        case.query["address"] = "nonsense"
     if case.query.get("cursor") == "":
         # An empty one is as none, whatever a format says; what is no cursor is another text.
         case.query["cursor"] = "nonsense"

@@ -46,6 +46,7 @@ EXPECTED = {
     "GRPC_XDS_BOOTSTRAP=xds.json python client.py": Expected(r"(?m)^b'Pod'$", early=NOT_THERE),
     "facets status cart -n shop": Expected(r"shop/cart is at version \d+ .*\nCLIENT .*\n\S+ +\d+ +\d+ "),
     "facets wait cart -n shop --cluster east --resource-version 404 --acked": Expected(r""),
+    "facets wait cart -n shop --gone 10.244.9.9 --acked": Expected(r""),
     "facets who 10.244.0.5:8080 --at 30s": Expected(r"(?m)^east +shop +cart ", early=NOT_KNOWN),
     "facets history cart -n shop --since 1h": Expected(r"east  shop/cart  v\d+  backend ready"),
     "facets diff cart -n shop": Expected(r"shop/cart: version \d+ -> version \d+", exit_codes=DIFFERS),

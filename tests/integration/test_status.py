@@ -52,6 +52,19 @@ async def test_status_and_wait_follow_what_a_router_acknowledges(bootstrap_serve
         await router.write(discovery_pb2.DeltaDiscoveryRequest(type_url=EDS, response_nonce=response.nonce))
         assert (await facets(*wait, "--resource-version", version))[0] == 0
 
+        gate = ("wait", "cart", "-n", "shop", "--acked", "--server", server)
+        assert (await facets(*gate, "--present", "127.0.1.1"))[0] == 0
+        code, _, said = await facets(*gate, "--gone", "127.0.1.1", "--timeout", "0.2s")
+        assert (code, "127.0.1.1 is not gone" in said) == (75, True)
+        code, out, said = await facets(
+            *gate, "--gone", "127.0.1.9", "--at-least-routers", "2", "--timeout", "0.2s", "-o", "json"
+        )
+        assert (code, "only 1 of 2 routers follow the Service" in said) == (75, True)
+        assert [(router["node"], router["passed"]) for router in json.loads(out)["routers"]] == [("r1", True)]
+        code, _, said = await facets("wait", "crat", "-n", "shop", "--gone", "127.0.1.1", "--server", server)
+        assert (code, "Service shop/crat not found" in said) == (66, True)
+        assert (await facets("wait", "cart", "--gone", "127.0.1.1", "--present", "127.0.1.1"))[0] == 2
+
         code, out, _ = await facets("status", "cart", "-n", "shop", "--server", server)
         assert code == 0
         assert [line.split()[0] for line in out.splitlines()] == ["shop/cart", "CLIENT", "r1"]

@@ -1,53 +1,23 @@
 """`facets who`: finds the Services that have an address, now or at a time."""
 
-import re
 import sys
 from collections.abc import Iterable
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
 from streams.cli.columns import fit
-from streams.cli.names import clusters_option
+from streams.cli.names import AddressPorts, clusters_option
 from streams.cli.options import Duration, Moment, bootstrap_option
 from streams.cli.output import no_headers_option, print_grid, run, run_within
 from streams.exit_codes import ExitCode
 
 _PORTS_WIDTH = 16
-_PORTS = "(?::([0-9]{1,9}(?:,[0-9]{1,9})*))?"
-_BRACKETED = re.compile(rf"\[([^]]+)\]{_PORTS}")
-_PLAIN = re.compile(rf"([^:]+){_PORTS}")
 
 if TYPE_CHECKING:
     from streams.history.queries import Holder
     from streams.subscription.delivery import Row
-
-
-class AddressPorts(click.ParamType):
-    """An IP address, with or without ports, as commands print it: 10.1.2.3, 10.1.2.3:8080, 10.1.2.3:80,8080, fd00::1,
-    [fd00::1]:80. Given as the address and the ports."""
-
-    name = "ip[:port]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[int, ...]]:
-        """Address and ports."""
-        if isinstance(value, tuple):
-            return value
-        text = str(value)
-        match = _BRACKETED.fullmatch(text) or (_PLAIN.fullmatch(text) if text.count(":") < 2 else None)
-        host, ports = match.groups() if match else (text, None)
-        numbers = tuple(map(int, ports.split(","))) if ports else ()
-        try:
-            ip_address(host)
-        except ValueError:
-            self.fail(f"{text!r} is not an IP address, with or without a port", param, ctx)
-        if not all(0 < number < 65536 for number in numbers):
-            self.fail(f"{text!r} has a port that is not from 1 to 65535", param, ctx)
-        return host, numbers
 
 
 @click.command("who")

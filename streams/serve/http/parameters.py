@@ -17,6 +17,9 @@ MAX_CURSOR = 32_000
 CURSOR_FORMAT = "facets-cursor"
 """The JSON Schema format of cursors, which are opaque: only a server or subscriber makes them."""
 
+ADDRESS_FORMAT = "facets-address"
+"""The JSON Schema format of an IP address, with ports or without."""
+
 
 def _name(syntax: NameSyntax) -> Meta:
     return Meta(

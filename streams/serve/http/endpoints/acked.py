@@ -1,8 +1,6 @@
 """`GET /v1/acked`: waits until every router has acknowledged a write."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,6 +11,7 @@ from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.endpoints.propagation import followed_services
 from streams.serve.http.parameters import FIRST_COUNTS, ClusterName, KubernetesName, ResourceVersion, one_of
 from streams.serve.http.query import NO_SNAPSHOT, Busy
+from streams.serve.http.waiters import Waiters
 from streams.serve.xds.build.catalog import Key
 from streams.serve.xds.server import XdsServer
 from streams.subscription.delivery import reached
@@ -20,7 +19,6 @@ from streams.wire.records import Record
 
 _RESOURCES = tuple(resource.frontier for resource in (*RESOURCES, *OPTIONAL))
 _LONGEST_WAIT = 3600
-_MOST_WAITERS = 100
 
 
 class Query(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -47,27 +45,7 @@ class Acked(Record):
     partitions: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
-class _Waiters:
-    """Counts and limits the requests that wait on a server."""
-
-    def __init__(self) -> None:
-        self._count: dict[XdsServer, int] = {}
-
-    @contextmanager
-    def count_in(self, server: XdsServer) -> Iterator[None]:
-        """Count one in. Raises Busy."""
-        if self._count.get(server, 0) >= _MOST_WAITERS:
-            raise Busy(f"too many waiting requests: the limit is {_MOST_WAITERS}", 5)
-        self._count[server] = self._count.get(server, 0) + 1
-        try:
-            yield
-        finally:
-            self._count[server] -= 1
-            if not self._count[server]:
-                del self._count[server]
-
-
-_waiters = _Waiters()
+_waiters = Waiters()
 
 
 async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> Acked:

@@ -1,0 +1,171 @@
+"""Gates: an address is gone, or present, when each router that follows the Service has acknowledged such a set."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from envoy.config.core.v3.base_pb2 import Node
+from envoy.service.discovery.v3 import discovery_pb2
+
+from streams.serve.http.endpoints import all_endpoints
+from streams.serve.http.routes import add_endpoints, in_json
+from streams.serve.http.sse import ChangesHub, SseSettings
+from tests.support.serving import DEADLINE, EDS, Served, serving, stream
+from tests.unit.xds.world import CART, endpoint, service, slice_of
+
+FIRST, SECOND = "10.1.0.1", "10.1.0.2"
+
+
+class Asked:
+    """HTTP requests to a server."""
+
+    def __init__(self, http: Any) -> None:
+        self._http = http
+
+    async def wait(self, **query: Any) -> dict[str, Any]:
+        """The answer to `GET /v1/wait` for shop/cart."""
+        for until in ("gone", "present"):
+            if until in query:
+                query |= {"address": query.pop(until), "until": until}
+        answer = await self._http.get("/v1/wait", params={"namespace": "shop", "service": "cart", **query})
+        body: dict[str, Any] = {"status": answer.status, **await answer.json()}
+        return body
+
+    async def now(self, **query: Any) -> bool:
+        """Whether it is so now."""
+        return bool((await self.wait(timeout="0.05", **query))["done"])
+
+
+@contextlib.asynccontextmanager
+async def asking(served: Served) -> AsyncIterator[Asked]:
+    app = web.Application(middlewares=[in_json])
+    add_endpoints(app, served.server, ChangesHub(SseSettings(), "", 1, 60.0), time.time, all_endpoints())
+    async with TestClient(TestServer(app)) as http:
+        yield Asked(http)
+
+
+async def follow(call: Any, node: str = "n1") -> Any:
+    """Subscribe to the Service's endpoints; returns the first response, not acknowledged."""
+    request = discovery_pb2.DeltaDiscoveryRequest(node=Node(id=node), type_url=EDS, resource_names_subscribe=[CART])
+    await call.write(request)
+    return await call.read()
+
+
+async def acknowledge(call: Any, response: Any, error: str = "") -> None:
+    request = discovery_pb2.DeltaDiscoveryRequest(type_url=EDS, response_nonce=response.nonce)
+    if error:
+        request.error_detail.message = error
+    await call.write(request)
+
+
+async def test_an_address_is_gone_when_each_router_has_acknowledged_a_set_without_it() -> None:
+    async with (
+        serving() as served,
+        asking(served) as asked,
+        stream(served.server, "Delta") as one,
+        stream(served.server, "Delta") as other,
+    ):
+        await acknowledge(one, await follow(one, "n1"))
+        await acknowledge(other, await follow(other, "n2"))
+        gone = {"gone": FIRST, "acked": "true"}
+        assert (await asked.wait(timeout="0.05", **gone))["sealed"] is False
+        waiting = asyncio.create_task(asked.wait(timeout=str(DEADLINE), **gone))
+        served.put(slice_of(endpoint(SECOND)))
+        assert await asked.now(gone=FIRST)
+        assert not await asked.now(**gone)
+        await acknowledge(one, await one.read())
+        behind = await asked.wait(timeout="0.05", **gone)
+        assert {router["node"]: router["passed"] for router in behind["routers"]} == {"n1": True, "n2": False}
+        assert not waiting.done()
+        await acknowledge(other, await other.read())
+        answer = await waiting
+        assert (answer["done"], [router["passed"] for router in answer["routers"]]) == (True, [True, True])
+
+
+async def test_a_refused_set_does_not_count() -> None:
+    async with serving() as served, asking(served) as asked, stream(served.server, "Delta") as call:
+        await acknowledge(call, await follow(call))
+        served.put(slice_of(endpoint(SECOND)))
+        await acknowledge(call, await call.read(), error="no")
+        assert not await asked.now(gone=FIRST, acked="true")
+        served.put(slice_of(endpoint("10.1.0.3")))
+        await acknowledge(call, await call.read())
+        assert (await asked.wait(gone=FIRST, acked="true", timeout=str(DEADLINE)))["done"]
+
+
+async def test_an_address_that_comes_back_is_not_gone_by_an_old_acknowledgement() -> None:
+    async with serving() as served, asking(served) as asked, stream(served.server, "Delta") as call:
+        await acknowledge(call, await follow(call))
+        waiting = asyncio.create_task(asked.wait(gone=FIRST, acked="true", timeout=str(DEADLINE)))
+        served.put(slice_of(endpoint(SECOND)))
+        without = await call.read()
+        served.put(slice_of(endpoint(FIRST)))
+        served.put(slice_of(endpoint(SECOND), endpoint("10.1.0.3")))
+        await acknowledge(call, without)
+        last = await call.read()
+        assert not await asked.now(gone=FIRST, acked="true")
+        assert not waiting.done()
+        await acknowledge(call, last)
+        assert (await waiting)["done"]
+
+
+async def test_what_is_not_ready_or_drains_is_gone_and_not_present() -> None:
+    async with serving() as served, asking(served) as asked:
+        served.put(slice_of(endpoint(FIRST, terminating=True, ready=False, serving=True), endpoint(SECOND)))
+        assert await asked.now(gone=FIRST)
+        assert not await asked.now(present=FIRST)
+        assert await asked.now(present=SECOND)
+        served.put(slice_of(endpoint(FIRST, ready=False), endpoint(SECOND)))
+        assert await asked.now(gone=FIRST)
+
+
+async def test_present_with_port_and_cluster_and_how_many_routers() -> None:
+    async with serving() as served, asking(served) as asked, stream(served.server, "Delta") as call:
+        assert await asked.now(present=f"{FIRST}:8080", cluster="east")
+        assert not await asked.now(present=f"{FIRST}:8081")
+        assert not await asked.now(present=FIRST, cluster="west")
+        assert await asked.now(present=FIRST, acked="true")
+        assert not await asked.now(present=FIRST, acked="true", atLeastRouters="1")
+        waiting = asyncio.create_task(
+            asked.wait(present=FIRST, acked="true", atLeastRouters="1", timeout=str(DEADLINE))
+        )
+        await acknowledge(call, await follow(call))
+        assert (await waiting)["done"]
+
+
+async def test_a_deleted_service_has_no_address_once_that_is_acknowledged() -> None:
+    async with serving() as served, asking(served) as asked, stream(served.server, "Delta") as call:
+        await acknowledge(call, await follow(call))
+        waiting = asyncio.create_task(asked.wait(gone=FIRST, acked="true", timeout=str(DEADLINE)))
+        assert not await asked.now(gone=FIRST)
+        served.drop(service(), slice_of(endpoint(FIRST)))
+        removal = await call.read()
+        assert list(removal.removed_resources) == [CART]
+        assert not waiting.done()
+        await acknowledge(call, removal)
+        assert (await waiting)["done"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "parameter"),
+    [
+        ({}, 400, "address"),
+        ({"address": FIRST}, 400, "until"),
+        ({"address": FIRST, "until": "soon"}, 400, "until"),
+        ({"gone": "cart"}, 400, "address"),
+        ({"present": "10.1.0.1:70000"}, 400, "address"),
+        ({"gone": FIRST, "acked": "perhaps"}, 400, "acked"),
+        ({"gone": FIRST, "atLeastRouters": "-1"}, 400, "atLeastRouters"),
+        ({"gone": FIRST, "timeout": "nan"}, 400, "timeout"),
+        ({"gone": FIRST, "service": "crat"}, 404, None),
+    ],
+)
+async def test_what_is_asked_wrongly_is_explained(query: dict[str, str], status: int, parameter: str | None) -> None:
+    async with serving() as served, asking(served) as asked:
+        answer = await asked.wait(**query)
+        assert (answer["status"], answer.get("parameter")) == (status, parameter)
