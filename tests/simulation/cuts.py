@@ -36,10 +36,12 @@ class Cuts:
         self._ahead: dict[str, list[list[_Sealed]]] = {}
         self._seals: dict[str, list[Seal | None]] = {}
         self._rows: dict[str, dict[str, bytes]] = {}
+        self._expired: dict[tuple[str, int], int] = {}
 
     def restart(self, view: dict[tuple[str, str], bytes]) -> None:
         """It holds these rows now, by table and `CLUSTER/NAMESPACE/SERVICE`."""
         self._ahead, self._seals, self._rows = {}, {}, {}
+        self._expired.clear()
         for (table, key), row in view.items():
             cluster, _, name = key.split("/")
             if table == "routing":
@@ -53,8 +55,11 @@ class Cuts:
             if row.table == "routing":
                 rows.setdefault(row.cluster, {})[row.name] = row.value
         for cluster in rows.keys() - {seal.cluster}:
-            # Of a cluster that has ended: its tombstones come with another's commits.
+            # Of a cluster that has ended: its tombstones come with another's commits. And where the journal expired,
+            # one batch marks all clusters.
             self._rows.setdefault(cluster, {}).update(rows[cluster])
+            if any(orjson.loads(row)["state"] == "unknown" for row in rows[cluster].values() if row):
+                self._expired[cluster, batch.partition] = seal.offset
         ahead = self._ahead.setdefault(seal.cluster, [[] for _ in self._partitions])
         ahead[batch.partition].append(_Sealed(seal, rows[seal.cluster]))
         return self._advance(seal.cluster) if all(ahead) else ""
@@ -77,7 +82,10 @@ class Cuts:
         # Where one partition has heard of a next watcher, the last one's commits may never come to the others.
         is_replaced = len({queue[-1].seal.epoch for queue in ahead}) > 1
         # Where the journal expired, what a partition had up to the cut may be among what is lost.
-        is_lost = any(queue[0].seal.lost for queue in ahead)
+        is_lost = any(queue[0].seal.lost for queue in ahead) or any(
+            self._expired.get((cluster, partition), -1) > (seal.offset if seal else -1)
+            for partition, seal in enumerate(seals)
+        )
         if len(sealed) < len(seals) or is_replaced or is_lost or not _is_whole(sealed):
             return ""
         newest = max(sealed, key=lambda seal: seal.seq)
