@@ -1,1 +1,1 @@
-"""x"""
+"""Pure: each table's rules, from a Service's objects to its row."""

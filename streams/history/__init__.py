@@ -1,1 +1,1 @@
-"""x"""
+"""Looks back: replay of the journal, and questions to its rows."""

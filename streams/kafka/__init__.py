@@ -1,1 +1,1 @@
-"""x"""
+"""Kafka: topics, the journal's two sides, reading ranges of topics."""

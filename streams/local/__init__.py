@@ -1,1 +1,1 @@
-"""x"""
+"""All of it on one machine: `facets up`, its broker and the demo."""

@@ -1,1 +1,1 @@
-"""x"""
+"""What every process needs, whatever it does: logging, probes, shutdown, retries, folders, progress."""

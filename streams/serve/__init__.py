@@ -1,1 +1,1 @@
-"""x"""
+"""`facets serve`: the tables for routers, by xDS and HTTP."""

@@ -1,1 +1,1 @@
-"""x"""
+"""Following the changelogs: snapshots, sealed batches, cursors."""

@@ -1,1 +1,1 @@
-"""x"""
+"""`facets watch`: a cluster's objects into the journal."""

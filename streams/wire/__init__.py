@@ -1,1 +1,1 @@
-"""x"""
+"""Pure: the records in Kafka, their keys, schemas and validation."""

@@ -1,1 +1,1 @@
-"""x"""
+"""Commands that administer: topics, clusters, the local data, schemas, bootstraps."""

@@ -1,1 +1,1 @@
-"""x"""
+"""Commands that look back, or fold objects offline."""

@@ -1,1 +1,1 @@
-"""x"""
+"""Commands that read the tables and ask a running server."""

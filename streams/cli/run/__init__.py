@@ -1,1 +1,1 @@
-"""x"""
+"""Commands that run the processes."""

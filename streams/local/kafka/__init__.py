@@ -1,1 +1,1 @@
-"""x"""
+"""The broker that `facets up` runs: download, start, guard and stop."""

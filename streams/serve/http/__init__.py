@@ -1,1 +1,1 @@
-"""x"""
+"""The HTTP interface: look-ups, the stream of changes, who has what."""

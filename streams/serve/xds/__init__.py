@@ -1,1 +1,1 @@
-"""x"""
+"""The xDS server for Envoy and gRPC."""
