@@ -1,6 +1,7 @@
 """IP addresses with ports, as people write them and commands print them."""
 
 import re
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 _PORTS = "(?::([0-9]{1,9}(?:,[0-9]{1,9})*))?"
@@ -21,3 +22,10 @@ def parse_address(text: str) -> tuple[str, tuple[int, ...]]:
     if not all(0 < number < 65536 for number in numbers):
         raise ValueError("has a port that is not from 1 to 65535")
     return host, numbers
+
+
+def format_address(host: str, ports: Sequence[int] = ()) -> str:
+    """The inverse of `parse_address`."""
+    if not ports:
+        return host
+    return f"{f'[{host}]' if ':' in host else host}:{','.join(map(str, ports))}"

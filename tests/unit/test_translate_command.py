@@ -11,36 +11,15 @@ from click.testing import CliRunner
 from streams.cli.past.translate import translate_command
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
+from tests.support.routed_service import service
+from tests.unit.xds import world
 
 NAME = "cart.shop.svc.cluster.local:80"
-SERVICE = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "cart", "namespace": "shop", "uid": "u1", "resourceVersion": "5"},
-    "spec": {
-        "type": "ClusterIP",
-        "clusterIP": "10.96.0.7",
-        "clusterIPs": ["10.96.0.7"],
-        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
-    },
-}
+SERVICE = {"apiVersion": "v1", **service()}
 
 
 def slice_of(*addresses: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": "cart-1",
-            "namespace": "shop",
-            "uid": "u2",
-            "resourceVersion": "7",
-            "labels": {"kubernetes.io/service-name": "cart"},
-        },
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
-    }
+    return {"apiVersion": "discovery.k8s.io/v1", **world.slice_of(*map(world.endpoint, addresses))}
 
 
 def translate(*options: str, text: str = "", exit_code: int = 0) -> Any:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any, get_args
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -10,17 +10,16 @@ import orjson
 from streams.cli.objects_input import ObjectsInput
 from streams.cli.options import routing_options
 from streams.fold.offline import AuditFold
+from streams.serve.xds.build.names import TYPE_URLS, Kind
 from streams.subscription.delivery import Row
 from streams.wire.keys import parse_row_key
 from streams.wire.records import Seal
 
 if TYPE_CHECKING:
     from streams.serve.xds.build.client import Client
-    from streams.serve.xds.build.names import Kind
     from streams.serve.xds.build.translation import Translation
 
 _DEFAULT_CLUSTER = "local"
-_KINDS = ("cds", "eds", "lds", "rds")
 
 
 class ClusterFile(click.ParamType):
@@ -44,15 +43,15 @@ class Kinds(click.ParamType):
 
     name = "type,..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Kind, ...]:
         """The types, in the order in which a server sends them."""
         if isinstance(value, tuple):
             return value
         kinds = str(value).split(",")
         for kind in kinds:
-            if kind not in _KINDS:
-                self.fail(f"{kind!r} is none of {', '.join(_KINDS)}", param, ctx)
-        return tuple(kind for kind in _KINDS if kind in kinds)
+            if kind not in TYPE_URLS:
+                self.fail(f"{kind!r} is none of {', '.join(TYPE_URLS)}", param, ctx)
+        return tuple(kind for kind in TYPE_URLS if kind in kinds)
 
 
 @click.command("translate")
@@ -83,7 +82,7 @@ def translate_command(
     client_cluster: str,
     traffic: Any,
     grpc: bool,
-    only: "tuple[Kind, ...] | None",
+    only: tuple[Kind, ...] | None,
     cluster_domain: str,
     routing_defaults: dict[str, str],
     output: str,
@@ -137,11 +136,9 @@ def _inputs(files: Sequence[IO[bytes]], clusters: Sequence[tuple[str, IO[bytes]]
     return inputs
 
 
-def _kinds_for(client: "Client") -> "tuple[Kind, ...]":
+def _kinds_for(client: "Client") -> tuple[Kind, ...]:
     """The types that the client asks for: Envoy's listeners are in its own bootstrap."""
-    from streams.serve.xds.build.names import Kind  # noqa: PLC0415
-
-    return tuple(kind for kind in get_args(Kind) if kind != "lds" or client.grpc)
+    return tuple(kind for kind in TYPE_URLS if kind != "lds" or client.grpc)
 
 
 def _print(translation: "Translation", output: str) -> None:

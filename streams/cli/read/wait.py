@@ -15,6 +15,7 @@ from streams.cli.options import Duration, bootstrap_on_demand_option, server_opt
 from streams.cli.output import run
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
+from streams.wire.address_text import format_address
 from streams.wire.records import TABLES
 
 _NAMES_SECONDS = 15.0
@@ -66,9 +67,9 @@ def wait_command(
     --resource-version: in all tables (frontend, backend, routing), for SERVICE, or for all Services of the cluster.
     With --acked the routers are those that are connected to `facets serve` at --server and follow the Service.
 
-    --gone, --present: by the word of `facets serve` at --server; an endpoint that drains counts as gone, as no
-    new request goes to it. With --acked
-    each connected router that follows the Service has acknowledged a set without the address (or with it).
+    --gone, --present: by the word of `facets serve` at --server; an endpoint that drains counts as gone, as no new
+    request goes to it. With --acked each connected router that follows the Service has acknowledged a set without the
+    address (or with it).
 
     Exit code 0 when it is so, 75 on timeout (the message says what is missing), 66 if the Service or cluster is
     unknown, 4 when --acked finds no router that follows the Service.
@@ -138,7 +139,7 @@ def _wait_for_address(
     if service is None:
         raise click.UsageError("missing argument 'SERVICE': the Service whose endpoints are looked at")
     space, name, clusters = service.resolve(namespace, (cluster,) if cluster else ())
-    text = _address_text(*(gone or present or ("", ())))
+    text = format_address(*(gone or present or ("", ())))
     what = "gone" if gone else "present"
     query = {
         "service": name, "namespace": space, "address": text, "until": what, "acked": str(acked).lower(),
@@ -173,12 +174,6 @@ def _missing(answer: dict[str, Any], text: str, what: str, acked: bool, at_least
     if acked and waiting:
         return f"{text} is {what}, but not yet at: {', '.join(sorted(waiting))}"
     return f"{text} is {what}, but only {len(routers)} of {at_least} routers follow the Service"
-
-
-def _address_text(host: str, ports: tuple[int, ...]) -> str:
-    if not ports:
-        return host
-    return f"{f'[{host}]' if ':' in host else host}:{','.join(map(str, ports))}"
 
 
 def _explain_timeout(bootstrap: str, service: str, namespace: str, cluster: str) -> None:

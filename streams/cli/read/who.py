@@ -12,6 +12,7 @@ from streams.cli.names import AddressPorts, clusters_option
 from streams.cli.options import Duration, Moment, bootstrap_option
 from streams.cli.output import no_headers_option, print_grid, run, run_within
 from streams.exit_codes import ExitCode
+from streams.wire.address_text import format_address
 
 _PORTS_WIDTH = 16
 
@@ -67,8 +68,7 @@ def who_command(
     elif matches:
         print_grid(_lines(matches, wide=output == "wide"), headers=not no_headers)
     if not matches:
-        text = f"{f'[{ip}]' if ':' in ip else ip}:{','.join(map(str, ports))}" if ports else ip
-        click.echo(f"No Service has {text}{f' at {at}' if at else ''}.", err=True)
+        click.echo(f"No Service has {format_address(ip, ports)}{f' at {at}' if at else ''}.", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
 
 

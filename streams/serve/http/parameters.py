@@ -42,6 +42,7 @@ FIRST_COUNTS = {"repeated": "first"}
 Table = Annotated[Literal[TABLES], one_of(TABLES)]  # type: ignore[valid-type]
 ClusterName = Annotated[str, _name(CLUSTER_NAME)]
 KubernetesName = Annotated[str, _name(KUBERNETES_NAME)]
+WaitSeconds = Annotated[float, Meta(ge=0, le=3600, description="Seconds.", extra=FIRST_COUNTS)]
 ResourceVersion = Annotated[str, _name(RESOURCE_VERSION)]
 CursorText = Annotated[
     str,

@@ -9,7 +9,14 @@ from aiohttp import web
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.endpoints.propagation import followed_services
-from streams.serve.http.parameters import FIRST_COUNTS, ClusterName, KubernetesName, ResourceVersion, one_of
+from streams.serve.http.parameters import (
+    FIRST_COUNTS,
+    ClusterName,
+    KubernetesName,
+    ResourceVersion,
+    WaitSeconds,
+    one_of,
+)
 from streams.serve.http.query import NO_SNAPSHOT, Busy
 from streams.serve.http.waiters import Waiters
 from streams.serve.xds.build.catalog import Key
@@ -18,7 +25,6 @@ from streams.subscription.delivery import reached
 from streams.wire.records import Record
 
 _RESOURCES = tuple(resource.frontier for resource in (*RESOURCES, *OPTIONAL))
-_LONGEST_WAIT = 3600
 
 
 class Query(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -33,7 +39,7 @@ class Query(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     ] = "endpointslices.discovery.k8s.io"
     namespace: KubernetesName | msgspec.UnsetType = msgspec.UNSET
     service: KubernetesName | msgspec.UnsetType = msgspec.UNSET
-    timeout: Annotated[float, msgspec.Meta(ge=0, le=_LONGEST_WAIT, description="Seconds.", extra=FIRST_COUNTS)] = 30.0
+    timeout: WaitSeconds = 30.0
 
 
 class Acked(Record):

@@ -11,6 +11,7 @@ from streams.serve.http.parameters import KubernetesName
 from streams.serve.xds.build.catalog import Key
 from streams.serve.xds.server import Connection, XdsServer
 from streams.subscription.freshness import age_seconds
+from streams.wire.address_text import format_address
 from streams.wire.records import Record
 from streams.wire.routing_records import Traffic
 from streams.wire.timestamps import write
@@ -158,9 +159,8 @@ def _client(connection: Connection) -> Client:
 def _shared_addresses(server: XdsServer) -> dict[Key, list[SharedAddress]]:
     shared: dict[Key, list[SharedAddress]] = {}
     for name, (host, port), clusters in sorted(server.catalog.shared_addresses()):
-        text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if key := server.catalog.service_of(name):
-            shared.setdefault(key, []).append(SharedAddress(name, text, list(clusters)))
+            shared.setdefault(key, []).append(SharedAddress(name, format_address(host, (port,)), list(clusters)))
     return shared
 
 

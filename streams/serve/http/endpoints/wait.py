@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from streams.serve.http.endpoint import Endpoint, Parameters
-from streams.serve.http.parameters import ADDRESS_FORMAT, FIRST_COUNTS, ClusterName, KubernetesName, one_of
+from streams.serve.http.parameters import ADDRESS_FORMAT, ClusterName, KubernetesName, WaitSeconds, one_of
 from streams.serve.http.query import NO_SNAPSHOT, BadParameter, Busy, NotFound
 from streams.serve.http.waiters import Waiters
 from streams.serve.xds.gate import Gate, Target
@@ -16,7 +16,6 @@ from streams.serve.xds.server import XdsServer
 from streams.wire.address_text import parse_address
 from streams.wire.records import Record
 
-_LONGEST_WAIT = 3600
 _MOST_ROUTERS = 1_000_000
 
 _ADDRESS = "an IP address, or IP:PORT (IPv6 in brackets then)"
@@ -39,7 +38,7 @@ class Query(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     at_least_routers: Annotated[
         int, msgspec.Meta(ge=0, le=_MOST_ROUTERS, extra={"allowed": f"a whole number from 0 to {_MOST_ROUTERS}"})
     ] = 0
-    timeout: Annotated[float, msgspec.Meta(ge=0, le=_LONGEST_WAIT, description="Seconds.", extra=FIRST_COUNTS)] = 30.0
+    timeout: WaitSeconds = 30.0
 
 
 class Router(Record):

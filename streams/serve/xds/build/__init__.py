@@ -1,1 +1,1 @@
-"""x"""
+"""Pure: rows in, xDS resources out."""
