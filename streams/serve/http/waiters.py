@@ -1,4 +1,4 @@
-"""Requests that wait on a server are counted, and limited."""
+"""Requests that wait on a server are counted, whatever they wait for, and limited."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,3 +27,7 @@ class Waiters:
             self._count[server] -= 1
             if not self._count[server]:
                 del self._count[server]
+
+
+WAITERS = Waiters()
+"""The waiting requests of all endpoints."""

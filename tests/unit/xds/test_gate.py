@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -32,7 +33,11 @@ class Asked:
         for until in ("gone", "present"):
             if until in query:
                 query |= {"address": query.pop(until), "until": until}
-        answer = await self._http.get("/v1/wait", params={"namespace": "shop", "service": "cart", **query})
+        return await self.get("/v1/wait", **{"namespace": "shop", "service": "cart", **query})
+
+    async def get(self, path: str, **query: Any) -> dict[str, Any]:
+        """An answer with its status."""
+        answer = await self._http.get(path, params=query)
         body: dict[str, Any] = {"status": answer.status, **await answer.json()}
         return body
 
@@ -45,7 +50,7 @@ class Asked:
 async def asking(served: Served) -> AsyncIterator[Asked]:
     app = web.Application(middlewares=[in_json])
     add_endpoints(app, served.server, ChangesHub(SseSettings(), "", 1, 60.0), time.time, all_endpoints())
-    async with TestClient(TestServer(app)) as http:
+    async with TestClient(TestServer(app), connector=aiohttp.TCPConnector(limit=0)) as http:
         yield Asked(http)
 
 
@@ -169,3 +174,14 @@ async def test_what_is_asked_wrongly_is_explained(query: dict[str, str], status:
     async with serving() as served, asking(served) as asked:
         answer = await asked.wait(**query)
         assert (answer["status"], answer.get("parameter")) == (status, parameter)
+
+
+async def test_the_limit_of_waiting_requests_is_one_for_all_endpoints() -> None:
+    write = {"cluster": "east", "resourceVersion": "999999", "timeout": str(DEADLINE)}
+    async with serving() as served, asking(served) as asked, asyncio.TaskGroup() as group:
+        waiting = [group.create_task(asked.wait(present="10.9.9.9", timeout=str(DEADLINE))) for _ in range(51)]
+        waiting += [group.create_task(asked.get("/v1/acked", **write)) for _ in range(50)]
+        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result()["status"] for task in done] == [503]
+        for task in pending:
+            task.cancel()

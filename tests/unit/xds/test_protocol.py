@@ -195,6 +195,24 @@ def test_nobody_is_told_what_all_there_is_before_it_is_known(variant: type[Any])
     assert client.read(changed) == [Said("cds", [CART]), Said("eds", [CART])]
 
 
+def test_sotw_by_name_nothing_is_left_out_before_it_is_known() -> None:
+    # Partition 1 is not sealed yet; a client that comes from another server may have its Services.
+    world = cart()
+    world.catalog.partitions = 2
+    names = [f"s{i}.shop.svc.cluster.local:80" for i in range(20)]
+    other = next(name for name in names if world.catalog.partition(("shop", name.partition(".")[0])) == 1)
+    for kind in ("lds", "cds"):
+        client = Sotw(world)
+        assert client.ask(kind, CART, other) == []
+        assert Sotw(world).ask(kind, CART) == [Said(kind, [CART])]
+        assert Delta(world).ask(kind, CART, other) == [Said(kind, [CART])]
+        seals = world.catalog.seals
+        seals[1, "east"] = seals[0, "east"]
+        assert client.read([CART]) == [Said(kind, [CART])]
+        del seals[1, "east"]
+    assert Sotw(world).ask("eds", CART, other) == [Said("eds", [CART])]
+
+
 @pytest.mark.parametrize("variant", [Sotw, Delta])
 def test_what_springs_into_existence_later_is_sent_then(variant: type[Any]) -> None:
     world = World()

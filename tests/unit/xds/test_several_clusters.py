@@ -1,5 +1,6 @@
 """One Service in several clusters: whose endpoint an address is, whose node, and whose cluster IP."""
 
+import msgspec
 import pytest
 from envoy.config.core.v3.base_pb2 import Locality, Node
 from google.protobuf.struct_pb2 import Struct
@@ -212,6 +213,32 @@ def test_a_set_is_empty_only_when_every_clusters_endpoints_are_known() -> None:
     unknown = world.rows["backend", "west/shop/cart", ""].replace(b'"state":"ready"', b'"state":"unknown"')
     world.rows["backend", "west/shop/cart", ""] = unknown
     assert world.replica().resource("eds", CART, Client()) is Absence.UNKNOWN
+
+
+def test_while_a_cluster_joins_a_set_has_what_is_known_and_is_not_empty() -> None:
+    world = World("east")
+    world.put(service(), slice_of(endpoint("10.7.1.4")))
+    world.start("west", complete=False)
+    assert owners(world) == {"10.7.1.4": "east"}
+    world.put(slice_of())
+    assert world.get("eds") is Absence.UNKNOWN
+    before = world.catalog.known
+    world.start("west", service(), slice_of(endpoint("10.8.1.4")))
+    assert world.catalog.known != before
+    assert owners(world) == {"10.8.1.4": "west"}
+    world.put(slice_of(), cluster="west")
+    assert not owners(world)
+
+
+def test_a_cluster_that_ends_before_it_was_known_holds_up_nothing() -> None:
+    world = World("east")
+    world.put(service(), slice_of())
+    world.start("west", complete=False)
+    assert world.get("eds") is Absence.UNKNOWN
+    before, seal = world.catalog.known, world.catalog.seals[0, "west"]
+    world.catalog.apply((), msgspec.structs.replace(seal, closed=True), 0)
+    assert world.catalog.known != before
+    assert not owners(world)
 
 
 # ---- the client's place -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from streams.serve.http.parameters import (
     one_of,
 )
 from streams.serve.http.query import NO_SNAPSHOT, Busy
-from streams.serve.http.waiters import Waiters
+from streams.serve.http.waiters import WAITERS
 from streams.serve.xds.build.catalog import Key
 from streams.serve.xds.server import XdsServer
 from streams.subscription.delivery import reached
@@ -51,9 +51,6 @@ class Acked(Record):
     partitions: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
-_waiters = Waiters()
-
-
 async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> Acked:
     query: Query = parameters.query
     server: XdsServer = parts.xds
@@ -61,7 +58,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> A
     if not server.ready.is_set():
         raise Busy(NO_SNAPSHOT, 1)
     waiting = Acked(False, [], {})
-    with _waiters.count_in(server):
+    with WAITERS.count_in(server):
         try:
             async with asyncio.timeout(query.timeout):
                 await _wait_until_acknowledged(server, query, service, waiting)

@@ -10,7 +10,7 @@ from aiohttp import web
 from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.parameters import ADDRESS_FORMAT, ClusterName, KubernetesName, WaitSeconds, one_of
 from streams.serve.http.query import NO_SNAPSHOT, BadParameter, Busy, NotFound
-from streams.serve.http.waiters import Waiters
+from streams.serve.http.waiters import WAITERS
 from streams.serve.xds.gate import Gate, Target
 from streams.serve.xds.server import XdsServer
 from streams.wire.address_text import parse_address
@@ -60,9 +60,6 @@ class Waited(Record):
     routers: list[Router]
 
 
-_waiters = Waiters()
-
-
 async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> Waited:
     query: Query = parameters.query
     server: XdsServer = parts.xds
@@ -74,7 +71,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> W
         raise NotFound(f"Service {query.namespace}/{query.service} not found in any cluster, or it has no ports")
     gate = Gate(server, key, target)
     done = False
-    with _waiters.count_in(server):
+    with WAITERS.count_in(server):
         try:
             async with asyncio.timeout(query.timeout):
                 while not (done := _is_done(gate, query)):

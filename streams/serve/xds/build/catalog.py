@@ -120,9 +120,9 @@ class Catalog:
 
     @property
     def known(self) -> tuple[int, int]:
-        """How many partitions of clusters have a complete snapshot, and how often a Service that could not be read
-        became another one; when it changes, unknown resources may be known."""
-        return sum(_is_complete(seal) for seal in self.seals.values()), self._resolved
+        """How many partitions of clusters have a complete snapshot or have ended, and how often a Service that could
+        not be read became another one; when it changes, unknown resources may be known."""
+        return sum(_is_known(seal) for seal in self.seals.values()), self._resolved
 
     @property
     def settled(self) -> bool:
@@ -171,14 +171,23 @@ class Catalog:
         return self.applied.get(self.partition(key), -1), ""
 
     def resource(self, kind: Kind, name: str, client: Client) -> Resource | Absence:
-        """The resource as this client gets it."""
+        """The resource as this client gets it.
+
+        Of a Service in several clusters a set has the endpoints that are known so far, also while a cluster has no
+        complete snapshot yet: the newest resource replaces the one before ("ACK and resource type instance version"),
+        so that cluster's come later. That the set is empty, or that there is no such Service, is only known once every
+        cluster has one (or, while it lists again, has a row of the Service)."""
         named = self._names.get(name)
         if named is None:
             return Absence.MISSING if self._answerable(name) else Absence.UNKNOWN
         if named.key not in self._resources:
             clusters = tuple(facets for _, facets in sorted(self._services[named.key].items()))
             self._resources[named.key] = ServiceResources(Service(*named.key, clusters))
-        return self._resources[named.key].resource(kind, name, named, client)
+        resource = self._resources[named.key].resource(kind, name, named, client)
+        is_empty = isinstance(resource, Resource) and resource.is_empty
+        if is_empty and not self._is_known_in(self._clusters_without(named.key), named.key):
+            return Absence.UNKNOWN
+        return resource
 
     def shared_addresses(self) -> Iterator[tuple[str, Address, Clusters]]:
         """The addresses in the built endpoint sets that more than one cluster has, by resource name, each with these
@@ -225,8 +234,16 @@ class Catalog:
         if any(facets.is_unreadable for facets in self._services.get(key, {}).values()):
             return False
         clusters = {cluster for _, cluster in self.seals}
+        return bool(clusters) and self._is_known_in(clusters, key)
+
+    def _clusters_without(self, key: Key) -> set[str]:
+        """The clusters that have no row of a Service."""
+        return {cluster for _, cluster in self.seals} - self._services[key].keys()
+
+    def _is_known_in(self, clusters: Iterable[str], key: Key) -> bool:
+        """Whether the Service's partition has a complete snapshot of these clusters, as far as they have not ended."""
         partition = self.partition(key)
-        return bool(clusters) and all(_is_known(self.seals.get((partition, cluster))) for cluster in clusters)
+        return all(_is_known(self.seals.get((partition, cluster))) for cluster in clusters)
 
     def partition(self, key: Key) -> int:
         """The partition that holds a Service."""

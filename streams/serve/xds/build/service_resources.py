@@ -107,7 +107,9 @@ def _make(
         if with_backend and not message.endpoints and not is_known(service):
             return Absence.UNKNOWN
     content: bytes = message.SerializeToString(deterministic=True)
-    return Resource(name, _newest(service, with_backend), AnyMessage(type_url=TYPE_URLS[kind], value=content))
+    body = AnyMessage(type_url=TYPE_URLS[kind], value=content)
+    is_empty = kind == "eds" and not message.endpoints
+    return Resource(name, _newest(service, with_backend), body, is_empty=is_empty)
 
 
 def _newest(service: Service, with_backend: bool) -> int:

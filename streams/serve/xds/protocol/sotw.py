@@ -8,7 +8,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, Discovery
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import FULL_STATE, TYPE_URLS, WILDCARD, Kind
-from streams.serve.xds.build.resource import Resource
+from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.protocol.stream import NOTHING, Answer, Response, Stream, TypeState, check_names, join_response
 
 
@@ -73,7 +73,7 @@ class SotwStream(Stream):
             if changed:
                 yield self._respond(state, changed)
             return
-        if state.wildcard and not catalog.settled:
+        if not catalog.settled and (state.wildcard or self._is_any_unknown(state, catalog)):
             return
         changed = self.look(state, catalog)
         if not changed and not (state.due and (state.wildcard or state.names - state.unknown)):
@@ -81,6 +81,16 @@ class SotwStream(Stream):
         state.due = False
         self._world[state.kind].update(changed)
         yield self._respond(state, self._world[state.kind])
+
+    def _is_any_unknown(self, state: TypeState, catalog: Catalog) -> bool:
+        """Whether a name that the client is subscribed to may be one of a Service that is not known yet.
+
+        A response without a listener or cluster deletes it ("Deleting Resources"), also for a client that asks by name,
+        and that may have it from another server. So nothing is sent until the state is settled; not for longer, as a
+        name that stays unknown must not hold up the others. Routes and endpoint sets are not deleted by absence, in the
+        incremental variant nothing is: there each name is answered as soon as it is known.
+        """
+        return any(catalog.resource(state.kind, name, self.client) is Absence.UNKNOWN for name in state.names)
 
     def _break(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is not None or not state.removals:
