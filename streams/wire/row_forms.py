@@ -19,9 +19,23 @@ ROW_TYPES: dict[str, Any] = {
 """The topics' form, by table."""
 
 
-def row_view(table: str, *, tagged: bool) -> Any:
+_ENDPOINT = msgspec.defstruct(
+    "Endpoint",
+    [(field.encode_name, field.type) for field in msgspec.structs.fields(records.SliceEndpoint)]
+    + [("family", records.Family), ("ports", list[records.EndpointPort]), ("slice", str)],
+    forbid_unknown_fields=True,
+)
+_ENDPOINT_CHANGE = msgspec.defstruct(
+    "EndpointChange",
+    [(name, list[_ENDPOINT]) for name in ("added", "removed", "updated")],  # type: ignore[valid-type]
+    forbid_unknown_fields=True,
+)
+
+
+def row_view(table: str, *, tagged: bool, in_batch: bool = False) -> Any:
     """The printed form, as `records.decode_row` makes it: that of the topic, but a backend's groups are spread out
-    into whole endpoints. `table` is in it where rows of several tables stand together: always with `tagged`."""
+    into whole endpoints. `table` is in it where rows of several tables stand together: always with `tagged`. A backend
+    row `in_batch` may be without its `endpoints` (`without_endpoints`)."""
     kind = ROW_TYPES[table]
     fields: list[Any] = [] if tagged else [("table", Literal[table] | msgspec.UnsetType, msgspec.UNSET)]
     for field in msgspec.structs.fields(kind):
@@ -34,18 +48,12 @@ def row_view(table: str, *, tagged: bool) -> Any:
         else:
             fields.append((field.encode_name, field.type, msgspec.field(default_factory=field.default_factory)))
     if table == "backend":
-        endpoint = msgspec.defstruct(
-            "Endpoint",
-            [(field.encode_name, field.type) for field in msgspec.structs.fields(records.SliceEndpoint)]
-            + [("family", records.Family), ("ports", list[records.EndpointPort]), ("slice", str)],
-            forbid_unknown_fields=True,
-        )
-        changed = [(name, list[endpoint]) for name in ("added", "removed", "updated")]  # type: ignore[valid-type]
-        change = msgspec.defstruct("EndpointChange", changed, forbid_unknown_fields=True)
-        fields += [("endpoints", list[endpoint]), ("change", change)]  # type: ignore[valid-type]
+        endpoints: Any = list[_ENDPOINT]  # type: ignore[valid-type]
+        optional = ("endpoints", endpoints | msgspec.UnsetType, msgspec.UNSET)
+        fields += [optional if in_batch else ("endpoints", endpoints), ("change", _ENDPOINT_CHANGE)]
     return msgspec.defstruct(
-        f"{table.capitalize()}View", fields, namespace={"__doc__": kind.__doc__}, kw_only=True,
-        forbid_unknown_fields=True, tag_field="table" if tagged else None, tag=table if tagged else None,
+        f"{table.capitalize()}{'InBatch' if in_batch else 'View'}", fields, namespace={"__doc__": kind.__doc__},
+        kw_only=True, forbid_unknown_fields=True, tag_field="table" if tagged else None, tag=table if tagged else None,
     )  # fmt: skip
 
 
@@ -57,6 +65,7 @@ class _Change(msgspec.Struct):
 
 _decode_change = msgspec.json.Decoder(_Change).decode
 _BEGIN, _GROUPS, _CHANGE = b'{"cluster":"', b'"groups":', b',"change":'
+_ENDPOINTS, _LISTS = b'"endpoints":[', b'],"change":{"added":['
 
 
 def print_row(table: str, value: bytes, groups: list[Group]) -> bytes:
@@ -69,6 +78,16 @@ def print_row(table: str, value: bytes, groups: list[Group]) -> bytes:
         if text := _print_backend(value, groups):
             return text
     return _encode({"table": table, **decode_row(table, value)})
+
+
+def without_endpoints(text: bytes) -> bytes:
+    """A printed row with its change alone: a backend's `endpoints` are left out, other rows have none. Whoever holds
+    the row of version `previous` has the same set by taking `change.removed` out of it and putting `added` and
+    `updated` in, each by (family, address, port name, protocol, port number)."""
+    # Quotation marks in a JSON string are escaped: these are names of fields.
+    head, endpoints, rest = text.partition(_ENDPOINTS)
+    _, change, lists = rest.partition(_LISTS)
+    return b"%b%b%b" % (head, change[2:], lists) if endpoints and change else text
 
 
 def _print_backend(value: bytes, groups: list[Group]) -> bytes:

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from streams.subscription.client import Batch, Subscriber
 from streams.subscription.delivery import Cursor
 from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, running, service
-from tests.support.server_sent_events import Described, changes, small_socket
+from tests.support.server_sent_events import Changes, Described, changes, small_socket
 
 LARGE = 20
 """So many batches of a megabyte are more than sockets and their buffers hold."""
@@ -195,6 +195,75 @@ async def test_look_ups_and_all_other_answers_are_as_described(bootstrap_servers
         ("", {"Last-Event-ID": "e30="}, "Last-Event-ID"),
     ],
 )
+async def test_changes_alone_make_the_same_sets_as_whole_rows(bootstrap_servers: str) -> None:
+    """A client that gets `rows=changes` applies them to what it holds: from the ring, and from topics before it."""
+    async with running(bootstrap_servers, service(), cart(0), ring_events=2) as mesh:
+        query = "table=backend&rows=changes"
+        async with changes(mesh, query) as live, changes(mesh, "table=backend") as whole:
+            _, cursor, data = await live.read()
+            (row,) = data["rows"]
+            start = row["version"], by_port(row["endpoints"])
+            await whole.read()
+            states = (1, "ready"), (2, "ready"), (3, "draining")
+            for addresses in [*({f"10.1.0.{i}": "ready", "10.1.0.9": state} for i, state in states), {}]:
+                await put(mesh, endpoint_slice("cart-a", "cart", 8080, addresses))
+            sets = []
+            for _ in range(4):
+                _, _, data = await whole.read()
+                sets.append((data["rows"][0]["version"], by_port(data["rows"][0]["endpoints"])))
+            assert await apply_changes(live, start, 4) == sets
+        async with changes(mesh, query, cursor) as late:
+            assert await apply_changes(late, start, 4) == sets
+
+
+def by_port(endpoints: list[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+    return {
+        (each["family"], each["address"], port["name"], port["protocol"], port["port"]): {**each, "ports": [port]}
+        for each in endpoints
+        for port in each["ports"]
+    }
+
+
+async def apply_changes(client: Changes, start: tuple[int, dict[Any, Any]], count: int) -> list[tuple[int, Any]]:
+    version, held = start
+    sets = []
+    for _ in range(count):
+        _, _, data = await client.read()
+        (row,) = data["rows"]
+        assert "endpoints" not in row
+        assert row["previous"] == version
+        removed = by_port(row["change"]["removed"])
+        held = {key: endpoint for key, endpoint in held.items() if key not in removed}
+        held |= by_port(row["change"]["added"]) | by_port(row["change"]["updated"])
+        version = row["version"]
+        sets.append((version, held))
+    return sets
+
+
+async def test_who_has_the_rows_is_told_so_in_short(bootstrap_servers: str) -> None:
+    async with running(bootstrap_servers, service(), cart(0)) as mesh, aiohttp.ClientSession() as session:
+
+        async def look_up(path: str, tag: str = "") -> tuple[int, str, bytes]:
+            url = f"http://127.0.0.1:{mesh.http_port}/v1/facets/{path}"
+            async with session.get(url, headers={"If-None-Match": tag} if tag else {}) as answer:
+                return answer.status, answer.headers["ETag"], await answer.read()
+
+        for path in ("backend/shop/cart", "backend", "backend?namespace=shop"):
+            status, tag, body = await look_up(path)
+            assert (status, bool(body)) == (200, True)
+            assert await look_up(path, tag) == (304, tag, b"")
+            assert await look_up(path, f'"other", W/{tag}') == (304, tag, b"")
+            assert await look_up(path, "*") == (304, tag, b"")
+            assert (await look_up(path, '"other"'))[0] == 200
+        await put(mesh, cart(1))
+
+        async def has_changed() -> bool:
+            return (await look_up("backend", tag))[0] == 200
+
+        await eventually(has_changed, "another ETag")
+        assert b"10.1.0.2" in (await look_up("backend", tag))[2]
+
+
 async def test_what_is_wrong_is_named(shared: Mesh, query: str, headers: dict[str, str], name: str) -> None:
     async with (
         aiohttp.ClientSession() as session,

@@ -10,7 +10,7 @@ import orjson
 from jsonschema import Draft202012Validator
 
 from streams.fold.table import Write
-from streams.serve.http.encoding import Selection, print_row
+from streams.serve.http.encoding import Selection, print_in_batch, print_row
 from streams.serve.http.feed import Feed
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client, Place
@@ -131,7 +131,10 @@ def _served_by_http(items: Sequence[Batch]) -> None:
     reader = feed.reader(everything, feed.next)
     for batch in items:
         for row in batch.rows:
-            assert print_row(row) == msgspec.json.encode({"table": row.table, **row.decode()})
+            whole = {"table": row.table, **row.decode()}
+            assert print_row(row) == msgspec.json.encode(whole)
+            changes = {name: value for name, value in whole.items() if name != "endpoints"}
+            assert print_in_batch(print_row(row), "changes") == msgspec.json.encode(changes)
         feed.apply(0, batch.seal, batch.rows, Cursor(batch.seal.at, {0: batch.seal.offset}, {}))
         feed.beat()
         _check_events(feed.read(reader, 1))

@@ -32,6 +32,7 @@ _CURSOR_SECONDS = 1.0
     help="Read the cursor from this file, and write it there after each item.",
 )  # fmt: skip
 @click.option("--progress", is_flag=True, help="Also print seals without rows: nothing changed up to their frontier.")
+@click.option("--changes", is_flag=True, help="Without all endpoints: only what a backend row changed.")
 @click.option("-o", "--output", type=click.Choice(["json", "text"]), default="json", show_default=True)
 @click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after this many items.")
 @click.option("--for", "seconds", type=Duration(), help="Stop after this time, such as 30s.")
@@ -47,6 +48,7 @@ def follow_command(
     cursor: str | None,
     cursor_file: Path | None,
     progress: bool,
+    changes: bool,
     output: str,
     limit: int | None,
     seconds: float | None,
@@ -60,10 +62,11 @@ def follow_command(
     line of type `snapshot` replaces everything; its reason is `start`, or why the changes can't be had one by
     one: `gap`, `expired` or `lost`. One of type `cluster` says that a cluster has fallen silent (`stale` says
     why: its rows are what was last known) or is heard of again (`stale` is empty). Without -n all namespaces.
-    Unknown names are an error, unless --allow-unknown is given.
+    Unknown names are an error, unless --allow-unknown is given. With --changes, a backend row of a change has no
+    `endpoints`: apply its `change` to the row of version `previous`.
 
     \b
-    facets follow backend -n shop | jq -c '.rows[].change'
+    facets follow backend -n shop --changes | jq -c '.rows[].change'
     facets follow frontend backend routing -o text
     facets follow --cursor-file router.cursor        # stop and start it: nothing is missed, nothing comes twice
     """
@@ -97,7 +100,7 @@ def follow_command(
                     )
                 quiet = isinstance(item, Batch) and not item.rows
                 if not quiet or progress:
-                    for line in _json(item) if output == "json" else _text(item):
+                    for line in _json(item, changes) if output == "json" else _text(item):
                         sys.stdout.buffer.write(line + b"\n")
                     sys.stdout.buffer.flush()
                     count += 1
@@ -115,11 +118,11 @@ def follow_command(
     run(until())
 
 
-def _json(item: "Snapshot | Batch | ClusterStatus") -> Iterator[bytes]:
+def _json(item: "Snapshot | Batch | ClusterStatus", changes: bool) -> Iterator[bytes]:
     import msgspec  # noqa: PLC0415
 
-    from streams.serve.http.encoding import batch_head, print_row, with_rows  # noqa: PLC0415
-    from streams.subscription.client import ClusterStatus, Snapshot  # noqa: PLC0415
+    from streams.serve.http.encoding import RowForm, batch_head, print_in_batch, print_row, with_rows  # noqa: PLC0415
+    from streams.subscription.client import Batch, ClusterStatus, Snapshot  # noqa: PLC0415
 
     if isinstance(item, Snapshot):
         head: dict[str, Any] = {"type": "snapshot", "reason": item.reason}
@@ -128,7 +131,8 @@ def _json(item: "Snapshot | Batch | ClusterStatus") -> Iterator[bytes]:
         head["partitions"] = item.partitions
     else:
         head = msgspec.to_builtins(batch_head(item.partition, item.seal, quiet=not item.rows))
-    yield with_rows({**head, "cursor": item.cursor}, map(print_row, item.rows))
+    form: RowForm = "changes" if changes and isinstance(item, Batch) else "whole"
+    yield with_rows({**head, "cursor": item.cursor}, (print_in_batch(print_row(row), form) for row in item.rows))
 
 
 def _text(item: "Snapshot | Batch | ClusterStatus") -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from streams.subscription.delivery import Filter, Row
 from streams.subscription.freshness import Place, Silence, overlay_json, worst
 from streams.wire import row_forms
 from streams.wire.records import Record, Seal
+from streams.wire.row_forms import without_endpoints
 
 encode = msgspec.json.encode
 
@@ -20,11 +21,17 @@ EndReason = Literal["slow", "shutdown", "unavailable"]
 """Why the server ends a stream."""
 
 
+ROW_FORMS = ("whole", "changes")
+RowForm = Literal["whole", "changes"]
+"""How a batch's rows are printed: with all of a backend's endpoints, or only with those that changed."""
+
+
 class Selection(NamedTuple):
-    """What one client asks for: rows of these tables that the filter lets through."""
+    """What one client asks for: rows of these tables that the filter lets through, in this form."""
 
     tables: frozenset[str]
     row_filter: Filter = Filter()
+    row_form: RowForm = "whole"
 
     def takes(self, row: Row) -> bool:
         """Whether a row is selected."""
@@ -53,6 +60,11 @@ class PrintedRow:
 def text_of(row: PrintedRow) -> bytes:
     """A row's JSON, as it was written."""
     return row.text
+
+
+def print_in_batch(text: bytes, form: RowForm) -> bytes:
+    """A printed row as it is in a batch: what it replaces is held by whoever gets it."""
+    return text if form == "whole" else without_endpoints(text)
 
 
 def print_row(row: Row) -> bytes:

@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from streams.serve.http.encoding import (
     PrintedRow,
+    RowForm,
     Selection,
     batch_head,
     encode,
     event,
     frontiers,
     heartbeat,
+    print_in_batch,
     snapshot_end,
     snapshot_part,
     text_of,
@@ -53,7 +55,7 @@ class _Entry:
         self.size = 1024 + _PLACE_BYTES * places + 2 * sum(len(printed.row.value) for printed in rows)
         self._id = ""
         self._all = b""
-        self._subsets: dict[tuple[int, ...], bytes] = {}
+        self._subsets: dict[tuple[RowForm, tuple[int, ...]], bytes] = {}
 
     @property
     def id(self) -> str:
@@ -66,27 +68,42 @@ class _Entry:
     def text(self) -> bytes:
         """The whole event."""
         if not self._all:
-            self._all = self._print(self.rows)
+            self._all = self._print(self.rows, "whole")
         return self._all
 
     def of(self, selection: Selection) -> bytes:
-        """The event with the selected rows; empty if there are none."""
+        """The event with the selected rows, in the selected form; empty if there are none."""
         if self.partition < 0:
             return self.text
         indices = tuple(i for i, printed in enumerate(self.rows) if selection.takes(printed.row))
-        if len(indices) == len(self.rows):
+        form = selection.row_form
+        if len(indices) == len(self.rows) and form == "whole":
             return self.text
         if not indices:
             return b""
-        if indices not in self._subsets:
-            self._subsets[indices] = self._print(self.rows[i] for i in indices)
-            self.size += len(self._subsets[indices])
-        return self._subsets[indices]
+        subset = form, indices
+        if subset not in self._subsets:
+            self._subsets[subset] = self._print((self.rows[i] for i in indices), form)
+            self.size += len(self._subsets[subset])
+        return self._subsets[subset]
 
-    def _print(self, rows: Iterable[PrintedRow]) -> bytes:
+    def _print(self, rows: Iterable[PrintedRow], form: RowForm) -> bytes:
         if self.partition < 0:
             return event("heartbeat", encode(self.head), self.id)
-        return event("batch", with_rows(self.head, (printed.text for printed in rows)), self.id)
+        texts = (print_in_batch(printed.text, form) for printed in rows)
+        return event("batch", with_rows(self.head, texts), self.id)
+
+
+class ShownRow(NamedTuple):
+    """A row as it was shown at one moment; `silence` is why its cluster was considered silent."""
+
+    printed: PrintedRow
+    silence: str
+
+    @property
+    def text(self) -> bytes:
+        """The row as JSON."""
+        return overlay_json(self.printed.text, self.silence)
 
 
 class TableSnapshot(NamedTuple):
@@ -293,23 +310,23 @@ class Feed:
         reader.resume_cursor = _merge(resume_cursor, at)
         return text.replace(b"id: " + entry.id.encode(), b"id: " + reader.resume_cursor.encode().encode(), 1)
 
-    def render(self, printed: PrintedRow) -> bytes:
-        """A row as JSON, as of now: `stale` while its cluster is silent."""
+    def show(self, printed: PrintedRow) -> ShownRow:
+        """A row as of now: `stale` while its cluster is silent."""
         if not self.silent:
-            return printed.text
+            return ShownRow(printed, "")
         row = printed.row
         silence = self.silent.get((partition_of(row.namespace, row.name, self.partitions), row.cluster))
-        return printed.text if silence is None else overlay_json(printed.text, silence.reason)
+        return ShownRow(printed, silence.reason if silence is not None else "")
 
-    def rows(self, selection: Selection) -> Iterator[bytes]:
-        """The selected rows, each as JSON."""
-        return (self.render(printed) for _, printed in sorted(self._rows.items()) if selection.takes(printed.row))
+    def rows(self, selection: Selection) -> list[ShownRow]:
+        """The selected rows."""
+        return [self.show(printed) for _, printed in sorted(self._rows.items()) if selection.takes(printed.row)]
 
-    def row(self, table: str, namespace: str, name: str) -> list[bytes]:
+    def row(self, table: str, namespace: str, name: str) -> list[ShownRow]:
         """A Service's rows in each cluster that has it."""
         clusters = sorted({cluster for _, cluster in self.seals})
         printed_rows = (self._rows.get((table, cluster, namespace, name)) for cluster in clusters)
-        return [self.render(printed) for printed in printed_rows if printed is not None]
+        return [self.show(printed) for printed in printed_rows if printed is not None]
 
 
 def _without_silence(row: Row) -> Row:

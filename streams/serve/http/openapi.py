@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from streams.serve.http.endpoint import Body, Endpoint, Error
+from streams.serve.http.parameters import Conditional
 from streams.wire.json_schema import tidy
 from streams.wire.records import TABLES
 
@@ -64,6 +65,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             ],
             "responses": {
                 "200": _body(endpoint.answer) if isinstance(endpoint.answer, Body) else _json(endpoint.answer),
+                **_not_modified(endpoint),
                 "400": _json(Error, "Invalid parameter."),
                 "404": _json(Error, "Not found."),
                 "503": {
@@ -73,6 +75,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             },
         }
     }
+
+
+def _not_modified(endpoint: Endpoint) -> dict[str, Any]:
+    if not issubclass(endpoint.headers, Conditional):
+        return {}
+    return {"304": {"description": "The rows are those of the ETag in If-None-Match."}}
 
 
 def _parameters(kind: type[msgspec.Struct], place: str, path: str = "") -> Iterator[dict[str, Any]]:

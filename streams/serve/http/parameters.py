@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from streams.wire.name_syntax import CLUSTER_NAME, KUBERNETES_NAME, RESOURCE_VERSION, NameSyntax
@@ -52,3 +53,12 @@ CursorText = Annotated[
         extra={"allowed": f"a cursor of at most {MAX_CURSOR} characters", **FIRST_COUNTS},
     ),
 ]
+
+
+class Conditional(msgspec.Struct, forbid_unknown_fields=True):
+    """RFC 9110, section 13.1.2."""
+
+    if_none_match: (
+        Annotated[str, Meta(description="The ETag of an earlier answer: 304 if the rows are the same.")]
+        | msgspec.UnsetType
+    ) = msgspec.field(default=msgspec.UNSET, name="If-None-Match")

@@ -17,7 +17,16 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from streams.errors import FacetsError
-from streams.serve.http.encoding import EndReason, Selection, batch_head, end, event, print_row, with_rows
+from streams.serve.http.encoding import (
+    EndReason,
+    Selection,
+    batch_head,
+    end,
+    event,
+    print_in_batch,
+    print_row,
+    with_rows,
+)
 from streams.serve.http.feed import Feed, Lost, Reader
 from streams.serve.http.query import NO_SNAPSHOT, Busy
 from streams.serve.metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
@@ -275,7 +284,7 @@ class _Client:
             if reader is None:
                 snapshot, generation = feed.snapshot(), feed.generation
                 reader = Reader(self._selection, generation, snapshot.place)
-                for text in snapshot.events(reason, self._selection, _WRITE, feed.render):
+                for text in snapshot.events(reason, self._selection, _WRITE, lambda printed: feed.show(printed).text):
                     yield text
                     await asyncio.sleep(0)
             if self._hub.closing:
@@ -315,7 +324,8 @@ class _Client:
                         break
                     if item.rows:
                         head = batch_head(item.partition, item.seal, quiet=False)
-                        yield event("batch", with_rows(head, map(print_row, item.rows)), item.cursor)
+                        texts = (print_in_batch(print_row(row), self._selection.row_form) for row in item.rows)
+                        yield event("batch", with_rows(head, texts), item.cursor)
                     applied[item.partition] = item.seal.offset
                     if feed.covers(applied):
                         reader = feed.resume(self._selection, item.position)

@@ -64,8 +64,8 @@ def test_a_late_snapshot_and_the_ring_after_it_add_up(log: Log) -> None:
     log.write(1, "tea", state="deleted")
     assert log.feed.snapshot() is first
     assert names(read(log.feed, log.feed.reader(ALL, first.place))) == [["cart"], ["tea"]]
-    assert [json.loads(each)["name"] for each in log.feed.rows(ALL)] == ["cart", "cart"]
-    assert [json.loads(each)["version"] for each in log.feed.row("backend", "shop", "cart")] == [0]
+    assert [json.loads(each.text)["name"] for each in log.feed.rows(ALL)] == ["cart", "cart"]
+    assert [json.loads(each.text)["version"] for each in log.feed.row("backend", "shop", "cart")] == [0]
 
 
 def test_a_slow_reader_loses_its_place_and_its_cursor_is_older_than_the_ring() -> None:

@@ -8,13 +8,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 from aiohttp import web
 
-from streams.serve.http.encoding import BatchHead, End, Heartbeat, Selection, SnapshotHead
+from streams.serve.http.encoding import ROW_FORMS, BatchHead, End, Heartbeat, Selection, SnapshotHead
 from streams.serve.http.endpoint import Body, Endpoint, Parameters
-from streams.serve.http.parameters import REPEATABLE, ClusterName, CursorText, KubernetesName, Table
+from streams.serve.http.parameters import REPEATABLE, ClusterName, CursorText, KubernetesName, Table, one_of
 from streams.serve.http.query import BadParameter
-from streams.serve.http.rows import VIEWS
+from streams.serve.http.rows import IN_BATCH, VIEWS
 from streams.subscription.delivery import Cursor, Filter, InvalidCursor
 from streams.wire.records import TABLES
+
+RowForm = Annotated[
+    Literal[ROW_FORMS],  # type: ignore[valid-type]
+    one_of(ROW_FORMS),
+    msgspec.Meta(
+        description="In batches, backend rows whole, or without `endpoints`: apply `change` to the row of version "
+        "`previous`. It has no effect on snapshots."
+    ),
+]
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,6 +33,7 @@ class Query(msgspec.Struct, forbid_unknown_fields=True):
     cluster: Annotated[list[ClusterName], REPEATABLE] = []
     namespace: Annotated[list[KubernetesName], REPEATABLE] = []
     service: Annotated[list[KubernetesName], REPEATABLE] = []
+    rows: RowForm = "whole"
     cursor: Annotated[CursorText, msgspec.Meta(description="As Last-Event-ID.")] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -42,7 +52,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> w
     header = _cursor("Last-Event-ID", parameters.headers.last_event_id)
     cursor = header or _cursor("cursor", query.cursor)
     response: web.StreamResponse = await parts.hub.follow(
-        request, Selection(frozenset(query.table or TABLES), row_filter), cursor
+        request, Selection(frozenset(query.table or TABLES), row_filter, query.rows), cursor
     )
     return response
 
@@ -58,8 +68,8 @@ def _cursor(name: str, text: str | msgspec.UnsetType) -> Cursor | None:
         ) from None
 
 
-def _with_rows(name: str, head: type[msgspec.Struct], kind: str) -> Any:
-    row: Any = reduce(or_, VIEWS.values())
+def _with_rows(name: str, head: type[msgspec.Struct], kind: str, views: Mapping[str, Any]) -> Any:
+    row: Any = reduce(or_, views.values())
     fields = [("type", Literal[kind]), ("rows", list[row])]
     return msgspec.defstruct(
         name, fields, bases=(head,), namespace={"__doc__": head.__doc__}, forbid_unknown_fields=True, kw_only=True
@@ -67,8 +77,8 @@ def _with_rows(name: str, head: type[msgspec.Struct], kind: str) -> Any:
 
 
 _DATA: Mapping[str, Any] = {
-    "batch": _with_rows("BatchEvent", BatchHead, "batch"),
-    "snapshot": _with_rows("SnapshotEvent", SnapshotHead, "snapshot"),
+    "batch": _with_rows("BatchEvent", BatchHead, "batch", IN_BATCH),
+    "snapshot": _with_rows("SnapshotEvent", SnapshotHead, "snapshot", VIEWS),
     "heartbeat": Heartbeat,
     "end": End,
 }

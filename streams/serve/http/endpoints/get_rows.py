@@ -5,9 +5,9 @@ from typing import Any
 from aiohttp import web
 
 from streams.serve.http.endpoint import Endpoint, Parameters, TablePath
-from streams.serve.http.parameters import KubernetesName
+from streams.serve.http.parameters import Conditional, KubernetesName
 from streams.serve.http.query import NotFound
-from streams.serve.http.rows import ITEMS, stream_items
+from streams.serve.http.rows import ITEMS, answer_rows
 
 
 class Path(TablePath):
@@ -23,7 +23,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> w
     rows = parts.hub.feed.row(path.table, path.namespace, path.service)
     if not rows:
         raise NotFound(f"{path.table} {path.namespace}/{path.service} not found in any cluster")
-    return await stream_items(request, rows)
+    return await answer_rows(request, rows)
 
 
 ENDPOINT = Endpoint(
@@ -33,4 +33,5 @@ ENDPOINT = Endpoint(
     ITEMS,
     _handle,
     path_parameters=Path,
+    headers=Conditional,
 )

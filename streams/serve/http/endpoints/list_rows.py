@@ -7,8 +7,8 @@ from aiohttp import web
 
 from streams.serve.http.encoding import Selection
 from streams.serve.http.endpoint import Endpoint, Parameters, TablePath
-from streams.serve.http.parameters import REPEATABLE, ClusterName, KubernetesName
-from streams.serve.http.rows import ITEMS, stream_items
+from streams.serve.http.parameters import REPEATABLE, ClusterName, Conditional, KubernetesName
+from streams.serve.http.rows import ITEMS, answer_rows
 from streams.subscription.delivery import Filter
 
 
@@ -24,9 +24,16 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> w
     parts.hub.check_ready()
     query: Query = parameters.query
     row_filter = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
-    return await stream_items(request, parts.hub.feed.rows(Selection(frozenset({parameters.path.table}), row_filter)))
+    return await answer_rows(request, parts.hub.feed.rows(Selection(frozenset({parameters.path.table}), row_filter)))
 
 
 ENDPOINT = Endpoint(
-    "/v1/facets/{table}", "list{table}", "All {table} rows.", ITEMS, _handle, query=Query, path_parameters=TablePath
+    "/v1/facets/{table}",
+    "list{table}",
+    "All {table} rows.",
+    ITEMS,
+    _handle,
+    query=Query,
+    path_parameters=TablePath,
+    headers=Conditional,
 )
