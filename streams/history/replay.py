@@ -1,26 +1,29 @@
 """Replay: folds the retained journal again, up to a point, into the rows that follow from it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.fold.fold import PartitionFold
-from streams.history.coverage import Coverage, CoverageRecorder
-from streams.history.queries import Until, time_of
+from streams.history.collectors import Place, RowCollector, TableRows
+from streams.history.coverage import Coverage
+from streams.history.parallel import cores, replay_in_processes
+from streams.history.partition_replay import PartitionReplay, replay_partition
+from streams.history.queries import Until
 from streams.kafka.admin import config
 from streams.kafka.range_reader import RangeReader
 from streams.runtime.progress import ProgressReport
-from streams.subscription.client import Subscriber
 from streams.subscription.delivery import EVERYTHING, Filter, Row
 from streams.wire.partitioning import partition_of
 from streams.wire.records import JOURNAL, TABLES, topic_of
-from streams.wire.row_codec import same_content
 
-Place = tuple[str, str, str, str]
-"""A row's table, cluster, namespace and name."""
+PROCESSES_PAY_FROM = 20_000
+"""Fewer records are folded in less time than processes take to start."""
+
+_Collector = TypeVar("_Collector", bound=RowCollector)
 
 
 class Part(NamedTuple):
@@ -31,20 +34,29 @@ class Part(NamedTuple):
 
 
 class Replay:
-    """`rows` yields the rows, in the order of each partition. Use it in a `with`.
+    """`collect` and `tables` fold the journal, by partition on as many cores as there are. Use it in a `with`.
 
     `whole` is False if the journal's beginning has expired: rows then have their original content, but their original
     `version` and `previous` only from the first retained snapshot on.
     """
 
-    def __init__(self, bootstrap: str, progress: ProgressReport = lambda _, __: None) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        progress: ProgressReport = lambda _, __: None,
+        *,
+        processes: int | None = None,
+        processes_pay_from: int = PROCESSES_PAY_FROM,
+    ) -> None:
         self._bootstrap = bootstrap
         self._reader = RangeReader(bootstrap)
         self._progress = progress
+        self._processes = cores() if processes is None else processes
+        self._processes_pay_from = processes_pay_from
         self._window = 0
         self.parts: dict[int, Part] = {}
         self.coverage: dict[int, Coverage] = {}
-        """The coverage of each partition that `rows` has folded."""
+        """The coverage of each partition that was folded."""
 
     def __enter__(self) -> Self:
         try:
@@ -73,35 +85,50 @@ class Replay:
         """Whether the journal still has its beginning."""
         return all(part.begin == 0 for part in self.parts.values())
 
-    def rows(self, until: Until, selection: Filter = EVERYTHING) -> Iterator[Row]:
-        """Yield the selected rows: a deleted row has a value, a tombstone's is empty. The fewer Services are selected,
-        the faster: the changes of others are only decoded. Raises FacetsError."""
-        partitions = self._partitions(selection)
-        self.coverage = {}
-        total = sum(self.parts[p].end - self.parts[p].begin for p in partitions) or 1
-        done = 0
-        for partition in partitions:
-            begin, end = self.parts[partition]
-            fold = PartitionFold(
-                partition, window_seconds=self._window, selects=None if selection == EVERYTHING else selection.wants
-            )
-            recorder, begin_at, stopped = CoverageRecorder(), "", False
-            for record in self._reader.records(JOURNAL, partition, begin, end, whole=True):
-                begin_at = begin_at or time_of(record.value)
-                if until.beyond(partition, record.offset, record.value):
-                    stopped = True
-                    break
-                for write in fold.step(record.offset, record.value, record.timestamp):
-                    if write.table in TABLES and not write.key.startswith(b"~"):
-                        cluster, namespace, name = write.key.decode().split("/")
-                        yield Row(write.table, cluster, namespace, name, write.version, write.value or b"")
-                recorder.note(record.offset, fold.clusters)
-                done += 1
-                if done % 500 == 0:
-                    self._progress(f"folding {JOURNAL}", done / total)
-            self.coverage[partition] = Coverage(begin, begin_at, end, recorder.clusters(fold.clusters), stopped)
-            done = sum(self.parts[p].end - self.parts[p].begin for p in partitions if p <= partition)
-        self._progress(f"folding {JOURNAL}", 1.0)
+    def tables(self, until: Until, selection: Filter = EVERYTHING) -> dict[Place, Row]:
+        """The newest row of each selected Service in each table, without tombstones. Raises FacetsError."""
+        rows: dict[Place, Row] = {}
+        for collector in self.collect(TableRows, until, selection):
+            rows |= collector.rows
+        return rows
+
+    def collect(
+        self, make_collector: Callable[[], _Collector], until: Until, selection: Filter = EVERYTHING
+    ) -> list[_Collector]:
+        """The collector of each partition, in their order, with the selected rows. The fewer Services are selected, the
+        faster: the changes of others are only decoded. `make_collector` and what it makes are pickled. Raises
+        FacetsError."""
+        replays = [
+            PartitionReplay(p, *self.parts[p], until, selection, self._window) for p in self._partitions(selection)
+        ]
+        total = sum(replay.end - replay.begin for replay in replays)
+
+        def report(folded: int) -> None:
+            self._progress(f"folding {JOURNAL}", folded / total if total else 1.0)
+
+        processes = min(self._processes, len(replays)) if total >= self._processes_pay_from else 1
+        if processes > 1:
+            folded = replay_in_processes(self._bootstrap, replays, make_collector, processes, report)
+        else:
+            folded = self._replay_here(replays, make_collector, report)
+        self.coverage = {partition: coverage for partition, (coverage, _) in folded.items()}
+        report(total)
+        return [collector for _, collector in folded.values()]
+
+    def _replay_here(
+        self,
+        replays: Sequence[PartitionReplay],
+        make_collector: Callable[[], _Collector],
+        report: Callable[[int], None],
+    ) -> dict[int, tuple[Coverage, _Collector]]:
+        results: dict[int, tuple[Coverage, _Collector]] = {}
+        before = 0
+        for replay in replays:
+            collector, report_here = make_collector(), partial(_report_after, report, before)
+            coverage = replay_partition(replay, self._reader, collector, report_here)
+            results[replay.partition] = coverage, collector
+            before += replay.end - replay.begin
+        return results
 
     def _partitions(self, selection: Filter) -> list[int]:
         """The partitions of the selected Services."""
@@ -111,60 +138,6 @@ class Replay:
         services = product(selection.namespaces, selection.services)
         return sorted({partition_of(namespace, service, count) for namespace, service in services})
 
-    def tables(self, until: Until, selection: Filter = EVERYTHING) -> dict[Place, Row]:
-        """The newest row of each selected Service in each table, without tombstones."""
-        newest: dict[Place, Row] = {}
-        for row in self.rows(until, selection):
-            key = (row.table, row.cluster, row.namespace, row.name)
-            if row.value:
-                newest[key] = row
-            else:
-                newest.pop(key, None)
-        return newest
 
-
-class Verdict(NamedTuple):
-    """How the replayed rows compare with those in the tables: the same bytes, the same content (the journal's beginning
-    has expired, or another fold version wrote the row), or wrong."""
-
-    identical: int
-    same: int
-    wrong: tuple[str, ...]
-
-
-async def table_rows(bootstrap: str) -> tuple[dict[Place, Row], Until]:
-    """The tables at a sealed cut, and the journal offsets of that cut."""
-    async with Subscriber(bootstrap, tables=TABLES) as subscriber:
-        snapshot = await subscriber.snapshot()
-        sealed: dict[int, int] = dict.fromkeys(range(subscriber.partitions), -1)
-        for (partition, _), seal in subscriber.sealed().items():
-            sealed[partition] = max(sealed[partition], seal.offset)
-    rows = {(row.table, row.cluster, row.namespace, row.name): row for row in snapshot.rows}
-    return rows, Until(offsets=sealed)
-
-
-def compare(actual: dict[Place, Row], replayed: dict[Place, Row], *, whole: bool) -> Verdict:
-    """Compare the replayed rows with those in the tables."""
-    identical = same = 0
-    wrong: list[str] = []
-    for key in sorted({*actual, *replayed}):
-        row, replayed_row = actual.get(key), replayed.get(key)
-        name = f"{key[0]} {key[1]}/{key[2]}/{key[3]}"
-        if row is None or replayed_row is None:
-            wrong.append(f"{name}: {'is not in the table' if row is None else 'does not follow from the journal'}")
-        elif row.value == replayed_row.value:
-            identical += 1
-        elif (not whole or b'"cause":[],' in row.value or _only_change_differs(row, replayed_row)) and same_content(
-            row.value, replayed_row.value
-        ):
-            # A row without a cause was rewritten by another fold version: from the journal alone its version is older.
-            # What another version said of the way to the same content stays, as it is written only once.
-            same += 1
-        else:
-            wrong.append(f"{name}: version {row.version} in the table, {replayed_row.version} from the journal")
-    return Verdict(identical, same, tuple(wrong))
-
-
-def _only_change_differs(row: Row, replayed_row: Row) -> bool:
-    heads = [each.value.partition(b',"change":') for each in (row, replayed_row)]
-    return row.table == "backend" and heads[0][0] == heads[1][0]
+def _report_after(report: Callable[[int], None], before: int, folded: int) -> None:
+    report(before + folded)

@@ -181,20 +181,6 @@ async def test_look_ups_and_all_other_answers_are_as_described(bootstrap_servers
         assert CART.startswith("cart.shop")
 
 
-@pytest.mark.parametrize(
-    ("query", "headers", "name"),
-    [
-        ("table=pods", {}, "table"),
-        ("tabel=backend", {}, "tabel"),
-        ("namespace=UP", {}, "namespace"),
-        ("namespace=" + "a" * 300, {}, "namespace"),
-        ("service=%0a", {}, "service"),
-        ("cluster=a/b", {}, "cluster"),
-        ("&".join(f"service=s{i}" for i in range(101)), {}, "service"),
-        ("cursor=nonsense", {}, "cursor"),
-        ("", {"Last-Event-ID": "e30="}, "Last-Event-ID"),
-    ],
-)
 async def test_changes_alone_make_the_same_sets_as_whole_rows(bootstrap_servers: str) -> None:
     """A client that gets `rows=changes` applies them to what it holds: from the ring, and from topics before it."""
     async with running(bootstrap_servers, service(), cart(0), ring_events=2) as mesh:
@@ -264,6 +250,20 @@ async def test_who_has_the_rows_is_told_so_in_short(bootstrap_servers: str) -> N
         assert b"10.1.0.2" in (await look_up("backend", tag))[2]
 
 
+@pytest.mark.parametrize(
+    ("query", "headers", "name"),
+    [
+        ("table=pods", {}, "table"),
+        ("tabel=backend", {}, "tabel"),
+        ("namespace=UP", {}, "namespace"),
+        ("namespace=" + "a" * 300, {}, "namespace"),
+        ("service=%0a", {}, "service"),
+        ("cluster=a/b", {}, "cluster"),
+        ("&".join(f"service=s{i}" for i in range(101)), {}, "service"),
+        ("cursor=nonsense", {}, "cursor"),
+        ("", {"Last-Event-ID": "e30="}, "Last-Event-ID"),
+    ],
+)
 async def test_what_is_wrong_is_named(shared: Mesh, query: str, headers: dict[str, str], name: str) -> None:
     async with (
         aiohttp.ClientSession() as session,

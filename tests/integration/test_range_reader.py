@@ -82,4 +82,4 @@ def test_a_journal_that_expires_while_it_is_replayed_is_named(bootstrap_servers:
     with Replay(bootstrap_servers) as replay:
         expire(bootstrap_servers, JOURNAL, 1)
         with pytest.raises(RangeExpired, match=r"facets.journal\[0\]: offsets 0 to 0 are not there any more"):
-            list(replay.rows(Until()))
+            replay.tables(Until())

@@ -63,6 +63,7 @@ def diff_command(
     facets diff cart -n shop --from 1h
     """
     from streams.cli.past.replay import folding, remark  # noqa: PLC0415
+    from streams.history.collectors import AllRows  # noqa: PLC0415
     from streams.history.coverage import NotKnown, known_at  # noqa: PLC0415
     from streams.history.queries import Difference, Until, differences  # noqa: PLC0415
     from streams.subscription.delivery import Filter  # noqa: PLC0415
@@ -71,7 +72,7 @@ def diff_command(
     space, name, clusters = service.resolve(namespace, clusters)
     with folding(bootstrap_servers) as replay:
         row_filter = Filter(frozenset(clusters), frozenset({space}), frozenset({name}))
-        rows = list(replay.rows(Until(), row_filter))
+        rows = [row for collector in replay.collect(AllRows, Until(), row_filter) for row in collector.rows]
         run(check_names(bootstrap_servers, rows, clusters=clusters, namespaces=[space], services=[name]))
         ((partition, coverage),) = replay.coverage.items()
     versions = sorted({row.version for row in rows if row.value})

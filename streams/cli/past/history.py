@@ -1,6 +1,7 @@
 """`facets history`: lists the rows of a Service over time, each with its cause and change."""
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import click
 import orjson
@@ -9,9 +10,6 @@ from streams.cli.names import ServiceName, ServicePath, TableName, clusters_opti
 from streams.cli.options import Moment, bootstrap_option
 from streams.cli.output import row_line, run
 from streams.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from streams.subscription.delivery import Row
 
 
 @click.command("history")
@@ -58,6 +56,7 @@ def history_command(
     facets history --cluster east --last 50
     """
     from streams.cli.past.replay import folding, remark  # noqa: PLC0415
+    from streams.history.collectors import LastRows  # noqa: PLC0415
     from streams.history.coverage import NotKnown, check_covered, check_since  # noqa: PLC0415
     from streams.history.queries import Until  # noqa: PLC0415
     from streams.subscription.delivery import Filter  # noqa: PLC0415
@@ -68,13 +67,14 @@ def history_command(
     if service is not None:
         space, name, clusters = service.resolve(namespace, clusters)
         spaces, names = (space,), (name,)
-    newest = _Newest(tables, since or "", last)
-    seen: dict[tuple[str, str, str], Row] = {}
+    make_collector = partial(LastRows, tables, since or "", last)
+    newest = make_collector()
     with folding(bootstrap_servers) as replay:
-        for row in replay.rows(Until(at=until or ""), Filter(frozenset(clusters), frozenset(spaces), frozenset(names))):
-            seen.setdefault((row.cluster, row.namespace, row.name), row)
-            newest.take(row)
-        run(check_names(bootstrap_servers, seen.values(), clusters=clusters, namespaces=spaces, services=names))
+        row_filter = Filter(frozenset(clusters), frozenset(spaces), frozenset(names))
+        for collector in replay.collect(make_collector, Until(at=until or ""), row_filter):
+            newest.add(collector)
+        known = newest.services.values()
+        run(check_names(bootstrap_servers, known, clusters=clusters, namespaces=spaces, services=names))
         if until is not None:
             remark(check_covered(replay.coverage, Until(at=until), clusters))
         begins = check_since(replay.coverage, since) if since is not None else ""
@@ -93,33 +93,6 @@ def history_command(
         raise NotKnown(f"no row of {where} is known since then", begins)
     click.echo(f"No row of {where} in that time.", err=True)
     raise SystemExit(ExitCode.NEGATIVE)
-
-
-class _Newest:
-    """The last rows by their times, at most `last`, of these tables (none: of all) and from a time on."""
-
-    def __init__(self, tables: tuple[str, ...], since: str, last: int) -> None:
-        self._tables = tables
-        self._since = since
-        self._last = last
-        self._rows: list[tuple[str, int, Row]] = []
-
-    def take(self, row: "Row") -> None:
-        """Keep the row, if it may be one of them; a tombstone is not a row."""
-        if not row.value or (self._tables and row.table not in self._tables) or (at := _at(row)) < self._since:
-            return
-        self._rows.append((at, row.version, row))
-        if len(self._rows) > 4 * self._last:
-            self._rows = sorted(self._rows)[-self._last :]
-
-    def rows(self) -> "list[Row]":
-        """The rows, oldest first."""
-        return [row for _, _, row in sorted(self._rows)[-self._last :]]
-
-
-def _at(row: "Row") -> str:
-    start = row.value.index(b'"at":"', row.value.index(b'"asOf":')) + 6
-    return row.value[start : row.value.index(b'"', start)].decode()
 
 
 def _line(table: str, row: dict[str, Any]) -> str:

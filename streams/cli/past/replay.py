@@ -119,7 +119,7 @@ def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], outp
 
 
 def _verify(bootstrap: str, timeout: float) -> None:
-    from streams.history.replay import compare, table_rows  # noqa: PLC0415
+    from streams.history.verification import compare, table_rows  # noqa: PLC0415
     from streams.wire.row_codec import is_deleted  # noqa: PLC0415
 
     actual, sealed = run_within(timeout, table_rows(bootstrap))

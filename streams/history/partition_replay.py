@@ -1,0 +1,54 @@
+"""Replay of one partition of the journal, in this process or as one of several."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from streams.fold.fold import PartitionFold
+from streams.history.collectors import RowCollector
+from streams.history.coverage import Coverage, CoverageRecorder
+from streams.history.queries import Until, time_of
+from streams.kafka.range_reader import RangeReader
+from streams.subscription.delivery import EVERYTHING, Filter, Row
+from streams.wire.records import JOURNAL, TABLES
+
+REPORT_EVERY = 500
+"""After how many records a replay says how far it is."""
+
+
+class PartitionReplay(NamedTuple):
+    """The retained range of a partition (its first offset, and the one after the last), how far to fold it, and the
+    Services whose rows are wanted; `window` is that of tombstones, in seconds."""
+
+    partition: int
+    begin: int
+    end: int
+    until: Until
+    selection: Filter
+    window: int
+
+
+def replay_partition(
+    replay: PartitionReplay, reader: RangeReader, collector: RowCollector, report: Callable[[int], None]
+) -> Coverage:
+    """Fold a partition, and hand its selected rows to the collector. `report` gets the number of records folded, now
+    and then. Raises BrokerError, RangeExpired."""
+    partition, selection = replay.partition, replay.selection
+    fold = PartitionFold(
+        partition, window_seconds=replay.window, selects=None if selection == EVERYTHING else selection.wants
+    )
+    recorder, begin_at, stopped = CoverageRecorder(), "", False
+    for record in reader.records(JOURNAL, partition, replay.begin, replay.end, whole=True):
+        begin_at = begin_at or time_of(record.value)
+        if replay.until.beyond(partition, record.offset, record.value):
+            stopped = True
+            break
+        for write in fold.step(record.offset, record.value, record.timestamp):
+            if write.table in TABLES and not write.key.startswith(b"~"):
+                cluster, namespace, name = write.key.decode().split("/")
+                collector.take(Row(write.table, cluster, namespace, name, write.version, write.value or b""))
+        recorder.note(record.offset, fold.clusters)
+        folded = record.offset - replay.begin + 1
+        if folded % REPORT_EVERY == 0:
+            report(folded)
+    report(replay.end - replay.begin)
+    return Coverage(replay.begin, begin_at, replay.end, recorder.clusters(fold.clusters), stopped)
