@@ -55,14 +55,20 @@ class AuditFold:
 
     def take(self, document: Any) -> Iterator[Write]:
         """Fold a List, a watch event or a bare object. Raises UnknownInput."""
+        if isinstance(document, list):
+            document = {"kind": "List", "items": document}
         if not isinstance(document, Mapping):
             raise UnknownInput(f"{document!r:.80} is not a JSON object")
-        if isinstance(document.get("items"), list) and str(document.get("kind", "List")).endswith("List"):
-            items = [_typed(item, document) for item in document["items"]]
+        if _is_list(document):
+            items = list(_items(document))
             yield from self._snapshot(items) if not self._started else self._events(items)
-        elif "object" in document and str(document.get("type")) in {*_OPERATIONS, "BOOKMARK"}:
+        elif "object" in document and str(document.get("type")) in {*_OPERATIONS, "BOOKMARK", "ERROR"}:
+            if document["type"] == "ERROR":
+                raise UnknownInput(f"the watch ended with an error: {_message(document['object'])}")
             if document["type"] != "BOOKMARK":
                 yield from self._event(_OPERATIONS[document["type"]], document["object"])
+        elif document.get("kind") == "Status" and document.get("status") == "Failure":
+            raise UnknownInput(f"the API server's answer was an error: {_message(document)}")
         elif "kind" in document and "metadata" in document:
             yield from self._event(Kind.APPLY, document)
         else:
@@ -81,7 +87,7 @@ class AuditFold:
         for item in items:
             kind = self._kind(item)
             if kind:
-                self._collector.ingest(kind, ReflectorEvent(Kind.INIT_APPLY, item, ""))
+                self._collector.ingest(kind, ReflectorEvent(Kind.INIT_APPLY, _placed(item, kind), ""))
         for kind in _KINDS:
             self._collector.ingest(kind, ReflectorEvent(Kind.INIT_DONE, None, ""))
         yield from self._journal(self._collector.flush(self._at))
@@ -94,6 +100,7 @@ class AuditFold:
         yield from self.finish()
         kind = self._kind(item)
         if kind:
+            item = _placed(item, kind)
             meta = item.get("metadata")
             version = str(meta.get("resourceVersion") or "") if isinstance(meta, dict) else ""
             event = ReflectorEvent(operation, item, version)
@@ -121,6 +128,39 @@ class AuditFold:
                 elif write.value is not None:
                     self.seal = msgspec.json.decode(write.value, type=Seal)
             self._offset += 1
+
+
+def _is_list(document: Any) -> bool:
+    """Whether it is a list of objects; an empty one's items may be null, as Go writes them."""
+    return (
+        isinstance(document, Mapping)
+        and isinstance(document.get("items", ...), list | None)
+        and str(document.get("kind", "List")).endswith("List")
+    )
+
+
+def _items(document: Mapping[str, Any]) -> Iterator[Any]:
+    """The objects of a list, and of lists in it, in order."""
+    pending: list[Any] = [document]
+    while pending:
+        item = pending.pop()
+        if _is_list(item):
+            pending.extend(_typed(element, item) for element in reversed(item["items"] or ()))
+        else:
+            yield item
+
+
+def _placed(item: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The object in its namespace: as for kubectl, manifests that name none mean `default`."""
+    meta = item.get("metadata")
+    if not _KINDS[kind].namespaced or not isinstance(meta, dict) or meta.get("namespace"):
+        return item
+    return {**item, "metadata": {**meta, "namespace": "default"}}
+
+
+def _message(status: Any) -> str:
+    """The text of a metav1.Status."""
+    return str(status.get("message") or status.get("reason") or "") if isinstance(status, Mapping) else ""
 
 
 def _typed(item: Any, document: Mapping[str, Any]) -> Any:

@@ -1,18 +1,22 @@
 """Documents in text as people have it: JSON, one a line or over many lines and one after another, or YAML.
 
-What is read: what `kubectl get -o json` and `-o yaml` print, with `-w` too; manifests; several files in a row. A
-document that can't be read is named, and the others are read on; what is no text costs one error.
+What is read: what `kubectl get -o json` and `-o yaml` print, with `-w` too; manifests; several files in a row, of
+either form. A document that can't be read is named, and the others are read; what is no text costs one error.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Generator, Iterable, Iterator
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
 import yaml
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BETWEEN = " \t\r\n\ufeff"
+"""What may stand between JSON documents."""
 _BINARY = {
     b"\xff\xfe\x00\x00": "UTF-32 text",
     b"\x00\x00\xfe\xff": "UTF-32 text",
@@ -25,7 +29,12 @@ _BINARY = {
 _ATTEMPTS = 64
 """How often a document over many lines is tried before its input ends: an unindented one would be at each line."""
 
-Lines = Iterator[tuple[int, bytes]]
+_WITHOUT_COLON = "(?!.*:)"
+"""Excludes YAML 1.1's numbers of base 60, which Kubernetes' YAML doesn't have: 1:2:3:4:5:6:7:8 is an address."""
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+
+Line = tuple[int, bytes]
+Lines = Iterator[Line]
 
 
 class UnreadableInput(ValueError):
@@ -47,23 +56,32 @@ class UnreadableDocument(NamedTuple):
 
 
 Item = Document | UnreadableDocument
+Items = Generator[Item, None, Line | None]
+"""Documents of one form, up to the line at which the other form begins."""
 
 
 def read_documents(lines: Iterable[bytes]) -> Iterator[Item]:
     """The documents, each as soon as its last line is there. Raises UnreadableInput."""
-    numbered = iter(enumerate(lines, 1))
-    for number, line in numbered:
-        first = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-        _check_is_text(first)
-        if first.strip():
-            read = _read_json if first.lstrip()[:1] in {b"{", b"["} else _read_yaml
-            yield from read(_chain((number, first), numbered))
-            return
+    # A mark may stand in the middle: at the beginning of each file that was appended to another.
+    numbered = ((number, line.removeprefix(_BYTE_ORDER_MARK)) for number, line in enumerate(lines, 1))
+    first = _first_line(numbered)
+    while first is not None:
+        read = _read_json if first[1].lstrip()[:1] in {b"{", b"["} else _read_yaml
+        first = yield from read(chain([first], numbered))
 
 
-def _chain(first: tuple[int, bytes], rest: Lines) -> Lines:
-    yield first
-    yield from rest
+def _first_line(lines: Lines) -> Line | None:
+    """The first line that is not blank."""
+    for number, line in lines:
+        _check_is_text(line)
+        if line.strip():
+            return number, line
+    return None
+
+
+def _is_marker(line: bytes) -> bool:
+    """Whether a YAML document begins or ends here. No line of a JSON document is a marker."""
+    return line.startswith((b"---", b"...")) and line[3:4].strip() == b""
 
 
 def _check_is_text(line: bytes) -> None:
@@ -77,11 +95,15 @@ def _check_is_text(line: bytes) -> None:
 # ---- JSON -------------------------------------------------------------------------------------------
 
 
-def _read_json(lines: Lines) -> Iterator[Item]:
+def _read_json(lines: Lines) -> Items:
     pending: list[bytes] = []
     start = attempts = 0
     is_compact = False
     for number, line in lines:
+        if _is_marker(line):
+            if pending:
+                yield from _rest(pending, start)
+            return number, line
         if pending and is_compact and line[:1] == b"{" and (document := _parse(line, number)):
             # Documents of one line: the one before was cut off.
             yield _unreadable(b"".join(pending), start)
@@ -101,10 +123,16 @@ def _read_json(lines: Lines) -> Iterator[Item]:
                 start, is_compact = number, rest.strip() not in {b"{", b"["}
             pending = [rest] if rest else []
     if pending:
-        items, rest = _take(b"".join(pending), start)
-        yield from items
-        if rest:
-            yield _unreadable(rest, start)
+        yield from _rest(pending, start)
+    return None
+
+
+def _rest(pending: list[bytes], start: int) -> Iterator[Item]:
+    """What is left where no more lines come."""
+    items, rest = _take(b"".join(pending), start)
+    yield from items
+    if rest:
+        yield _unreadable(rest, start)
 
 
 def _take(text: bytes, start: int) -> tuple[list[Item], bytes]:
@@ -119,7 +147,7 @@ def _take(text: bytes, start: int) -> tuple[list[Item], bytes]:
         while at < len(characters):
             value, at = decoder.raw_decode(characters, at)
             items.append(Document(f"line {start}", value))
-            at = len(characters) - len(characters[at:].lstrip())
+            at = len(characters) - len(characters[at:].lstrip(_BETWEEN))
     except json.JSONDecodeError as error:
         rest = characters[at:].encode()
         if _is_cut_off(rest):
@@ -158,22 +186,41 @@ def _unreadable(text: bytes, start: int) -> UnreadableDocument:
 # ---- YAML -------------------------------------------------------------------------------------------
 
 
-def _read_yaml(lines: Lines) -> Iterator[Item]:
+def _read_yaml(lines: Lines) -> Items:
     """Documents are split at their markers, which are at a line's beginning (YAML 1.2, section 9.1.2): so one that is
-    wrong does not cost those after it."""
+    wrong does not cost those after it. JSON that begins behind other text is a document of its own."""
     text: list[bytes] = []
-    start = 1
+    start, opening = 1, b""
     for number, line in lines:
-        if line.startswith((b"---", b"...")) and line[3:4].strip() == b"":
+        if _is_marker(line):
             yield from _load(text, start)
             # What stands behind the marker belongs to the document.
-            text, start = [line[3:]], number
+            text, start, opening = [line[3:]], number, _opening(line[3:])
+        elif line.startswith(b"{") and opening not in {b"", b"{", b"["}:
+            yield from _load(text, start)
+            return number, line
         else:
+            start = start if text else number
+            opening = opening or _opening(line)
             text.append(line)
     yield from _load(text, start)
+    return None
+
+
+def _opening(line: bytes) -> bytes:
+    """A line's first character; b"" where it has nothing of a document: blank lines, comments and directives."""
+    return b"" if line.startswith(b"%") or line.lstrip().startswith(b"#") else line.lstrip()[:1]
 
 
 def _load(lines: list[bytes], start: int) -> Iterator[Item]:
+    opening = next(filter(None, map(_opening, lines)), b"")
+    if not opening:
+        return
+    if opening == b"{":
+        items, rest = _take(b"".join(lines), start)
+        if not rest and all(isinstance(item, Document) for item in items):
+            yield from items
+            return
     place = f"line {start}"
     try:
         text = b"".join(lines).decode()
@@ -197,13 +244,18 @@ def _load(lines: list[bytes], start: int) -> Iterator[Item]:
 
 @cache
 def _loader() -> Any:
-    """A safe loader without timestamps: in Kubernetes' YAML, which stands for JSON, these are text."""
+    """A safe loader without timestamps and numbers of base 60: in Kubernetes' YAML, which stands for JSON, these are
+    text."""
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         pass
 
     Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [
+            (tag, re.compile(_WITHOUT_COLON + pattern.pattern, pattern.flags) if tag in _NUMBERS else pattern)
+            for tag, pattern in resolvers
+            if tag != "tag:yaml.org,2002:timestamp"
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     return Loader

@@ -25,7 +25,8 @@ def fold_command(
 
     Each FILE (without one, standard input) holds JSON or YAML as kubectl prints it, with --watch too, or manifests:
     Lists, objects and watch events {"type":"ADDED|MODIFIED|DELETED","object":{...}}, any number, one after another.
-    The first List is the cluster's state, what follows changes it. Prints the final rows as
+    The first List is the cluster's state, what follows changes it. As for kubectl, what names no namespace is in
+    `default`. Prints the final rows as
     {"frontend": {"namespace/name": row}, "backend": {...}, "routing": {...}}; deleted Services are left out.
 
     \b

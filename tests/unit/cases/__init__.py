@@ -1,0 +1,1 @@
+"""Inputs after public bug reports, and what must come of them."""
