@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import click
 
@@ -117,6 +117,50 @@ def routing_options(command: Command) -> Command:
         return command(*args, routing_defaults=defaults, **kwargs)
 
     return wrapped
+
+
+class RouterPlace(NamedTuple):
+    """Where a router runs, and which traffic it has; "" for what is not said."""
+
+    zone: str
+    node: str
+    cluster: str
+    namespace: str
+    traffic: Literal["mesh", "gateway"]
+
+
+def router_options(cluster_option: str) -> Callable[[Command], Command]:
+    """A router's zone, node, cluster (by an option of this name), namespace and traffic, given to the command as
+    `place`."""
+
+    def add(command: Command) -> Command:
+        @click.option(
+            "--zone", default="", help="The router's zone: endpoints in it are preferred where a Service asks for it."
+        )
+        @click.option("--node", default="", help="The Kubernetes node that the router runs on.")
+        @click.option(
+            cluster_option,
+            "router_cluster",
+            default="",
+            help="The cluster that the router runs in: it gets cluster IPs of that one only.",
+        )
+        @click.option("--namespace", default="", help="The router's namespace, whose own mesh routes it follows.")
+        @click.option(
+            "--traffic",
+            type=click.Choice(["mesh", "gateway"]),
+            default="mesh",
+            show_default=True,
+            help="Which of a Service's routing decisions the router follows.",
+        )
+        @functools.wraps(command)
+        def wrapped(
+            *args: Any, zone: str, node: str, router_cluster: str, namespace: str, traffic: Any, **kwargs: Any
+        ) -> Any:
+            return command(*args, place=RouterPlace(zone, node, router_cluster, namespace, traffic), **kwargs)
+
+        return wrapped
+
+    return add
 
 
 class Duration(click.ParamType):

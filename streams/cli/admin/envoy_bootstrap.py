@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from streams.cli.options import RouterPlace, router_options
+
 
 class Address(click.ParamType):
     """HOST:PORT; an IPv6 address in brackets."""
@@ -40,18 +42,7 @@ class DomainName(click.ParamType):
     "--xds", "server", type=Address(), default="127.0.0.1:18000", show_default=True, help="Where `facets serve` is."
 )
 @click.option("--node-id", default=lambda: platform.node() or "router", help="Name of the router.  [default: the host]")
-@click.option(
-    "--zone", default="", help="The router's zone: endpoints in it are preferred where a Service asks for it."
-)
-@click.option("--node", default="", help="The Kubernetes node that the router runs on.")
-@click.option(
-    "--cluster", default="", help="The cluster that the router runs in: it gets cluster IPs of that one only."
-)
-@click.option("--namespace", default="", help="The router's namespace, whose own mesh routes it follows.")
-@click.option(
-    "--traffic", type=click.Choice(["mesh", "gateway"]), default="mesh", show_default=True,
-    help="Which of a Service's routing decisions the router follows.",
-)  # fmt: skip
+@router_options("--cluster")
 @click.option(
     "--listen", type=Address(), default="127.0.0.1:10000", show_default=True, help="Where Envoy listens for HTTP."
 )
@@ -71,11 +62,7 @@ def envoy_bootstrap_command(
     service: str | None,
     server: tuple[str, int],
     node_id: str,
-    zone: str,
-    node: str,
-    cluster: str,
-    namespace: str,
-    traffic: str,
+    place: RouterPlace,
     listen: tuple[str, int],
     admin: tuple[str, int] | None,
     sotw: bool,
@@ -101,7 +88,8 @@ def envoy_bootstrap_command(
     from streams.serve.xds.build.bootstrap import Router, envoy_bootstrap, grpc_bootstrap  # noqa: PLC0415
 
     router = Router(
-        server, node_id, zone, node, traffic, listen, admin, service or "", not sotw, cluster_domain, cluster, namespace
+        server, node_id, listen=listen, admin=admin, service=service or "", delta=not sotw,
+        cluster_domain=cluster_domain, **place._asdict(),
     )  # fmt: skip
     bootstrap = grpc_bootstrap(router) if grpc else envoy_bootstrap(router)
     if output == "json":

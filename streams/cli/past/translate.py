@@ -8,7 +8,7 @@ import click
 import orjson
 
 from streams.cli.objects_input import ObjectsInput
-from streams.cli.options import routing_options
+from streams.cli.options import RouterPlace, router_options, routing_options
 from streams.fold.offline import AuditFold
 from streams.serve.xds.build.names import TYPE_URLS, Kind
 from streams.subscription.delivery import Row
@@ -60,14 +60,7 @@ class Kinds(click.ParamType):
     "--cluster", "clusters", type=ClusterFile(), multiple=True,
     help="A cluster's name and the file with its objects; repeatable.",
 )  # fmt: skip
-@click.option("--zone", default="", help="The router's zone.")
-@click.option("--node", default="", help="The Kubernetes node that the router runs on.")
-@click.option("--namespace", default="", help="The router's namespace, whose own mesh routes it follows.")
-@click.option("--client-cluster", default="", help="The cluster that the router runs in.  [default: not said]")
-@click.option(
-    "--traffic", type=click.Choice(["mesh", "gateway"]), default="mesh", show_default=True,
-    help="Which of a Service's routing decisions the router follows.",
-)  # fmt: skip
+@router_options("--client-cluster")
 @click.option("--grpc", is_flag=True, help="As gRPC's xDS client gets them; else as Envoy does.")
 @click.option("--only", type=Kinds(), help="Only these types: cds,eds,lds,rds.  [default: all; lds with --grpc only]")
 @click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the clusters.")
@@ -76,11 +69,7 @@ class Kinds(click.ParamType):
 def translate_command(
     files: tuple[IO[bytes], ...],
     clusters: tuple[tuple[str, IO[bytes]], ...],
-    zone: str,
-    node: str,
-    namespace: str,
-    client_cluster: str,
-    traffic: Any,
+    place: RouterPlace,
     grpc: bool,
     only: tuple[Kind, ...] | None,
     cluster_domain: str,
@@ -104,7 +93,7 @@ def translate_command(
     if files and clusters:
         raise click.UsageError("give FILEs of one cluster, or --cluster NAME=FILE for each of several, not both")
     inputs = _inputs(files, clusters)
-    client = Client(Place(zone, node, client_cluster), traffic, grpc, namespace)
+    client = Client(Place(place.zone, place.node, place.cluster), place.traffic, grpc, place.namespace)
     rows: dict[tuple[str, bytes], Row] = {}
     seals: dict[str, Seal] = {}
     sources = []
@@ -116,8 +105,8 @@ def translate_command(
             if write.value is None:
                 rows.pop((write.table, write.key), None)
             else:
-                place = parse_row_key(write.key.decode())
-                rows[write.table, write.key] = Row(write.table, *place, write.version, write.value)
+                owner = parse_row_key(write.key.decode())
+                rows[write.table, write.key] = Row(write.table, *owner, write.version, write.value)
         if fold.seal is not None:
             seals[name] = fold.seal
     translation = translate(rows.values(), seals, client, only or _kinds_for(client))
