@@ -203,10 +203,10 @@ def _check_catalog(catalog: Catalog, rows: expected.Tables) -> None:
             assert isinstance(cds, Resource)
             cluster = check_resource("cds", name, cds.body.value)
             route = cluster.metadata.filter_metadata["facets"]["routing"]
-            _check_set(message, name, client, rows, route)
+            check_set(message, name, client, rows, route)
 
 
-def _check_set(message: Any, name: str, client: Client, rows: expected.Tables, route: str) -> None:
+def check_set(message: Any, name: str, client: Client, rows: expected.Tables, route: str) -> None:
     """A set is of the rows' endpoints, empty only when known to be, and usable if they are; in each address it names
     the client's own cluster first."""
     number, transport = (53, "UDP") if name.endswith("/udp") or _is_udp_only(rows, name) else (int(name[-2:]), "TCP")
