@@ -303,6 +303,12 @@ CASES = [
         {"cds": {NAME: {"type": "EDS"}}, "eds": {}},
     ),
     Translate(
+        "xds-empty-beside-others",
+        "a cluster whose file doesn't have the Service doesn't run it: the set is known to be empty",
+        {"east": [service()], "west": [], "south": [service("till")]},
+        {"eds": {NAME: [], "till.shop.svc.cluster.local:80": []}},
+    ),
+    Translate(
         "xds-extname-elsewhere",
         "a cluster that runs the Service comes before one that only names it",
         {"east": [service(**EXTERNAL)], "west": cluster("10.8.1.4")},

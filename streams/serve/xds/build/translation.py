@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from streams.objects.resources import SERVICES
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind
@@ -21,10 +23,10 @@ class Translation(NamedTuple):
 
 
 def translate(rows: Iterable[Row], seals: Mapping[str, Seal], client: Client, kinds: Sequence[Kind]) -> Translation:
-    """Translate the rows of one partition, with each cluster's seal. What `replace` takes must be sealed: a Service is
-    only known not to be there where its cluster's snapshot is complete."""
+    """Translate the rows of one partition, with each cluster's last seal. All clusters are complete: a Service that a
+    cluster has no row of is not there."""
     catalog = Catalog(partitions=1)
-    catalog.replace(rows, {(0, cluster): seal for cluster, seal in seals.items()})
+    catalog.replace(rows, {(0, cluster): _complete(seal) for cluster, seal in seals.items()})
     names = sorted(name for key in catalog.services() for name in catalog.names_of(key))
     translation = Translation({kind: [] for kind in kinds}, [])
     for kind in kinds:
@@ -35,3 +37,8 @@ def translate(rows: Iterable[Row], seals: Mapping[str, Seal], client: Client, ki
             elif answer is Absence.UNKNOWN:
                 translation.unknown.append((kind, name))
     return translation
+
+
+def _complete(seal: Seal) -> Seal:
+    """The seal of a complete snapshot, also where no list had a resourceVersion: files need not have any."""
+    return msgspec.structs.replace(seal, frontier=seal.frontier or {SERVICES.frontier: "0"})
