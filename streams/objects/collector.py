@@ -7,7 +7,8 @@
   depend on it, too) stay as of the frontier, and nothing counts as deleted. A list that was cut off is ignored: a
   lagging server may have sent it.
 - All changes of one Service that are seen together are in one commit; a commit is split only between Services, and
-  not between those that one object's change affects (a route's, or a slice's whose label moved).
+  not between those that one object's change affects: a slice's whose label moved, a route's, or that of a Gateway or
+  grant on which many routes depend.
 - A snapshot waits for an optional type from `follow` to its first InitDone, or to `give_up`; a type that can't be
   listed is in the frontier without a version (""), and the fold keeps what it has of it.
 - The events of routes and Services depend on other objects (`ServiceProjector`), and are made again when those change.
@@ -215,13 +216,14 @@ class Collector:
         else:
             self._hold(read.key, read.events)
 
-    def _hold(self, key: Key, new: ServiceEvents) -> None:
-        """Replace the object's events: what differs is a change of each Service that it affects, or affected."""
+    def _hold(self, key: Key, new: ServiceEvents) -> list[ServiceKey]:
+        """Replace the object's events: what differs is a change of each Service that it affects, or affected. Returns
+        these Services."""
         previous, rejection = self._objects.get(key), self._rejected.pop(key, None)
         if previous is None and rejection is None:
             self._objects[key] = new
             self._change(list(new.events.items()))
-            return
+            return list(new.events)
         before = previous.events if previous else {}
         events = new.events
         if new.bodies is not None and previous is not None and previous.bodies is not None and previous.uid == new.uid:
@@ -241,6 +243,7 @@ class Collector:
             if rejection is not None or before.get(service) != event
         ]
         self._change(changes)
+        return [service for service, _ in changes]
 
     def _reject(self, kind: str, item: Any, message: str) -> None:
         """Mark the object as rejected for the Services that it affected or, as far as can be told, affects."""
@@ -314,8 +317,7 @@ class Collector:
         """All pending changes, as commits of `at`; the flush that completes the snapshot ends it in every partition."""
         completes_snapshot = not self.commits.synced and not self._unlisted
         if self.commits.synced or completes_snapshot:
-            for key, events in self._projector.reproject(self._objects, self._rejected):
-                self._hold(key, events)
+            self._reproject()
         pending, linked = self._take_pending()
         records = list(self.commits.changes(pending, linked, self._pending_frontier, at))
         self.commits.synced = self.commits.synced or completes_snapshot
@@ -324,6 +326,15 @@ class Collector:
         if completes_snapshot:
             records += self.commits.empty("end", at)
         return records
+
+    def _reproject(self) -> None:
+        """Make the events again that depend on what has changed. They are one change of all the Services: at a cut,
+        each of them has it, or none."""
+        affected: set[ServiceKey] = set()
+        for key, events in self._projector.reproject(self._objects, self._rejected):
+            affected.update(self._hold(key, events))
+        if len(affected) > 1:
+            self._linked |= affected
 
     def _take_pending(self) -> tuple[dict[ServiceKey, list[bytes]], set[ServiceKey]]:
         pending, linked = self._pending, self._linked

@@ -13,6 +13,10 @@ MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024
 """A commit of more than this is split, but never between the changes of one Service."""
 
+MAX_LINKED_BYTES = 12 * 1024 * 1024
+"""Changes of linked Services are not split below this, so that a cut has all of them or none: a record can't take much
+more."""
+
 
 class JournalRecord(NamedTuple):
     """A commit as it goes to the journal, with the number of events in it."""
@@ -108,8 +112,10 @@ class CommitWriter:
 
 def _chunks(groups: list[list[bytes]], linked: list[list[bytes]]) -> list[list[bytes]]:
     """The events of Services in chunks. Those that are linked with others' stay together, in the last one: it has the
-    same number in every partition."""
+    same number in every partition. Only what no record could take is split."""
     chunks = list(_split(groups))
+    if sum(len(event) for group in linked for event in group) > MAX_LINKED_BYTES:
+        return chunks + list(_split(linked))
     last = [event for group in linked for event in group]
     if last and chunks and len(chunks[-1]) + len(last) <= MAX_EVENTS:
         chunks[-1] = chunks[-1] + last
