@@ -28,9 +28,9 @@ Which rules count depends on who sends the requests (GEP-1294, Namespace boundar
                        the parents for which it has none of its own
 
 Of those, a rule that never gets a request (others take all of them first: RuleShadowed), a reference that a gateway's
-route may not make (RefNotPermitted; the mesh needs no ReferenceGrant) or whose kind is unknown (InvalidKind), a backend
-of weight 0, and a mirror have no part in the decision. `rules` has the choice for each rule, in the order in which a
-router must try them.
+route may not make (RefNotPermitted; the mesh needs no ReferenceGrant), or of which that is not known (GrantUnreadable),
+or whose kind is unknown (InvalidKind), a backend of weight 0, and a mirror have no part in the decision. `rules` has
+the choice for each rule, in the order in which a router must try them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -303,10 +303,10 @@ def _rules(routes: Iterable[HeldRoute], traffic: Traffic, scope: _Scope) -> list
 
 
 def _refusal(backend: RouteBackend, traffic: Traffic, shadowed: bool) -> Reason | None:
-    if backend.reason:
+    if backend.reason == "InvalidKind":
         return "InvalidKind"
     if not backend.permitted and traffic == "gateway":
-        return "RefNotPermitted"
+        return "GrantUnreadable" if backend.reason == "GrantUnreadable" else "RefNotPermitted"
     return "RuleShadowed" if shadowed else None
 
 

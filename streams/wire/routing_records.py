@@ -11,7 +11,7 @@ Decision = Literal["service", "endpoint", "dns", "none"]
 Reason = Literal[
     "ServiceNotFound", "ServiceUnreadable", "ExternalName", "Headless", "NoClusterIP", "SessionPersistence",
     "BackendTrafficPolicy", "SessionAffinity", "ServiceAnnotation", "NamespaceAnnotation", "ClusterDefault", "Default",
-    "RefNotPermitted", "RuleShadowed", "InvalidKind",
+    "RefNotPermitted", "GrantUnreadable", "RuleShadowed", "InvalidKind",
 ]  # fmt: skip
 Role = Literal["backend", "mirror", "auth"]
 
@@ -129,7 +129,8 @@ class RouteBackend(Record, omit_defaults=True):
 
     Without `permitted` a ReferenceGrant is missing, which routes of gateways need. `shadowedAt` are the parents, by
     their place in the route's, of which the rule never gets a request: other rules take all of them first.
-    `reason` says why the reference itself can't be followed."""
+    `reason` says why the reference itself can't be followed (InvalidKind), or why it is not known whether it is
+    permitted: a ReferenceGrant of the Service's namespace could never be read (GrantUnreadable)."""
 
     rule: Number
     rule_name: str | None

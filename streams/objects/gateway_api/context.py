@@ -72,9 +72,7 @@ class RouteContext:
                 self._take_namespace(name, item)
             case "ReferenceGrant":
                 if self._grants.take(key, item):
-                    self._outdated.update(
-                        route.key for route in self._routes.values() if _names_from_elsewhere(route, namespace)
-                    )
+                    self._outdate_references(namespace)
             case "Gateway":
                 if item is not None:
                     self.list_gateways()
@@ -92,6 +90,10 @@ class RouteContext:
     def reject(self, kind: str, namespace: str, name: str) -> None:
         """A context object can't be read: its last good state stays."""
         key = namespace, name
+        if kind == "ReferenceGrant":
+            if self._grants.reject(key):
+                self._outdate_references(namespace)
+            return
         is_held = key in self._gateways if kind == "Gateway" else key in self._listener_sets
         self._mark(kind, key, is_unreadable=not (key in self._services if kind == "Service" else is_held))
 
@@ -170,18 +172,19 @@ class RouteContext:
         }
 
     def _backend(self, route: Route, rule: Rule, backend: Backend, shadowed: list[int]) -> RouteBackend:
+        reference = route.kind, route.namespace, (backend.namespace, backend.name)
         return RouteBackend(
             rule.place,
             rule.name,
             list(rule.matches),
             backend.port,
             backend.weight,
-            self._grants.permits(route.kind, route.namespace, (backend.namespace, backend.name)),
+            self._grants.permits(*reference),
             rule.persistence if backend.role == "backend" else None,
             backend.role,
             backend.total_weight,
             shadowed,
-            "" if backend.is_service else "InvalidKind",
+            self._grants.refusal(*reference) if backend.is_service else "InvalidKind",
         )
 
     # ---- attachments ---------------------------------------------------------------------------------
@@ -271,6 +274,9 @@ class RouteContext:
         if new is not None:
             objects[key] = new
         self._outdate(subjects)
+
+    def _outdate_references(self, namespace: str) -> None:
+        self._outdated.update(route.key for route in self._routes.values() if _names_from_elsewhere(route, namespace))
 
     def _outdate_gateways(self) -> None:
         self._outdate({key for key in (*self._by_parent, *self._attachments) if key[0] != "Service"})

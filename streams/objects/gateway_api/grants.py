@@ -1,7 +1,8 @@
 """ReferenceGrants: which routes may name Services of another namespace. Each is additive, and none is needed within a
-namespace; routes in a mesh need none at all (GEP-1294, Namespace boundaries), which the fold accounts for."""
+namespace; routes in a mesh need none at all (GEP-1294, Namespace boundaries), which the fold accounts for. One that
+could never be read permits nothing, but what its namespace permits is then not known."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from streams.objects.fields import Json, mapping, objects, text
 from streams.objects.gateway_api.references import ServiceKey
@@ -20,24 +21,45 @@ class Grants:
 
     def __init__(self) -> None:
         self._by_namespace: dict[str, dict[str, Grant]] = {}
+        self._unreadable: dict[str, set[str]] = {}
 
     def take(self, key: ServiceKey, item: Json | None) -> bool:
         """Hold a grant (None: it is deleted); whether that can change anything. Raises MalformedObject."""
         namespace, name = key
         grant = None if item is None else _read(item)
+        was_unreadable = self._mark(key, is_unreadable=False)
         grants = self._by_namespace.setdefault(namespace, {})
         before = grants.pop(name, None)
         if grant is not None:
             grants[name] = grant
-        return grant != before
+        return was_unreadable or grant != before
+
+    def reject(self, key: ServiceKey) -> bool:
+        """A grant can't be read: its last good state stays. Whether that can change anything."""
+        namespace, name = key
+        is_held = name in self._by_namespace.get(namespace, {})
+        return not is_held and not self._mark(key, is_unreadable=True)
 
     def permits(self, kind: str, namespace: str, service: ServiceKey) -> bool:
-        """Whether a route of this kind and namespace may name the Service."""
+        """Whether a route of this kind and namespace may name the Service, as far as is known."""
         target, name = service
         return target == namespace or any(
             (kind, namespace) in grant.sources and not grant.names.isdisjoint((name, ""))
             for grant in self._by_namespace.get(target, {}).values()
         )
+
+    def refusal(self, kind: str, namespace: str, service: ServiceKey) -> Literal["", "GrantUnreadable"]:
+        """Why it is not known whether the route may name the Service ("": it is known)."""
+        is_known = self.permits(kind, namespace, service) or not self._unreadable.get(service[0])
+        return "" if is_known else "GrantUnreadable"
+
+    def _mark(self, key: ServiceKey, *, is_unreadable: bool) -> bool:
+        """Whether the grant was unreadable before."""
+        namespace, name = key
+        names = self._unreadable.setdefault(namespace, set())
+        was_unreadable = name in names
+        (names.add if is_unreadable else names.discard)(name)
+        return was_unreadable
 
 
 def _read(item: Json) -> Grant:

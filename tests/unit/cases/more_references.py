@@ -10,7 +10,7 @@ from tests.support.routes import (
     to_gateway,
     to_service,
 )
-from tests.unit.cases.case import CART, Fold, port, service
+from tests.unit.cases.case import CART, Fold, event, port, service
 from tests.unit.cases.route_cases import (
     FRONT,
     OLD,
@@ -130,6 +130,70 @@ CASES = [
         "rt-grant-in-other-namespace",
         "a ReferenceGrant is of the namespace that is referred to",
         grant("g", [("HTTPRoute", "stand")], namespace="stand"),
+    ),
+    Fold(
+        "rt-grant-unreadable",
+        "not readable at first sight is unknown: the route may be permitted, and is not known to be",
+        [
+            service(),
+            _FROM_STAND,
+            _spec(grant("g", []), **{"from": 7}),
+            asking(of="stand", parents=[to_gateway()]),
+        ],
+        decided(rules=[("r", "GrantUnreadable")]),
+        message="spec.from",
+    ),
+    Fold(
+        "rt-grant-unreadable-beside-another",
+        "the same, where another grant permits it",
+        [
+            service(),
+            _FROM_STAND,
+            _spec(grant("g", []), **{"from": 7}),
+            grant("h", [("HTTPRoute", "stand")]),
+            asking(of="stand"),
+        ],
+        decided(gateway=STICKY, rules=[("r", "SessionPersistence")]),
+        message="spec.from",
+    ),
+    Fold(
+        "rt-grant-unreadable-later",
+        "the same: its last good state counts",
+        [
+            event("ADDED", item, version)
+            for version, item in enumerate(
+                [
+                    service(),
+                    _FROM_STAND,
+                    grant("g", [("HTTPRoute", "stand")]),
+                    asking(of="stand"),
+                    _spec(grant("g", []), **{"from": 7}),
+                ],
+                1,
+            )
+        ],
+        decided(gateway=STICKY, rules=[("r", "SessionPersistence")]),
+        message="spec.from",
+    ),
+    Fold(
+        "rt-grant-unreadable-in-the-mesh",
+        "the same: mesh routes need no grant",
+        [service(), _spec(grant("g", []), **{"from": 7}), asking(parents=_TO_CART, of="stand")],
+        decided(consumers={"stand": STICKY}),
+        message="spec.from",
+    ),
+    Fold(
+        "rt-grant-unreadable-deleted",
+        "the same: once it is gone, nothing permits the route",
+        [
+            event("ADDED", service(), 1),
+            event("ADDED", _FROM_STAND, 2),
+            event("ADDED", _spec(grant("g", []), **{"from": 7}), 3),
+            event("ADDED", asking(of="stand"), 4),
+            event("DELETED", grant("g", []), 5),
+        ],
+        decided(rules=[("r", "RefNotPermitted")]),
+        message="spec.from",
     ),
     # ---- references ------------------------------------------------------------------------------------
     refusal(
