@@ -74,9 +74,10 @@ bench-istiod: setup ## Optional: only EDS latency next to istiod, which is built
 	@bash tests/bench/peers/istiod.sh >/dev/null
 	@$(MAKE) --no-print-directory bench ARGS="--only istiod $(ARGS)"
 
-chaos: setup ## Kill, stop and cut off every part while a real cluster changes, and compare everything (MINUTES=10)
+chaos: setup ## Kill, stop and cut off every part while a real cluster changes; then real routers under change (MINUTES=10)
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \
-		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)); \
+		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m tests.routers --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 check: setup ## Lint, formatting, types, layers, dead code, schemas
 	$(BIN)/ruff check .

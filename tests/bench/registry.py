@@ -5,6 +5,7 @@ from tests.bench.bench import Benchmark
 BENCHMARKS = (
     Benchmark("latency", "latency", "PATCH to the sealed change in a Subscriber, next to a raw watch"),
     Benchmark("istiod", "istiod", "PATCH to an EDS client, next to istiod, which is built with Go", on_request=True),
+    Benchmark("gate", "gate", "a Pod's deletion to the end of its preStop hook, which waits for all routers"),
     Benchmark("list", "first_list", "first list to sealed tables, next to a bare list; subscriber bootstrap"),
     Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),
     Benchmark("replay", "replay", "the core alone: replay, facets fold, time and bytes of a change by the set's size"),

@@ -1,0 +1,39 @@
+"""From a Pod's deletion to the end of its preStop hook, which waits until no router sends new requests to it.
+
+In a network namespace (tests/routers) the Pods of a Service are replaced one by one on a real control plane, each with
+a real backend that stops as soon as its hook returns. Two Envoys (incremental, and state of the world) and gRPC's own
+client send requests to it all the time, 60 a second each. The hook is `GET /v1/wait` (or `facets wait`), with what it
+takes until the API server, the controller that makes slices, the pipeline and all three routers have done their part;
+beside it `sleep 15`, and no hook at all. A request that an Envoy had to send again, or a connection that it could not
+make, counts like a failed one in the last figure: its retries hide them only while another endpoint takes them.
+"""
+
+import json
+from collections.abc import Iterator
+
+from tests.bench.bench import SHARED, Bench
+from tests.bench.figures import Figure, at_least, at_most
+from tests.bench.latency import percentile
+
+
+def run(bench: Bench) -> Iterator[Figure]:
+    """The same rolling replacement with each hook."""
+    count, sleeps = (8, 1) if bench.quick else (40, 4)
+    report = bench.folder / "gate.json"
+    bench.say(f"{count} Pods are replaced with each hook")
+    options = ("--replacements", str(count), "--sleeps", str(sleeps), "--report", str(report))
+    bench.start("gate", "-m", "tests.routers.gate", *options).finish()
+    told = json.loads(report.read_text())
+    note = f"{count} replacements of a Pod of three under load, with three routers. {SHARED}"
+    slept = 1000 * percentile(told["sleep"]["seconds"], 0.5)
+    for hook, name in (("wait", "GET /v1/wait"), ("command", "facets wait")):
+        delays = [1000 * seconds for seconds in told[hook]["seconds"]]
+        for share in (50, 99):
+            took = percentile(delays, share / 100)
+            yield Figure(f"gate: to the end of the hook, {name}, p{share}", took, "ms", slept, "sleep 15", None, note)
+        requests = told[hook]["requests"]
+        yield Figure(f"gate: requests during it, {name}", requests, "", None, "", at_least(1))
+        yield Figure(f"gate: failed requests, {name}", told[hook]["failed"], "", told["sleep"]["failed"], "sleep 15",
+                     at_most(0))  # fmt: skip
+    ours, theirs = (told[hook]["failed"] + told[hook]["refused"] for hook in ("wait", "nothing"))
+    yield Figure("gate: requests failed or sent again, GET /v1/wait", ours, "", theirs, "no hook", at_most(0), note)

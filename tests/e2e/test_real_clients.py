@@ -1,0 +1,114 @@
+"""Envoy, incremental and state of the world, and gRPC's own xDS client send requests for two minutes while Services,
+slices and whole clusters change (`make chaos MINUTES=` is longer): nothing is refused, and no request fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.routers.load import Load
+from tests.routers.services import tea_addresses
+from tests.support.bound_process import start_bound
+
+ROOT = Path(__file__).resolve().parents[2]
+MINUTES = float(os.environ.get("ROUTERS_MINUTES", "2"))
+REPLACEMENTS = 5
+DEADLINE = MINUTES * 60 + 300
+KINDS = {
+    "Pod added", "Pod terminating", "Pod removed", "endpoint unready", "endpoint ready", "endpoint terminating",
+    "port added", "port renamed", "port removed", "slice recycled", "family added", "family removed",
+    "family switched", "cluster joined", "cluster left",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the run reports."""
+    folder = tmp_path_factory.mktemp("routers")
+    options = ["--minutes", str(MINUTES), "--replacements", str(REPLACEMENTS), "--report", str(folder / "report.json")]
+    with (folder / "run.log").open("w+") as log:
+        run = start_bound(
+            [sys.executable, "-m", "tests.routers", *options],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            run.wait(DEADLINE)
+        finally:
+            if run.poll() is None:
+                # It ends what it has started itself.
+                run.send_signal(signal.SIGTERM)
+                run.wait(60)
+            log.seek(0)
+            print(log.read())
+    return json.loads((folder / "report.json").read_text())
+
+
+@pytest.mark.slow
+def test_no_router_refuses_anything_and_no_request_fails(told: dict[str, Any]) -> None:
+    assert told["violations"] == []
+    assert set(told["nacks"].values()) == {0}
+    assert (told["rejectedByEnvoy"], told["refusedInLogOfGrpc"]) == (0, 0)
+    assert set(told["failed"].values()) == set(told["misrouted"].values()) == {0}
+
+
+@pytest.mark.slow
+def test_every_change_reached_every_router(told: dict[str, Any]) -> None:
+    changes = sum(told["changes"].values())
+    assert set(told["changes"]) >= KINDS
+    assert changes >= 20 * MINUTES
+    for router in ("envoy", "envoy-sotw", "grpc"):
+        assert told["seen"][router] == changes
+        assert told["setsAcked"][router] >= changes / 2
+        assert told["requests"][router] >= 600 * MINUTES
+        assert told["addressesAnswered"][router] >= 10
+
+
+@pytest.mark.slow
+def test_a_rolling_replacement_behind_the_gate_fails_no_request(told: dict[str, Any]) -> None:
+    for hook in ("wait", "command"):
+        assert len(told["gate"][hook]["seconds"]) == REPLACEMENTS
+        assert told["gate"][hook]["requests"] > 0
+        assert (told["gate"][hook]["failed"], told["gate"][hook]["refused"]) == (0, 0)
+
+
+class _Services:
+    """A Service's addresses in a cluster, for `tea_addresses`."""
+
+    def __init__(self, cluster: str, **states: str) -> None:
+        self.cluster = cluster
+        self._states = states
+
+    def addresses(self) -> dict[str, str]:
+        return self._states
+
+
+def test_the_check_sees_a_failed_request_and_one_that_went_to_a_withdrawn_address() -> None:
+    violations: list[str] = []
+    load = Load("envoy", str, violations)
+    load.answered = {"cart": {}}
+    began = time.monotonic()
+    load.judge("cart", {"a"}, {"a", "b", "c"}, began)
+    load.take(f"cart {began} OK a")
+    load.take(f"cart {began} OK b")  # It had not read the set when this was sent.
+    load.judge("cart", {"a"}, {"a", "b", "c"}, began + 1)
+    assert violations == []
+    load.take(f"cart {began + 9} UNAVAILABLE no endpoints")
+    load.take(f"cart {began + 9} OK b")
+    load.take(f"cart {began + 9} OK c")
+    load.judge("cart", {"a", "c"}, {"a", "b", "c"}, began + 8)
+    assert (load.requests, load.failed, load.misrouted) == (5, 1, 1)
+    assert [violation.split(": ")[1].split(" at ")[0] for violation in violations] == [
+        "a request to cart", "a request to cart reached b 9.0 s after it was out of the set",
+    ]  # fmt: skip
+
+
+def test_the_first_cluster_decides_about_a_shared_address_and_draining_ones_are_the_last_resort() -> None:
+    east, west = _Services("east", a="draining", b="draining"), _Services("west", a="ready", c="ready")
+    assert tea_addresses([west, east]) == {"c"}  # type: ignore[list-item]
+    assert tea_addresses([east]) == {"a", "b"}  # type: ignore[list-item]

@@ -1,0 +1,134 @@
+"""`python -m tests.routers --minutes 2 [--seed N]`: real routers while two real clusters change. Exit code 1 when a
+router refused something, a request failed or went where it must not, or a change was not seen.
+
+Needs KUBEBUILDER_ASSETS (`make chaos` sets it), and a network namespace (`namespace`).
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.routers import namespace
+from tests.routers.drive import Drive
+from tests.routers.gate import Rollout
+from tests.routers.stage import ROOT, ROUTERS, Stage
+from tests.support.controlplane import MissingAssets, assets_folder
+
+_RATE = 30.0
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.routers", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2, help="for how long (default: %(default)s)")
+    parser.add_argument(
+        "--replacements", type=int, default=5, help="Pods that are then replaced behind a gate (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, help="choose the same changes again (their timing is the machine's)")
+    parser.add_argument("--report", type=Path, default=ROOT / "build" / "routers.json", help="default: %(default)s")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+async def run(minutes: float, replacements: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Drive, and report."""
+    async with Stage(folder, ("east", "west"), _RATE) as stage:
+        drive = Drive(stage, seed)
+        gate: dict[str, Any] = {}
+        try:
+            await drive.prepare()
+            await drive.run(minutes * 60)
+            rollout = Rollout(stage, drive.cart["east"])
+            for name, hook in (("wait", rollout.wait), ("command", rollout.wait_by_command)):
+                gate[name] = await rollout.replace(hook, replacements)
+        except Exception as error:
+            stage.violations.append(f"the run ended early: {error!r}")
+            logging.exception("the run ended early")
+        return await report(stage, drive) | {"gate": gate}
+
+
+async def report(stage: Stage, drive: Drive) -> dict[str, Any]:
+    """What was done, and what came of it."""
+    clients = {each["node"]: each for each in (await stage.get("/v1/propagation"))["clients"]}
+    rejected = await stage.envoy_stats("update_rejected")
+    return {
+        "changes": dict(sorted(drive.changes.items())),
+        "seen": dict(drive.seen),
+        "setsAcked": {name: len(versions) for name, versions in drive.acked.items()},
+        "requests": {name: load.requests for name, load in stage.loads.items()},
+        "failed": {name: load.failed for name, load in stage.loads.items()},
+        "misrouted": {name: load.misrouted for name, load in stage.loads.items()},
+        "addressesAnswered": {
+            name: len({address for answered in load.answered.values() for address in answered})
+            for name, load in stage.loads.items()
+        },
+        "nacks": {name: clients[name]["nacks"] if name in clients else -1 for name in ROUTERS},
+        "lastNacks": {name: clients[name]["lastNack"] for name in clients if clients[name]["lastNack"]},
+        "rejectedByEnvoy": sum(rejected.values()),
+        "updatesOfEnvoy": sum((await stage.envoy_stats("update_success")).values()),
+        "refusedInLogOfGrpc": stage.log("load-grpc").count("will NACK"),
+        "violations": stage.violations,
+    }
+
+
+def summary(told: dict[str, Any]) -> str:
+    """One line."""
+    of_each = {
+        name: ", ".join(f"{router} {told[name][router]}" for router in ROUTERS)
+        for name in ("requests", "failed", "misrouted", "nacks", "setsAcked", "addressesAnswered")
+    }
+    return (
+        f"routers: {sum(told['changes'].values())} changes ({len(told['changes'])} kinds); "
+        f"sets acknowledged: {of_each['setsAcked']}; requests: {of_each['requests']}; failed: {of_each['failed']}; "
+        f"to a withdrawn address: {of_each['misrouted']}; addresses that answered: {of_each['addressesAnswered']}; "
+        f"NACKs: {of_each['nacks']} (Envoy's own count {told['rejectedByEnvoy']}, gRPC's log "
+        f"{told['refusedInLogOfGrpc']}); violations: {len(told['violations'])}"
+    )
+
+
+def inside(chosen: argparse.Namespace) -> int:
+    """The run, in the namespace."""
+    namespace.enter()
+    seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(2**31)
+    print(f"routers: {chosen.minutes:g} minutes, seed {seed}", file=sys.stderr, flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="facets-routers-"))
+    told = asyncio.run(run(chosen.minutes, chosen.replacements, seed, folder))
+    told |= {"seed": seed, "minutes": chosen.minutes}
+    chosen.report.parent.mkdir(parents=True, exist_ok=True)
+    chosen.report.write_text(json.dumps(told, indent=1) + "\n")
+    for violation in told["violations"][:50]:
+        print(f"VIOLATION: {violation}", file=sys.stderr)
+    print(summary(told), flush=True)
+    if told["violations"]:
+        print(f"logs and data: {folder} (seed {seed})")
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def main() -> int:
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    # Whoever ends us ends what we have started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    chosen = options()
+    if not chosen.inside:
+        try:
+            assets_folder()
+            command = namespace.command("tests.routers", *sys.argv[1:])
+        except (MissingAssets, namespace.NoNamespace) as error:
+            print(error, file=sys.stderr)
+            return 69
+        os.execvp(command[0], command)
+    return inside(chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
