@@ -169,11 +169,9 @@ def _unused_rules(row: Row) -> list[str]:
 
 
 def _refused_policies(row: Row) -> list[str]:
-    return [
-        f"BackendTLSPolicy/{entry['name']}:{entry['reason']}"
-        for entry in row.get("backendTLS", ())
-        if not entry["accepted"]
-    ]
+    refused = [("BackendTLSPolicy", entry) for entry in row.get("backendTLS", ()) if not entry["accepted"]]
+    refused += [(held["kind"], held) for held in row["policies"] if held.get("reason")]
+    return [f"{kind}/{entry['name']}:{entry['reason']}" for kind, entry in refused]
 
 
 _Columns = dict[str, tuple[list[str], str, Callable[[Row, datetime], Line]]]

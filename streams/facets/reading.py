@@ -72,7 +72,9 @@ def _read_route(event: Event, _: Any) -> HeldRoute:
 
 def _read_policy(event: Event, _: Any) -> HeldPolicy:
     policy = _decode_policy(event.object)
-    return HeldPolicy(event.kind, event.namespace, event.name, event.uid, policy.created, policy.session_persistence)
+    return HeldPolicy(
+        event.kind, event.namespace, event.name, event.uid, policy.created, policy.session_persistence, policy.reason
+    )
 
 
 def _read_tls_policy(event: Event, _: Any) -> tuple[BackendTLS, ...]:

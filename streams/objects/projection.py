@@ -1,8 +1,9 @@
 """Projects objects onto the Services that they affect: an object in, an event for each of those Services out.
 
 Some projections depend on other objects: a Service's routing on its Namespace, and a route's on Gateways, ListenerSets,
-ReferenceGrants, Namespaces, Services and other routes. When one of those changes, what depends on it is projected again
-(`reproject`). A route's events are always made there, as they depend on all other routes.
+ReferenceGrants, Namespaces, Services and other routes, a BackendTLSPolicy's on the Services that it targets. When one
+of those changes, what depends on it is projected again (`reproject`). A route's events are always made there, as they
+depend on all other routes.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -11,11 +12,11 @@ from typing import Any, NamedTuple
 from streams.objects.fields import identify
 from streams.objects.gateway_api.context import RouteContext
 from streams.objects.gateway_api.operator_choices import NO_CHOICES, Choices, choices_of
-from streams.objects.gateway_api.policies import read_policy
+from streams.objects.gateway_api.policies import TLSPolicies, read_tls_policy, read_traffic_policy
 from streams.objects.gateway_api.references import ServiceKey
 from streams.objects.gateway_api.routes import named_by, read_route
 from streams.objects.normalize import SERVICE_NAME_LABEL, normalize
-from streams.objects.resources import CONTEXT_KINDS, ENDPOINT_SLICES, ROUTE_KINDS, ROUTING_KINDS, SERVICES
+from streams.objects.resources import CONTEXT_KINDS, ENDPOINT_SLICES, ROUTE_KINDS, ROUTING_KINDS, SERVICES, TLS_POLICY
 from streams.wire.event_encoding import Key, apply_event, with_routing
 from streams.wire.routing_records import OperatorRouting
 
@@ -49,6 +50,7 @@ class ServiceProjector:
     def __init__(self, cluster_domain: str, routing_defaults: Mapping[str, str] | None) -> None:
         self._cluster_domain = cluster_domain
         self._context = RouteContext(routing_defaults)
+        self._tls_policies = TLSPolicies(self._context.port_names)
         self._routes: dict[Key, Mapping[ServiceKey, bytes]] = {}
         """What each route last said of each Service."""
         self._own_choices: dict[Key, Choices] = {}
@@ -68,8 +70,11 @@ class ServiceProjector:
         elif kind in ROUTE_KINDS:
             self._context.take_route(read_route(kind, item))
             events = _service_events(key, meta.uid, meta.resource_version, self._routes.setdefault(key, {}))
+        elif kind == TLS_POLICY.kind:
+            self._tls_policies.take(key, read_tls_policy(item))
+            events = _service_events(key, meta.uid, meta.resource_version, self._tls_policies.project(key))
         else:
-            events = _service_events(key, meta.uid, meta.resource_version, read_policy(kind, item))
+            events = _service_events(key, meta.uid, meta.resource_version, read_traffic_policy(item))
         return Projection(key, meta.uid, meta.resource_version, events)
 
     def complete(self, kind: str) -> None:
@@ -89,6 +94,8 @@ class ServiceProjector:
             self._outdate(key)
         elif key[0] in ROUTE_KINDS:
             self._context.drop_route(key)
+        elif key[0] == TLS_POLICY.kind:
+            self._tls_policies.drop(key)
         for index in (self._routes, self._own_choices, self._operators):
             index.pop(key, None)
 
@@ -111,6 +118,9 @@ class ServiceProjector:
             current = objects[key]
             self._routes[key] = self._context.project(key)
             yield key, _service_events(key, current.uid, current.version, self._routes[key])
+        for key in self._tls_policies.take_outdated(except_for):
+            current = objects[key]
+            yield key, _service_events(key, current.uid, current.version, self._tls_policies.project(key))
 
     def _project_normalized(self, kind: str, item: Any) -> Projection:
         normalized = normalize(kind, item, self._cluster_domain)
@@ -130,6 +140,7 @@ class ServiceProjector:
         )
         if kind == SERVICES.kind:
             self._context.take(*key, item)
+            self._outdate(key)
             self._own_choices.pop(key, None)
             own = choices_of(item["metadata"], "Service")
             if own is not NO_CHOICES:
@@ -140,6 +151,8 @@ class ServiceProjector:
     def _outdate(self, key: Key) -> None:
         if key[0] == _NAMESPACE:
             self._outdated_namespaces.add(key[2])
+        elif key[0] == SERVICES.kind:
+            self._tls_policies.outdate((key[1], key[2]))
 
     def _operator(self, key: Key) -> OperatorRouting | None:
         return self._context.operator(key[1], self._own_choices.get(key, NO_CHOICES))

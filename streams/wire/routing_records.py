@@ -166,19 +166,24 @@ class RouteContent(Record, omit_defaults=True):
     unresolved: list[UnresolvedReference] = msgspec.field(default_factory=list)
 
 
-class PolicyContent(Record):
-    """The content of an XBackendTrafficPolicy for the Service that it targets."""
+class PolicyContent(Record, omit_defaults=True):
+    """The content of an XBackendTrafficPolicy for the Service that it targets. `reason` says why it is no policy of the
+    Service: InvalidKind, where it targets a `Service` of another group."""
 
     created: str
     session_persistence: SessionPersistence | None
+    reason: str = ""
 
 
-class CertificateReference(Record):
-    """An object with CA certificates, in the policy's namespace."""
+class CertificateReference(Record, omit_defaults=True):
+    """An object with CA certificates, in the policy's namespace. ConfigMaps and Secrets are not read (they may hold
+    anything): whether they are there, with a certificate, is for the router to check. `reason` is InvalidKind for
+    others, which no router need support."""
 
     group: str
     kind: str
     name: str
+    reason: str = ""
 
 
 class SubjectAltName(Record):
@@ -197,13 +202,16 @@ class TLSValidation(Record):
     well_known_ca_certificates: str | None = msgspec.field(name="wellKnownCACertificates")
 
 
-class BackendTLSContent(Record):
+class BackendTLSContent(Record, omit_defaults=True):
     """The content of a BackendTLSPolicy for the Service that it targets: for the whole of it (`sectionNames` has ""),
-    or for ports, by their names."""
+    or for ports, by their names. `missingSections` are those of ports that the Service doesn't have; `reason` is as in
+    PolicyContent."""
 
     created: str
     section_names: list[str]
     validation: TLSValidation
+    missing_sections: list[str] = msgspec.field(default_factory=list)
+    reason: str = ""
 
 
 # ---- rows --------------------------------------------------------------------------------------------
@@ -286,8 +294,8 @@ class HeldRoute(Record, omit_defaults=True):
     unresolved: list[UnresolvedReference] = msgspec.field(default_factory=list)
 
 
-class HeldPolicy(Record):
-    """A policy that targets the Service."""
+class HeldPolicy(Record, omit_defaults=True):
+    """A policy that targets the Service; `reason` says why it has no effect there."""
 
     kind: str
     namespace: str
@@ -295,12 +303,14 @@ class HeldPolicy(Record):
     uid: str
     created: str
     session_persistence: SessionPersistence | None
+    reason: str = ""
 
 
 class BackendTLS(Record):
     """A BackendTLSPolicy's entry for the Service (`sectionName` ""), or for the port of this name, which takes
-    precedence. Not `accepted` is one that conflicts with an older policy (Conflicted: it has no effect), and one whose
-    certificates no router can read (NoValidCACertificate: it has effect, and connections must fail)."""
+    precedence. Not `accepted` are those without effect: one that conflicts with an older policy (Conflicted), one for a
+    port that the Service doesn't have (TargetNotFound), one that targets a `Service` of another group (InvalidKind);
+    and one whose certificates no router can read (NoValidCACertificate: it has effect, and connections must fail)."""
 
     namespace: str
     name: str

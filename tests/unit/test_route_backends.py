@@ -5,9 +5,11 @@ import pytest
 
 from tests.support.routed_service import service
 from tests.support.routes import (
+    Object,
     backend_tls_policy,
     by_cookie,
     gateway,
+    policy,
     route,
     rule,
     to_gateway,
@@ -122,3 +124,47 @@ def test_certificates_of_an_unknown_kind_are_none() -> None:
     odd = backend_tls_policy("p", "cart", certificates=[{"group": "", "kind": "Certificate", "name": "ca"}])
     (entry,) = fold(service(), odd)["shop/cart"]["backendTLS"]
     assert (entry["accepted"], entry["reason"]) == (False, "NoValidCACertificate")
+
+
+def test_of_several_certificates_those_of_an_unknown_kind_are_named() -> None:
+    kinds = ("ConfigMap", "Certificate", "Secret")
+    refs = [{"group": "", "kind": kind, "name": "ca"} for kind in kinds]
+    (entry,) = fold(service(), backend_tls_policy("p", "cart", certificates=refs))["shop/cart"]["backendTLS"]
+    assert entry["accepted"]
+    assert [ref.get("reason", "") for ref in entry["validation"]["caCertificateRefs"]] == ["", "InvalidKind", ""]
+
+
+def test_a_policy_for_a_port_that_is_not_there_is_not_attached_until_it_is() -> None:
+    items = [
+        service(),
+        backend_tls_policy("old", "cart", section="admin", creationTimestamp=OLD),
+        backend_tls_policy("young", "cart", section="admin", creationTimestamp=NEW),
+        backend_tls_policy("none", "ghost", section="admin"),
+    ]
+
+    def entries(events: list[Object]) -> list[tuple[str, str]]:
+        rows = fold(*items, events=events)
+        return [(entry["name"], entry["reason"]) for entry in rows["shop/cart"]["backendTLS"]]
+
+    ports = [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]
+    opened, closed = ({"type": "MODIFIED", "object": item} for item in (service(ports=ports), service()))
+    assert entries([]) == [("old", "TargetNotFound"), ("young", "TargetNotFound")]
+    assert entries([opened]) == [("old", ""), ("young", "Conflicted")]
+    assert entries([opened, closed]) == [("old", "TargetNotFound"), ("young", "TargetNotFound")]
+    # What a Service that is not there has is not known.
+    (entry,) = fold(*items)["shop/ghost"]["backendTLS"]
+    assert entry["accepted"]
+
+
+def test_policies_that_target_the_core_group_by_another_name_are_listed() -> None:
+    """linkerd2 #10601: the core group is the empty string."""
+    tls, traffic = backend_tls_policy("p", "cart"), policy("q", "cart", persistence=by_cookie("c"))
+    for item in (tls, traffic):
+        item["spec"]["targetRefs"][0]["group"] = "core"
+    row = fold(service(), tls, traffic, backend_tls_policy("r", "cart"))["shop/cart"]
+    assert [(entry["name"], entry["accepted"], entry["reason"]) for entry in row["backendTLS"]] == [
+        ("p", False, "InvalidKind"),
+        ("r", True, ""),
+    ]
+    assert [(held["name"], held["reason"]) for held in row["policies"]] == [("q", "InvalidKind")]
+    assert (choice(row["gateway"]), choice(row["mesh"])) == (DEFAULT, DEFAULT)

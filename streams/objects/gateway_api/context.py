@@ -147,6 +147,11 @@ class RouteContext:
         invalid = own.invalid or inherited.invalid
         return OperatorRouting(gateway=choices.get("gateway"), mesh=choices.get("mesh"), invalid=invalid)
 
+    def port_names(self, service: ServiceKey) -> frozenset[str] | None:
+        """The names of a Service's ports; None where there is no Service that could be read."""
+        parent = self._services.get(service)
+        return None if parent is None else frozenset(name for name, _, _ in parent.ports)
+
     def project(self, key: Key) -> dict[ServiceKey, bytes]:
         """What a route says of each Service that it names, as the journal carries it."""
         route = self._routes[key]
