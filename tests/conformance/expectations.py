@@ -1,4 +1,10 @@
-"""All conformance tests: those that are about facets, with what they expect, and why the others are not."""
+"""All conformance tests: those that are about facets, with what they expect, and why the others are not.
+
+`python -m tests.conformance.expectations` writes them into the README beside this file.
+"""
+
+import re
+from pathlib import Path
 
 from tests.conformance.about_gateways import HTTP
 from tests.conformance.about_listener_sets import LISTENER_SETS
@@ -70,8 +76,36 @@ NOT_ABOUT_FACETS: dict[str, str] = {
 }
 
 
-def table() -> str:
-    """All tests, as a table in Markdown."""
+README = Path(__file__).with_name("README.md")
+
+_HEAD = """# What of the Gateway API's conformance tests is about facets
+
+Of the {total} conformance tests of Gateway API {version}, {held} are about what facets decide: where routes are
+attached, which of their rules and backends count, in which order and for whom. They hold: `make e2e` applies their
+manifests, as they come from the API's Go module, to a real API server (`tests/e2e/test_conformance.py`), and asks the
+routing table what the test's Go text expects of statuses and answers. The other {others} are about what a router or a
+controller does.
+
+Where sources are silent or disagree, [streams/README.md](../../streams/README.md#where-sources-disagree) says what is
+decided. This page is written by `python -m tests.conformance.expectations`.
+
+"""
+
+
+def version() -> str:
+    """The version of the Gateway API that the tests are of."""
+    match = re.search(r"^VERSION=(\S+)$", README.with_name("module.sh").read_text(), re.MULTILINE)
+    assert match is not None
+    return match[1]
+
+
+def document() -> str:
+    """The page: all tests, as a table in Markdown."""
+    held, others = len(EXPECTED), len(NOT_ABOUT_FACETS)
+    return _HEAD.format(total=held + others, version=version(), held=held, others=others) + _table()
+
+
+def _table() -> str:
     lines = ["| test | |", "|---|---|"]
     for name in sorted((*EXPECTED, *NOT_ABOUT_FACETS)):
         if name in EXPECTED:
@@ -83,4 +117,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    README.write_text(document())
