@@ -1,5 +1,6 @@
 """`python -m tests.routers.gate`: a rolling replacement under load, where each Pod waits in its preStop hook until no
-router sends new requests to it, and ends at once then. Measures from the Pod's deletion to the hook's return.
+router sends new requests to it, and then ends with the requests that are under way. Measures from the Pod's deletion
+to the hook's return.
 """
 
 import argparse
@@ -20,6 +21,10 @@ from tests.support.controlplane import MissingAssets, assets_folder
 
 SLEEP_SECONDS = 15
 _RATE = 60.0
+_FINISH_SECONDS = 0.5
+"""For how long a backend answers what is under way after SIGTERM, which comes when the hook returns."""
+_ON_ITS_WAY_SECONDS = 0.1
+"""A request's time is the client's, before it is on its way to the router."""
 
 Hook = Callable[[str], Awaitable[None]]
 """What a Pod of this address does before it ends."""
@@ -34,9 +39,11 @@ class Rollout:
 
     async def replace(self, hook: Hook, count: int) -> dict[str, Any]:
         """Replace so many Pods; `seconds` from each deletion to its hook's return, and what became of the requests
-        meanwhile: `refused` are connections that Envoy could not make, or requests that it had to send again."""
+        meanwhile: `refused` are connections that Envoy could not make, or requests that it had to send again; `late`
+        counts by router and Pod where a request went to the Pod that began after the hook's return."""
         before = await self._totals()
         seconds = []
+        late = 0
         for _ in range(count):
             await self._cart.add_pod()
             await self._stage.get("/v1/wait", **self._query(next(reversed(self._cart.ready.values()))[0], "present"))
@@ -44,12 +51,17 @@ class Rollout:
             began = time.monotonic()
             await self._cart.delete(name)
             await hook(addresses[0])
-            seconds.append(time.monotonic() - began)
+            ended = time.monotonic()
+            seconds.append(ended - began)
+            await asyncio.sleep(_FINISH_SECONDS)
             await self._stage.backends.stop(addresses)
             await self._cart.remove(name)
+            target = resource(self._cart.name, NUMBERS["http"])
+            answered = [load.answered[target].get(addresses[0], 0.0) for load in self._stage.loads.values()]
+            late += sum(last > ended + _ON_ITS_WAY_SECONDS for last in answered)
             self._stage.check()
         after = await self._totals()
-        return {"seconds": seconds, **{key: after[key] - before[key] for key in after}}
+        return {"seconds": seconds, "late": late, **{key: after[key] - before[key] for key in after}}
 
     async def wait(self, address: str) -> None:
         """The hook: `GET /v1/wait`."""
@@ -68,10 +80,6 @@ class Rollout:
     async def sleep(address: str) -> None:
         """The hook that most use."""
         await asyncio.sleep(SLEEP_SECONDS)
-
-    @staticmethod
-    async def nothing(address: str) -> None:
-        """No hook."""
 
     def _query(self, address: str, until: str) -> dict[str, str]:
         return {
@@ -104,7 +112,6 @@ async def run(replacements: int, sleeps: int, folder: Path) -> dict[str, Any]:
             "wait": await rollout.replace(rollout.wait, replacements),
             "command": await rollout.replace(rollout.wait_by_command, replacements),
             "sleep": await rollout.replace(rollout.sleep, sleeps),
-            "nothing": await rollout.replace(rollout.nothing, replacements),
         }
 
 

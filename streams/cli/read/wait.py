@@ -69,7 +69,8 @@ def wait_command(
 
     --gone, --present: by the word of `facets serve` at --server; an endpoint that drains counts as gone, as no new
     request goes to it. With --acked each connected router that follows the Service has acknowledged a set without the
-    address (or with it).
+    address (or with it). Requests that were sent before may still be under way: SIGTERM, after a preStop hook, tells
+    the application to finish them.
 
     Exit code 0 when it is so, 75 on timeout (the message says what is missing), 66 if the Service or cluster is
     unknown, 4 when --acked finds no router that follows the Service.
