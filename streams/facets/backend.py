@@ -294,8 +294,8 @@ def _state(
 def _unread(
     service: tuple[str, str] | None, endpoints: EndpointSet, rejected: tuple[Rejection, ...], *, is_empty: bool
 ) -> list[Rejection]:
-    """The rejected objects without which it is not known what the Service has: those that have no good state and, where
-    no endpoint is left, all."""
+    """The rejected objects without which it is not known what the Service has: those of which no good state is held, or
+    an outdated one, and, where no endpoint is left, all."""
     if service is None:
         return [rejection for rejection in rejected if rejection.kind == "Service"]
     if service[1] == "ExternalName":
@@ -304,7 +304,7 @@ def _unread(
     legacy = [] if endpoints.slices else [rejection for rejection in rejected if rejection.kind == "Endpoints"]
     if is_empty:
         return slices + legacy
-    return [rejection for rejection in slices if rejection.name not in endpoints.slices] + (
+    return [rejection for rejection in slices if rejection.outdated or rejection.name not in endpoints.slices] + (
         legacy if endpoints.legacy is None else []
     )
 

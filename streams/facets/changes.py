@@ -46,9 +46,11 @@ class ServiceChange:
             _rejection(event, event.message) if event.message and event.op == "apply" else None
         )
 
-    def reject(self, event: Event, message: str) -> None:
-        """The event's object can't be read."""
-        self.marks[local_name(event)] = _rejection(event, message)
+    def reject(self, event: Event, message: str, *, outdated: bool = False) -> None:
+        """The event's object can't be read; `outdated`: because a state of it before was missed."""
+        rejection = _rejection(event, message)
+        rejection.outdated = outdated
+        self.marks[local_name(event)] = rejection
         self.rejections.append(
             Cause(event.kind, event.name, event.uid, event.resource_version, "", namespace_elsewhere(event))
         )

@@ -10,7 +10,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from streams.facets.changes import LocalName
-from streams.facets.slice_text import BORDER, Source
+from streams.facets.slice_text import Source
+from streams.wire.endpoint_text import BORDER
 from streams.wire.records import Cause, Event
 from streams.wire.routing_records import ServiceObject
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
+import msgspec
+
 from streams.facets.changes import LocalName, local_name_of
 from streams.wire.records import Rejection
 from streams.wire.row_codec import RowContext
@@ -34,5 +36,11 @@ def rejected_after(
     if not marks:
         return rejections
     current: dict[LocalName, Rejection | None] = {local_name_of(rejection): rejection for rejection in rejections}
-    current.update({name: rejection for name, rejection in marks.items() if name[0] in kinds})
+    for name, rejection in marks.items():
+        if name[0] in kinds:
+            before = current.get(name)
+            # What is held stays outdated until the object can be read again.
+            if rejection is not None and before is not None and before.outdated:
+                rejection = msgspec.structs.replace(rejection, outdated=True)  # noqa: PLW2901
+            current[name] = rejection
     return tuple(rejection for _, rejection in sorted(current.items()) if rejection is not None)

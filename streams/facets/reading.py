@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from streams.facets.backend_tls import tls_entries
-from streams.facets.slice_text import LEGACY_PREFIX, Source, read_source
+from streams.facets.slice_text import LEGACY_PREFIX, Source, read_patched_source, read_source
 from streams.objects.fields import MalformedObject
-from streams.objects.resources import ROUTE_KINDS, TLS_POLICY, TRAFFIC_POLICY
+from streams.objects.resources import ENDPOINT_SLICES, ROUTE_KINDS, TLS_POLICY, TRAFFIC_POLICY
 from streams.wire.records import Event
 from streams.wire.routing_records import (
     BackendTLS,
@@ -38,12 +38,16 @@ def read_event(event: Event, current: Any = None) -> Any:
     reader = _READERS.get(event.kind)
     if reader is None:
         raise MalformedObject(f"no facet is made of the kind {event.kind!r}")
+    if event.op == "patch" and event.kind != ENDPOINT_SLICES.kind:
+        raise MalformedObject(f"no patch is made of the kind {event.kind!r}")
     return None if event.op == "delete" else reader(event, current)
 
 
 def read_source_event(event: Event, current: Source | None) -> Source:
     """An EndpointSlice, or legacy Endpoints."""
-    label = event.name if event.kind == "EndpointSlice" else LEGACY_PREFIX + event.name
+    label = event.name if event.kind == ENDPOINT_SLICES.kind else LEGACY_PREFIX + event.name
+    if event.op == "patch":
+        return read_patched_source(label, event.uid, event.resource_version, bytes(event.object), current, event.base)
     return read_source(label, event.uid, event.resource_version, bytes(event.object), current)
 
 

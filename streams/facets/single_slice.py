@@ -7,9 +7,22 @@ might not; the caller then takes the general path.
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from streams.facets.endpoint_set import EndpointSet
 from streams.facets.set_change import NO_CHANGE, encode_change
-from streams.facets.slice_text import BORDER, Group, GroupChange, Source, address_of, changed, new_source
+from streams.facets.slice_text import (
+    Group,
+    GroupChange,
+    Source,
+    address_of,
+    base_group,
+    changed,
+    new_source,
+    patched,
+    read_patch,
+)
+from streams.wire.endpoint_text import address_text
 from streams.wire.records import Event
 from streams.wire.validation import MAX_ID, is_version
 
@@ -29,10 +42,10 @@ class _Endpoints(NamedTuple):
 
 def advance(current: EndpointSet, event: Event) -> SliceChange | None:
     """The set after `event`, of a set without shadows and legacy Endpoints."""
-    old = current.slices.get(event.name) if event.op == "apply" and event.kind == "EndpointSlice" else None
+    old = current.slices.get(event.name) if event.kind == "EndpointSlice" else None
     if old is None or len(old.groups) != 1 or len(event.uid) > MAX_ID or not is_version(event.resource_version):
         return None
-    change = changed(old.groups[0], bytes(event.object))
+    change = _change_of(old, event)
     if change is None or not change.group.text:
         return None
     source = new_source(event.name, event.uid, event.resource_version, (change.group,))
@@ -46,12 +59,23 @@ def advance(current: EndpointSet, event: Event) -> SliceChange | None:
     )
 
 
+def _change_of(old: Source, event: Event) -> GroupChange | None:
+    if event.op == "apply":
+        return changed(old.groups[0], bytes(event.object))
+    if event.op != "patch" or (group := base_group(old, event.uid, event.base)) is None:
+        return None
+    try:
+        return patched(group, read_patch(bytes(event.object)))
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
 def _sorted_out(change: GroupChange) -> _Endpoints | None:
     """The endpoints of the slice that are added, removed or updated; None if an address is in it twice."""
     _, removed, added = change
     if not added or not removed:
         return _Endpoints(added, removed, [])
-    if len(added) == 1 == len(removed) and added[0].startswith(_address_text(removed[0])):
+    if len(added) == 1 == len(removed) and added[0].startswith(address_text(removed[0])):
         return _Endpoints([], [], added)
     before, after = set(map(address_of, removed)), set(map(address_of, added))
     if len(after) != len(added):
@@ -69,7 +93,7 @@ def _may_be_claimed_twice(slices: Mapping[str, Source], label: str, group: Group
         return True
     claims = group.layout.claims
     for endpoint in added:
-        start = _address_text(endpoint)
+        start = address_text(endpoint)
         if group.text.count(start) > 1:
             return True
         for other in slices.values():
@@ -78,11 +102,6 @@ def _may_be_claimed_twice(slices: Mapping[str, Source], label: str, group: Group
             ):
                 return True
     return False
-
-
-def _address_text(endpoint: bytes) -> bytes:
-    """The endpoint's text up to the end of its address."""
-    return endpoint[: endpoint.index(b'"', len(BORDER)) + 1]
 
 
 def _encode(label: str, group: Group, endpoints: _Endpoints) -> bytes:

@@ -1,28 +1,24 @@
 """The content of an EndpointSlice (or legacy Endpoints object), as canonical JSON bytes from the watcher to the row.
 
 The endpoints of a group are one text: their canonical JSON in byte order, joined by commas. Nearly every event changes
-only an endpoint or two of its slice. The difference is found by comparing bytes, and only that is decoded: the rest was
-validated before. `"` is escaped inside a JSON string, so the bytes `{"address":"` occur only at the
-beginning of an endpoint, and so mark the borders.
+only an endpoint or two of its slice. A patch names these; where the whole object comes, bytes are compared. Only what
+differs is decoded: the rest was validated before.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from functools import lru_cache
 from operator import ge
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from streams.wire.records import EndpointPort, SliceEndpoint
+from streams.wire.endpoint_text import BORDER, edited, endpoint_range, insertion, pieces, text_difference, without
+from streams.wire.records import EndpointPort, SliceEndpoint, SlicePatch
 from streams.wire.validation import check_addresses
 
 LEGACY_PREFIX = "Endpoints/"
 """The prefix of a legacy Endpoints object's name where a slice's name is expected."""
 
-BORDER = b'{"address":"'
-_COMMA_BORDER = b"," + BORDER
-_NEAR = 256
-_FEW = 16
 _encode = msgspec.json.encode
 
 
@@ -36,9 +32,18 @@ class _SourceIn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     groups: list[_GroupIn]
 
 
+_patch_in = msgspec.json.Decoder(SlicePatch)
 _source_in = msgspec.json.Decoder(_SourceIn)
 _ports_in = msgspec.json.Decoder(list[EndpointPort])
 _endpoint_in = msgspec.json.Decoder(SliceEndpoint)
+
+
+class PatchMismatch(ValueError):
+    """A patch that does not fit what is held: the object's newest state is not known."""
+
+
+Patch = dict[str, SliceEndpoint | None]
+"""By address the endpoint that is there now; None: it is gone."""
 
 
 class Layout(NamedTuple):
@@ -119,6 +124,28 @@ def read_source(label: str, uid: str, resource_version: str, body: bytes, curren
     return new_source(label, uid, resource_version, groups)
 
 
+def read_patched_source(
+    label: str, uid: str, resource_version: str, body: bytes, current: Source | None, base: str
+) -> Source:
+    """A source from a patch of the object's state `base`, which is `current`.
+
+    Raises PatchMismatch if it is not, and as `read_patch` and `patched` do.
+    """
+    patch = read_patch(body)
+    group = base_group(current, uid, base)
+    if group is None:
+        held = "nothing" if current is None else f"resourceVersion {current.resource_version} of uid {current.uid}"
+        raise PatchMismatch(f"the patch is of resourceVersion {base}, held is {held}")
+    return new_source(label, uid, resource_version, (patched(group, patch).group,))
+
+
+def base_group(current: Source | None, uid: str, base: str) -> Group | None:
+    """The endpoints that a patch of `base` applies to; None if they are not held."""
+    if current is None or (current.uid, current.resource_version) != (uid, base) or len(current.groups) != 1:
+        return None
+    return current.groups[0]
+
+
 def new_source(label: str, uid: str, resource_version: str, groups: tuple[Group, ...]) -> Source:
     """A source of these groups. Raises ValueError for a resourceVersion that is not a number."""
     revision = int(resource_version) if resource_version else 0
@@ -137,16 +164,14 @@ def changed(group: Group, body: bytes) -> GroupChange | None:
     if not body.startswith(lead) or not body.endswith(b"]}]}"):
         return None
     old, new = group.text, body[len(lead) : -4]
-    start = _start_of_difference(old, new)
-    old_end = _end_of_difference(old, new, start)
-    new_end = old_end + len(new) - len(old)
+    start, old_end, new_end = text_difference(old, new)
     old_part, new_part = old[start:old_end], new[start:new_end]
     if new_part and (not new_part.startswith(BORDER) or new_part.endswith(b",") != (new_end < len(new))):
         return None
     before, after = pieces(old_part), pieces(new_part)
     if any(map(ge, after, after[1:])):
         return None
-    removed, added = _without(before, after), _without(after, before)
+    removed, added = without(before, after), without(after, before)
     try:
         decoded = [_endpoint_in.decode(endpoint) for endpoint in added]
         check_addresses(group.layout.family, decoded)
@@ -157,52 +182,43 @@ def changed(group: Group, body: bytes) -> GroupChange | None:
     return GroupChange(Group(group.layout, new), removed, added)
 
 
-def pieces(text: bytes) -> list[bytes]:
-    """The endpoints of a text, which may end with a comma."""
-    if not text:
-        return []
-    first, *others = text.removesuffix(b",").split(_COMMA_BORDER)
-    return [first, *[BORDER + other for other in others]]
+def read_patch(body: bytes) -> Patch:
+    """A patch's object. Raises msgspec.MsgspecError for a schema violation, ValueError where it names an address
+    twice."""
+    patch = _patch_in.decode(body)
+    new_text: Patch = dict.fromkeys(patch.removed)
+    new_text.update((endpoint.address, endpoint) for endpoint in patch.endpoints)
+    if len(new_text) != len(patch.removed) + len(patch.endpoints):
+        raise ValueError("the patch names an address twice")
+    return new_text
+
+
+def patched(group: Group, patch: Patch) -> GroupChange:
+    """The group after a patch: what it has of an address replaces what was there. Raises PatchMismatch for an address
+    of another family, one that is in the group twice, and one to be removed that is not there."""
+    removed, added = [], []
+    edits: list[tuple[int, int, bytes]] = []
+    try:
+        check_addresses(group.layout.family, [endpoint for endpoint in patch.values() if endpoint is not None])
+        for address, endpoint in patch.items():
+            start, end = endpoint_range(group.text, address)
+            old, new = group.text[start:end], b"" if endpoint is None else _encode(endpoint)
+            if not old and not new:
+                raise ValueError(f"the address {address!r:.80} is to be removed, and not there")
+            edits.append((start, end, new) if old else (*(2 * (insertion(group.text, new),)), new))
+            if old and old != new:
+                removed.append(old)
+            if new and old != new:
+                added.append(new)
+    except ValueError as error:
+        raise PatchMismatch(str(error)) from None
+    return GroupChange(Group(group.layout, edited(group.text, sorted(edits))), sorted(removed), sorted(added))
 
 
 def address_of(endpoint: bytes) -> bytes:
     """The address as it stands between the quotes."""
     address = endpoint[12 : endpoint.index(b'"', 12)]
     return _encode(_endpoint_in.decode(endpoint).address)[1:-1] if b"\\" in address else address
-
-
-def _without(endpoints: list[bytes], excluded: list[bytes]) -> list[bytes]:
-    lookup = excluded if len(excluded) < _FEW else set(excluded)
-    return [endpoint for endpoint in endpoints if endpoint not in lookup]
-
-
-def _start_of_difference(old: bytes, new: bytes) -> int:
-    """Where the differing endpoints begin, in both texts, including the equal endpoint before them, if any, so
-    that the order can be checked."""
-    differs = _equal_bytes(lambda n: old[:n] == new[:n], min(len(old), len(new)))
-    start = max(old.rfind(BORDER, 0, differs), 0)
-    return max(old.rfind(BORDER, 0, start), 0)
-
-
-def _end_of_difference(old: bytes, new: bytes, start: int) -> int:
-    """Where the differing endpoints end in the old text, including the equal endpoint after them, if any."""
-    size, new_size = len(old), len(new)
-    equal = _equal_bytes(lambda n: old[size - n :] == new[new_size - n :], min(size, new_size) - start)
-    end = old.find(BORDER, size - equal)
-    end = old.find(BORDER, end + 1) if end >= 0 else end
-    return size if end < 0 else end
-
-
-def _equal_bytes(are_equal: Callable[[int], bool], most: int) -> int:
-    """How many bytes are equal, at most `_NEAR` too few; `most` is the upper bound."""
-    low, high = 0, most + 1
-    while high - low > _NEAR:
-        middle = (low + high) // 2
-        if are_equal(middle):
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def restricted(layout: Layout, claims: Set[bytes]) -> Layout:

@@ -23,6 +23,7 @@ import msgspec
 from streams.facets import invariants
 from streams.facets.changes import ServiceChange
 from streams.facets.reading import read_event
+from streams.facets.slice_text import PatchMismatch, read_patch
 from streams.facets.table import Table
 from streams.facets.tables import FACET_TABLES
 from streams.fold import dead_letters
@@ -35,6 +36,7 @@ from streams.fold.snapshot import (
     current_object,
     forget_unnamed,
     is_current,
+    is_written,
     rejections_to_clear,
 )
 from streams.fold.table import TableState, Write
@@ -296,6 +298,9 @@ class PartitionFold:
         try:
             if event.op == "reject":
                 raise MalformedObject(event.message)
+            if event.op == "patch" and is_written(self.tables, key, event, offset):
+                read_patch(bytes(event.object))
+                return
             if content is None:
                 before = change.objects.get((event.kind, event.namespace, event.name))
                 current = before.content if before else current_object(self.tables, key, event)
@@ -304,8 +309,11 @@ class PartitionFold:
             if event.message and event.op == "apply":
                 yield self._dead_event(cluster, event, offset, event.message)
         except (msgspec.MsgspecError, ValueError) as error:
-            change.reject(event, str(error))
-            yield self._dead_event(cluster, event, offset, str(error))
+            # An object that its watcher can't read has no newer good state; one whose patch fails has.
+            change.reject(event, str(error), outdated=event.op == "patch" or bool(event.base))
+            # What depends on the rows can't be counted: after a restart they may be those of a later commit.
+            if not isinstance(error, PatchMismatch):
+                yield self._dead_event(cluster, event, offset, str(error))
 
     # ---- snapshots -----------------------------------------------------------------------------------
 

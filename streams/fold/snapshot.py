@@ -12,6 +12,7 @@ from streams.facets.reading import read_event
 from streams.fold.table import TableState
 from streams.wire.records import Event
 
+_PATCHED = "a patch in a snapshot, which has whole objects"
 _MAX_PREPARED_OBJECTS = 8
 """A Service with more objects has its rows prepared once, at the end, and not again with each commit."""
 
@@ -79,6 +80,8 @@ class OpenSnapshot:
 
     def _stage(self, objects: dict[LocalName, Staged], key: str, event: Event) -> None:
         name = local_name(event)
+        if event.op == "patch":
+            event = msgspec.structs.replace(event, op="reject", message=_PATCHED)
         if event.op == "delete":
             objects.pop(name, None)
         elif event.op == "reject":
@@ -112,6 +115,14 @@ def is_current(tables: Iterable[TableState[Any]], key: str, event: Event) -> boo
         return False
     concerned = [table for table in tables if event.kind in table.rules.kinds]
     return bool(concerned) and all(table.rules.is_current(table.entry(key), event) for table in concerned)
+
+
+def is_written(tables: Iterable[TableState[Any]], key: str, event: Event, offset: int) -> bool:
+    """Whether every table that uses the event's object has the Service's row of the commit at this offset, or a later
+    one: after a restart, commits are read again from the lowest seal on."""
+    return all(
+        offset <= table.sealed or table.is_written(key, offset) for table in tables if event.kind in table.rules.kinds
+    )
 
 
 def forget_unnamed(

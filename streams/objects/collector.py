@@ -12,7 +12,8 @@
 - A snapshot waits for an optional type from `follow` to its first InitDone, or to `give_up`; a type that can't be
   listed is in the frontier without a version (""), and the fold keeps what it has of it.
 - The events of routes and Services depend on other objects (`ServiceProjector`), and are made again when those change.
-- The objects are kept as the bytes of their events, so that a full snapshot can be written again at any time.
+- The objects are kept as the bytes of their events, so that a full snapshot can be written again at any time, and a
+  live change of an EndpointSlice has only what differs (a `patch`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,8 +25,8 @@ from streams.objects.fields import MalformedObject
 from streams.objects.gateway_api.references import ServiceKey
 from streams.objects.projection import Projection, ServiceEvents, ServiceProjector, affected_services
 from streams.objects.reflector import Kind, ReflectorEvent
-from streams.objects.resources import CONTEXT_KINDS, RESOURCES, ROUTING_KINDS, SERVICES, Resource
-from streams.wire.event_encoding import Key, delete_event, reject_event
+from streams.objects.resources import CONTEXT_KINDS, ENDPOINT_SLICES, RESOURCES, ROUTING_KINDS, SERVICES, Resource
+from streams.wire.event_encoding import Key, delete_event, patch_event, reject_event
 
 _Changes = list[tuple[ServiceKey, bytes]]
 _SINGLE = frozenset({Kind.APPLY, Kind.DELETE, Kind.MALFORMED})
@@ -237,8 +238,9 @@ class Collector:
         if rejection is not None:
             removed += [service for service in rejection.events if service not in events and service not in before]
         changes = [(service, delete_event(key, service, uid=new.uid, version=new.version)) for service in removed]
+        may_patch = key[0] == ENDPOINT_SLICES.kind and self.commits.synced and rejection is None
         changes += [
-            (service, event)
+            (service, (may_patch and patch_event(before.get(service, b""), event)) or event)
             for service, event in events.items()
             if rejection is not None or before.get(service) != event
         ]

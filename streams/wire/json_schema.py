@@ -16,6 +16,7 @@ _DEFS = "#/$defs/"
 _CONTENTS = (
     routing_records.ServiceObject,
     records.SourceContent,
+    records.SlicePatch,
     routing_records.RouteContent,
     routing_records.PolicyContent,
 )

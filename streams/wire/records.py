@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FOLD_VERSION = 4
+FOLD_VERSION = 5
 """Raised by every release whose fold makes different bytes from the same journal."""
 
 JOURNAL = "facets.journal"
@@ -127,6 +127,14 @@ class SourceContent(Record):
     groups: list[SliceGroup]
 
 
+class SlicePatch(Record):
+    """What differs in an EndpointSlice from its state `base`: endpoints that are new or replace those of their address,
+    and the addresses that are gone. Its family and ports are the same, and no address that is named is there twice."""
+
+    removed: list[str]
+    endpoints: list[SliceEndpoint]
+
+
 # ---- the journal -----------------------------------------------------------------------------------
 
 
@@ -136,10 +144,11 @@ class Event(Record, omit_defaults=True):
     `reject` names an object that can't be normalized: the Service keeps its last good state, marked. `message` says
     why; with an `apply`, it names what was left out of the object because it can't be read. `trigger` is when the
     change that led to the object happened, by the cluster's own clock. `serviceNamespace` is the Service's, where it is
-    not the object's own.
+    not the object's own. A `patch` has as `object` what differs from the object's state at the resourceVersion `base`
+    (EndpointSlices only, and never in a snapshot).
     """
 
-    op: Literal["apply", "delete", "reject"]
+    op: Literal["apply", "delete", "reject", "patch"]
     kind: str
     namespace: str
     name: str
@@ -147,6 +156,7 @@ class Event(Record, omit_defaults=True):
     uid: str
     resource_version: str
     service_namespace: str = ""
+    base: str = ""
     trigger: str = ""
     message: str = ""
     excerpt: str = ""
@@ -196,13 +206,15 @@ class Cause(Record, omit_defaults=True):
 
 class Rejection(Record, omit_defaults=True):
     """An object that could not be read, as a whole (its last good state is kept) or in part (the rest of it counts).
-    `namespace` as in a Cause."""
+    `namespace` as in a Cause. `outdated`: what could not be used is a patch, so the object has
+    a good state that is not held."""
 
     kind: str
     name: str
     resource_version: str
     message: str
     namespace: str = ""
+    outdated: bool = False
 
 
 class RowHead(Record, omit_defaults=True):

@@ -44,6 +44,13 @@ class Naive:
             objects.pop((event["kind"], event["name"]), None)
         elif event["op"] == "apply":
             objects[event["kind"], event["name"]] = event["object"]
+        elif event["op"] == "patch":
+            (group,) = objects[event["kind"], event["name"]]["groups"]
+            named = {*event["object"]["removed"], *(each["address"] for each in event["object"]["endpoints"])}
+            kept = [endpoint for endpoint in group["endpoints"] if endpoint["address"] not in named]
+            objects[event["kind"], event["name"]] = {
+                "groups": [{**group, "endpoints": kept + event["object"]["endpoints"]}]
+            }
         return key
 
     def differs(self, key: str, row: bytes | None) -> Iterator[str]:

@@ -14,50 +14,16 @@ from hypothesis import strategies as st
 from streams.facets.slice_text import changed, read_source
 from streams.fold.snapshot import OpenSnapshot
 from streams.fold.table import TableState
-from streams.objects.normalize import normalize
 from tests.properties import journals
 from tests.properties.folding import fold
-from tests.properties.strategies import NAMESPACE, SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, services
+from tests.properties.slice_bodies import slice_bodies
+from tests.properties.strategies import SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, services
 
 _PORT_LISTS = [[{"port": 80}]] * 8 + [[{"port": 81}], [{"port": 80}, {"name": "b", "port": 81}]]
 AT = "2026-11-24T12:00:00.000Z"
 
 
-@st.composite
-def _bodies(draw: st.DrawFn) -> list[bytes]:
-    """What one slice says, time after time: of up to 300 endpoints a few come, go or change."""
-    size = draw(st.sampled_from((0, 1, 2, 5, 30, 300)))
-    addresses = st.integers(0, max(2 * size, 3)).map(lambda i: f"10.0.{i >> 8}.{i & 255}")
-    endpoints = {draw(addresses): draw(st.booleans()) for _ in range(min(size, 5))}
-    endpoints |= {f"10.0.{i >> 8}.{i & 255}": True for i in range(0, 2 * size, 2)}
-    found = []
-    for _ in range(draw(st.integers(1, 4))):
-        for _ in range(draw(st.integers(0, 3))):
-            address = draw(addresses)
-            if draw(st.booleans()):
-                endpoints[address] = draw(st.booleans())
-            else:
-                endpoints.pop(address, None)
-        item = {
-            "metadata": {"name": "s1", "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": SERVICES[0]}},
-            "addressType": "IPv4",
-            "ports": [{"port": draw(st.sampled_from((80, 80, 80, 443)))}],
-            "endpoints": [
-                {"addresses": [address], "conditions": {"ready": ready}, "nodeName": "n" * draw(st.integers(1, 40))}
-                if address == draw(st.sampled_from(sorted(endpoints)))
-                else {"addresses": [address], "conditions": {"ready": ready}, "nodeName": '{"address":"'}
-                for address, ready in endpoints.items()
-            ]
-            if size < 300
-            else [{"addresses": [address], "conditions": {"ready": ready}} for address, ready in endpoints.items()],
-        }
-        normalized = normalize("EndpointSlice", item, "cluster.local")
-        assert normalized is not None
-        found.append(normalized.body)
-    return found
-
-
-@given(_bodies())
+@given(slice_bodies())
 def test_a_changed_group_is_one_read_anew(bodies: list[bytes]) -> None:
     held = read_source("s1", "u", "1", bodies[0], None)
     for body in bodies[1:]:
@@ -71,7 +37,7 @@ def test_a_changed_group_is_one_read_anew(bodies: list[bytes]) -> None:
         held = anew
 
 
-@given(_bodies(), st.data())
+@given(slice_bodies(), st.data())
 def test_a_damaged_body_is_refused_as_the_general_path_refuses_it(bodies: list[bytes], data: st.DataObject) -> None:
     held = read_source("s1", "u", "1", bodies[0], None)
     body = bodies[-1]

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from streams.facets import single_slice, slice_text
 from streams.fold.table import TableState, Write
 
 INITIAL = "first row by the fast path"
 SINGLE = "slice's change by the fast path"
+PATCH = "slice patched"
 
 
 @contextmanager
@@ -26,5 +28,16 @@ def counted(note: Callable[[str], None]) -> Iterator[None]:
             note(SINGLE)
         return writes
 
-    with patch.object(TableState, "fold_initial", fold_initial), patch.object(TableState, "fold_single", fold_single):
+    real_patched = slice_text.patched
+
+    def patched(*args: Any) -> slice_text.GroupChange:
+        note(PATCH)
+        return real_patched(*args)
+
+    with (
+        patch.object(TableState, "fold_initial", fold_initial),
+        patch.object(TableState, "fold_single", fold_single),
+        patch.object(slice_text, "patched", patched),
+        patch.object(single_slice, "patched", patched),
+    ):
         yield

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import msgspec
+import orjson
 
 from streams.facets import backend, claims, overlay, routing_rules
 from streams.facets import endpoint_set as sets
@@ -19,12 +20,14 @@ from streams.fold import fold as folding
 from streams.fold import tombstones
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
+from streams.objects import collector as collecting
 from streams.objects import normalize
 from streams.objects.collector import Collector
 from streams.objects.commits import CommitWriter, JournalRecord
 from streams.objects.fields import MalformedObject
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.subscription.delivery import Batch, Cursor, Row, Subscription
+from streams.wire import event_encoding
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Commit, Event, Seal
 from tests.simulation import routing_faults, worker
@@ -119,6 +122,30 @@ def _lost_for_good() -> AbstractContextManager[Any]:
 @fault(2, "a Service that became an ExternalName keeps the endpoints of the slices that are left")
 def _external_name_keeps_endpoints() -> AbstractContextManager[Any]:
     return patch.object(backend, "_is_withheld", lambda service: service is None)
+
+
+@fault(2, "a patch of a slice leaves out the endpoints that are gone")
+def _patch_without_what_is_gone() -> AbstractContextManager[Any]:
+    def patch_event(before: bytes, after: bytes) -> bytes | None:
+        event = event_encoding.patch_event(before, after)
+        if event is None:
+            return None
+        body = orjson.loads(event)
+        body["object"]["removed"] = []
+        return orjson.dumps(body)
+
+    return patch.object(collecting, "patch_event", patch_event)
+
+
+@fault(2, "a patch is of the first state of a slice that was held, not of the last")
+def _patch_of_an_older_state() -> AbstractContextManager[Any]:
+    first: dict[tuple[str, str], bytes] = {}
+
+    def patch_event(before: bytes, after: bytes) -> bytes | None:
+        event = orjson.loads(after)
+        return event_encoding.patch_event(first.setdefault((event["name"], event["uid"]), before), after)
+
+    return patch.object(collecting, "patch_event", patch_event)
 
 
 @fault(2, "legacy Endpoints count beside EndpointSlices: the mirrored ones come twice")

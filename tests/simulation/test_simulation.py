@@ -53,6 +53,7 @@ DRAWN = (
     cuts.LINKED,
     "slice recycled",
     fast_paths.SINGLE,
+    fast_paths.PATCH,
     "stale watcher wakes",
     "stale worker wakes",
     "subscriber resumes",
@@ -81,7 +82,7 @@ def test_a_run_follows_from_its_seed_alone() -> None:
     once, again = ([each for chunk in run_seeds(range(20), processes=n) for each in chunk] for n in (1, 2))
     assert once == again
     # What the fixed seeds don't take, the checkers never see.
-    for path in (fast_paths.INITIAL, fast_paths.SINGLE, cuts.LINKED):
+    for path in (fast_paths.INITIAL, fast_paths.SINGLE, fast_paths.PATCH, cuts.LINKED):
         assert sum(outcome.faults.get(path, 0) for outcome in once) > 3, path
 
 

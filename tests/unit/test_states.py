@@ -56,9 +56,9 @@ def test_each_state_has_a_commit_and_what_was_seen_with_it_is_in_the_same() -> N
     first = made.commits.seq
     came = [("a", 20), ("b", 21), ("a", 22), ("a", 23), ("b", 24)]
     assert told(made, *(state(name, "cart", version) for name, version in came)) == [
-        (first + 1, "21", [("apply", "a", "cart", "20"), ("apply", "b", "cart", "21")]),
-        (first + 2, "22", [("apply", "a", "cart", "22")]),
-        (first + 3, "24", [("apply", "a", "cart", "23"), ("apply", "b", "cart", "24")]),
+        (first + 1, "21", [("patch", "a", "cart", "20"), ("patch", "b", "cart", "21")]),
+        (first + 2, "22", [("patch", "a", "cart", "22")]),
+        (first + 3, "24", [("patch", "a", "cart", "23"), ("patch", "b", "cart", "24")]),
     ]
     assert told(made) == []
 
@@ -70,9 +70,9 @@ def test_a_slice_that_moves_leaves_one_service_and_comes_to_the_other_at_one_seq
     found = told(made, *(state("a", service, version) for service, version in came))
     by_seq = {seq: sorted(event[:3] for each in found if each[0] == seq for event in each[2]) for seq, *_ in found}
     assert by_seq == {
-        first + 1: [("apply", "a", "cart")],
+        first + 1: [("patch", "a", "cart")],
         first + 2: [("apply", "a", "till"), ("delete", "a", "cart")],
-        first + 3: [("apply", "a", "till")],
+        first + 3: [("patch", "a", "till")],
         first + 4: [("apply", "a", "cart"), ("delete", "a", "till")],
     }
 
