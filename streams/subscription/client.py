@@ -22,10 +22,12 @@ from streams.kafka.errors import BrokerError, broker_errors
 from streams.kafka.skipped_records import report
 from streams.runtime.retry import RetryPolicy, retry
 from streams.runtime.shutdown import closed
+from streams.subscription.comparison import TablesDiffer
 from streams.subscription.delivery import Batch as SealedBatch
 from streams.subscription.delivery import ChangelogGap, Cursor, Filter, Row, Subscription, reached
 from streams.subscription.facet_records import Compacted, Replaced, check_anchor
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, Place, Silence, worst
+from streams.subscription.journal_client import JournalClient
 from streams.subscription.names import KnownNames, unknown_names
 from streams.subscription.silence import SilenceMonitor
 from streams.wire.keys import SEAL_PREFIX
@@ -33,6 +35,7 @@ from streams.wire.partitioning import partition_of
 from streams.wire.records import JOURNAL, Seal, topic_of
 from streams.wire.row_codec import is_deleted
 from streams.wire.timestamps import later
+from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
 log = logging.getLogger("facets.subscriber")
 
@@ -46,13 +49,23 @@ _READING_SECONDS = 600
 """If reading the topics takes longer, they are read on to their new ends: compaction may have removed rows whose newer
 versions lie beyond the old ends."""
 _BROKER_RETRY = RetryPolicy(first=0.5, longest=10.0)
+_REASONS: dict[type[Exception], str] = {
+    ChangelogGap: "gap",
+    Compacted: "expired",
+    OffsetOutOfRangeError: "lost",
+    Replaced: "lost",
+    TablesDiffer: "corrected",
+}
+"""What a snapshot recovers from, and the reason that it gives."""
+
 _NOTHING = Filter(services=frozenset({""}))
 _T = TypeVar("_T")
 
 
 class Snapshot(NamedTuple):
     """All rows at a sealed cut. `reason` is `start`, or why the changes since the cursor can't be had: `gap` (one was
-    missed), `expired` (the cursor is older than the resume window), `lost` (the topics are not those of the cursor).
+    missed), `expired` (the cursor is older than the resume window), `lost` (the topics are not those of the cursor),
+    `corrected` (with `fold_journal`: the tables have other rows than were folded from the journal, and they count).
     `position` is None if the snapshot can't be resumed."""
 
     reason: str
@@ -112,8 +125,10 @@ class Subscriber:
     `cursor`; as a value: its `position`): each change since comes once, or a Snapshot says why not. `progress` also
     yields batches without rows, so that silence is never mistaken for a stall. A cluster without a commit for
     `silent_after` seconds (by `clock`, in seconds since the epoch; None: never) is stale: its rows decode as that, and
-    a ClusterStatus comes when it falls silent and when it is heard of again. Raises FacetsError if the broker or the
-    topics are missing at the start; later it reconnects by itself.
+    a ClusterStatus comes when it falls silent and when it is heard of again. With `fold_journal` (for all tables, and
+    without a cursor) it folds the journal itself from the sealed tables on: changes come before the workers have
+    written them, or while there are none, under the same versions; `window_seconds` is then the workers' resume window.
+    Raises FacetsError if the broker or the topics are missing at the start; later it reconnects by itself.
     """
 
     def __init__(
@@ -128,6 +143,8 @@ class Subscriber:
         progress: bool = False,
         silent_after: float | None = SILENT_AFTER_SECONDS,
         clock: Callable[[], float] = time.time,
+        fold_journal: bool = False,
+        window_seconds: int = DEFAULT_WINDOW_SECONDS,
     ) -> None:
         self.tables = tuple(tables)
         self.partitions = 0
@@ -147,6 +164,9 @@ class Subscriber:
         self._monitor = SilenceMonitor("", 0, None, clock)
         self._learning: asyncio.Task[None] | None = None
         self._closing = False
+        self._folds_journal = fold_journal
+        self._window_seconds = window_seconds
+        self._journal: JournalClient | None = None
 
     async def __aenter__(self) -> Self:
         if not self._broker:
@@ -176,6 +196,8 @@ class Subscriber:
                     )
             self.partitions = counts[topic_of(self.tables[0])]
             self._monitor = SilenceMonitor(self._broker or "", self.partitions, self._silent_after, self._clock)
+            if self._folds_journal:
+                self._journal = JournalClient(self._broker, self.partitions, self._window_seconds)
         except BaseException:
             await consumer.stop()
             raise
@@ -293,21 +315,17 @@ class Subscriber:
             if not reason and self._silent_after is not None:
                 self._learning = asyncio.create_task(self._learn())
             while True:
-                if reason:
-                    async for opening in self._start_from_snapshot(reason):
-                        yield opening
                 try:
+                    if reason:
+                        async for opening in self._start_from_snapshot(reason):
+                            yield opening
+                        reason = ""
                     async for item in self._deliver():
                         yield item
-                except ChangelogGap as gap:
-                    log.warning("%s", gap)
-                    reason = "gap"
-                except Compacted as gap:
-                    log.warning("%s", gap)
-                    reason = "expired"
-                except (OffsetOutOfRangeError, Replaced) as error:
-                    log.warning("the topics have been replaced: %s", error)
-                    reason = "lost"
+                except tuple(_REASONS) as error:
+                    what = "the topics have been replaced: " if _REASONS[type(error)] == "lost" else ""
+                    log.warning("%s%s", what, error)
+                    reason = reason or _REASONS[type(error)]
 
     async def _start_from_snapshot(self, reason: str) -> AsyncIterator[Snapshot | ClusterStatus]:
         log.log(logging.DEBUG if reason == "start" else logging.WARNING, "starting from a snapshot (%s)", reason)
@@ -321,8 +339,7 @@ class Subscriber:
             yield status
 
     async def _deliver(self) -> AsyncIterator[Batch | ClusterStatus]:
-        """Yield batches and statuses for ever. Raises what a snapshot recovers from: ChangelogGap, Compacted,
-        OffsetOutOfRangeError, Replaced."""
+        """Yield batches and statuses for ever. Raises what a snapshot recovers from."""
         while True:
             async for batch in self._poll():
                 if batch.rows or self._progress:
@@ -332,6 +349,10 @@ class Subscriber:
             if await self._monitor.look(self._subscription().seals):
                 for status in self._statuses(before):
                     yield status
+            if self._journal is not None:
+                self._journal.count()
+                if await self._journal.retry(self._subscription()):
+                    self._reassign()
 
     async def _resume(self, cursor: Cursor) -> str:
         """Resume from the cursor. Returns "", or the reason for a snapshot instead."""
@@ -386,6 +407,8 @@ class Subscriber:
         )
         state.endless = set(endless)
         self._next, self._anchors = {}, {}
+        if self._journal is not None:
+            self._journal.forget()
         async with BulkReader(self._broker) as reader:
             positions = await reader.begins(assigned)
             started = float("-inf")
@@ -398,7 +421,7 @@ class Subscriber:
                             self._table_of[partition.topic], partition.partition, max(chunk.versions)
                         ):
                             await self._ask_journal(state, partition.partition)
-                        self._gather(chunk)
+                        self._gather(chunk, strict=strict)
                         positions[partition] = self._next[partition] = chunk.next
         if state.doubtful() and not strict:
             log.warning("the facet topics hold records that can't be read: reading them again, checking every record")
@@ -407,6 +430,13 @@ class Subscriber:
             await self._read_all(partitions, strict=True, endless=state.endless | foreign)
             return
         self._ahead = positions
+        if self._journal is not None:
+            await self._journal.start(state)
+            self._reassign()
+        await self._complete(state)
+
+    async def _complete(self, state: Subscription) -> None:
+        """Read on until the rows are those at the cut; of a journal that is folded, until its end at the start."""
         has_warned = False
         while not state.complete():
             if not has_warned:
@@ -416,10 +446,15 @@ class Subscriber:
                 has_warned = True
             async for _ in self._poll():
                 pass
+        while self._journal is not None and self._journal.is_behind():
+            async for _ in self._poll():
+                pass
 
-    def _gather(self, chunk: Chunk) -> None:
-        records = zip(chunk.offsets, chunk.keys, chunk.values, chunk.versions, strict=True)
-        self._subscription().gather(self._table_of[chunk.partition.topic], chunk.partition.partition, records)
+    def _gather(self, chunk: Chunk, *, strict: bool) -> None:
+        state, table, partition = self._subscription(), self._table_of[chunk.partition.topic], chunk.partition.partition
+        state.gather(table, partition, chunk)
+        if self._journal is not None:
+            self._journal.gather(chunk, end=state.end(partition), strict=strict)
 
     def _skipped(self, table: str, partition: int, offset: int, why: str) -> None:
         report(topic_of(table), partition, offset, why)
@@ -478,31 +513,80 @@ class Subscriber:
             for partition, position in self._ahead.items():
                 self._reader().seek(partition, position)
             self._ahead = {}
-        fetched = await self._reader().getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+        fetched = await self._fetch()
         if not fetched:
             await self._check_connection()
             return
         self._silent_since = None
-        for partition, records in fetched.items():
-            table = self._table_of[partition.topic]
-            for record in records:
-                expected = self._next.get(partition, record.offset)
-                self._next[partition] = record.offset + 1
-                if record.offset != expected and not state.bootstrapping:
-                    raise Compacted(
-                        f"{partition.topic}[{partition.partition}]: offset {expected} is gone, "
-                        f"the next is {record.offset}"
-                    )
-                if self._anchors and (anchor := self._anchors.pop(partition, None)):
-                    check_anchor(record, anchor)
-                    continue
-                version = stamp_of(record.headers)
-                if state.beyond(table, partition.partition, version):
-                    await self._ask_journal(state, partition.partition)
-                for batch in state.feed(
-                    table, partition.partition, record.offset, record.key or b"", record.value, version
-                ):
+        for partition in sorted(fetched, key=_journal_first):
+            if partition.topic == JOURNAL:
+                for batch in self._fold(state, partition, fetched[partition]):
                     yield batch
+            else:
+                async for batch in self._take(state, partition, fetched[partition]):
+                    yield batch
+
+    async def _take(
+        self, state: Subscription, topic_partition: TopicPartition, records: list[Any]
+    ) -> AsyncIterator[SealedBatch]:
+        """Take records of a changelog."""
+        table, partition = self._table_of[topic_partition.topic], topic_partition.partition
+        for record in records:
+            expected = self._next.get(topic_partition, record.offset)
+            self._next[topic_partition] = record.offset + 1
+            is_missed = record.offset != expected
+            if self._anchors and (anchor := self._anchors.pop(topic_partition, None)):
+                if is_missed:
+                    raise Compacted(f"{topic_partition.topic}[{partition}]: offset {expected} is gone")
+                check_anchor(record, anchor)
+                continue
+            if is_missed:
+                self._skip(state, table, partition)
+            key, version = record.key or b"", stamp_of(record.headers)
+            if state.beyond(table, partition, version):
+                await self._ask_journal(state, partition)
+            if self._journal is not None and self._journal.was_folded(
+                state, table, partition, key, record.value, version
+            ):
+                continue
+            for batch in state.feed(table, partition, record.offset, key, record.value, version):
+                yield batch
+
+    async def _fetch(self) -> dict[TopicPartition, list[Any]]:
+        try:
+            fetched: dict[TopicPartition, list[Any]] = await self._reader().getmany(
+                timeout_ms=_POLL_MS, max_records=_POLL_RECORDS
+            )
+        except OffsetOutOfRangeError as error:
+            expired = {each.partition for each in error.args[0] if each.topic == JOURNAL}
+            if self._journal is None or not expired:
+                raise
+            self._journal.lose(expired)
+            self._reassign()
+            return {}
+        return fetched
+
+    def _fold(self, state: Subscription, partition: TopicPartition, records: list[Any]) -> Iterator[SealedBatch]:
+        """Fold records of the journal."""
+        if self._journal is None:
+            return
+        for record in records:
+            self._next[partition] = record.offset + 1
+            yield from state.take_folded(partition.partition, self._journal.step(partition.partition, record))
+
+    def _skip(self, state: Subscription, table: str, partition: int) -> None:
+        """The next records of a table's changelog are gone."""
+        if not state.bootstrapping:
+            state.skip(table, partition)
+        if self._journal is not None:
+            self._journal.skip(table, partition)
+
+    def _reassign(self) -> None:
+        """Read on from here, the journal of the partitions that are folded."""
+        journal = self._journal.positions() if self._journal is not None else {}
+        read = {partition: position for partition, position in self._next.items() if partition.topic != JOURNAL}
+        self._next = {**dict.fromkeys(self._assigned(), 0), **self._ahead, **read, **journal}
+        self._ahead = dict(self._next)
 
     async def _check_connection(self) -> None:
         """The consumer waits silently for a broker that is away: after some silence, ask it."""
@@ -615,6 +699,10 @@ async def read_names(bootstrap: str) -> KnownNames:
         frozenset(clusters).union(row.cluster for row in rows),
         frozenset((row.cluster, row.namespace, row.name) for row in rows),
     )
+
+
+def _journal_first(partition: TopicPartition) -> tuple[bool, str, int]:
+    return partition.topic != JOURNAL, partition.topic, partition.partition
 
 
 def _frontier(state: Subscription, partition: int, cluster: str, resource: str) -> str:

@@ -4,6 +4,8 @@
 - A row whose version is not higher than the one held is a replaced worker's duplicate and is dropped.
 - `previous` must be the version held; otherwise a change was missed, and that is an error (`ChangelogGap`).
 - A record that can't be read is skipped and reported to `skipped`: no worker wrote it, so nothing is lost.
+- Records that are folded here from the journal (`take_folded`) are as good as the changelogs': whichever come first are
+  delivered, the others are duplicates. A cursor names the changelogs' positions, which may be behind what is applied.
 """
 
 import base64
@@ -20,6 +22,8 @@ from streams.exit_codes import ExitCode
 from streams.facets import invariants
 from streams.facets.changelog_records import UnreadableRecord, is_row_key, read_record, unreadable
 from streams.facets.parsed_rows import Facet, read_row
+from streams.fold.table import Write
+from streams.subscription.facet_records import Compacted
 from streams.subscription.freshness import overlay
 from streams.wire.keys import INTERNAL, SEAL_PREFIX, parse_row_key
 from streams.wire.partitioning import partition_of
@@ -31,6 +35,9 @@ _SKIP = 4096
 
 _NO_END = 2**63
 """The journal's end, if it is not known."""
+
+_FOLDED = -1
+"""The position of a seal that was folded here: it has none in its topic."""
 
 _MORE = b'"more":true}'
 """The end of a seal that another cluster's seal of the same offset follows."""
@@ -162,12 +169,14 @@ value. A plain tuple, as most records that a bootstrap reads are seals."""
 
 class _Partition:
     """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, not decoded.
-    `passed` is the offset of each table's newest seal that is not above the cut."""
+    `passed` is the offset of each table's newest seal that is not above the cut. `holes` are the tables of whose log
+    a part is gone, up to its next seal."""
 
-    __slots__ = ("applied", "gathered", "more", "passed", "pending", "seals")
+    __slots__ = ("applied", "gathered", "holes", "more", "passed", "pending", "seals")
 
     def __init__(self, tables: Iterable[str], applied: int) -> None:
         self.applied = applied
+        self.holes: set[str] = set()
         self.more: dict[str, Seal] = {}
         self.passed = dict.fromkeys(tables, applied)
         self.gathered: dict[str, list[tuple[bytes, int, bytes | None]]] = {table: [] for table in tables}
@@ -207,13 +216,13 @@ class Subscription:
         self._strict = strict
         self._skipped = skipped
         self._doubtful = False
-        self._sealed_to: dict[tuple[str, int], int] = {}
+        self._floor = {p: cursor.applied.get(p, -1) if cursor else -1 for p in range(partitions)}
+        self._sealed_to = {(table, p): floor for table in self.tables for p, floor in self._floor.items()}
         self.seals: dict[tuple[int, str], Seal] = {}
         self._newest: dict[int, dict[bytes, tuple[int, bytes]]] = {p: {} for p in range(partitions)}
         self._rows: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
         self._names: dict[bytes, bool] = {}
         self._versions: dict[tuple[str, str], int] = {}
-        self._floor = {p: cursor.applied.get(p, -1) if cursor else -1 for p in range(partitions)}
         self._parts = {p: _Partition(self.tables, self._floor[p]) for p in range(partitions)}
         self._positions: dict[tuple[str, int], int] = dict(cursor.positions) if cursor else {}
         self._at = cursor.at if cursor else ""
@@ -298,9 +307,44 @@ class Subscription:
         if self.bootstrapping:
             self.gather(table, partition, ((position, key, value, version),))
             return ()
-        if key.startswith(SEAL_PREFIX):
-            self._sealed_to[table, partition] = max(version, self._sealed_to.get((table, partition), -1))
         return self._feed(table, partition, position, key, value, version, facet)
+
+    def skip(self, table: str, partition: int) -> None:
+        """The next records of the log are gone. None is missed if its next seal is not above what is applied."""
+        self._parts[partition].holes.add(table)
+
+    def has_read(self, partition: int, sealed: Mapping[str, int]) -> bool:
+        """Whether the log of each table has been read up to its seal of an offset: what is folded from there on
+        may be taken."""
+        applied = self._parts[partition].applied
+        return all(max(applied, self._sealed_to[table, partition]) >= offset for table, offset in sealed.items())
+
+    def take_folded(self, partition: int, writes: Iterable[Write]) -> Iterable[Batch]:
+        """Take the records that a commit makes, as folded here; only those beyond what the tables had sealed when the
+        fold began. Raises ChangelogGap."""
+        part = self._parts[partition]
+        for table, key, value, version in writes:
+            if version <= part.applied:
+                continue
+            if key.startswith(SEAL_PREFIX):
+                if value is not None and (not part.seals[table] or version > part.seals[table][-1][0]):
+                    part.seals[table].append((version, _FOLDED, key, value))
+            elif not self._wants(key):
+                continue
+            elif self.bootstrapping:
+                part.gathered[table].append((key, version, value))
+            else:
+                row = None if value is None else Row.parsed(table, key, version, value, None)
+                part.pending[table].append((key.decode(), version, row))
+        if not self.bootstrapping:
+            return self._deliver(partition, part)
+        if len(part.seals[self.tables[0]]) >= _SKIP:
+            self._apply_sealed(partition, part)
+        return ()
+
+    def end(self, partition: int) -> int:
+        """The offset of the journal's next commit, as far as it is known and a limit."""
+        return _NO_END if partition in self.endless else self.journal_ends.get(partition, _NO_END)
 
     def beyond(self, table: str, partition: int, version: int) -> bool:
         """Whether a record of this version may be ahead of its journal's known end. Live, offsets are sealed one after
@@ -309,8 +353,15 @@ class Subscription:
             return False
         if self.bootstrapping:
             return True
-        sealed = max(self._sealed_to.get((table, partition), -1), self._parts[partition].applied)
+        sealed = max(self._sealed_to[table, partition], self._parts[partition].applied)
         return version > sealed + 1
+
+    def readable(self, table: str, partition: int, key: bytes, value: bytes | None, version: int) -> bool:
+        """Whether a worker can have written the record."""
+        return not self._is_ahead(table, partition, version) and not unreadable(table, key, value, version)
+
+    def _is_ahead(self, table: str, partition: int, version: int) -> bool:
+        return partition in self.journal_ends and self.beyond(table, partition, version)
 
     def _read(
         self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
@@ -321,7 +372,7 @@ class Subscription:
             facet = read_record(table, key, value, version)
         except UnreadableRecord as error:
             why = str(error)
-        if not why and partition in self.journal_ends and self.beyond(table, partition, version):
+        if not why and self._is_ahead(table, partition, version):
             why = f"its version {version} is ahead of the journal, which ends at {self.journal_ends[partition]}"
         if why:
             self._skipped(table, partition, position, why)
@@ -338,22 +389,35 @@ class Subscription:
         facet: Facet | None,
     ) -> Iterator[Batch]:
         part = self._parts[partition]
+        if table in part.holes and version > part.applied:
+            raise Compacted(f"{table}[{partition}]: records before offset {position} are gone")
         if key.startswith(SEAL_PREFIX):
-            if value is None:
-                return
-            queue = part.seals[table]
-            if value.endswith(_MORE):
-                if version > part.applied:
-                    more = _decode_seal(value)
-                    part.more[more.cluster] = more
-            elif version > part.applied and (not queue or version > queue[-1][0]):
-                queue.append((version, position + 1, key, value))
-                yield from self._deliver(partition, part)
-            elif version <= part.applied and _decode_seal(value).at > self._at:
-                raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
+            if value is not None:
+                yield from self._feed_seal(table, partition, (version, position + 1, key, value))
         elif self._wants(key) and version > part.applied:
             row = None if value is None else Row.parsed(table, key, version, value, facet)
             part.pending[table].append((key.decode(), version, row))
+
+    def _feed_seal(self, table: str, partition: int, seal: _RawSeal) -> Iterator[Batch]:
+        part = self._parts[partition]
+        version, position, _, value = seal
+        is_newest = version > self._sealed_to[table, partition]
+        if is_newest:
+            self._sealed_to[table, partition] = version
+            part.holes.discard(table)
+        queue = part.seals[table]
+        if value.endswith(_MORE):
+            if version > part.applied:
+                more = _decode_seal(value)
+                part.more[more.cluster] = more
+        elif version <= part.applied:
+            if _decode_seal(value).at > self._at:
+                raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
+            if is_newest:
+                self._positions[table, partition] = position
+        elif not queue or version > queue[-1][0]:
+            queue.append(seal)
+            yield from self._deliver(partition, part)
 
     def _wants(self, key: bytes) -> bool:
         return is_row_key(key) and self.row_filter.wants(*parse_row_key(key.decode()))
@@ -368,8 +432,8 @@ class Subscription:
         of them: each is checked as little as possible."""
         part = self._parts[partition]
         queue, names, gathered = part.seals[table], self._names, part.gathered[table]
-        end = _NO_END if partition in self.endless else self.journal_ends.get(partition, _NO_END)
-        within = 0
+        end = self.end(partition)
+        within, sealed_to = 0, self._sealed_to[table, partition]
         for position, key, value, version in records:
             if self._strict:
                 if not self._read(table, partition, position, key, value, version)[0]:
@@ -386,6 +450,7 @@ class Subscription:
                     self._note(partition, version, key, value)
                     continue
                 queue.append((version, position + 1, key, value))
+                sealed_to = version
                 if len(queue) >= _SKIP:
                     self._apply_sealed(partition, part)
             elif not key.startswith(INTERNAL):
@@ -399,6 +464,7 @@ class Subscription:
                 else:
                     self._hold(table, key, version, value)
         self._seals_within[partition] += within
+        self._sealed_to[table, partition] = sealed_to
 
     def of_another_journal(self) -> set[int]:
         """Partitions most of whose seals are ahead of the journal: the tables do not follow from it."""
@@ -446,7 +512,7 @@ class Subscription:
         while queue and queue[0][0] <= target:
             offset, position, key, value = queue.popleft()
             self._parts[partition].passed[table] = offset
-            self._positions[table, partition] = position
+            self._set_position(table, partition, position)
             self._note(partition, offset, key, value)
 
     def _hold_rows(self, table: str, gathered: list[tuple[bytes, int, bytes | None]], target: int) -> None:
@@ -476,7 +542,8 @@ class Subscription:
         while (offset := self._next_cut(partition, part)) is not None:
             invariants.assert_advances(partition, part.applied + 1, offset)
             for table, queue in part.seals.items():
-                _, self._positions[table, partition], _, value = queue.popleft()
+                _, position, _, value = queue.popleft()
+                self._set_position(table, partition, position)
             seal = _decode_seal(value)
             self.seals[partition, seal.cluster] = seal
             self._at = max(self._at, seal.at)
@@ -498,8 +565,15 @@ class Subscription:
                 return None
             for table, queue in behind:
                 while queue[0][0] < highest:
-                    self._positions[table, partition] = queue.popleft()[1]
+                    self._set_position(table, partition, queue.popleft()[1])
         return None
+
+    def _set_position(self, table: str, partition: int, position: int) -> None:
+        if position != _FOLDED:
+            self._positions[table, partition] = position
+        else:
+            # Of a table that no worker has written yet, all is to be read.
+            self._positions.setdefault((table, partition), 0)
 
     def _sealed(self, part: _Partition, offset: int) -> Iterator[Row]:
         for table, pending in part.pending.items():

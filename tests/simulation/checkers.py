@@ -63,6 +63,8 @@ class Checkers:
         self.standing: list[dict[str, Standing]] = [{} for _ in range(count)]
         self.standings: list[dict[int, Standing]] = [{} for _ in range(count)]
         self.truth: list[dict[int, Made]] = [{} for _ in range(count)]
+        self.earlier: list[list[tuple[PartitionFold, dict[int, Made]]]] = [[] for _ in range(count)]
+        """What the commits make for who folded them before a worker found that the journal had expired."""
         self.letters: list[tuple[int, int, str, str]] = []
         self.rows: dict[tuple[str, str], list[Row]] = {}
         self.seals: dict[tuple[str, int], list[int]] = {(t, p): [] for t in TABLES for p in range(count)}
@@ -145,6 +147,10 @@ class Checkers:
                 if row and not self.standings[partition][offset].may_change:
                     self.fail(f"[{partition}] at {offset}: a row is made by a commit that may not change any")
         self.truth[partition][offset] = made
+        for fold, truth in self.earlier[partition]:
+            if offset == fold.next_offset:
+                writes = fold.step(offset, record.value or b"", stamp_of(record.ms))
+                truth[offset] = {(write.table, write.key): write.value for write in writes if write.table in TABLES}
 
     def expired(self, partition: int, first: int, window_ms: int) -> None:
         """A worker found its next offset gone: what follows is as of what is in the tables now."""
@@ -157,6 +163,7 @@ class Checkers:
                     fold.load(table, record.key, record.value, record.version)
         fold.recover()
         made = {(write.table, write.key): write.value for write in fold.expire(first)}
+        self.earlier[partition].append((self._folds[partition], dict(self.truth[partition])))
         self._folds[partition] = fold
         sealed = {table: (self.seals[table, partition] or [-1])[-1] for table in TABLES}
         self.leftover |= {

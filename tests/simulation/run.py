@@ -16,6 +16,7 @@ from tests.simulation.chaos import Chaos
 from tests.simulation.checkers import Checkers
 from tests.simulation.deliveries import Deliveries
 from tests.simulation.gateway_workload import GatewayWorkload
+from tests.simulation.journal_reader import JournalReader
 from tests.simulation.kafka import Record
 from tests.simulation.subscriber import Subscriber
 from tests.simulation.watcher import Watcher
@@ -65,6 +66,7 @@ class Simulation(Base):
         if rng.random() < 0.3:
             one = Filter(services=frozenset(rng.sample(self.workloads[0].names, 1)))
             self.subscribers.append(Subscriber(self, self.deliveries, "filtered", TABLES, one))
+        self.journal_readers = [JournalReader(self, self.deliveries, "folding")]
         self.chaos = Chaos(self)
         self.split = rng.choice((500, 500, 500, 2))
         self.checkers.split = self.split < 500
@@ -146,6 +148,9 @@ class Simulation(Base):
             subscriber.step()
             if rng.random() < 0.3:
                 subscriber.save()
+        for reader in self.journal_readers:
+            if reader.rng.random() < 0.3:
+                reader.step()
 
     def _bury(self) -> None:
         """A watcher that gave way is gone; a cluster that has none gets a new one."""
@@ -160,6 +165,8 @@ class Simulation(Base):
         for gateway_workload in self.gateway_workloads:
             gateway_workload.heal()
         self.chaos.stop()
+        for reader in self.journal_readers:
+            reader.stays = True
         for _ in range(_DRAIN):
             self.ms += 10
             for watcher in self.watchers:
@@ -169,7 +176,7 @@ class Simulation(Base):
             self._bury()
             for partition in range(self.partitions):
                 self.work(partition)
-            for subscriber in self.subscribers:
+            for subscriber in (*self.subscribers, *self.journal_readers):
                 subscriber.step()
             if len(self.watchers) == len(self.servers) and self._settled():
                 return
@@ -185,7 +192,7 @@ class Simulation(Base):
                 frontier = standing[name].frontier if name in standing else {}
                 if not frontier or any(int(each) != server.revision for each in frontier.values()):
                     return False
-        return all(each.idle() for each in self.subscribers)
+        return all(each.idle() for each in (*self.subscribers, *self.journal_readers))
 
     def _finally(self) -> None:
         """Subscribers, tables and API servers agree."""
@@ -198,7 +205,7 @@ class Simulation(Base):
                 if self.checkers.seals[table, partition][-1] != self.journal[partition].end - 1:
                     raise Violation(f"{table}[{partition}]: is not sealed up to the journal's end")
         self.checkers.finish(self.chaos.crashed)
-        for subscriber in self.subscribers:
+        for subscriber in (*self.subscribers, *self.journal_readers):
             everything = {p: log.end for p, log in enumerate(self.journal)}
             if self.deliveries.view(subscriber) != self.deliveries.expected(subscriber, everything):
                 raise Violation(f"subscriber {subscriber.name} does not hold what the tables hold")

@@ -9,6 +9,7 @@ import orjson
 
 from streams.facets.changelog_records import unreadable
 from streams.subscription.delivery import Batch, ChangelogGap, Cursor, Filter, Row, Subscription
+from streams.subscription.facet_records import Compacted
 from tests.simulation.base import Base, ms_of
 from tests.simulation.kafka import Record
 
@@ -37,7 +38,10 @@ class Lost(Exception):
 
 
 class Subscriber:
-    """Follows `tables` of all partitions. `state` is what it has applied."""
+    """Follows `tables` of all partitions. `state` is what it has applied; `folds` says whether it folds the journal
+    itself."""
+
+    folds = False
 
     def __init__(self, sim: Base, told: Told, name: str, tables: tuple[str, ...], wanted: Filter = _NOBODY) -> None:
         self.sim = sim
@@ -86,6 +90,8 @@ class Subscriber:
                 self._read()
         except ChangelogGap as gap:
             self._bootstrap("gap", str(gap))
+        except Compacted:
+            self._bootstrap("expired", "")
         except Lost as error:
             self._bootstrap(str(error), "")
 
@@ -160,9 +166,11 @@ class Subscriber:
     def _feed(self, state: Subscription, each: tuple[str, int], record: Record) -> None:
         due = self._next[each]
         self._next[each] = record.offset + 1
-        if record.offset != due and not state.bootstrapping:
-            raise Lost("expired")
         anchor = self._anchors.pop(each, None)
+        if record.offset != due and not state.bootstrapping:
+            if anchor is not None:
+                raise Lost("expired")
+            state.skip(*each)
         if anchor is not None:
             if not record.key.startswith(b"~seal/") or not record.value:
                 raise Lost("lost")

@@ -1,0 +1,173 @@
+"""Compares the records that were folded here with those that the workers wrote: the same bytes under the same versions.
+
+Both sides come in the order of the journal's offsets, either first. An offset is compared once both have its seal; what
+the first side has waits as a hash for each record. If too many wait (the workers are away), the oldest offsets are
+dropped and not compared.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from streams.fold.table import Write
+from streams.wire.keys import SEAL_PREFIX
+from streams.wire.records import FOLD_VERSION, Seal
+
+MAX_WAITING = 100_000
+"""How many records of a partition may wait to be compared: some 20 MB."""
+
+_decode_seal = msgspec.json.Decoder(Seal).decode
+
+_Records = dict[bytes, int | None]
+"""The records of a journal offset: the hash of each value by key, None for a tombstone."""
+
+
+class Cause(StrEnum):
+    """Why the tables have other records than were folded here."""
+
+    FAULT = "the same fold version made other records"
+    FOLD_VERSION = "another fold version writes the tables"
+    EXPIRED = "the worker has lost a part of the journal"
+
+
+class TablesDiffer(Exception):
+    """The tables have other records than were folded here. The tables count."""
+
+    def __init__(self, cause: Cause, text: str) -> None:
+        super().__init__(f"{text}: {cause}")
+        self.cause = cause
+
+
+class Comparison:
+    """One partition. `folded` and `read` take the records of the two sides, and raise TablesDiffer. `compared` counts
+    records that are equal, `dropped` those that could not wait."""
+
+    def __init__(self, tables: Iterable[str], limit: int = MAX_WAITING) -> None:
+        self.compared = 0
+        self.dropped = 0
+        self._tables = {table: _Table() for table in tables}
+        self._limit = limit
+
+    def begin(self, table: str, sealed: int) -> None:
+        """The table was loaded with this offset sealed: later ones are compared."""
+        self._tables[table].settled = sealed
+
+    def loaded(self, table: str, key: bytes, value: bytes | None, version: int) -> None:
+        """A record beyond the table's seal was loaded: it isn't folded, and need not be read again."""
+        self._tables[table].put_read(version, key, _digest(value))
+        self._tables[table].put_folded(version, key, _digest(value))
+
+    def folded(self, offset: int, writes: Iterable[Write]) -> None:
+        """Take all records that a commit makes."""
+        for write in writes:
+            self._tables[write.table].put_folded(offset, write.key, _digest(write.value))
+        for name, table in self._tables.items():
+            table.folded_to = offset
+            self._settle(name, table)
+        self._limit_waiting()
+
+    def has(self, name: str, key: bytes, value: bytes | None, version: int) -> bool:
+        """Whether the same record was folded, and waits to be compared."""
+        folded = self._tables[name].folded.get(version)
+        return folded is not None and key in folded and folded[key] == _digest(value)
+
+    def read(self, name: str, key: bytes, value: bytes | None, version: int) -> None:
+        """Take a readable record of a table's changelog."""
+        table = self._tables[name]
+        if version <= table.settled:
+            return
+        table.put_read(version, key, _digest(value))
+        if key.startswith(SEAL_PREFIX) and value is not None:
+            seal = _decode_seal(value)
+            if seal.more:
+                raise TablesDiffer(Cause.EXPIRED, f"{name}: the seal of cluster {seal.cluster} at {version}")
+            if table.has_hole:
+                table.skip_to(version)
+                return
+            table.sealed_to = max(table.sealed_to, version)
+            if seal.fold != FOLD_VERSION:
+                table.causes[version] = Cause.FOLD_VERSION
+            elif seal.lost:
+                table.causes[version] = Cause.EXPIRED
+            self._settle(name, table)
+        self._limit_waiting()
+
+    def skip(self, table: str) -> None:
+        """Records of the table's changelog are gone: up to its next seal nothing is compared."""
+        self._tables[table].has_hole = True
+
+    def _settle(self, name: str, table: "_Table") -> None:
+        """Compare the offsets that both sides have sealed."""
+        for offset in range(table.settled + 1, min(table.folded_to, table.sealed_to) + 1):
+            folded, read = table.folded.pop(offset, {}), table.read.pop(offset, {})
+            table.waiting -= len(folded) + len(read)
+            cause = table.causes.pop(offset, Cause.FAULT)
+            table.settled = offset
+            if folded == read:
+                self.compared += len(folded)
+            elif not any(key.startswith(SEAL_PREFIX) for key in read):
+                raise TablesDiffer(Cause.EXPIRED, f"{name}: offset {offset} was never sealed")
+            elif different := _different(folded, read):
+                keys = ", ".join(key.decode(errors="replace") for key in different[:3])
+                raise TablesDiffer(cause, f"{name} version {offset}: {keys}")
+
+    def _limit_waiting(self) -> None:
+        while sum(table.waiting for table in self._tables.values()) > self._limit:
+            table = max(self._tables.values(), key=lambda table: table.waiting)
+            self.dropped += table.drop_oldest()
+
+
+class _Table:
+    """Offsets up to `settled` are compared, or need not be. `folded` and `read` wait; `causes` is why a seal that was
+    read is not the one that was folded, if it isn't."""
+
+    __slots__ = ("causes", "folded", "folded_to", "has_hole", "read", "sealed_to", "settled", "waiting")
+
+    def __init__(self) -> None:
+        self.settled = self.folded_to = self.sealed_to = -1
+        self.folded: dict[int, _Records] = {}
+        self.read: dict[int, _Records] = {}
+        self.causes: dict[int, Cause] = {}
+        self.waiting = 0
+        self.has_hole = False
+
+    def put_folded(self, offset: int, key: bytes, digest: int | None) -> None:
+        self._put(self.folded, offset, key, digest)
+
+    def put_read(self, offset: int, key: bytes, digest: int | None) -> None:
+        self._put(self.read, offset, key, digest)
+
+    def _put(self, side: dict[int, _Records], offset: int, key: bytes, digest: int | None) -> None:
+        if offset > self.settled:
+            records = side.setdefault(offset, {})
+            self.waiting += key not in records
+            records[key] = digest
+
+    def skip_to(self, offset: int) -> None:
+        """Compare nothing up to an offset."""
+        self.has_hole = False
+        for side in (self.folded, self.read):
+            for passed in [each for each in side if each <= offset]:
+                self.waiting -= len(side.pop(passed))
+        self.settled = max(self.settled, offset)
+
+    def drop_oldest(self) -> int:
+        """Drop the oldest offset that waits; returns how many records that were."""
+        before = self.waiting
+        self.skip_to(min(side_first for side in (self.folded, self.read) for side_first in list(side)[:1]))
+        return before - self.waiting
+
+
+def _digest(value: bytes | None) -> int | None:
+    return None if value is None else hash(value)
+
+
+def _different(folded: _Records, read: _Records) -> list[bytes]:
+    """The keys whose records differ. A tombstone for a key that nothing was folded for is a worker's, over a record
+    that can't be read."""
+    return [
+        key
+        for key in sorted(folded.keys() | read.keys())
+        if (folded[key] != read[key] if key in folded and key in read else key in folded or read[key] is not None)
+    ]
