@@ -25,6 +25,7 @@ from streams.subscription.cluster_metrics import show_freshness
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, of_clusters
 from streams.subscription.names import suggestion
 from streams.wire.records import TABLES, topic_of
+from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
 log = logging.getLogger("facets.serve")
 
@@ -39,7 +40,8 @@ _END_SECONDS = 5.0
 
 class ServeSettings(NamedTuple):
     """What is served, from where, and on which addresses. No clusters means all. A cluster without a commit for
-    `silent_after` seconds (by `clock`) is stale."""
+    `silent_after` seconds (by `clock`) is stale. With `fold_journal` changes are folded from the journal (they don't
+    wait for the workers), for which all tables are needed; `window_seconds` is then the workers' resume window."""
 
     bootstrap: str
     xds: XdsSettings
@@ -50,6 +52,8 @@ class ServeSettings(NamedTuple):
     sse: SseSettings = SseSettings()
     silent_after: float = SILENT_AFTER_SECONDS
     clock: Callable[[], float] = time.time
+    fold_journal: bool = True
+    window_seconds: int = DEFAULT_WINDOW_SECONDS
 
 
 class Serving(NamedTuple):
@@ -71,6 +75,8 @@ async def serve(
         progress=True,
         silent_after=settings.silent_after,
         clock=settings.clock,
+        fold_journal=settings.fold_journal and settings.tables == TABLES,
+        window_seconds=settings.window_seconds,
     ) as subscriber:
         topic_config = await asyncio.to_thread(config, settings.bootstrap, topic_of(settings.tables[0]))
         window = int(topic_config["min.compaction.lag.ms"]) / 1000

@@ -290,6 +290,11 @@ class Subscriber:
         return dict(self._subscription().seals)
 
     @property
+    def has_resumed(self) -> bool:
+        """Whether it has gone on from its cursor, which is of these topics."""
+        return self._state is not None and not self._ahead and not self._anchors
+
+    @property
     def position(self) -> Cursor:
         """The position after the last item that was delivered."""
         return self._subscription().cursor
@@ -538,7 +543,7 @@ class Subscriber:
             if self._anchors and (anchor := self._anchors.pop(topic_partition, None)):
                 if is_missed:
                     raise Compacted(f"{topic_partition.topic}[{partition}]: offset {expected} is gone")
-                check_anchor(record, anchor)
+                state.resumes_after(table, partition, check_anchor(record, anchor))
                 continue
             if is_missed:
                 self._skip(state, table, partition)

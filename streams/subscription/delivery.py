@@ -44,6 +44,9 @@ _MORE = b'"more":true}'
 
 _decode_seal = msgspec.json.Decoder(Seal).decode
 
+_UNKNOWN = Seal("", -1, 0, "", 0, "", "", {}, 0)
+"""A cluster's seal before it is known: by a cursor alone."""
+
 
 class ChangelogGap(Exception):
     """A row does not follow the one that is held: a change was missed. Start again from a snapshot."""
@@ -217,7 +220,7 @@ class Subscription:
         self._skipped = skipped
         self._doubtful = False
         self._floor = {p: cursor.applied.get(p, -1) if cursor else -1 for p in range(partitions)}
-        self._sealed_to = {(table, p): floor for table in self.tables for p, floor in self._floor.items()}
+        self._sealed_to = {(table, p): -1 for table in self.tables for p in range(partitions)}
         self.seals: dict[tuple[int, str], Seal] = {}
         self._newest: dict[int, dict[bytes, tuple[int, bytes]]] = {p: {} for p in range(partitions)}
         self._rows: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
@@ -309,6 +312,10 @@ class Subscription:
             return ()
         return self._feed(table, partition, position, key, value, version, facet)
 
+    def resumes_after(self, table: str, partition: int, sealed: int) -> None:
+        """The record before the cursor's position is the seal of this offset."""
+        self._sealed_to[table, partition] = sealed
+
     def skip(self, table: str, partition: int) -> None:
         """The next records of the log are gone. None is missed if its next seal is not above what is applied."""
         self._parts[partition].holes.add(table)
@@ -398,9 +405,9 @@ class Subscription:
             row = None if value is None else Row.parsed(table, key, version, value, facet)
             part.pending[table].append((key.decode(), version, row))
 
-    def _feed_seal(self, table: str, partition: int, seal: _RawSeal) -> Iterator[Batch]:
+    def _feed_seal(self, table: str, partition: int, raw: _RawSeal) -> Iterator[Batch]:
         part = self._parts[partition]
-        version, position, _, value = seal
+        version, position, _, value = raw
         is_newest = version > self._sealed_to[table, partition]
         if is_newest:
             self._sealed_to[table, partition] = version
@@ -411,12 +418,16 @@ class Subscription:
                 more = _decode_seal(value)
                 part.more[more.cluster] = more
         elif version <= part.applied:
-            if _decode_seal(value).at > self._at:
+            seal = _decode_seal(value)
+            if seal.at > self._at:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
             if is_newest:
+                # What was applied was folded here, or where the cursor comes from.
+                if seal.lost and not self.seals.get((partition, seal.cluster), _UNKNOWN).lost:
+                    raise ChangelogGap(f"{table}[{partition}]: what was folded up to {version} is lost in the tables")
                 self._positions[table, partition] = position
         elif not queue or version > queue[-1][0]:
-            queue.append(seal)
+            queue.append(raw)
             yield from self._deliver(partition, part)
 
     def _wants(self, key: bytes) -> bool:

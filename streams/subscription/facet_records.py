@@ -16,8 +16,9 @@ class Replaced(Exception):
     """The topic is not the one that the cursor is of."""
 
 
-def check_anchor(record: Any, anchor: tuple[int, str]) -> None:
-    """Check that this is the seal that a cursor has applied (`anchor`: journal offset, time). Raises Replaced."""
+def check_anchor(record: Any, anchor: tuple[int, str]) -> int:
+    """Check that this is a seal that a cursor has applied (`anchor`: its newest journal offset, and time); returns its
+    offset. Raises Replaced."""
     applied, at = anchor
     if not (record.key or b"").startswith(SEAL_PREFIX) or record.value is None:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is not the cursor's seal")
@@ -27,3 +28,4 @@ def check_anchor(record: Any, anchor: tuple[int, str]) -> None:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is no seal: {error}") from error
     if seal.offset > applied or seal.at > at:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} seals {seal.offset} at {seal.at}")
+    return seal.offset

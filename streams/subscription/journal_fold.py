@@ -71,6 +71,7 @@ class JournalFold:
         self.sealed = dict.fromkeys(TABLES, -1)
         """The offset that each table had sealed when it was loaded."""
         self.comparison = Comparison(TABLES)
+        self._unsealed: list[Write] = []
         self._fold = PartitionFold(partition, window_seconds=window_seconds)
 
     @property
@@ -99,13 +100,20 @@ class JournalFold:
             for key, (version, value) in newest.items():
                 if version > sealed[table]:
                     self.comparison.loaded(table, key, value, version)
+                    self._unsealed.append(Write(table, key, value, version))
         return None
 
+    def has(self, table: str, key: bytes, value: bytes | None, version: int) -> bool:
+        """Whether `step` has returned the same record, and it waits to be compared."""
+        return not self._unsealed and self.comparison.has(table, key, value, version)
+
     def step(self, offset: int, value: bytes | None, appended: int) -> list[Write]:
-        """The tables' records that a commit makes (see `PartitionFold.step`). Raises JournalGap and TablesDiffer."""
+        """The tables' records that a commit makes (see `PartitionFold.step`); before the first ones, those that were
+        loaded without a seal: they are not made again. Raises JournalGap and TablesDiffer."""
         writes = [write for write in self._fold.step(offset, value, appended) if write.table in TABLES]
         self.comparison.folded(offset, writes)
-        return writes
+        unsealed, self._unsealed = self._unsealed, []
+        return unsealed + writes
 
 
 def _is_ours(image: TableImage) -> bool:

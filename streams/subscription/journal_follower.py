@@ -124,9 +124,9 @@ class JournalFollower:
         return []
 
     def has(self, table: str, partition: int, key: bytes, value: bytes | None, version: int) -> bool:
-        """Whether the same record was folded, and waits to be compared."""
+        """Whether `step` has returned the same record, and it waits to be compared."""
         fold = self._folds.get(partition)
-        return fold is not None and fold.comparison.has(table, key, value, version)
+        return fold is not None and fold.has(table, key, value, version)
 
     def compare(self, table: str, partition: int, key: bytes, value: bytes | None, version: int, now: float) -> None:
         """Take a readable record of a changelog. Raises TablesDiffer."""

@@ -190,29 +190,42 @@ def resource_of(item: dict[str, Any]) -> str:
 
 @contextlib.asynccontextmanager
 async def running(
-    bootstrap: str, *items: dict[str, Any], clock: Callable[[], float] | None = None, **sse: Any
+    bootstrap: str,
+    *items: dict[str, Any],
+    clock: Callable[[], float] | None = None,
+    kind: type[Tables] = Tables,
+    **sse: Any,
 ) -> AsyncIterator[Mesh]:
     """The tables with these objects, and a server of them, both by `clock` if there is one; `sse` are settings of
     /v1/changes."""
-    tables = await asyncio.to_thread(Tables, bootstrap, clock)
-    stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
+    tables = await asyncio.to_thread(kind, bootstrap, clock)
     try:
         await asyncio.to_thread(tables.start, *items)
-        settings = ServeSettings(
-            bootstrap, XdsSettings(port=0), http_port=0, sse=SseSettings(**sse), clock=clock or time.time
-        )
-        server = asyncio.create_task(serve(settings, stop, started.set_result))
-        try:
-            async with asyncio.timeout(DEADLINE):
-                await asyncio.wait({server, started}, return_when=asyncio.FIRST_COMPLETED)
-            if server.done():
-                server.result()
-            yield Mesh(tables, started.result())
-        finally:
-            stop.set()
-            await server
+        async with serving(bootstrap, tables, clock=clock, **sse) as mesh:
+            yield mesh
     finally:
         await asyncio.to_thread(tables.close)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    bootstrap: str, tables: Tables, *, clock: Callable[[], float] | None = None, **sse: Any
+) -> AsyncIterator[Mesh]:
+    """A server of the tables."""
+    stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
+    settings = ServeSettings(
+        bootstrap, XdsSettings(port=0), http_port=0, sse=SseSettings(**sse), clock=clock or time.time
+    )
+    server = asyncio.create_task(serve(settings, stop, started.set_result))
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.wait({server, started}, return_when=asyncio.FIRST_COMPLETED)
+        if server.done():
+            server.result()
+        yield Mesh(tables, started.result())
+    finally:
+        stop.set()
+        await server
 
 
 def service(name: str = "cart", port: int = 80, **spec: Any) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Deliveries:
     def snapshot(self, who: Subscriber, reason: str, rows: tuple[Row, ...]) -> None:
         """Exactly what the tables held at the cut; and only where the changes can't be had."""
         self.snapshots[reason] = self.snapshots.get(reason, 0) + 1
-        is_to_be_corrected = who.folds and any(self.checkers.earlier)
+        is_to_be_corrected = who.may_be_ahead and any(self.checkers.earlier)
         if reason in {"gap", "lost", "corrected", "different"} and not (
             is_to_be_corrected and reason in {"gap", "corrected"}
         ):

@@ -22,6 +22,8 @@ CORRECTED = "tables that lost what was folded"
 class JournalReader(Subscriber):
     """Its chance is its own, so that the other nodes' runs are what they were."""
 
+    may_be_ahead = True
+
     def __init__(self, sim: Base, told: Told, name: str) -> None:
         super().__init__(sim, told, name, TABLES)
         self.rng = Random(f"{sim.seed}: {name}")

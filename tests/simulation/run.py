@@ -66,7 +66,8 @@ class Simulation(Base):
         if rng.random() < 0.3:
             one = Filter(services=frozenset(rng.sample(self.workloads[0].names, 1)))
             self.subscribers.append(Subscriber(self, self.deliveries, "filtered", TABLES, one))
-        self.journal_readers = [JournalReader(self, self.deliveries, "folding")]
+        folding = Random(f"{seed}: folding").random() < 0.4
+        self.journal_readers = [JournalReader(self, self.deliveries, "folding")] if folding else []
         self.chaos = Chaos(self)
         self.split = rng.choice((500, 500, 500, 2))
         self.checkers.split = self.split < 500

@@ -39,9 +39,10 @@ class Lost(Exception):
 
 class Subscriber:
     """Follows `tables` of all partitions. `state` is what it has applied; `folds` says whether it folds the journal
-    itself."""
+    itself, and `may_be_ahead` whether it did when its cursor was written."""
 
     folds = False
+    may_be_ahead = False
 
     def __init__(self, sim: Base, told: Told, name: str, tables: tuple[str, ...], wanted: Filter = _NOBODY) -> None:
         self.sim = sim
@@ -177,6 +178,7 @@ class Subscriber:
             seal = orjson.loads(record.value)
             if seal["offset"] > anchor[0] or seal["at"] > anchor[1]:
                 raise Lost("lost")
+            state.resumes_after(*each, seal["offset"])
             return
         table, partition = each
         if state.beyond(table, partition, record.version):

@@ -31,6 +31,11 @@ from streams.cli.options import Duration, bootstrap_option, http_options, silenc
     "--answer-within", type=Duration(), default="60s", show_default=True,
     help="A client that does not acknowledge a response within this time is disconnected.",
 )  # fmt: skip
+@click.option(
+    "--from-changelogs",
+    is_flag=True,
+    help="Follow the tables' changelogs alone: what no worker has written is not served.",
+)
 @silence_option
 def serve_command(
     bootstrap_servers: str,
@@ -42,6 +47,7 @@ def serve_command(
     max_clients: int,
     max_http_clients: int,
     answer_within: float,
+    from_changelogs: bool,
     silent_after: float,
 ) -> None:
     """Serve the facets to routers: xDS (ADS) for Envoy and gRPC, and HTTP.
@@ -50,6 +56,10 @@ def serve_command(
     endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT. The Services of several clusters
     that share a name are one, with all their endpoints. There is no TLS: keep it on loopback, or behind a proxy
     that has it.
+
+    From the tables on it folds the journal itself, so changes don't wait for the workers, and go on while there are
+    none. What the workers write is compared; if they write other rows, these count (a new snapshot), and
+    facets_journal_differences_total says so.
 
     \b
     facets serve
@@ -76,6 +86,7 @@ def serve_command(
         clusters=clusters,
         sse=SseSettings(max_clients=max_http_clients),
         silent_after=silent_after,
+        fold_journal=not from_changelogs,
     )
 
     def started(at: Serving) -> None:

@@ -14,7 +14,7 @@ from streams.wire.row_forms import without_endpoints
 
 encode = msgspec.json.encode
 
-SnapshotReason = Literal["start", "expired", "gap", "lost"]
+SnapshotReason = Literal["start", "expired", "gap", "lost", "corrected"]
 """Why a snapshot is sent."""
 
 EndReason = Literal["slow", "shutdown", "unavailable"]
@@ -89,7 +89,8 @@ class BatchHead(Record):
 
 class SnapshotHead(Record):
     """Data of an event `snapshot`, a part of all rows. The parts from the `first` to the `last` replace everything
-    held; the reason is `start`, or why the changes since the cursor can't be had: `expired`, `gap` or `lost`."""
+    held; the reason is `start`, or why the changes since the cursor can't be had: `expired`, `gap`, `lost`, or
+    `corrected`: the tables have other rows than the server had made of the journal."""
 
     type: Literal["snapshot"]
     reason: SnapshotReason

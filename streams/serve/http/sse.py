@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from streams.errors import FacetsError
+from streams.runtime.pauses import with_pauses
 from streams.serve.http.encoding import (
     EndReason,
     Selection,
@@ -30,7 +31,7 @@ from streams.serve.http.encoding import (
 from streams.serve.http.feed import Feed, Lost, Reader
 from streams.serve.http.query import NO_SNAPSHOT, Busy
 from streams.serve.metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
-from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
+from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
 from streams.subscription.delivery import Cursor, Row
 from streams.subscription.freshness import Place, Silence
 from streams.wire.records import Seal
@@ -47,6 +48,10 @@ _BUFFER = 16 * 1024
 _PACE_SECONDS = 25e-6
 """Per client, how much longer all of them wait before they are woken again: twice the measured cost of a write, so that
 half of a core stays free."""
+
+_QUIET_SECONDS = 2.0
+"""How long the changelogs may have nothing for a client that catches up before the ring is looked at: while there is no
+worker, only the ring goes on."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -304,37 +309,53 @@ class _Client:
                 await self._hub.wait_for_change()
 
     async def _catch_up(self, cursor: Cursor, slot: contextlib.ExitStack) -> AsyncGenerator[bytes, None]:
-        feed, row_filter = self._hub.feed, self._selection.row_filter
-        generation, applied = feed.generation, dict(cursor.applied)
+        feed = self._hub.feed
+        generation, applied, position = feed.generation, dict(cursor.applied), cursor
         reader: Reader | None = None
         reason = "lost"
         try:
-            async with Subscriber(
-                self._hub.bootstrap, tables=sorted(self._selection.tables), clusters=row_filter.clusters,
-                namespaces=row_filter.namespaces, services=row_filter.services, cursor=cursor, progress=True,
-                silent_after=None,
-            ) as subscriber:  # fmt: skip
-                async for item in subscriber:
+            async with contextlib.aclosing(self._changes_since(cursor)) as items:
+                async for item in items:
                     if self._hub.closing:
                         raise _StreamEnded("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
-                    if isinstance(item, ClusterStatus):
-                        continue
                     if isinstance(item, Snapshot) or generation != feed.generation:
                         reason = item.reason if isinstance(item, Snapshot) else feed.reason
                         break
-                    if item.rows:
-                        head = batch_head(item.partition, item.seal, quiet=False)
-                        texts = (print_in_batch(print_row(row), self._selection.row_form) for row in item.rows)
-                        yield event("batch", with_rows(head, texts), item.cursor)
-                    applied[item.partition] = item.seal.offset
+                    if item is not None:
+                        if item.rows:
+                            head = batch_head(item.partition, item.seal, quiet=False)
+                            texts = (print_in_batch(print_row(row), self._selection.row_form) for row in item.rows)
+                            yield event("batch", with_rows(head, texts), item.cursor)
+                        applied[item.partition], position = item.seal.offset, item.position
                     if feed.covers(applied):
-                        reader = feed.resume(self._selection, item.position)
+                        reader = feed.resume(self._selection, position)
+                        break
+                    if item is None:
+                        # No worker writes, and the ring begins later: the changes between can't be had now.
+                        reason = "expired"
                         break
         except FacetsError as error:
             raise _StreamEnded("unavailable", str(error)) from error
         slot.close()
         async for text in self._follow(reader, reason):
             yield text
+
+    async def _changes_since(self, cursor: Cursor) -> AsyncGenerator[Snapshot | Batch | None, None]:
+        """What the changelogs have since the cursor, or a snapshot; None while they have nothing for a while."""
+        row_filter = self._selection.row_filter
+        async with (
+            Subscriber(
+                self._hub.bootstrap, tables=sorted(self._selection.tables), clusters=row_filter.clusters,
+                namespaces=row_filter.namespaces, services=row_filter.services, cursor=cursor, progress=True,
+                silent_after=None,
+            ) as subscriber,
+            contextlib.aclosing(with_pauses(aiter(subscriber), _QUIET_SECONDS)) as items,
+        ):  # fmt: skip
+            async for item in items:
+                if item is None and not subscriber.has_resumed:
+                    continue
+                if not isinstance(item, ClusterStatus):
+                    yield item
 
     @property
     def _peer(self) -> str:

@@ -1,0 +1,108 @@
+"""Faults of a reader that folds the journal beside the changelogs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from streams.fold import fold as folding
+from streams.fold.table import Write
+from streams.subscription import delivery
+from streams.subscription.comparison import Comparison
+from streams.subscription.delivery import Batch, Row, Subscription
+from streams.subscription.journal_fold import JournalFold, Obstacle, TableImage
+from streams.wire.records import Commit, Seal
+from tests.simulation.planting import fault
+
+
+@fault(3, "who folds the journal begins one commit too late")
+def _folded_from_one_commit_too_late() -> AbstractContextManager[Any]:
+    real = JournalFold.load
+
+    def load(self: JournalFold, image: TableImage, begin: int, end: int) -> Obstacle | None:
+        obstacle = real(self, image, begin, end)
+        self._fold.next_offset = self.next_offset + 1
+        return obstacle
+
+    return patch.object(JournalFold, "load", load)
+
+
+@fault(3, "tables that were loaded again are folded on before their changelogs were read as far", since=500)
+def _folded_before_the_changelogs_are_read() -> AbstractContextManager[Any]:
+    return patch.object(Subscription, "has_read", lambda *_: True)
+
+
+@fault(3, "a journal that has expired is folded on from its first record")
+def _expired_journal_folded_on() -> AbstractContextManager[Any]:
+    real = JournalFold.load
+
+    def load(self: JournalFold, image: TableImage, begin: int, end: int) -> Obstacle | None:
+        obstacle = real(self, image, begin, end)
+        if obstacle is not Obstacle.EXPIRED:
+            return obstacle
+        self._fold.next_offset = begin
+        return None
+
+    return patch.object(JournalFold, "load", load)
+
+
+@fault(4, "who folded what the tables then lost never hears of it")
+def _loss_in_the_tables_not_noticed() -> AbstractContextManager[Any]:
+    def decoded(value: bytes) -> Seal:
+        return msgspec.structs.replace(msgspec.json.decode(value, type=Seal), lost=False)
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(Comparison, "read", lambda *_: None), patch.object(delivery, "_decode_seal", decoded):
+            yield
+
+    return both()
+
+
+@fault(5, "who folds the journal keeps to an epoch that is over")
+def _old_epoch_folded_on() -> AbstractContextManager[Any]:
+    real, is_accepted = JournalFold.step, folding.is_accepted
+
+    def accepts(seal: Seal, commit: Commit) -> bool:
+        return is_accepted(seal, commit) and (commit.epoch == seal.epoch or not seal.epoch)
+
+    def step(self: JournalFold, offset: int, value: bytes | None, appended: int) -> list[Write]:
+        with patch.object(folding, "is_accepted", accepts):
+            return real(self, offset, value, appended)
+
+    return patch.object(JournalFold, "step", step)
+
+
+@fault(5, "what was folded from the journal is delivered again when a worker has written it")
+def _delivered_again_from_the_changelogs() -> AbstractContextManager[Any]:
+    real = Subscription.feed
+    folded = Subscription.take_folded
+    ahead: set[int] = set()
+
+    def take_folded(self: Subscription, partition: int, writes: list[Write]) -> Any:
+        ahead.add(id(self))
+        return folded(self, partition, writes)
+
+    def feed(
+        self: Subscription, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
+    ) -> Iterator[Batch]:
+        part = self._parts[partition]
+        if id(self) in ahead and not self.bootstrapping and not key.startswith(b"~") and value is not None:
+            row = Row.parsed(table, key, version, value, None)
+            part.pending[table].append((key.decode(), part.applied, row))
+        yield from real(self, table, partition, position, key, value, version)
+
+    def follows(self: Subscription, key: str, row: Row) -> bool:
+        self._versions[row.table, key] = max(row.version, self._versions.get((row.table, key), -1))
+        return True
+
+    patches: Mapping[str, Any] = {"take_folded": take_folded, "feed": feed, "_follows": follows}
+
+    @contextmanager
+    def all_of_them() -> Iterator[None]:
+        with patch.multiple(Subscription, **patches), patch.object(Comparison, "has", lambda *_: False):
+            yield
+
+    return all_of_them()
