@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.chaos.churn import Churn
 from tests.chaos.cluster import ROOT, Cluster
-from tests.chaos.faults import Faults
+from tests.chaos.faults import NO_WORKER_SECONDS, SOON_SECONDS, Faults
 from tests.chaos.logs import check_logs
 from tests.chaos.quiet import check
 from tests.chaos.report import Report
@@ -71,6 +71,10 @@ class Progress:
 def storm(faults: Faults, progress: Progress, seconds: float, left: float) -> None:
     """Faults for so long, while the cluster changes."""
     end = time.monotonic() + seconds
+    if seconds > 2 * NO_WORKER_SECONDS and not faults.injected["no worker for 60 s"]:
+        faults.no_worker()
+        progress.wait(NO_WORKER_SECONDS + 2 * SOON_SECONDS)
+        faults.settle(SETTLE_SECONDS)
     for kill, pause in faults.measured():
         kill()
         progress.wait(pause)

@@ -27,6 +27,9 @@ STALE_SECONDS = 12
 SHOP = ("shop", "churn-a")
 """What the subscriber with a filter wants."""
 
+FOLDING = "folding"
+"""The subscriber that folds the journal. It is not killed: it would begin with a snapshot."""
+
 
 class Part:
     """One of our processes. While `held`, a fault keeps it down or stopped and nobody starts it again."""
@@ -129,6 +132,7 @@ class Cluster:
         self._add("all", "subscriber", [*follow, "all", ",".join(TABLES)])
         self._add("shop", "subscriber", [*follow, "shop", "backend", ",".join(SHOP)])
         self._add("often", "subscriber", [*follow, "often", ",".join(TABLES)])
+        self._add(FOLDING, "subscriber", [*follow, "--fold-journal", FOLDING, ",".join(TABLES)])
 
     def _add(self, name: str, kind: str, command: list[str]) -> None:
         self.parts[name] = Part(name, kind, command)

@@ -9,12 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from tests.chaos.cluster import Cluster, Part
+from kafka import KafkaConsumer, TopicPartition
+
+from streams.wire.records import JOURNAL
+from tests.chaos.cluster import FOLDING, PARTITIONS, Cluster, Part
+from tests.chaos.received import Received
 
 log = logging.getLogger("chaos.faults")
 
 LONG_BROKER_SECONDS = 60.0
 LONG_BROKER_EVERY = 180.0
+NO_WORKER_SECONDS = 60.0
+SOON_SECONDS = 3.0
 
 
 class Fault(NamedTuple):
@@ -119,7 +125,8 @@ class Faults:
 
     def _some(self, kind: str) -> Part | None:
         """A part of this kind, by chance: one that has no fault."""
-        free = [part for part in self._cluster.of_kind(kind) if part.name not in self._busy]
+        parts = [part for part in self._cluster.of_kind(kind) if part.name != FOLDING]
+        free = [part for part in parts if part.name not in self._busy]
         return self._random.choice(free) if free else None
 
     @contextmanager
@@ -149,6 +156,28 @@ class Faults:
             (lambda: self._kill(self._some("worker"), self._last(0.2, 0.2)), 8.0),
             (lambda: self._kill(self._some("worker"), self._last(14, 14)), 16.0),
         ]
+
+    def no_worker(self) -> bool:
+        """No worker for a minute, and no other fault: who folds the journal has all of it meanwhile."""
+
+        def body() -> None:
+            workers = self._cluster.of_kind("worker")
+            for worker in workers:
+                self._cluster.kill(worker)
+            self._ending.wait(NO_WORKER_SECONDS)
+            ends = journal_ends(self._cluster.bootstrap)
+            self._ending.wait(SOON_SECONDS)
+            log = self._cluster.folder / f"{FOLDING}.jsonl"
+            at = Received(FOLDING, PARTITIONS, lambda _: None).read(log).at
+            late = {p: (at.get(p, -1), end) for p, end in ends.items() if at.get(p, -1) < end - 1}
+            if late:
+                self._on_trouble(
+                    f"{SOON_SECONDS:g} s later, without a worker, it stands at (has, journal's end): {late}"
+                )
+            for worker in workers:
+                self._cluster.resume(worker)
+
+        return self._begin("no worker for 60 s", "workers", body)
 
     def kill_worker(self) -> bool:
         # Back within the group's session, or after it: the other one has its partitions by then.
@@ -238,6 +267,16 @@ class Faults:
                 self._cluster.plane.compact()
 
         return self._begin("compact etcd", "control plane", body)
+
+
+def journal_ends(bootstrap: str) -> dict[int, int]:
+    """The offset of each journal partition's next record."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        ends = consumer.end_offsets([TopicPartition(JOURNAL, partition) for partition in range(PARTITIONS)])
+        return {each.partition: end for each, end in ends.items()}
+    finally:
+        consumer.close()
 
 
 def void(_: object) -> None:

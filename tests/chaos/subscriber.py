@@ -1,6 +1,6 @@
 """One subscriber as a process: writes down whatever it is given, and survives being killed at any point.
 
-    python -m tests.chaos.subscriber BOOTSTRAP FOLDER NAME TABLE[,TABLE] [NAMESPACE[,NAMESPACE]]
+    python -m tests.chaos.subscriber [--fold-journal] BOOTSTRAP FOLDER NAME TABLE[,TABLE] [NAMESPACE[,NAMESPACE]]
 
 `NAME.jsonl` is what it was given, one JSON a line. `NAME.cursor` names the cursor and how long the log was when it
 was saved: a line that was written without its cursor is cut off at the next start, for it will come again. That is
@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from streams.errors import FacetsError
-from streams.subscription.client import Batch, Snapshot, Subscriber
+from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
 
 
 def line_of(item: Snapshot | Batch) -> dict[str, Any]:
@@ -38,8 +38,10 @@ def line_of(item: Snapshot | Batch) -> dict[str, Any]:
     return {"type": "batch", "partition": item.partition, "offset": item.seal.offset, "rows": rows}
 
 
-async def follow(bootstrap: str, folder: Path, name: str, tables: list[str], namespaces: list[str]) -> None:
-    """Until it is ended."""
+async def follow(
+    bootstrap: str, folder: Path, name: str, tables: list[str], namespaces: list[str], *, fold_journal: bool
+) -> None:
+    """Until it is ended. Who folds the journal, as `facets serve` does, begins with a snapshot."""
     saved = folder / f"{name}.cursor"
     state = orjson.loads(saved.read_bytes()) if saved.exists() else {"cursor": None, "length": 0}
     with (folder / f"{name}.jsonl").open("ab") as log:
@@ -54,20 +56,26 @@ async def follow(bootstrap: str, folder: Path, name: str, tables: list[str], nam
 
         note({"type": "started", "pid": os.getpid(), "resumed": state["cursor"] is not None}, state["cursor"])
         async with Subscriber(
-            bootstrap, tables=tables, namespaces=namespaces, cursor=state["cursor"], progress=True
-        ) as subscriber:
+            bootstrap, tables=tables, namespaces=namespaces, cursor=state["cursor"], progress=True, silent_after=None,
+            fold_journal=fold_journal,
+        ) as subscriber:  # fmt: skip
             async for item in subscriber:
-                note(line_of(item), item.cursor)
+                assert not isinstance(item, ClusterStatus), "without `silent_after` there is none"
+                note(line_of(item), None if fold_journal else item.cursor)
 
 
 def main() -> int:
     """The exit code: 0 when told to end, that of a FacetsError else (whoever runs it starts it again)."""
-    bootstrap, folder, name, tables, *rest = sys.argv[1:]
+    fold_journal = "--fold-journal" in sys.argv
+    bootstrap, folder, name, tables, *rest = [each for each in sys.argv[1:] if each != "--fold-journal"]
 
     async def run() -> None:
         task = asyncio.ensure_future(
-            follow(bootstrap, Path(folder), name, tables.split(","), rest[0].split(",") if rest else [])
-        )
+            follow(
+                bootstrap, Path(folder), name, tables.split(","), rest[0].split(",") if rest else [],
+                fold_journal=fold_journal,
+            )
+        )  # fmt: skip
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, task.cancel)

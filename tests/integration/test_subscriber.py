@@ -63,8 +63,8 @@ async def test_a_snapshot_that_took_longer_to_read_than_deletions_are_kept_is_re
     """Simulation, seed 20768: the machine sleeps after a row was read; meanwhile the row's tombstone goes."""
     asleep, real_time, real_gather = [0.0], time.time, Subscriber._gather
 
-    def gather(self: Subscriber, chunk: Any) -> None:
-        real_gather(self, chunk)
+    def gather(self: Subscriber, chunk: Any, **how: Any) -> None:
+        real_gather(self, chunk, **how)
         if not asleep[0]:
             asleep[0] = 2 * 86400
             ghost = b"east/shop/ghost"

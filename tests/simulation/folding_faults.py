@@ -5,11 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-import msgspec
-
 from streams.fold import fold as folding
 from streams.fold.table import Write
-from streams.subscription import delivery
 from streams.subscription.comparison import Comparison
 from streams.subscription.delivery import Batch, Row, Subscription
 from streams.subscription.journal_fold import JournalFold, Obstacle, TableImage
@@ -46,19 +43,6 @@ def _expired_journal_folded_on() -> AbstractContextManager[Any]:
         return None
 
     return patch.object(JournalFold, "load", load)
-
-
-@fault(4, "who folded what the tables then lost never hears of it")
-def _loss_in_the_tables_not_noticed() -> AbstractContextManager[Any]:
-    def decoded(value: bytes) -> Seal:
-        return msgspec.structs.replace(msgspec.json.decode(value, type=Seal), lost=False)
-
-    @contextmanager
-    def both() -> Iterator[None]:
-        with patch.object(Comparison, "read", lambda *_: None), patch.object(delivery, "_decode_seal", decoded):
-            yield
-
-    return both()
 
 
 @fault(5, "who folds the journal keeps to an epoch that is over")

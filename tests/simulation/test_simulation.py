@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import cuts, fast_paths, main
+from tests.simulation import cuts, fast_paths, journal_reader, main
 from tests.simulation.main import run_seeds
 from tests.simulation.report import ProgressFile, Report
 from tests.simulation.run import Outcome
@@ -29,6 +29,7 @@ DRAWN = (
     "bad journal record",
     "bad object",
     "bad object of the Gateway API",
+    journal_reader.AHEAD,
     "changelogs compacted",
     "cluster forgotten",
     "cluster unreachable",
