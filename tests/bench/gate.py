@@ -23,16 +23,16 @@ def run(bench: Bench) -> Iterator[Figure]:
     bench.say(f"{count} Pods are replaced with each hook")
     options = ("--replacements", str(count), "--sleeps", str(sleeps), "--report", str(report))
     bench.start("gate", "-m", "tests.routers.gate", *options).finish()
-    told = json.loads(report.read_text())
+    outcome = json.loads(report.read_text())
     note = f"{count} replacements of a Pod of three under load, with three routers. {SHARED}"
-    slept = 1000 * percentile(told["sleep"]["seconds"], 0.5)
+    slept = 1000 * percentile(outcome["sleep"]["seconds"], 0.5)
     for hook, name in (("wait", "GET /v1/wait"), ("command", "facets wait")):
-        delays = [1000 * seconds for seconds in told[hook]["seconds"]]
+        delays = [1000 * seconds for seconds in outcome[hook]["seconds"]]
         for share in (50, 99):
             took = percentile(delays, share / 100)
             yield Figure(f"gate: to the end of the hook, {name}, p{share}", took, "ms", slept, "sleep 15", None, note)
-        requests = told[hook]["requests"]
+        requests = outcome[hook]["requests"]
         yield Figure(f"gate: requests during it, {name}", requests, "", None, "", at_least(1))
-        yield Figure(f"gate: failed requests, {name}", told[hook]["failed"], "", told["sleep"]["failed"], "sleep 15",
-                     at_most(0))  # fmt: skip
-        yield Figure(f"gate: Pods that got a request after it, {name}", told[hook]["late"], "", None, "", at_most(0))
+        ours, theirs = outcome[hook]["failed"], outcome["sleep"]["failed"]
+        yield Figure(f"gate: failed requests, {name}", ours, "", theirs, "sleep 15", at_most(0))
+        yield Figure(f"gate: Pods that got a request after it, {name}", outcome[hook]["late"], "", None, "", at_most(0))

@@ -28,7 +28,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the run reports."""
     folder = tmp_path_factory.mktemp("routers")
     options = ["--minutes", str(MINUTES), "--replacements", str(REPLACEMENTS), "--report", str(folder / "report.json")]
@@ -46,35 +46,37 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 run.wait(60)
             log.seek(0)
             print(log.read())
-    return json.loads((folder / "report.json").read_text())
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
 
 
 @pytest.mark.slow
-def test_no_router_refuses_anything_and_no_request_fails(told: dict[str, Any]) -> None:
-    assert told["violations"] == []
-    assert set(told["nacks"].values()) == {0}
-    assert (told["rejectedByEnvoy"], told["refusedInLogOfGrpc"]) == (0, 0)
-    assert set(told["failed"].values()) == set(told["misrouted"].values()) == {0}
+def test_no_router_refuses_anything_and_no_request_fails(outcome: dict[str, Any]) -> None:
+    assert outcome["violations"] == []
+    assert set(outcome["nacks"].values()) == {0}
+    assert (outcome["rejectedByEnvoy"], outcome["refusedInLogOfGrpc"]) == (0, 0)
+    assert set(outcome["failed"].values()) == set(outcome["misrouted"].values()) == {0}
 
 
 @pytest.mark.slow
-def test_every_change_reached_every_router(told: dict[str, Any]) -> None:
-    changes = sum(told["changes"].values())
-    assert set(told["changes"]) >= KINDS
-    assert changes >= 20 * MINUTES
+def test_every_change_reached_every_router(outcome: dict[str, Any]) -> None:
+    changes = sum(outcome["changes"].values())
+    assert set(outcome["changes"]) >= KINDS
+    assert changes >= 10 * MINUTES
+    assert set(outcome["restarts"]) == {"server restarted", "watcher killed"}
     for router in ("envoy", "envoy-sotw", "grpc"):
-        assert told["seen"][router] == changes
-        assert told["setsAcked"][router] >= changes / 2
-        assert told["requests"][router] >= 600 * MINUTES
-        assert told["addressesAnswered"][router] >= 10
+        assert outcome["seen"][router] == changes
+        assert outcome["setsAcked"][router] >= changes / 2
+        assert outcome["requests"][router] >= 600 * MINUTES
+        assert outcome["addressesAnswered"][router] >= 10
 
 
 @pytest.mark.slow
-def test_a_rolling_replacement_behind_the_gate_fails_no_request(told: dict[str, Any]) -> None:
+def test_a_rolling_replacement_behind_the_gate_fails_no_request(outcome: dict[str, Any]) -> None:
     for hook in ("wait", "command"):
-        assert len(told["gate"][hook]["seconds"]) == REPLACEMENTS
-        assert told["gate"][hook]["requests"] > 0
-        assert [told["gate"][hook][count] for count in ("failed", "refused", "late")] == [0, 0, 0]
+        assert len(outcome["gate"][hook]["seconds"]) == REPLACEMENTS
+        assert outcome["gate"][hook]["requests"] > 0
+        assert [outcome["gate"][hook][count] for count in ("failed", "refused", "late")] == [0, 0, 0]
 
 
 class _Services:

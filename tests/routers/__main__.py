@@ -57,10 +57,11 @@ async def run(minutes: float, replacements: int, seed: int, folder: Path) -> dic
 
 async def report(stage: Stage, drive: Drive) -> dict[str, Any]:
     """What was done, and what came of it."""
-    clients = {each["node"]: each for each in (await stage.get("/v1/propagation"))["clients"]}
+    await drive.count_nacks()
     rejected = await stage.envoy_stats("update_rejected")
     return {
         "changes": dict(sorted(drive.changes.items())),
+        "restarts": dict(drive.restarts),
         "seen": dict(drive.seen),
         "setsAcked": {name: len(versions) for name, versions in drive.acked.items()},
         "requests": {name: load.requests for name, load in stage.loads.items()},
@@ -70,8 +71,7 @@ async def report(stage: Stage, drive: Drive) -> dict[str, Any]:
             name: len({address for answered in load.answered.values() for address in answered})
             for name, load in stage.loads.items()
         },
-        "nacks": {name: clients[name]["nacks"] if name in clients else -1 for name in ROUTERS},
-        "lastNacks": {name: clients[name]["lastNack"] for name in clients if clients[name]["lastNack"]},
+        "nacks": dict(drive.nacks),
         "rejectedByEnvoy": sum(rejected.values()),
         "updatesOfEnvoy": sum((await stage.envoy_stats("update_success")).values()),
         "refusedInLogOfGrpc": stage.log("load-grpc").count("will NACK"),
@@ -79,18 +79,20 @@ async def report(stage: Stage, drive: Drive) -> dict[str, Any]:
     }
 
 
-def summary(told: dict[str, Any]) -> str:
+def summary(outcome: dict[str, Any]) -> str:
     """One line."""
-    of_each = {
-        name: ", ".join(f"{router} {told[name][router]}" for router in ROUTERS)
+    by_router = {
+        name: ", ".join(f"{router} {outcome[name][router]}" for router in ROUTERS)
         for name in ("requests", "failed", "misrouted", "nacks", "setsAcked", "addressesAnswered")
     }
     return (
-        f"routers: {sum(told['changes'].values())} changes ({len(told['changes'])} kinds); "
-        f"sets acknowledged: {of_each['setsAcked']}; requests: {of_each['requests']}; failed: {of_each['failed']}; "
-        f"to a withdrawn address: {of_each['misrouted']}; addresses that answered: {of_each['addressesAnswered']}; "
-        f"NACKs: {of_each['nacks']} (Envoy's own count {told['rejectedByEnvoy']}, gRPC's log "
-        f"{told['refusedInLogOfGrpc']}); violations: {len(told['violations'])}"
+        f"routers: {sum(outcome['changes'].values())} changes ({len(outcome['changes'])} kinds), "
+        f"{sum(outcome['restarts'].values())} restarts; "
+        f"sets acknowledged: {by_router['setsAcked']}; requests: {by_router['requests']}; "
+        f"failed: {by_router['failed']}; "
+        f"to a withdrawn address: {by_router['misrouted']}; addresses that answered: {by_router['addressesAnswered']}; "
+        f"NACKs: {by_router['nacks']} (Envoy's own count {outcome['rejectedByEnvoy']}, gRPC's log "
+        f"{outcome['refusedInLogOfGrpc']}); violations: {len(outcome['violations'])}"
     )
 
 
@@ -100,14 +102,14 @@ def inside(chosen: argparse.Namespace) -> int:
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(2**31)
     print(f"routers: {chosen.minutes:g} minutes, seed {seed}", file=sys.stderr, flush=True)
     folder = Path(tempfile.mkdtemp(prefix="facets-routers-"))
-    told = asyncio.run(run(chosen.minutes, chosen.replacements, seed, folder))
-    told |= {"seed": seed, "minutes": chosen.minutes}
+    outcome = asyncio.run(run(chosen.minutes, chosen.replacements, seed, folder))
+    outcome |= {"seed": seed, "minutes": chosen.minutes}
     chosen.report.parent.mkdir(parents=True, exist_ok=True)
-    chosen.report.write_text(json.dumps(told, indent=1) + "\n")
-    for violation in told["violations"][:50]:
+    chosen.report.write_text(json.dumps(outcome, indent=1) + "\n")
+    for violation in outcome["violations"][:50]:
         print(f"VIOLATION: {violation}", file=sys.stderr)
-    print(summary(told), flush=True)
-    if told["violations"]:
+    print(summary(outcome), flush=True)
+    if outcome["violations"]:
         print(f"logs and data: {folder} (seed {seed})")
         return 1
     shutil.rmtree(folder, ignore_errors=True)

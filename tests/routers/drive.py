@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import random
+import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,9 @@ from tests.routers.stage import ROUTERS, Stage
 from tests.support.controlplane.workload import SLICES, port
 
 _RETIRE_SECONDS = 3.0
-"""For how long a backend goes on after both routers have acknowledged a set without it."""
+"""For how long a backend goes on after all routers have acknowledged a set without it."""
+_BETWEEN_SECONDS = 6.0
+"""Between two changes of the clusters, for the others' changes in either state."""
 _LINGER_SECONDS = 2.0
 """For how long nothing else changes once addresses are out of a set: requests that still went there would be seen."""
 _TEA = {
@@ -38,13 +41,16 @@ _Act = Callable[[], Awaitable[Any]]
 
 
 class Drive:
-    """All changes, each seen through to both routers. `changes` counts them by kind, `seen` by router those that it
-    acknowledged in a set of its own, `acked` has by router the versions of sets that it acknowledged."""
+    """All changes, each seen through to all routers. `changes` counts them by kind, `seen` by router those that it
+    acknowledged in a set of its own, `acked` has by router the versions of sets that it acknowledged, `nacks` counts by
+    router what it refused. In between our own processes are restarted (`restarts`)."""
 
     def __init__(self, stage: Stage, seed: int) -> None:
         self.stage = stage
         self.changes: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
+        self.restarts: Counter[str] = Counter()
+        self.nacks: Counter[str] = Counter(dict.fromkeys(ROUTERS, 0))
         self.acked: dict[str, set[tuple[str, int]]] = {name: set() for name in ROUTERS}
         self.joined = ["east", "west"]
         self.cart = {name: PodService(stage, name) for name in self.joined}
@@ -84,17 +90,24 @@ class Drive:
         for name in self._open:
             await self._check_answers(name, time.monotonic())
 
-    async def _repeat(self, loop: Callable[[], Awaitable[None]], until: float) -> None:
-        while time.monotonic() < until:
-            await loop()
+    async def _repeat(self, loop: Callable[[], AsyncGenerator[None, None]], until: float) -> None:
+        """Go through a loop's acts until it is time, and at least once through all."""
+        is_complete = False
+        while not is_complete or time.monotonic() < until:
+            async with contextlib.aclosing(loop()) as acts:
+                async for _ in acts:
+                    if is_complete and time.monotonic() >= until:
+                        return
+            is_complete = True
 
     # ---- the changes ----------------------------------------------------------------------------------
 
-    async def _change_cart(self) -> None:
+    async def _change_cart(self) -> AsyncGenerator[None, None]:
         cart = self._any(self.cart)
         for act in self._shuffled(self._roll, self._ready_and_back, self._dual_and_back, self._cart_port):
             async with self._locks["cart"]:
                 await act(cart if cart.cluster in self.joined else self.cart["east"])
+            yield
 
     async def _roll(self, cart: PodService) -> None:
         await self._change("Pod added", cart, cart.add_pod)
@@ -119,12 +132,13 @@ class Drive:
         await self._close_port("cart", NUMBERS["ops"])
         await self._change("port removed", cart, lambda: cart.set_ports("http"))
 
-    async def _change_tea(self) -> None:
+    async def _change_tea(self) -> AsyncGenerator[None, None]:
         tea = self._any(self.tea)
         acts = (self._recycle, self._rename, self._tea_port, self._switch_families, self._states, self._all_draining)
         for act in self._shuffled(*acts):
             async with self._locks["tea"]:
                 await act(tea if tea.cluster in self.joined else self.tea["east"])
+            yield
 
     async def _recycle(self, tea: SliceService) -> None:
         await self._change("slice recycled", tea, tea.replace)
@@ -159,18 +173,42 @@ class Drive:
         await self._change("all terminating", tea, lambda: tea.set_states(states))
         await self._change("endpoint ready", tea, lambda: tea.set_states(dict.fromkeys(states, "ready")))
 
-    async def _change_clusters(self) -> None:
-        async with self._locks["cart"], self._locks["tea"]:
-            if "west" in self.joined:
-                await self._change_both("cluster left", self._leave)
-            else:
-                await self._change_both("cluster joined", self._join)
-        # Until the other changes have been through both states.
-        await asyncio.sleep(8)
+    async def _change_clusters(self) -> AsyncGenerator[None, None]:
+        for act in (self._leave_or_join, self._restart_server, self._leave_or_join, self._kill_watcher):
+            async with self._locks["cart"], self._locks["tea"]:
+                await act()
+            yield
+            await asyncio.sleep(_BETWEEN_SECONDS)
+
+    async def _leave_or_join(self) -> None:
+        if "west" in self.joined:
+            await self._change_both("cluster left", self._leave)
+        else:
+            await self._change_both("cluster joined", self._join)
+
+    async def _restart_server(self) -> None:
+        """The routers keep what they have, and get the same again from the next server."""
+        await self.count_nacks()
+        await self.stage.end("serve")
+        await self.stage.start_server()
+        for name in self._open:
+            await self.stage.until(partial(self._is_acked, name, 0), f"the new server's {name} is acknowledged")
+            await self._check_answers(name, time.monotonic())
+        self.restarts["server restarted"] += 1
+
+    async def _kill_watcher(self) -> None:
+        """The next watcher lists everything again: nothing changes."""
+        cluster = self._random.choice(self.joined)
+        await self.stage.end(f"watch-{cluster}", signal.SIGKILL)
+        await self.stage.start_watcher(cluster)
+        for name in self._open:
+            await self._until_acked(name, cluster)
+            await self._check_answers(name, time.monotonic())
+        self.restarts["watcher killed"] += 1
 
     async def _leave(self) -> None:
         self.joined.remove("west")
-        await self.stage.end_watcher("west")
+        await self.stage.end("watch-west")
         await self.stage.forget("west")
 
     async def _join(self) -> None:
@@ -180,7 +218,7 @@ class Drive:
     # ---- one change -----------------------------------------------------------------------------------
 
     async def _change(self, kind: str, service: PodService | SliceService, act: _Act) -> None:
-        """Make a change, and see it through: both routers have acknowledged it, requests reach what is to get them,
+        """Make a change, and see it through: all routers have acknowledged it, requests reach what is to get them,
         and from now on nothing else."""
         async with self._seen_through(kind, service.name):
             await act()
@@ -222,7 +260,7 @@ class Drive:
         self.stage.check()
 
     async def _until_acked(self, name: str, cluster: str) -> None:
-        """Wait until both routers have acknowledged all that was written to a cluster until now: marks are written
+        """Wait until all routers have acknowledged all that was written to a cluster until now: marks are written
         after it."""
         stamp = {"metadata": {"annotations": {"mark": str(time.time_ns())}}}
         api = self.stage.planes[cluster].api
@@ -238,19 +276,29 @@ class Drive:
                 raise TimeoutError(f"{name} in {cluster} is not acknowledged by all: {answer}")
 
     async def _is_acked(self, name: str, above: int) -> bool:
-        service = await self._propagation(name)
-        standings = service["clients"]
-        return service["version"] > above and all(each["acked"] >= service["version"] for each in standings)
+        services = (await self.stage.get("/v1/propagation", namespace=NAMESPACE, service=name))["services"]
+        if not services:
+            return False
+        (service,) = services
+        acked = {client["node"] for client in service["clients"] if client["acked"] >= service["version"]}
+        return service["version"] > above and acked >= set(ROUTERS)
 
     async def _standings(self, name: str) -> dict[str, int]:
         """By router the version of the Service that it has acknowledged."""
-        standings = {each["node"]: each["acked"] for each in (await self._propagation(name))["clients"]}
+        standings = {client["node"]: client["acked"] for client in (await self._propagation(name))["clients"]}
         for router, version in standings.items():
             self.acked[router].add((name, version))
         return standings
 
     async def _propagation(self, name: str) -> Any:
         return (await self.stage.get("/v1/propagation", namespace=NAMESPACE, service=name))["services"][0]
+
+    async def count_nacks(self) -> None:
+        """Add up what the routers have refused of this server's."""
+        for client in (await self.stage.get("/v1/propagation"))["clients"]:
+            self.nacks[client["node"]] += client["nacks"]
+            if client["lastNack"]:
+                self.stage.violations.append(f"{client['node']} has refused {client['lastNack']}")
 
     # ---- what is right --------------------------------------------------------------------------------
 
@@ -268,7 +316,7 @@ class Drive:
 
     def _with_port(self, services: dict[str, Any], number: int) -> list[Any]:
         joined = [services[cluster] for cluster in self.joined]
-        return [each for each in joined if number in {NUMBERS[port_name] for port_name in each.ports}]
+        return [own for own in joined if number in {NUMBERS[port_name] for port_name in own.ports}]
 
     # ---- helpers --------------------------------------------------------------------------------------
 

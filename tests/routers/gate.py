@@ -132,8 +132,8 @@ def main() -> int:
         os.execvp(command[0], command)
     namespace.enter()
     with tempfile.TemporaryDirectory(prefix="facets-gate-") as folder:
-        told = asyncio.run(run(chosen.replacements, chosen.sleeps, Path(folder)))
-    chosen.report.write_text(json.dumps(told) + "\n")
+        outcome = asyncio.run(run(chosen.replacements, chosen.sleeps, Path(folder)))
+    chosen.report.write_text(json.dumps(outcome) + "\n")
     return 0
 
 

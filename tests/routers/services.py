@@ -93,7 +93,9 @@ class PodService:
         await asyncio.to_thread(self._work.remove, NAMESPACE, name)
 
         def done(slices: list[dict[str, Any]]) -> bool:
-            listed = {address for one in slices for each in one["endpoints"] or [] for address in each["addresses"]}
+            listed = {
+                address for one in slices for endpoint in one["endpoints"] or [] for address in endpoint["addresses"]
+            }
             return listed.isdisjoint(addresses)
 
         await asyncio.to_thread(self._work.await_slices, NAMESPACE, self.name, done)
@@ -107,7 +109,7 @@ class PodService:
         wanted = set(names)
 
         def done(slices: list[dict[str, Any]]) -> bool:
-            ports = [{each["name"] for each in one["ports"] or []} for one in slices if one["endpoints"]]
+            ports = [{own["name"] for own in one["ports"] or []} for one in slices if one["endpoints"]]
             return bool(ports) and all(names == wanted for names in ports)
 
         await asyncio.to_thread(self._work.await_slices, NAMESPACE, self.name, done)
@@ -204,7 +206,7 @@ def tea_addresses(services: Iterable[SliceService]) -> set[str]:
     """The addresses that get new requests: of an address that two clusters have, the first cluster by name decides
     (README); draining ones are left only where nothing else is (KEP-1669)."""
     states: dict[str, str] = {}
-    for service in sorted(services, key=lambda each: each.cluster):
+    for service in sorted(services, key=lambda service: service.cluster):
         for address, state in service.addresses().items():
             states.setdefault(address, state)
     for state in ("ready", "draining"):

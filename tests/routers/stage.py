@@ -94,6 +94,10 @@ class Stage:
         """Start the worker, the watcher of each cluster, and once their rows are there the server."""
         self._facets("work", "work", "--http-port", "6066", "--instance", "routers")
         await asyncio.gather(*map(self.start_watcher, self.planes))
+        await self.start_server()
+
+    async def start_server(self) -> None:
+        """Start the server; returns when it is ready."""
         self._facets("serve", "serve", "--xds-port", str(XDS_PORT), "--http-port", str(HTTP_PORT))
         await self.until(lambda: self._answers(HTTP_PORT, "/readyz"), "the server is ready")
 
@@ -109,11 +113,11 @@ class Stage:
 
         await self.until(is_live, f"{cluster} is in the journal")
 
-    async def end_watcher(self, cluster: str) -> None:
-        """End a cluster's watcher in order."""
-        part = self._parts.pop(f"watch-{cluster}")
-        part.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(part.wait, DEADLINE) == 0
+    async def end(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """End one of our processes, in order or as a crash would."""
+        part = self._parts.pop(name)
+        part.send_signal(how)
+        assert await asyncio.to_thread(part.wait, DEADLINE) == (0 if how is signal.SIGTERM else -how)
 
     async def forget(self, cluster: str) -> None:
         """End a cluster, as its operator does."""
@@ -125,10 +129,10 @@ class Stage:
             sys.executable, "-m", "streams.cli", *arguments,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=self._environment(), cwd=ROOT,
         )  # fmt: skip
-        said = (await process.communicate())[0].decode()
+        output = (await process.communicate())[0].decode()
         if process.returncode:
-            raise RuntimeError(f"facets {' '.join(arguments)}: exit code {process.returncode}: {said}")
-        return said
+            raise RuntimeError(f"facets {' '.join(arguments)}: exit code {process.returncode}: {output}")
+        return output
 
     async def start_routers(self) -> None:
         """Start the routers with their clients; none sends a request yet."""
