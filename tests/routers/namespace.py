@@ -28,9 +28,11 @@ def command(module: str, *arguments: str) -> list[str]:
         raise NoNamespace(f"not installed: {', '.join(missing)} (packages util-linux, iproute2)")
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     prefix = ["unshare", *user, "--net", "--"]
-    tried = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    code = "from tests.routers.namespace import enter; enter()"
+    tried = subprocess.run([*prefix, sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if tried.returncode:
-        raise NoNamespace(f"{tried.stderr.strip()} (be root, or allow unprivileged user namespaces)")
+        (reason,) = tried.stderr.strip().splitlines()[-1:] or ("it ended without a word",)
+        raise NoNamespace(f"{reason} (be root, or allow unprivileged user namespaces)")
     ensure_jars(cache_dir(), lambda *_: None)
     return [*prefix, sys.executable, "-m", module, *arguments, "--inside"]
 
