@@ -32,7 +32,7 @@ from streams.subscription.names import KnownNames, unknown_names
 from streams.subscription.silence import SilenceMonitor
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.partitioning import partition_of
-from streams.wire.records import JOURNAL, Seal, topic_of
+from streams.wire.records import JOURNAL, TABLES, Seal, topic_of
 from streams.wire.row_codec import is_deleted
 from streams.wire.timestamps import later
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
@@ -147,6 +147,8 @@ class Subscriber:
         window_seconds: int = DEFAULT_WINDOW_SECONDS,
     ) -> None:
         self.tables = tuple(tables)
+        if fold_journal and (cursor or set(self.tables) != set(TABLES)):
+            raise ValueError("fold_journal is for all tables, and without a cursor")
         self.partitions = 0
         self._broker = bootstrap or ""
         self._filter = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
@@ -164,6 +166,7 @@ class Subscriber:
         self._monitor = SilenceMonitor("", 0, None, clock)
         self._learning: asyncio.Task[None] | None = None
         self._closing = False
+        self._endless: frozenset[int] = frozenset()
         self._folds_journal = fold_journal
         self._window_seconds = window_seconds
         self._journal: JournalClient | None = None
@@ -196,7 +199,11 @@ class Subscriber:
                     )
             self.partitions = counts[topic_of(self.tables[0])]
             self._monitor = SilenceMonitor(self._broker or "", self.partitions, self._silent_after, self._clock)
-            if self._folds_journal:
+            if JOURNAL not in counts:
+                self._endless = frozenset(range(self.partitions))
+            if self._folds_journal and counts.get(JOURNAL) != self.partitions:
+                log.warning("%s is not at %s, or is another: the changelogs are followed", JOURNAL, self._broker)
+            elif self._folds_journal:
                 self._journal = JournalClient(self._broker, self.partitions, self._window_seconds)
         except BaseException:
             await consumer.stop()
@@ -410,7 +417,7 @@ class Subscriber:
         self._state = state = Subscription(
             self.tables, self.partitions, self._filter, strict=strict, skipped=self._skipped
         )
-        state.endless = set(endless)
+        state.endless = {*endless, *self._endless}
         self._next, self._anchors = {}, {}
         if self._journal is not None:
             self._journal.forget()

@@ -1,11 +1,13 @@
 """Folds the journal beside the changelogs (see `journal_follower`): what is read from Kafka for it, and its metrics."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.fold.table import Write
 from streams.kafka.bulk_reader import BulkReader, Chunk
@@ -15,6 +17,9 @@ from streams.subscription.journal_follower import JournalFollower
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import JOURNAL, TABLES, topic_of
 
+log = logging.getLogger("facets.subscriber")
+
+_BOUNDS_SECONDS = 10.0
 _TABLE_OF = {topic_of(table): table for table in TABLES}
 
 
@@ -40,8 +45,14 @@ class JournalClient:
     async def start(self, state: Subscription) -> None:
         """Load the partitions whose changelogs were gathered. The subscription may have read less of them yet."""
         journal = [TopicPartition(JOURNAL, partition) for partition in range(self._partitions)]
-        async with BulkReader(self._bootstrap) as reader:
-            begins, ends = await reader.begins(journal), await reader.ends(journal)
+        try:
+            async with asyncio.timeout(_BOUNDS_SECONDS), BulkReader(self._bootstrap) as reader:
+                begins, ends = await reader.begins(journal), await reader.ends(journal)
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.debug("the bounds of %s are not known: %r", JOURNAL, error)
+            self._follower.give_up(_now())
+            self.count()
+            return
         bounds = {each.partition: (begins[each], ends[each]) for each in journal}
         for partition in self._follower.start(bounds, _now()):
             self._counted[partition] = (0, 0)

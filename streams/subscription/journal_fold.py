@@ -31,6 +31,7 @@ class Obstacle(StrEnum):
     ANOTHER_JOURNAL = "the tables do not follow from this journal"
     UNREADABLE = "the tables hold records that can't be read"
     GAP = "a part of the journal was missed"
+    UNREACHABLE = "the journal can't be read"
     DIFFERENT = "the tables had other records than were folded"
 
 

@@ -24,7 +24,7 @@ _RETRY_SECONDS = 5.0
 _SELDOM_SECONDS = 60.0
 """The same where only a worker, or someone, can set the tables right."""
 
-_SELDOM = {Obstacle.UNREADABLE, Obstacle.ANOTHER_JOURNAL}
+_SELDOM = {Obstacle.UNREADABLE, Obstacle.ANOTHER_JOURNAL, Obstacle.UNREACHABLE}
 
 _OBSTACLES = {
     Cause.FAULT: Obstacle.DIFFERENT,
@@ -83,6 +83,13 @@ class JournalFollower:
                     log.info("%s[%d] is folded from offset %d on", JOURNAL, partition, fold.next_offset)
                 self._folds[partition], self._ends[partition] = fold, end
             yield partition
+
+    def give_up(self, now: float) -> None:
+        """The journal's bounds are not known: the partitions whose tables were gathered can't be folded."""
+        images, self._images = self._images, {}
+        for partition in images:
+            if self._obstacles.get(partition) is not Obstacle.DIFFERENT:
+                self._block(partition, Obstacle.UNREACHABLE, now)
 
     def join(self, has_read: Callable[[int, Mapping[str, int]], bool]) -> bool:
         """Fold the loaded partitions whose changelogs have been read as far as they were loaded; what they sealed

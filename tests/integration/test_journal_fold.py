@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kafka.admin import KafkaAdminClient
 from prometheus_client import REGISTRY
 
 from streams.subscription import journal_follower
 from streams.subscription.client import Batch, Subscriber
-from streams.wire.records import FOLD_VERSION
+from streams.wire.records import FOLD_VERSION, JOURNAL
 from tests.integration.journal import PARTITIONS
-from tests.integration.mesh import DEADLINE, Mesh, endpoint_slice, eventually, running, service, serving
+from tests.integration.mesh import DEADLINE, Mesh, Tables, endpoint_slice, eventually, running, service, serving
 from tests.support.journaled_tables import JournaledTables
 from tests.support.server_sent_events import changes
 
@@ -106,6 +107,30 @@ async def test_a_server_that_starts_while_no_worker_writes_has_all_that_the_jour
                 await put(mesh, cart(3))
                 kind, _, data = await client.read()
                 assert (kind, address(data)) == ("batch", "10.1.0.4")
+
+
+async def test_tables_without_their_journal_are_served(bootstrap_servers: str) -> None:
+    """As a mirror has them."""
+
+    def delete_journal() -> None:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+        try:
+            admin.delete_topics([JOURNAL])
+            while JOURNAL in admin.list_topics():
+                pass
+        finally:
+            admin.close()
+
+    tables = await asyncio.to_thread(Tables, bootstrap_servers)
+    try:
+        await asyncio.to_thread(tables.start, service(), cart(0))
+        await asyncio.to_thread(delete_journal)
+        async with serving(bootstrap_servers, tables) as mesh, changes(mesh, "table=backend") as client:
+            assert address((await client.read())[2]) == "10.1.0.1"
+            await put(mesh, cart(1))
+            assert address((await client.read())[2]) == "10.1.0.2"
+    finally:
+        await asyncio.to_thread(tables.close)
 
 
 async def test_where_the_tables_have_another_row_it_counts(bootstrap_servers: str) -> None:
