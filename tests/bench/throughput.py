@@ -1,4 +1,4 @@
-"""What a core of a worker folds, next to peers of equal work: the same journal, each on a core of its own.
+"""What a core of a worker folds, next to peers of equal work: the same changes, each on a core of its own.
 
 The journal is made by the real Collector and written by the real Publisher before anybody reads it. Each contender in
 turn is started on one core, with the broker and this process on the other, and takes the snapshot and a fifth of the
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import msgspec
 import psutil
@@ -30,10 +31,11 @@ from streams.kafka.admin import admin_client
 from streams.kafka.journal import Publisher
 from streams.local.kafka.jars import ensure_jars, parse_lock
 from streams.local.kafka.java import JavaNotFoundError, find_java
+from streams.objects import collector
 from streams.objects.commits import JournalRecord
 from streams.runtime.folders import cache_dir
 from streams.wire.partitioning import DEFAULT_PARTITIONS
-from streams.wire.records import JOURNAL, Commit, decode_row, spread, topic_of
+from streams.wire.records import Commit, decode_row, spread, topic_of
 from streams.wire.topics import MAX_MESSAGE_BYTES
 from tests.bench.bench import ROOT, Bench, Part, free_port
 from tests.bench.figures import Figure, at_least_times
@@ -42,6 +44,9 @@ from tests.bench.journals import CLUSTER, Fleet
 PEERS = Path(__file__).parent / "peers"
 QUIX = "quixstreams==3.28.1"
 OBJECTS = "peers.objects"
+WHOLE_JOURNAL = "peers.journal"
+"""The same journal with whole objects in place of patches: what the peers would have without us."""
+
 TOGETHER = 400
 """Changes in a flush of the watcher: some fifty to a commit."""
 
@@ -85,6 +90,9 @@ def run(bench: Bench, alone: bool = False) -> Iterator[Figure]:
     _pin(_broker(), 0)
     os.sched_setaffinity(0, {0})
     asyncio.run(_publish(bootstrap, [*snapshot, *live]))
+    if not alone:
+        _create(bootstrap, WHOLE_JOURNAL)
+        asyncio.run(_publish_whole(bootstrap, services, changes))
     speeds: dict[str, Speed] = {}
     skipped = []
     for make in (_facets,) if alone else (_facets, _kafka_streams, _quix, _faust):
@@ -98,8 +106,8 @@ def run(bench: Bench, alone: bool = False) -> Iterator[Figure]:
     ours = speeds["facets work"]
     note = (
         f"{services} Services with {fleet.endpoints} endpoints, {changes} changes of one endpoint, "
-        f"{len(live)} commits; one core, and the broker has the other; all ended with the same sets"
-        + "".join(f"; {each}" for each in skipped)
+        f"{len(live)} commits; one core, and the broker has the other; the peers get whole objects, "
+        "we patches; all ended with the same sets" + "".join(f"; {each}" for each in skipped)
     )
     for name, goal in (("Kafka Streams", 2.0), ("Quix Streams", None), ("Faust, one object a message", 15.0)):
         peer = speeds.get(name)
@@ -148,6 +156,21 @@ async def _publish(bootstrap: str, records: Sequence[JournalRecord]) -> None:
     await publisher.close()
 
 
+async def _publish_whole(bootstrap: str, services: int, changes: int) -> None:
+    with patch.object(collector, "patch_event", lambda _, __: None):
+        fleet = Fleet(services)
+        records = [*fleet.snapshot(), *fleet.changes(changes, TOGETHER)]
+    async with _producer(bootstrap) as producer:
+        for record in records:
+            await producer.send(WHOLE_JOURNAL, record.value, partition=record.partition)
+
+
+def _producer(bootstrap: str) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap, linger_ms=5, max_batch_size=1 << 20, max_request_size=MAX_MESSAGE_BYTES
+    )
+
+
 def _create(bootstrap: str, topic: str) -> None:
     configs = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
     with admin_client(bootstrap) as admin:
@@ -181,7 +204,7 @@ def _kafka_streams(bench: Bench, bootstrap: str, work: Work) -> Contender | str:
     subprocess.run([javac, "-cp", path, "-d", classes, source / "EndpointSets.java"], check=True, capture_output=True)
     _create(bootstrap, "peers.kafka-streams")
     command = [
-        *(str(java.path), "-Xmx1g", "-cp", f"{classes}{os.pathsep}{path}", "EndpointSets", bootstrap, JOURNAL),
+        *(str(java.path), "-Xmx1g", "-cp", f"{classes}{os.pathsep}{path}", "EndpointSets", bootstrap, WHOLE_JOURNAL),
         *("peers.kafka-streams", str(bench.folder / "kafka-streams"), "memory"),
     ]
     return Contender("Kafka Streams", "peers.kafka-streams", command, work.objects)
@@ -196,7 +219,7 @@ def _quix(bench: Bench, bootstrap: str, work: Work) -> Contender | str:
     except subprocess.CalledProcessError as error:
         return f"Quix Streams is left out: {QUIX} can't be installed: {error.stderr.decode()[-200:]}"
     _create(bootstrap, "peers.quix")
-    command = [str(python), str(PEERS / "quix.py"), bootstrap, JOURNAL, "peers.quix", str(bench.folder / "quix")]
+    command = [str(python), str(PEERS / "quix.py"), bootstrap, WHOLE_JOURNAL, "peers.quix", str(bench.folder / "quix")]
     return Contender("Quix Streams", "peers.quix", command, work.objects)
 
 
@@ -213,15 +236,11 @@ def _faust(bench: Bench, bootstrap: str, work: Work) -> Contender:
 
 async def _explode(bootstrap: str) -> None:
     """The journal's events, each as a message of its own."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, linger_ms=5, max_batch_size=1 << 20, max_request_size=MAX_MESSAGE_BYTES
-    )
-    await producer.start()
-    async for partition, value in _all(bootstrap, JOURNAL):
-        for event in msgspec.json.decode(value[1], type=Commit).events:
-            key = f"{event.namespace}/{event.service}".encode()
-            await producer.send(OBJECTS, msgspec.json.encode(event), key=key, partition=partition)
-    await producer.stop()
+    async with _producer(bootstrap) as producer:
+        async for partition, value in _all(bootstrap, WHOLE_JOURNAL):
+            for event in msgspec.json.decode(value[1], type=Commit).events:
+                key = f"{event.namespace}/{event.service}".encode()
+                await producer.send(OBJECTS, msgspec.json.encode(event), key=key, partition=partition)
 
 
 # ---- the race ----------------------------------------------------------------------------------------
