@@ -101,13 +101,13 @@ def test_the_check_sees_a_failed_request_and_one_that_went_to_a_withdrawn_addres
     load.answered = {"cart": {}}
     began = time.monotonic()
     load.judge("cart", {"a"}, {"a", "b", "c"}, began)
-    load.take(f"cart {began} OK a")
-    load.take(f"cart {began} OK b")  # It had not read the set when this was sent.
+    load.take(f"cart {began} {began} OK a")
+    load.take(f"cart {began} {began} OK b")  # It had not read the set when this was sent.
     load.judge("cart", {"a"}, {"a", "b", "c"}, began + 1)
     assert violations == []
-    load.take(f"cart {began + 9} UNAVAILABLE no endpoints")
-    load.take(f"cart {began + 9} OK b")
-    load.take(f"cart {began + 9} OK c")
+    load.take(f"cart {began + 9} {began + 9} UNAVAILABLE no endpoints")
+    load.take(f"cart {began + 9} {began + 9} OK b")
+    load.take(f"cart {began + 7} {began + 9} OK c")  # Under way when the change brought it back.
     load.judge("cart", {"a", "c"}, {"a", "b", "c"}, began + 8)
     assert (load.requests, load.failed, load.misrouted) == (5, 1, 1)
     assert [violation.split(": ")[1].split(" at ")[0] for violation in violations] == [

@@ -30,7 +30,7 @@ class Load:
         self._address = address
         self._violations = violations
         self._withdrawn: dict[tuple[str, str], float] = {}
-        self._suspects: dict[str, list[tuple[str, float]]] = {}
+        self._suspects: dict[str, list[tuple[str, float, float]]] = {}
         self._closed: dict[str, asyncio.Event] = {}
         self._news = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
@@ -66,11 +66,11 @@ class Load:
 
     def judge(self, resource: str, allowed: Collection[str], known: Iterable[str], began: float) -> None:
         """After a change that began at this time, and that the router has acknowledged: only the `allowed` ones of the
-        `known` addresses are in the set now. What was sent before to an address that was out of it was misrouted, but
-        where the change brought it back."""
+        `known` addresses are in the set now. What went before to an address that was out of it was misrouted, but
+        where the change brought it back while the request was under way."""
         suspects, self._suspects[resource] = self._suspects.get(resource, []), []
-        for address, started in suspects:
-            if address not in allowed or started < began:
+        for address, started, ended in suspects:
+            if address not in allowed or ended < began:
                 self.misrouted += 1
                 late = started - self._withdrawn[resource, address]
                 self._violations.append(
@@ -126,11 +126,11 @@ class Load:
 
     def take(self, line: str) -> None:
         """Take a line of the client's."""
-        resource, at, *rest = line.split(" ", 3)
+        resource, at, *rest = line.split(" ", 4)
         if resource == "closed":
             self._closed.pop(at).set()
             return
-        started, (status, answer) = float(at), rest
+        started, ended, (status, answer) = float(at), float(rest[0]), rest[1:]
         self.requests += 1
         if status != "OK":
             self.failed += 1
@@ -139,4 +139,4 @@ class Load:
         self.answered[resource][answer] = max(started, self.answered[resource].get(answer, 0.0))
         withdrawn = self._withdrawn.get((resource, answer))
         if withdrawn is not None and started > withdrawn + _GRACE_SECONDS:
-            self._suspects.setdefault(resource, []).append((answer, started))
+            self._suspects.setdefault(resource, []).append((answer, started, ended))

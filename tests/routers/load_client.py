@@ -1,7 +1,7 @@
 """Sends requests all the time, each target at a fixed rate, whatever the answers take.
 
-A line in is `open KEY TARGET [AUTHORITY]` or `close KEY`, a line out `KEY STARTED STATUS ANSWER` for each request, or
-`closed KEY`. Times are of the system's monotonic clock, in seconds.
+A line in is `open KEY TARGET [AUTHORITY]` or `close KEY`, a line out `KEY STARTED ENDED STATUS ANSWER` for each
+request, or `closed KEY`. Times are of the system's monotonic clock, in seconds.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ async def _call(key: str, call: Any) -> None:
     started = time.monotonic()
     try:
         answer = await call(b"", timeout=_TIMEOUT_SECONDS)
-        print(key, f"{started:.4f}", "OK", answer.decode(), flush=True)
+        print(key, f"{started:.4f}", f"{time.monotonic():.4f}", "OK", answer.decode(), flush=True)
     except grpc.aio.AioRpcError as error:
         details = str(error.details()).replace("\n", " ")
-        print(key, f"{started:.4f}", error.code().name, details, flush=True)
+        print(key, f"{started:.4f}", f"{time.monotonic():.4f}", error.code().name, details, flush=True)
 
 
 async def _send(key: str, target: str, authority: str, rate: float) -> None:

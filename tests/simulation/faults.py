@@ -474,8 +474,8 @@ def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
 def _bad_object_counts_as_deleted() -> AbstractContextManager[Any]:
     real = ServiceChange.reject
 
-    def reject(self: ServiceChange, event: Event, message: str) -> None:
-        real(self, event, message)
+    def reject(self: ServiceChange, event: Event, message: str, **how: bool) -> None:
+        real(self, event, message, **how)
         if event.kind == "EndpointSlice":
             deleted = ObjectChange(None, self.rejections[-1], None)
             self.objects[event.kind, event.namespace, event.name] = deleted

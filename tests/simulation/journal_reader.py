@@ -4,6 +4,7 @@ It follows streams.subscription.client with `fold_journal`. Its cursors are a su
 changelogs alone.
 """
 
+import logging
 from random import Random
 
 from streams.subscription.comparison import Cause, TablesDiffer
@@ -13,6 +14,9 @@ from streams.wire.keys import SEAL_PREFIX
 from tests.simulation.base import TABLES, Base, stamp_of
 from tests.simulation.kafka import Record
 from tests.simulation.subscriber import Subscriber, Told
+
+# What the follower logs is not said of a fault: a run says only what the checkers find.
+logging.getLogger("facets").addHandler(logging.NullHandler())
 
 JOURNAL = "journal"
 AHEAD = "changes delivered before a worker wrote them"
