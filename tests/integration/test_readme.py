@@ -33,7 +33,7 @@ NOT_KNOWN = frozenset({1, 3})
 EXPECTED = {
     "facets get backend -A": Expected(r"(?m)^east +shop +cart "),
     "facets follow backend -n shop": Expected(r'"type":"snapshot".*"name":"cart"', endless=True),
-    "curl -N 'localhost:8080/v1/changes?table=backend&namespace=shop'": Expected(
+    "curl -N 'localhost:8080/v1/changes?table=backend&rows=changes'": Expected(
         r'event: snapshot\n(id: .*\n)?data: .*"name":"cart"', endless=True
     ),
     "curl localhost:8080/v1/facets/backend/shop/cart": Expected(r'"cluster":"east","namespace":"shop","name":"cart"'),
