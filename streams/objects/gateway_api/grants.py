@@ -35,8 +35,11 @@ class Grants:
         return was_unreadable or grant != before
 
     def reject(self, key: ServiceKey) -> bool:
-        """A grant can't be read: its last good state stays. Whether that can change anything."""
+        """A grant can't be read: its last good state stays. Whether that can change anything. One without a name is no
+        object that an API server holds: nothing would ever take it back."""
         namespace, name = key
+        if not name:
+            return False
         is_held = name in self._by_namespace.get(namespace, {})
         return not is_held and not self._mark(key, is_unreadable=True)
 
