@@ -205,7 +205,9 @@ def patched(group: Group, patch: Patch) -> GroupChange:
             old, new = group.text[start:end], b"" if endpoint is None else _encode(endpoint)
             if not old and not new:
                 raise ValueError(f"the address {address!r:.80} is to be removed, and not there")
-            edits.append((start, end, new) if old else (*(2 * (insertion(group.text, new),)), new))
+            if not old:
+                start = end = insertion(group.text, new)
+            edits.append((start, end, new))
             if old and old != new:
                 removed.append(old)
             if new and old != new:

@@ -7,7 +7,7 @@ journal has expired, or another fold version wrote the tables), nothing is folde
 where the worker begins.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -85,7 +85,7 @@ class JournalFold:
         folded on, if they can't."""
         if image.unreadable(journal_end):
             return Obstacle.UNREADABLE
-        if not _is_ours(image):
+        if not all(is_ours(_seals(newest)) for newest in image.records.values()):
             return Obstacle.FOLD_VERSION
         for table, newest in image.records.items():
             for key, (version, value) in newest.items():
@@ -117,14 +117,13 @@ class JournalFold:
         return unsealed + writes
 
 
-def _is_ours(image: TableImage) -> bool:
-    """Whether this fold version writes the tables, by the newest seals. (A record of no cluster has no version.)"""
-    for newest in image.records.values():
-        seals = [
-            _decode_seal(value)
-            for key, (_, value) in newest.items()
-            if value is not None and key.startswith(SEAL_PREFIX) and key != SEAL_PREFIX
-        ]
-        if seals and max(seals, key=lambda seal: seal.offset).fold != FOLD_VERSION:
-            return False
-    return True
+def is_ours(seals: Iterable[Seal]) -> bool:
+    """Whether this fold version writes a table, by the newest of its seals. (A record of no cluster has no version.)"""
+    newest = max((seal for seal in seals if seal.cluster), key=lambda seal: seal.offset, default=None)
+    return newest is None or newest.fold == FOLD_VERSION
+
+
+def _seals(records: Mapping[bytes, tuple[int, bytes | None]]) -> Iterator[Seal]:
+    return (
+        _decode_seal(value) for key, (_, value) in records.items() if value is not None and key.startswith(SEAL_PREFIX)
+    )

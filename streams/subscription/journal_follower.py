@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from streams.fold.fold import JournalGap
 from streams.fold.table import Write
 from streams.subscription.comparison import Cause, TablesDiffer
-from streams.subscription.journal_fold import JournalFold, Obstacle, TableImage
-from streams.wire.records import FOLD_VERSION, JOURNAL, Seal
+from streams.subscription.journal_fold import JournalFold, Obstacle, TableImage, is_ours
+from streams.wire.records import JOURNAL, Seal
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
 log = logging.getLogger("facets.subscriber")
@@ -165,7 +165,9 @@ class JournalFollower:
         return [
             partition
             for partition, obstacle in self._obstacles.items()
-            if obstacle is not Obstacle.DIFFERENT and now >= self._retry_at[partition] and _is_ours(partition, seals)
+            if obstacle is not Obstacle.DIFFERENT
+            and now >= self._retry_at[partition]
+            and is_ours(seal for (p, _), seal in seals.items() if p == partition)
         ]
 
     def _drop(self, partition: int) -> None:
@@ -184,9 +186,3 @@ class JournalFollower:
             self.faults += 1
             log.error("%s[%d]: the tables count: %s", JOURNAL, partition, difference)
         self._block(partition, _OBSTACLES[difference.cause], now)
-
-
-def _is_ours(partition: int, seals: Mapping[tuple[int, str], Seal]) -> bool:
-    """Whether this fold version writes the partition's tables, by the newest seal."""
-    of_partition = [seal for (p, cluster), seal in seals.items() if p == partition and cluster]
-    return not of_partition or max(of_partition, key=lambda seal: seal.offset).fold == FOLD_VERSION

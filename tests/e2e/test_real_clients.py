@@ -3,8 +3,6 @@ slices and whole clusters change (`make chaos MINUTES=` is longer): nothing is r
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from tests.routers.load import Load
 from tests.routers.namespace import NoNamespace, command
 from tests.routers.services import tea_addresses
-from tests.support.bound_process import start_bound
+from tests.support.bound_process import run_bound
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = float(os.environ.get("ROUTERS_MINUTES", "2"))
@@ -37,20 +35,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         pytest.skip(f"no network namespace with local addresses of Pods can be made here: {error}")
     folder = tmp_path_factory.mktemp("routers")
     options = ["--minutes", str(MINUTES), "--replacements", str(REPLACEMENTS), "--report", str(folder / "report.json")]
-    with (folder / "run.log").open("w+") as log:
-        run = start_bound(
-            [sys.executable, "-m", "tests.routers", *options],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-        try:
-            run.wait(DEADLINE)
-        finally:
-            if run.poll() is None:
-                # It ends what it has started itself.
-                run.send_signal(signal.SIGTERM)
-                run.wait(60)
-            log.seek(0)
-            print(log.read())
+    run_bound([sys.executable, "-m", "tests.routers", *options], ROOT, folder / "run.log", seconds=DEADLINE, grace=60)
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
 

@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import random
 import shutil
 import signal
@@ -21,7 +20,6 @@ from tests.routers import namespace
 from tests.routers.drive import Drive
 from tests.routers.gate import Rollout
 from tests.routers.stage import ROOT, ROUTERS, Stage
-from tests.support.controlplane import MissingAssets, assets_folder
 
 _RATE = 30.0
 
@@ -122,13 +120,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = options()
     if not chosen.inside:
-        try:
-            assets_folder()
-            command = namespace.command("tests.routers", *sys.argv[1:])
-        except (MissingAssets, namespace.NoNamespace) as error:
-            print(error, file=sys.stderr)
-            return 69
-        os.execvp(command[0], command)
+        namespace.exec_inside("tests.routers")
     return inside(chosen)
 
 

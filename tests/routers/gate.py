@@ -6,7 +6,6 @@ to the hook's return.
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 import time
@@ -17,7 +16,6 @@ from typing import Any
 from tests.routers import namespace
 from tests.routers.services import NAMESPACE, NUMBERS, PodService, resource
 from tests.routers.stage import ROUTERS, Stage
-from tests.support.controlplane import MissingAssets, assets_folder
 
 SLEEP_SECONDS = 15
 _RATE = 60.0
@@ -123,13 +121,7 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if not chosen.inside:
-        try:
-            assets_folder()
-            command = namespace.command("tests.routers.gate", *sys.argv[1:])
-        except (MissingAssets, namespace.NoNamespace) as error:
-            print(error, file=sys.stderr)
-            return 69
-        os.execvp(command[0], command)
+        namespace.exec_inside("tests.routers.gate")
     namespace.enter()
     with tempfile.TemporaryDirectory(prefix="facets-gate-") as folder:
         outcome = asyncio.run(run(chosen.replacements, chosen.sleeps, Path(folder)))

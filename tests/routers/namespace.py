@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from streams.local.kafka.jars import ensure_jars
 from streams.runtime.folders import cache_dir
+from tests.support.controlplane import MissingAssets, assets_folder
 
 _POD_RANGES = (("-4", "10.244.0.0/16"), ("-6", "fd00:10:244::/64"))
 
@@ -35,6 +37,17 @@ def command(module: str, *arguments: str) -> list[str]:
         raise NoNamespace(f"{reason} (be root, or allow unprivileged user namespaces)")
     ensure_jars(cache_dir(), lambda *_: None)
     return [*prefix, sys.executable, "-m", module, *arguments, "--inside"]
+
+
+def exec_inside(module: str) -> NoReturn:
+    """Become the same command of a module, in a namespace of its own. Where that can't be, it ends, and says why."""
+    try:
+        assets_folder()
+        line = command(module, *sys.argv[1:])
+    except (MissingAssets, NoNamespace) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(69) from None
+    os.execvp(line[0], line)
 
 
 def enter() -> None:

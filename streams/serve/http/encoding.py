@@ -1,7 +1,7 @@
 """Snapshots, batches and heartbeats as JSON, and as server-sent events (WHATWG HTML, "Server-sent events")."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import msgspec
 
@@ -21,9 +21,10 @@ EndReason = Literal["slow", "shutdown", "unavailable"]
 """Why the server ends a stream."""
 
 
-ROW_FORMS = ("whole", "changes")
 RowForm = Literal["whole", "changes"]
 """How a batch's rows are printed: with all of a backend's endpoints, or only with those that changed."""
+
+ROW_FORMS: tuple[RowForm, ...] = get_args(RowForm)
 
 
 class Selection(NamedTuple):

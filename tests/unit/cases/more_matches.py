@@ -6,7 +6,7 @@ from tests.support.routes import (
     to_gateway,
     to_service,
 )
-from tests.unit.cases.case import CART, Fold, port, service
+from tests.unit.cases.case import CART, Fold, service
 from tests.unit.cases.route_cases import (
     BOTH_COUNT,
     FRONT,
@@ -14,16 +14,14 @@ from tests.unit.cases.route_cases import (
     OLD,
     PLAIN,
     SHADOWED,
+    TO_CART,
+    TWO_PORTS,
     asking,
     choice,
     decided,
     matched,
     path,
 )
-
-_TO_CART = [to_service(namespace="shop")]
-_TWO_PORTS = service(ports=[port("web", 80), port("ops", 81)])
-
 
 CASES = [
     matched(
@@ -91,8 +89,8 @@ CASES = [
         "rt-shadowed-at-its-port",
         "all ports are each of them",
         [
-            _TWO_PORTS,
-            asking("older", _TO_CART, created=OLD, asks=False),
+            TWO_PORTS,
+            asking("older", TO_CART, created=OLD, asks=False),
             asking("younger", [to_service(sectionName="ops")]),
         ],
         {"routing": {CART: {"mesh": {**choice(PLAIN), "rules": [{"reason": "Default"}, {"reason": "RuleShadowed"}]}}}},

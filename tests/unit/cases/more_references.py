@@ -16,6 +16,8 @@ from tests.unit.cases.route_cases import (
     OLD,
     PLAIN,
     STICKY,
+    TO_CART,
+    TWO_PORTS,
     asking,
     choice,
     decided,
@@ -23,8 +25,6 @@ from tests.unit.cases.route_cases import (
     refusal,
 )
 
-_TO_CART = [to_service(namespace="shop")]
-_TWO_PORTS = service(ports=[port("web", 80), port("ops", 81)])
 _FROM_STAND = gateway("edge", listener("http"), namespace="stand")
 
 
@@ -48,7 +48,7 @@ CASES = [
     _mesh_parent("rt-parent-port", "GEP-1294, conformance MeshPorts", service(), to_service(port=81)),
     _mesh_parent("rt-parent-section", "conformance MeshPorts", service(), to_service(sectionName="ops")),
     _mesh_parent(
-        "rt-parent-section-of-other-port", "both must name one port", _TWO_PORTS, to_service(sectionName="web", port=81)
+        "rt-parent-section-of-other-port", "both must name one port", TWO_PORTS, to_service(sectionName="web", port=81)
     ),
     _mesh_parent("rt-parent-sctp", "HTTP goes over TCP", service(ports=[port("web", 80, "SCTP")]), to_service()),
     _mesh_parent("rt-parent-tcp-for-udproute", "UDPRoutes have UDP ports", service(), to_service(), kind="UDPRoute"),
@@ -57,7 +57,7 @@ CASES = [
         "GEP-1294: an ExternalName has no frontend",
         [
             service(type="ExternalName", externalName="cart.example.net", clusterIP="", clusterIPs=None),
-            asking(parents=_TO_CART),
+            asking(parents=TO_CART),
         ],
         decided(gateway=("dns", "ExternalName"), mesh=("dns", "ExternalName"), refused={"r": "NoMatchingParent"}),
     ),
@@ -65,8 +65,8 @@ CASES = [
         "rt-consumer-of-one-port",
         "GEP-1294: for the other port the producer's route still counts",
         [
-            _TWO_PORTS,
-            asking("p", _TO_CART, created=OLD),
+            TWO_PORTS,
+            asking("p", TO_CART, created=OLD),
             asking("c", [to_service(namespace="shop", port=80)], of="buyer", asks=False),
         ],
         decided(mesh=STICKY, consumers={"buyer": STICKY}),
@@ -74,7 +74,7 @@ CASES = [
     Fold(
         "rt-mesh-and-gateway-parents",
         "GEP-1294: each parent by its own rule",
-        [service(), _FROM_STAND, asking(parents=[*_TO_CART, to_gateway()], of="stand")],
+        [service(), _FROM_STAND, asking(parents=[*TO_CART, to_gateway()], of="stand")],
         {
             "routing": {
                 CART: {
@@ -87,13 +87,13 @@ CASES = [
     Fold(
         "rt-mesh-hostnames",
         "gateway-api conformance MeshFrontendHostname: they say nothing in the mesh",
-        [service(), asking(parents=_TO_CART, hostnames=["elsewhere.example.net"])],
+        [service(), asking(parents=TO_CART, hostnames=["elsewhere.example.net"])],
         decided(mesh=STICKY, refused={"r": ""}),
     ),
     Fold(
         "rt-grpc-of-one-port",
         "as rt-grpc-and-http-one-service: the HTTPRoute keeps the other port",
-        [_TWO_PORTS, asking("g", [to_service(port=80)], "GRPCRoute", asks=False), asking("h", _TO_CART)],
+        [TWO_PORTS, asking("g", [to_service(port=80)], "GRPCRoute", asks=False), asking("h", TO_CART)],
         {
             "routing": {
                 CART: {
@@ -108,9 +108,9 @@ CASES = [
         "as rt-grpc-and-http-one-service: HTTP before TLS before TCP",
         [
             service(),
-            asking("t", _TO_CART, "TCPRoute", created=OLD, asks=False),
-            asking("l", _TO_CART, "TLSRoute", created=OLD, asks=False),
-            asking("h", _TO_CART),
+            asking("t", TO_CART, "TCPRoute", created=OLD, asks=False),
+            asking("l", TO_CART, "TLSRoute", created=OLD, asks=False),
+            asking("h", TO_CART),
         ],
         decided(mesh=STICKY, refused={"h": "", "t": "Conflicted", "l": "Conflicted"}),
     ),
@@ -178,7 +178,7 @@ CASES = [
     Fold(
         "rt-grant-unreadable-in-the-mesh",
         "the same: mesh routes need no grant",
-        [service(), _spec(grant("g", []), **{"from": 7}), asking(parents=_TO_CART, of="stand")],
+        [service(), _spec(grant("g", []), **{"from": 7}), asking(parents=TO_CART, of="stand")],
         decided(consumers={"stand": STICKY}),
         message="spec.from",
     ),

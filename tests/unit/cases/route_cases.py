@@ -8,8 +8,9 @@ from tests.support.routes import (
     listener,
     route,
     to_gateway,
+    to_service,
 )
-from tests.unit.cases.case import CART, Fold, Object, service
+from tests.unit.cases.case import CART, Fold, Object, port, service
 
 OLD, NEW = "2026-02-01T08:00:00Z", "2026-03-01T08:00:00Z"
 PLAIN, STICKY = ("endpoint", "Default"), ("endpoint", "SessionPersistence")
@@ -17,6 +18,8 @@ ALL = {"allowedRoutes": {"namespaces": {"from": "All"}}}
 SHADOWED: dict[str, Any] = {"gateway": PLAIN, "rules": [("older", "Default"), ("younger", "RuleShadowed")]}
 BOTH_COUNT: dict[str, Any] = {"gateway": STICKY, "rules": [("older", "Default"), ("younger", "SessionPersistence")]}
 FRONT = [gateway("edge", listener("http"))]
+TO_CART = [to_service(namespace="shop")]
+TWO_PORTS = service(ports=[port("web", 80), port("ops", 81)])
 
 
 def asking(

@@ -10,6 +10,7 @@ from tests.unit.cases.route_cases import (
     PLAIN,
     SHADOWED,
     STICKY,
+    TO_CART,
     asking,
     choice,
     decided,
@@ -21,7 +22,6 @@ from tests.unit.cases.route_cases import (
     selecting,
 )
 
-_TO_CART = [to_service(namespace="shop")]
 _HEADLESS: dict[str, Any] = {"clusterIP": "None", "clusterIPs": ["None"]}
 _FANCY = {"group": "routes.example.net", "kind": "FancyRoute"}
 _LINKERDS = {"group": "policy.linkerd.io", "kind": "HTTPRoute"}
@@ -72,8 +72,8 @@ CASES = [
         "istio/istio#45065, GEP-1294, conformance MeshConsumerRoute",
         [
             service(),
-            asking("producer", _TO_CART, created=OLD, asks=False),
-            asking("consumer", _TO_CART, of="buyer"),
+            asking("producer", TO_CART, created=OLD, asks=False),
+            asking("consumer", TO_CART, of="buyer"),
         ],
         decided(consumers={"buyer": STICKY}, refused={"consumer": "", "producer": ""}),
     ),
@@ -86,7 +86,7 @@ CASES = [
     Fold(
         "rt-parent-headless",
         "linkerd/linkerd2#10672, GEP-1294, Allowed service types",
-        [service(**_HEADLESS), asking(parents=_TO_CART)],
+        [service(**_HEADLESS), asking(parents=TO_CART)],
         decided(
             gateway=("endpoint", "Headless"), mesh=("endpoint", "Headless"), rules=[], refused={"r": "NoMatchingParent"}
         ),
