@@ -165,7 +165,8 @@ class BackendTable(Table[BackendEntry]):
         """See Table."""
         if not _is_plainly_ready(ctx, entry) or (change := single_slice.advance(entry.endpoints, event)) is None:
             return None
-        new = entry._replace(version=ctx.offset, endpoints=change.endpoints)
+        _, service, _, state, reason, rejected, legacy = entry
+        new = BackendEntry(ctx.offset, service, change.endpoints, state, reason, rejected, legacy)
         causes = [Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger)]
         content = _encode_content(entry.service, change.endpoints, change.difference)
         return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes, content))

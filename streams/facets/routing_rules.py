@@ -274,9 +274,11 @@ def _is_named(subject: Subject, route: HeldRoute, scope: _Scope) -> bool:
 # ---- rules ----------------------------------------------------------------------------------------------
 
 
-def _rules(routes: Iterable[HeldRoute], traffic: Traffic, scope: _Scope) -> list[_Rule]:
+def _rules(routes: Sequence[HeldRoute], traffic: Traffic, scope: _Scope) -> list[_Rule]:
     """The rules that name the Service, of routes that are attached where they count, in the order in which they must
     be tried."""
+    if not routes:
+        return []
     claims: dict[tuple[str, str, object], tuple[int, int]] = {}
     order = RuleOrder()
     backends: dict[tuple[str, str, str, int], list[tuple[RouteBackend, Reason | None]]] = {}

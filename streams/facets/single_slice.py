@@ -97,10 +97,9 @@ def _may_be_claimed_twice(slices: Mapping[str, Source], label: str, group: Group
         if group.text.count(start) > 1:
             return True
         for other in slices.values():
-            if other.label != label and any(
-                start in rival.text and not claims.isdisjoint(rival.layout.claims) for rival in other.groups
-            ):
-                return True
+            for rival in other.groups:
+                if start in rival.text and other.label != label and not claims.isdisjoint(rival.layout.claims):
+                    return True
     return False
 
 
@@ -108,6 +107,9 @@ def _encode(label: str, group: Group, endpoints: _Endpoints) -> bytes:
     if not any(endpoints):
         return NO_CHANGE
     lead = group.layout.lead
-    return b'{"added":[%b],"removed":[%b],"updated":[%b]}' % tuple(
-        encode_change(label, lead, part) if part else b"" for part in endpoints
+    added, removed, updated = endpoints
+    return b'{"added":[%b],"removed":[%b],"updated":[%b]}' % (
+        encode_change(label, lead, added) if added else b"",
+        encode_change(label, lead, removed) if removed else b"",
+        encode_change(label, lead, updated) if updated else b"",
     )

@@ -187,7 +187,8 @@ def read_patch(body: bytes) -> Patch:
     twice."""
     patch = _patch_in.decode(body)
     new_text: Patch = dict.fromkeys(patch.removed)
-    new_text.update((endpoint.address, endpoint) for endpoint in patch.endpoints)
+    for endpoint in patch.endpoints:
+        new_text[endpoint.address] = endpoint
     if len(new_text) != len(patch.removed) + len(patch.endpoints):
         raise ValueError("the patch names an address twice")
     return new_text

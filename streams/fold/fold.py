@@ -226,6 +226,8 @@ class PartitionFold:
             yield from self._stage(cluster, cluster.snapshot, commit, offset, is_complete=is_complete)
         elif commit.phase == "live" and not before.lost:
             yield from self._live(cluster, commit, offset, before.stale_since != commit.stale_since)
+        if not self._tombstones:
+            return
         yield from self._write_tombstones(cluster, offset, commit.at)
         for name in sorted(self._closed - {commit.cluster}):
             yield from self._write_tombstones(self.clusters[name], offset, commit.at)
@@ -346,11 +348,13 @@ class PartitionFold:
 
     def _initial_rows(
         self, context: RowContext, cluster: ClusterState, key: str, prepared: PreparedRows
-    ) -> Iterator[Write]:
+    ) -> list[Write]:
         """Fast path for a Service's first rows."""
         cluster.keys.add(key)
+        writes = []
         for table, of_table in zip(self.tables, prepared.by_table, strict=True):
-            yield from table.fold_initial(context, key, prepared.objects, of_table)
+            writes += table.fold_initial(context, key, prepared.objects, of_table)
+        return writes
 
     # ---- rows ----------------------------------------------------------------------------------------
 

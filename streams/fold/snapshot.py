@@ -47,12 +47,17 @@ class OpenSnapshot:
     def stage(self, events: Iterable[tuple[str, Event]]) -> None:
         """Take a commit's events, each with its Service's key. Objects are read at once, while the rest of the list is
         still arriving."""
-        touched: dict[str, StagedService] = {}
+        touched: dict[str, tuple[StagedService, bool]] = {}
         for key, event in events:
-            touched[key] = service = self._services.setdefault(key, StagedService())
-            self._stage(service.objects, key, event)
-        for key, service in touched.items():
-            small = len(service.objects) <= _MAX_PREPARED_OBJECTS and self.is_first(key)
+            if (known := touched.get(key)) is None:
+                service = self._services.get(key)
+                if service is None:
+                    service = self._services[key] = StagedService()
+                known = touched[key] = service, self.is_first(key)
+            service, is_first = known
+            self._stage(service.objects, () if is_first else self._tables, key, event)
+        for key, (service, is_first) in touched.items():
+            small = is_first and len(service.objects) <= _MAX_PREPARED_OBJECTS
             service.prepared = self._prepare(key, service.objects) if small else None
 
     def keys(self) -> Iterator[str]:
@@ -76,9 +81,11 @@ class OpenSnapshot:
         if objects is None:
             return None
         by_table = [table.rules.prepare(key, objects) for table in self._tables]
-        return None if any(prepared is None for prepared in by_table) else PreparedRows(objects, by_table)
+        return None if None in by_table else PreparedRows(objects, by_table)
 
-    def _stage(self, objects: dict[LocalName, Staged], key: str, event: Event) -> None:
+    @staticmethod
+    def _stage(objects: dict[LocalName, Staged], tables: Sequence[TableState[Any]], key: str, event: Event) -> None:
+        """`tables` are those that may have the object."""
         name = local_name(event)
         if event.op == "patch":
             event = msgspec.structs.replace(event, op="reject", message=_PATCHED)
@@ -88,10 +95,10 @@ class OpenSnapshot:
             objects[name] = objects.get(name, Staged(None))._replace(bad=event)
         else:
             content = None
-            if not is_current(self._tables, key, event):
+            if not is_current(tables, key, event):
                 # An unreadable object is read again at the snapshot's end, and dead-lettered then.
                 with suppress(msgspec.MsgspecError, ValueError):
-                    content = read_event(event, current_object(self._tables, key, event))
+                    content = read_event(event, current_object(tables, key, event))
                 if content is not None and event.kind == "EndpointSlice":
                     # The content has all of it; the bytes would keep the whole commit in memory.
                     event.object = msgspec.Raw()

@@ -71,7 +71,7 @@ class TableState(Generic[H]):
 
     def is_nothing(self, key: str) -> bool:
         """Whether a Service has no entry."""
-        return self.entry(key) is self.rules.nothing
+        return key not in self or self.entry(key) is self.rules.nothing
 
     def is_written(self, key: str, offset: int) -> bool:
         """Whether the row of the commit at this offset, or a later one, is already written."""
@@ -92,15 +92,15 @@ class TableState(Generic[H]):
         """Fast path for a commit's only event of the Service; empty if the general path must be taken."""
         if ctx.offset <= self.sealed:
             return []
-        return list(self._update(ctx, key, self.rules.fold_single(ctx, key, self.entry(key), event)))
+        return self._update(ctx, key, self.rules.fold_single(ctx, key, self.entry(key), event))
 
-    def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> Iterator[Write]:
+    def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> list[Write]:
         """Fast path for the first row of a Service."""
         if ctx.offset <= self.sealed:
-            return
-        yield from self._update(ctx, key, self.rules.fold_initial(ctx, key, objects, prepared))
+            return []
+        writes = self._update(ctx, key, self.rules.fold_initial(ctx, key, objects, prepared))
         companion = self.rules.fold_initial_companion(ctx, self.entry(key), objects)
-        yield from self._update_companion(ctx.offset, key, companion)
+        return writes if companion is None else [*writes, *self._update_companion(ctx.offset, key, companion)]
 
     def renew(self, ctx: RowContext, key: str, row: bytes) -> Iterator[Write]:
         """The Service's row again, without a cause, if this version of the fold makes it differently from `row`. A
@@ -125,12 +125,13 @@ class TableState(Generic[H]):
             self._entries[key] = remainder
         return Write(self.name, key.encode(), None, offset)
 
-    def _update(self, ctx: RowContext, key: str, update: RowUpdate[H] | None) -> Iterator[Write]:
-        if update is not None:
-            before = self._entries.get(key, self.rules.nothing).version
-            invariants.assert_row_follows(self.name, key, before, ctx.offset, update.row)
-            self._entries[key] = update.entry
-            yield Write(self.name, key.encode(), update.row, ctx.offset)
+    def _update(self, ctx: RowContext, key: str, update: RowUpdate[H] | None) -> list[Write]:
+        if update is None:
+            return []
+        before = self._entries.get(key, self.rules.nothing).version
+        invariants.assert_row_follows(self.name, key, before, ctx.offset, update.row)
+        self._entries[key] = update.entry
+        return [Write(self.name, key.encode(), update.row, ctx.offset)]
 
     def _update_companion(self, version: int, key: str, update: CompanionUpdate[H] | None) -> Iterator[Write]:
         if update is not None:

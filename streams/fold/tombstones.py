@@ -24,6 +24,10 @@ class Tombstones:
         self._window_seconds = window_seconds
         self._rows: dict[str, list[DeletedRow]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether any row awaits its tombstone."""
+        return any(self._rows.values())
+
     def schedule(self, cluster: str, at: str, table: str, key: str, version: int) -> None:
         """A row was deleted at a time of its cluster."""
         row = DeletedRow(later(at, self._window_seconds), table, key, version)

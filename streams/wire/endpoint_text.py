@@ -4,7 +4,7 @@
 the borders.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -69,8 +69,12 @@ def insertion(text: bytes, endpoint: bytes) -> int:
     return low
 
 
-def edited(text: bytes, edits: Iterable[tuple[int, int, bytes]]) -> bytes:
+def edited(text: bytes, edits: Sequence[tuple[int, int, bytes]]) -> bytes:
     """The text with endpoints in place of ranges; ranges are in order, and an empty endpoint removes."""
+    if len(edits) == 1:
+        ((start, end, endpoint),) = edits
+        if start < end and endpoint:
+            return b"%b%b%b" % (text[:start], endpoint, text[end:])
     parts: list[bytes] = []
     place = 0
     for start, end, endpoint in edits:

@@ -7,8 +7,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def later(at: str, seconds: float) -> str:
     """The time `seconds` after `at`. Raises ValueError if `at` is not an RFC 3339 time."""
+    return write(read_later(at, seconds))
+
+
+def read_later(at: str, seconds: float) -> datetime:
+    """The time `seconds` after `at`, not formatted. Raises ValueError."""
     try:
-        return write(read(at) + timedelta(seconds=seconds))
+        return read(at) + timedelta(seconds=seconds)
     except OverflowError as error:
         raise ValueError(f"{seconds} seconds after {at} is beyond the calendar") from error
 

@@ -12,7 +12,7 @@ from ipaddress import IPv6Address
 
 from streams.wire.name_syntax import KUBERNETES_NAME
 from streams.wire.records import Commit, Event, ServiceContent, SliceEndpoint
-from streams.wire.timestamps import later, read
+from streams.wire.timestamps import read, read_later
 
 MAX_ID = 128
 """The longest uid and resourceVersion, in characters."""
@@ -34,7 +34,7 @@ def is_service_key(key: str) -> bool:
 
 def check_commit(commit: Commit, window_seconds: float) -> None:
     """Raises ValueError for an invalid time, one too late for a resume window, and an invalid frontier."""
-    later(commit.at, window_seconds)
+    read_later(commit.at, window_seconds)
     if commit.stale_since:
         read(commit.stale_since)
     check_frontier(commit.frontier)
@@ -43,9 +43,14 @@ def check_commit(commit: Commit, window_seconds: float) -> None:
 def check_frontier(frontier: Mapping[str, str]) -> None:
     """Raises ValueError for an invalid resource type or resourceVersion ("" is valid: the type can't be listed)."""
     for resource, version in frontier.items():
-        if not _RESOURCE.fullmatch(resource):
+        if not _is_resource(resource):
             raise ValueError(f"{resource:.80} is no resource type - at `$.frontier`")
         check_resource_version(version)
+
+
+@lru_cache(maxsize=256)
+def _is_resource(name: str) -> bool:
+    return _RESOURCE.fullmatch(name) is not None
 
 
 def is_version(text: str) -> bool:
