@@ -70,9 +70,9 @@ bench: setup ## Measure next to the peers, on a real control plane and Kafka: ta
 bench-quick: setup ## The same with less of everything, in under five minutes
 	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
 
-bench-istiod: setup ## Optional: only EDS latency next to istiod, which is built with Go (4 minutes, the first time some 10)
+bench-istiod: setup ## Optional: what is compared with istiod, which is built with Go (15 minutes, the first time some 20)
 	@bash tests/bench/peers/istiod.sh >/dev/null
-	@$(MAKE) --no-print-directory bench ARGS="--only istiod $(ARGS)"
+	@$(MAKE) --no-print-directory bench ARGS="--only latency --only fan-out --only requests $(ARGS)"
 
 chaos: setup ## Kill, stop and cut off every part while a real cluster changes; then real routers under change (MINUTES=10)
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
 
 from streams.errors import FacetsError
@@ -29,6 +29,7 @@ from streams.subscription.facet_records import Compacted, Replaced, check_anchor
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, Place, Silence, worst
 from streams.subscription.journal_client import JournalClient
 from streams.subscription.names import KnownNames, unknown_names
+from streams.subscription.record_sources import RecordSources
 from streams.subscription.silence import SilenceMonitor
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.partitioning import partition_of
@@ -39,9 +40,6 @@ from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
 log = logging.getLogger("facets.subscriber")
 
-_FETCH_BYTES = 32 * 1024 * 1024
-_POLL_MS = 500
-_POLL_RECORDS = 20_000
 _TAIL = 200
 _SILENCE_SECONDS = 5
 _CLOSE_SECONDS = 2.0
@@ -154,7 +152,7 @@ class Subscriber:
         self._filter = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
         self._cursor = Cursor.decode(cursor) if isinstance(cursor, str) and cursor else cursor or None
         self._progress = progress
-        self._consumer: AIOKafkaConsumer | None = None
+        self._sources: RecordSources | None = None
         self._state: Subscription | None = None
         self._table_of = {topic_of(table): table for table in self.tables}
         self._next: dict[TopicPartition, int] = {}
@@ -174,22 +172,14 @@ class Subscriber:
     async def __aenter__(self) -> Self:
         if not self._broker:
             self._broker = await asyncio.to_thread(default_bootstrap)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._broker,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_bytes=2 * _FETCH_BYTES,
-            fetch_max_wait_ms=_POLL_MS,
-            client_id="facets-subscriber",
-        )
+        sources = RecordSources(self._broker)
         try:
             with broker_errors(self._broker):
-                await consumer.start()
+                await sources.start(journal=self._folds_journal)
         except BaseException:
-            await consumer.stop()
+            await sources.stop()
             raise
-        self._consumer = consumer
+        self._sources = sources
         try:
             counts = await asyncio.to_thread(partition_counts, self._broker)
             for topic in self._table_of:
@@ -206,7 +196,7 @@ class Subscriber:
             elif self._folds_journal:
                 self._journal = JournalClient(self._broker, self.partitions, self._window_seconds)
         except BaseException:
-            await consumer.stop()
+            await sources.stop()
             raise
         return self
 
@@ -218,8 +208,8 @@ class Subscriber:
             # Not cancelled at once: aiokafka leaks a connection that is cancelled while it is being opened.
             await asyncio.wait({self._learning}, timeout=_CLOSE_SECONDS)
             self._learning.cancel()
-        if self._consumer is not None:
-            await closed("the subscriber to disconnect from Kafka", self._consumer.stop(), _CLOSE_SECONDS)
+        if self._sources is not None:
+            await closed("the subscriber to disconnect from Kafka", self._sources.stop(), _CLOSE_SECONDS)
 
     def __aiter__(self) -> AsyncIterator[Snapshot | Batch | ClusterStatus]:
         return self._follow()
@@ -521,21 +511,19 @@ class Subscriber:
         state = self._subscription()
         if self._ahead:
             # Not earlier: a snapshot alone needs no assignment, and aiokafka 0.14 hangs if it is stopped right after.
-            self._reader().assign(list(self._ahead))
-            for partition, position in self._ahead.items():
-                self._reader().seek(partition, position)
+            await self._reader().assign(self._ahead)
             self._ahead = {}
         fetched = await self._fetch()
         if not fetched:
             await self._check_connection()
             return
         self._silent_since = None
-        for partition in sorted(fetched, key=_journal_first):
+        for partition, records in sorted(fetched.items()):
             if partition.topic == JOURNAL:
-                for batch in self._fold(state, partition, fetched[partition]):
+                for batch in self._fold(state, partition, records):
                     yield batch
             else:
-                async for batch in self._take(state, partition, fetched[partition]):
+                async for batch in self._take(state, partition, records):
                     yield batch
 
     async def _take(
@@ -565,18 +553,16 @@ class Subscriber:
                 yield batch
 
     async def _fetch(self) -> dict[TopicPartition, list[Any]]:
+        journal = self._journal
         try:
-            fetched: dict[TopicPartition, list[Any]] = await self._reader().getmany(
-                timeout_ms=_POLL_MS, max_records=_POLL_RECORDS
-            )
+            return await self._reader().fetch(in_no_hurry=journal is not None and journal.folds_all())
         except OffsetOutOfRangeError as error:
             expired = {each.partition for each in error.args[0] if each.topic == JOURNAL}
-            if self._journal is None or not expired:
+            if journal is None or not expired:
                 raise
-            self._journal.lose(expired)
+            journal.lose(expired)
             self._reassign()
             return {}
-        return fetched
 
     def _fold(self, state: Subscription, partition: TopicPartition, records: list[Any]) -> Iterator[SealedBatch]:
         """Fold records of the journal."""
@@ -613,7 +599,7 @@ class Subscriber:
     async def _ask_end(self, partition: TopicPartition) -> None:
         try:
             async with asyncio.timeout(_SILENCE_SECONDS):
-                await self._reader().end_offsets([partition])
+                await self._reader().end_offset(partition)
         except TimeoutError:
             raise KafkaConnectionError(f"no answer in {_SILENCE_SECONDS} s") from None
 
@@ -676,10 +662,10 @@ class Subscriber:
     def _assigned(self) -> list[TopicPartition]:
         return [TopicPartition(topic, p) for topic in self._table_of for p in range(self.partitions)]
 
-    def _reader(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
+    def _reader(self) -> RecordSources:
+        if self._sources is None:
             raise RuntimeError("use `async with Subscriber(...)`")
-        return self._consumer
+        return self._sources
 
     def _subscription(self) -> Subscription:
         if self._state is None:
@@ -711,10 +697,6 @@ async def read_names(bootstrap: str) -> KnownNames:
         frozenset(clusters).union(row.cluster for row in rows),
         frozenset((row.cluster, row.namespace, row.name) for row in rows),
     )
-
-
-def _journal_first(partition: TopicPartition) -> tuple[bool, str, int]:
-    return partition.topic != JOURNAL, partition.topic, partition.partition
 
 
 def _frontier(state: Subscription, partition: int, cluster: str, resource: str) -> str:

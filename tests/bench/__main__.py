@@ -18,28 +18,24 @@ from tests.bench.figures import Figure, markdown, read, table, write
 from tests.bench.registry import BENCHMARKS
 
 NAMES = [each.name for each in BENCHMARKS]
-ON_REQUEST = [each.name for each in BENCHMARKS if each.on_request]
-LISTED = "\n".join(f"{each.name:12} {each.about}{' (only when named)' * each.on_request}" for each in BENCHMARKS)
+LISTED = "\n".join(f"{each.name:12} {each.about}" for each in BENCHMARKS)
 
 
 @click.command(help=f"Measure Service Facets next to its peers, in one run on this machine.\n\n\b\n{LISTED}")
 @click.option("--quick", is_flag=True, help="Less of everything: a few minutes.")
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="Only this benchmark; repeatable.")
-@click.option("--with", "also", multiple=True, type=click.Choice(ON_REQUEST),
-              help="This one too, which else runs only with --only; repeatable.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "build",
               help="Folder of bench.json and the plots.  [default: build]")  # fmt: skip
 @click.option("--markdown", "as_markdown", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Run nothing: print this bench.json as Markdown.")  # fmt: skip
-def main(quick: bool, only: tuple[str, ...], also: tuple[str, ...], out: Path, as_markdown: Path | None) -> None:
+def main(quick: bool, only: tuple[str, ...], out: Path, as_markdown: Path | None) -> None:
     """The command."""
     if as_markdown is not None:
         print(markdown(read(as_markdown), as_markdown.with_suffix(".machine.txt").read_text().strip()))
         return
     # To be told to end is as Ctrl-C: what was started is ended in order, and what was measured is shown.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    named = {*only, *also}
-    chosen = [each for each in BENCHMARKS if each.name in named or not (only or each.on_request)]
+    chosen = [each for each in BENCHMARKS if each.name in only or not only]
     console = Console(stderr=True)
     described = machine.describe()
     busy = machine.load()

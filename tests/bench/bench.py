@@ -24,12 +24,11 @@ SHARED = "The load, the broker and the API server run on the same cores as what 
 
 class Benchmark(NamedTuple):
     """A module `tests.bench.<module>` with `run(bench) -> Iterator[Figure]`. It yields a figure as soon as it has
-    it: what was yielded before a failure counts. One that is `on_request` runs only when it is named."""
+    it: what was yielded before a failure counts."""
 
     name: str
     module: str
     about: str
-    on_request: bool = False
 
     def run(self, bench: "Bench") -> Iterator[Figure]:
         """The figures, as they come."""
@@ -83,6 +82,19 @@ class Bench:
     def facets(self, name: str, *arguments: str) -> "Part":
         """Start a `facets` command as users do."""
         return self.start(name, "-m", "streams.cli", *arguments)
+
+    def pipeline(self, bootstrap: str, plane: ControlPlane) -> None:
+        """Start a worker and the control plane's watcher; returns when all objects are in the journal."""
+        self.say("starting the worker and the watcher")
+        self.worker(bootstrap)
+        watcher = self.facets("watcher", "-v", "watch", "--bootstrap-servers", bootstrap,
+                              "--kubeconfig", str(plane.kubeconfig), "--cluster", "east")  # fmt: skip
+        watcher.says("objects are in the journal")
+
+    def worker(self, bootstrap: str) -> "Part":
+        """Start a worker."""
+        return self.facets("worker", "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()),
+                           "--instance", "bench", "--data-dir", str(self.folder / "data"))  # fmt: skip
 
 
 class Part:

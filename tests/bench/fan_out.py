@@ -1,172 +1,175 @@
-"""One `facets serve` process with many clients, at 100 changes a second.
+"""Many clients of one server, at 100 changes a second: `facets serve` (xDS, and server-sent events), and istiod.
 
-50 Services of 2 endpoints; each change gives one of them an address that it never had. All clients follow all of them:
-500 xDS clients (delta EDS, each on its own connection, acknowledging), then 1,000 clients of the server-sent events. A
-change's time runs from before it is written to the journal to when the last client has it, or a later state of the same
-Service: xDS sends what is newest and has no history. Memory is what the resident size of the serve process grew by when
-the clients had come. Then the same with one more client that never reads.
+50 Services of 2 endpoints; each PATCH to the API server gives one of them an address that it never had. All clients
+follow all of them: 500 incremental EDS clients, each on its own connection, acknowledging, then 1,000 of the
+server-sent events. A change's time runs from before its PATCH to when the last client has it, or a later state of the
+same Service: xDS sends what is newest and has no history. The clients are one process that decodes next to nothing
+(`light`), so that the server is what is measured.
+
+istiod comes first, as it is and without debounce, with the same clients and the same load, and none of our processes
+beside it; then we, without istiod. Memory is what the resident size of the server grew by when the clients had
+come, its CPU what that process used from the first change until the last client had the last. Then ours once more, with
+one more client that never reads. Needs Go; istiod where there is one.
 """
 
-import asyncio
-import re
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import orjson
 import psutil
 
-from streams.objects.reflector import Kind, ReflectorEvent
-from streams.wire.records import JOURNAL
 from tests.bench.bench import Bench, Part, free_port
 from tests.bench.figures import Figure, at_least, at_most
-from tests.bench.made_up import MadeUp, producer, publish
+from tests.bench.light_clients import LightClients, has_go
+from tests.bench.objects import NAMESPACE
+from tests.bench.patches import Patches
+from tests.bench.peers import istiod
 
 PARTITIONS = 8
 SERVICES = 50
+ENDPOINTS = 2
 RATE = 100
 MEMORY_GOAL_KIB = 50
-NAMES = [f"s{i}.shop.svc.cluster.local:80" for i in range(SERVICES)]
+LAST_GOAL_MS = 1000
+_DNS_NAMES = [f"s{i}.{NAMESPACE}.svc.cluster.local" for i in range(SERVICES)]
+NAMES = [f"{name}:80" for name in _DNS_NAMES]
+ISTIO_NAMES = [istiod.resource_name(name, 80) for name in _DNS_NAMES]
+_NEVER_READS = "with one that never reads"
 
 
-class Change(NamedTuple):
-    """A change of a Service: the version that it made, and when it was written (unix time)."""
+class Outcome(NamedTuple):
+    """What one server did: milliseconds from each change to the last client, the share of changes that came to all,
+    microseconds of its CPU for a change at a client, messages for each client, KiB of memory for a client, and the
+    share of a core in use."""
 
-    service: int
-    version: int
-    at: float
+    last: list[float]
+    complete: float
+    cpu: float
+    messages: float
+    memory: float
+    core: float
+
+    def percentile(self, share: float) -> float:
+        """Of the times to the last client."""
+        return float(np.percentile(self.last, share))
 
 
-class Driver:
-    """Writes changes to the journal, at a steady rate."""
+class Fleet(NamedTuple):
+    """The clients of a kind: how many, and the name for figures."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
-        self._cluster = MadeUp(SERVICES, 2, PARTITIONS)
-        self._count = 0
-
-    async def start(self) -> None:
-        """The first snapshot."""
-        async with producer(self._bootstrap) as to:
-            await publish(to, self._cluster.start())
-
-    async def change(self, count: int) -> list[Change]:
-        """So many changes, one Service after the other."""
-        sent = []
-        async with producer(self._bootstrap) as to:
-            began = time.time()
-            for turn in range(count):
-                await asyncio.sleep(max(0.0, began + turn / RATE - time.time()))
-                service = self._count % SERVICES
-                self._count += 1
-                item = self._cluster.slice(service)
-                address = f"172.{16 + self._count // 65536}.{self._count // 256 % 256}.{self._count % 256}"
-                item["endpoints"][0]["addresses"] = [address]
-                version = item["metadata"]["resourceVersion"]
-                self._cluster.collector.ingest("EndpointSlice", ReflectorEvent(Kind.APPLY, item, version))
-                at = time.time()
-                (record,) = self._cluster.collector.flush("2026-11-24T12:00:00.000Z")
-                future = await to.send(JOURNAL, record.value, key=b"east", partition=record.partition)
-                sent.append((service, future, at))
-            return [Change(service, (await future).offset, at) for service, future, at in sent]
+    kind: str
+    name: str
+    count: int
 
 
 def run(bench: Bench) -> Iterator[Figure]:
-    """xDS, then server-sent events."""
+    """istiod both ways, then ours."""
+    if not has_go():
+        bench.say("the clients are written in Go, and there is none: nothing is measured")
+        return
+    xds = Fleet("xds", "xDS", 50 if bench.quick else 500)
+    sse = Fleet("sse", "SSE", 100 if bench.quick else 1000)
+    binary = istiod.binary_if_any(bench)
+    plane = bench.plane()
+    plane.kill("kube-controller-manager")  # the slices are made by hand
+    plane.api.post("/api/v1/namespaces", {"metadata": {"name": istiod.NAMESPACE}})
+    patches = Patches(plane, SERVICES, ENDPOINTS)
+    patches.prepare(bench.say)
+    patches.make(RATE, 2 * SERVICES)  # each Service has had a turn
+    theirs: dict[str, Outcome] = {}
+    for peer in (istiod.DEFAULT, istiod.NO_DEBOUNCE) if binary else ():
+        bench.say(f"starting {peer}")
+        running = istiod.start(bench, binary, plane, peer)
+        theirs[peer] = _measure(bench, patches, running.part, running.port, xds, ISTIO_NAMES, f"of {peer}")
+        running.part.end()
     bootstrap = bench.kafka(PARTITIONS)
-    worker = bench.facets("worker", "work", "--bootstrap-servers", bootstrap, "--http-port", str(free_port()),
-                          "--instance", "bench", "--data-dir", str(bench.folder / "data"))  # fmt: skip
-    worker.says("assigned partitions")
-    driver = Driver(bootstrap)
-    asyncio.run(driver.start())
-    for kind, name, count in (("xds", "xDS", 50 if bench.quick else 500), ("sse", "SSE", 100 if bench.quick else 1000)):
-        serve = bench.facets(f"serve-{kind}", "serve", "--bootstrap-servers", bootstrap, "--xds-port", "0",
-                             "--http-port", "0", "--max-http-clients", "2000")  # fmt: skip
-        serve.says("facets serve: xDS on")
-        found = re.search(r"xDS on 127\.0\.0\.1:(\d+), HTTP on http://127\.0\.0\.1:(\d+)", serve.text())
-        port = found[1 if kind == "xds" else 2]  # type: ignore[index]
-        asyncio.run(driver.change(2 * SERVICES))  # warm
-        yield from _measure(bench, driver, serve, port, kind, name, count)
+    bench.pipeline(bootstrap, plane)
+    for fleet, names in ((xds, NAMES), (sse, [])):
+        serve, port = _serve(bench, bootstrap, fleet)
+        outcome = _measure(bench, patches, serve, port, fleet, names, "of ours")
+        yield from _figures(fleet, outcome, theirs if fleet is xds else {}, bench)
+        stuck = LightClients(bench, f"stuck-{fleet.kind}", port, 1, 1, names)
+        beside = _measure(bench, patches, serve, port, fleet, names, f"of ours, {_NEVER_READS}")
+        note = _note(fleet, bench)
+        yield Figure(f"{fleet.name}: p99 beside one that never reads", beside.percentile(99), "ms",
+                     outcome.percentile(99), "without it", note=note)  # fmt: skip
+        yield Figure(f"{fleet.name}: changes that came to all beside it", beside.complete, "%",
+                     goal=at_least(100), note=note)  # fmt: skip
+        stuck.part.end()
         serve.end()
 
 
+def _serve(bench: Bench, bootstrap: str, fleet: Fleet) -> tuple[Part, int]:
+    ports = {"xds": free_port(), "sse": free_port()}
+    serve = bench.facets(f"serve-{fleet.kind}", "serve", "--bootstrap-servers", bootstrap, "--xds-port",
+                         str(ports["xds"]), "--http-port", str(ports["sse"]), "--max-http-clients",
+                         "2000")  # fmt: skip
+    serve.says("facets serve: xDS on")
+    return serve, ports[fleet.kind]
+
+
 def _measure(
-    bench: Bench, driver: Driver, serve: Part, port: str, kind: str, name: str, count: int
-) -> Iterator[Figure]:
-    changes = RATE * (5 if bench.quick else 20)
-    process = psutil.Process(serve.pid)
-    bench.say(f"{count} {name} clients come")
+    bench: Bench, patches: Patches, server: Part, port: int, fleet: Fleet, names: list[str], whose: str
+) -> Outcome:
+    """Raises RuntimeError if clients are left without the last state of a Service."""
+    process = psutil.Process(server.pid)
+    patches.make(RATE, 2 * SERVICES)  # warm
+    bench.say(f"{fleet.count} {fleet.name} clients {whose} come")
     before = process.memory_info().rss
-    names = NAMES if kind == "xds" else []
-    late: dict[str, np.ndarray] = {}
-    note = (
-        f"{count} clients, {changes} changes of {SERVICES} Services. The clients, the worker, the broker and the load "
-        "share the cores with the server."
+    clients = LightClients(bench, fleet.kind, port, fleet.count, SERVICES, names)
+    grown = process.memory_info().rss - before
+    changes = RATE * (5 if bench.quick else 20)
+    bench.say(f"{changes} changes to {fleet.count} {fleet.name} clients {whose}")
+    used = process.cpu_times()
+    sent = patches.make(RATE, changes)
+    arrivals = clients.finish(patches.last())
+    busy = process.cpu_times()
+    server.check()
+    seconds = busy.user + busy.system - used.user - used.system
+    late = []
+    for change in sent:
+        arrival = arrivals.get(change.turn)
+        if arrival is None or arrival.clients < fleet.count:
+            continue
+        late.append(1000 * (arrival.last - change.at))
+    missing = [turn for turn in patches.last() if turn not in arrivals or arrivals[turn].clients < fleet.count]
+    if missing:
+        raise RuntimeError(f"{len(missing)} Services' last states did not come to all {fleet.count} clients {whose}")
+    took = max(arrival.last for arrival in arrivals.values()) - sent[0].at
+    return Outcome(
+        last=late,
+        complete=100 * len(late) / len(sent),
+        cpu=1e6 * seconds / (len(sent) * fleet.count),
+        messages=clients.messages / fleet.count,
+        memory=grown / fleet.count / 1024,
+        core=100 * seconds / took,
     )
-    for run_name in ("alone", "with one that never reads"):
-        out = bench.folder / f"{kind}-{run_name.partition(' ')[0]}.npy"
-        clients = bench.start(f"clients-{out.stem}", "-m", "tests.bench.fan_out_clients", kind, port, str(count),
-                              str(out), *names)  # fmt: skip
-        clients.says("ready", 180)
-        if run_name == "alone":
-            grown = (process.memory_info().rss - before) / count / 1024
-            yield Figure(f"{name}: memory a subscriber", grown, "KiB", goal=at_most(MEMORY_GOAL_KIB), note=note)
-        else:
-            stuck = bench.start(f"stuck-{kind}", "-m", "tests.bench.fan_out_clients", f"stuck-{kind}", port, "1",
-                                "-", *names)  # fmt: skip
-            stuck.says("ready")
-        bench.say(f"{changes} changes to {count} {name} clients, {run_name}")
-        used = process.cpu_times()
-        began = time.time()
-        sent = asyncio.run(driver.change(changes))
-        busy = process.cpu_times()
-        core = (busy.user + busy.system - used.user - used.system) / (time.time() - began)
-        last = {str(each.service): each.version for each in sent}
-        clients.process.stdin.write(orjson.dumps(last))  # type: ignore[union-attr]
-        clients.process.stdin.close()  # type: ignore[union-attr]
-        clients.finish()
-        serve.check()
-        missed, late[run_name] = _lateness(out, sent, count)
-        if run_name == "alone":
-            yield Figure(f"{name}: changes that came to all, at {RATE}/s", 100 * (1 - missed / len(sent)), "%",
-                         goal=at_least(100), note=note)  # fmt: skip
-            for share in (50, 99):
-                yield Figure(f"{name}: change to the last subscriber, p{share}",
-                             1000 * float(np.percentile(late[run_name], share)), "ms", note=note)  # fmt: skip
-            yield Figure(f"{name}: core of the server in use", 100 * core, "%", note=note)
-        else:
-            both = [1000 * float(np.percentile(late[each], 99)) for each in late]
-            yield Figure(f"{name}: p99 beside one that never reads", both[1], "ms", both[0], "without it", note=note)
-            yield Figure(f"{name}: changes that came to all beside it", 100 * (1 - missed / len(sent)), "%",
-                         goal=at_least(100), note=note)  # fmt: skip
 
 
-def _lateness(out: Path, sent: list[Change], count: int) -> tuple[int, np.ndarray]:
-    """How many changes did not come to all clients, and of the others, how long each took to the last one."""
-    came = np.load(out)
-    last = np.zeros(len(sent))
-    of_service = {
-        service: np.array([i for i, each in enumerate(sent) if each.service == service]) for service in range(SERVICES)
-    }
-    versions = np.array([each.version for each in sent], dtype=float)
-    order = np.lexsort((came[:, 2], came[:, 1], came[:, 0]))
-    came = came[order]
-    groups = np.flatnonzero(np.diff(came[:, 0] * SERVICES + came[:, 1], prepend=-1))
-    seen: dict[int, int] = dict.fromkeys(range(SERVICES), 0)
-    for begin, end in zip(groups, np.append(groups[1:], len(came)), strict=True):
-        service = int(came[begin, 1])
-        wanted = of_service[service]
-        seen[service] += 1
-        # Times of what came can't go back: when a version or any later one came is the least of the times behind it.
-        times = np.minimum.accumulate(came[begin:end, 3][::-1])[::-1]
-        found = np.searchsorted(came[begin:end, 2], versions[wanted])
-        at = np.where(found < end - begin, times[np.minimum(found, end - begin - 1)], np.inf)
-        last[wanted] = np.maximum(last[wanted], at)
-    for service, clients in seen.items():
-        if clients < count:
-            last[of_service[service]] = np.inf
-    lateness = last - np.array([each.at for each in sent])
-    there = np.isfinite(lateness)
-    return int(np.count_nonzero(~there)), lateness[there]
+def _note(fleet: Fleet, bench: Bench) -> str:
+    changes = RATE * (5 if bench.quick else 20)
+    return (
+        f"{fleet.count} clients, {changes} changes of {SERVICES} Services at {RATE}/s. The clients, the API server and "
+        "the load share the cores with the server, and with ours the watcher, the worker and the broker."
+    )
+
+
+def _figures(fleet: Fleet, ours: Outcome, theirs: dict[str, Outcome], bench: Bench) -> Iterator[Figure]:
+    note = _note(fleet, bench)
+    name = fleet.name
+    yield Figure(f"{name}: memory a subscriber", ours.memory, "KiB", goal=at_most(MEMORY_GOAL_KIB), note=note)
+    yield Figure(f"{name}: changes that came to all, at {RATE}/s", ours.complete, "%", goal=at_least(100), note=note)
+    for share in (50, 99):
+        goal = at_most(LAST_GOAL_MS) if share == 99 else None
+        title = f"{name}: change to the last subscriber, p{share}"
+        yield Figure(title, ours.percentile(share), "ms", goal=goal, note=note)
+        for peer, other in theirs.items():
+            yield Figure(title, ours.percentile(share), "ms", other.percentile(share), peer, note=note)
+    yield Figure(f"{name}: CPU of the server for a change at a client", ours.cpu, "us", note=note)
+    yield Figure(f"{name}: core of the server in use", ours.core, "%", note=note)
+    yield Figure(f"{name}: messages to a client", ours.messages, "", note=note)
+    for peer, other in theirs.items():
+        yield Figure(f"{name}: CPU of the server for a change at a client", ours.cpu, "us", other.cpu, peer, note=note)
+        yield Figure(f"{name}: core of the server in use", ours.core, "%", other.core, peer, note=note)
+        yield Figure(f"{name}: messages to a client", ours.messages, "", other.messages, peer, note=note)
+        yield Figure(f"{name}: memory a subscriber", ours.memory, "KiB", other.memory, peer, note=note)

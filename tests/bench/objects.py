@@ -29,9 +29,10 @@ def marker(turn: int) -> str:
     return f"10.{100 + turn // 65536}.{turn // 256 % 256}.{turn % 256}"
 
 
-def endpoints(number: int, count: int, *, turn: int = 0) -> list[Object]:
-    """Endpoints of Service `number`; the first has another address each turn, so that states can be told apart."""
-    return [
+def endpoints(number: int, count: int, *, turn: int = 0, pods: bool = True) -> list[Object]:
+    """Endpoints of Service `number`; the first has another address each turn, so that states can be told apart. With
+    `pods` they name some, which are not there."""
+    made: list[Object] = [
         {
             "addresses": [marker(turn) if turn and not i else f"10.{number % 90}.{i // 256}.{i % 256}"],
             "conditions": {"ready": True, "serving": True, "terminating": False},
@@ -42,6 +43,17 @@ def endpoints(number: int, count: int, *, turn: int = 0) -> list[Object]:
         }
         for i in range(count)
     ]  # fmt: skip
+    if not pods:
+        for endpoint in made:
+            del endpoint["targetRef"]
+    return made
+
+
+def service_with_slice(number: int, count: int) -> tuple[tuple[str, Object], tuple[str, Object]]:
+    """The paths and bodies of Service `number` and its slice, whose endpoints name no Pods: istiod holds back those
+    whose Pod it does not know."""
+    path, body = slice_(number, count)
+    return service(f"s{number}"), (path, body | {"endpoints": endpoints(number, count, pods=False)})
 
 
 def slice_(number: int, count: int, part: int = 0) -> tuple[str, Object]:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.routers.load import Load
-from tests.routers.namespace import NoNamespace, command
 from tests.routers.services import tea_addresses
 from tests.support.bound_process import run_bound
+from tests.support.network_namespace import NoNamespace, command
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = float(os.environ.get("ROUTERS_MINUTES", "2"))

@@ -1,7 +1,7 @@
 """`python -m tests.routers --minutes 2 [--seed N]`: real routers while two real clusters change. Exit code 1 when a
 router refused something, a request failed or went where it must not, or a change was not seen.
 
-Needs KUBEBUILDER_ASSETS (`make chaos` sets it), and a network namespace (`namespace`).
+Needs KUBEBUILDER_ASSETS (`make chaos` sets it), and a network namespace (`tests.support.network_namespace`).
 """
 
 import argparse
@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.routers import namespace
 from tests.routers.drive import Drive
 from tests.routers.gate import Rollout
 from tests.routers.stage import ROOT, ROUTERS, Stage
+from tests.support import network_namespace
 
 _RATE = 30.0
 
@@ -96,7 +96,7 @@ def summary(outcome: dict[str, Any]) -> str:
 
 def inside(chosen: argparse.Namespace) -> int:
     """The run, in the namespace."""
-    namespace.enter()
+    network_namespace.enter()
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(2**31)
     print(f"routers: {chosen.minutes:g} minutes, seed {seed}", file=sys.stderr, flush=True)
     folder = Path(tempfile.mkdtemp(prefix="facets-routers-"))
@@ -120,7 +120,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = options()
     if not chosen.inside:
-        namespace.exec_inside("tests.routers")
+        network_namespace.exec_inside("tests.routers")
     return inside(chosen)
 
 

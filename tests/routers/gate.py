@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.routers import namespace
 from tests.routers.services import NAMESPACE, NUMBERS, PodService, resource
 from tests.routers.stage import ROUTERS, Stage
+from tests.support import network_namespace
 
 SLEEP_SECONDS = 15
 _RATE = 60.0
@@ -121,8 +121,8 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if not chosen.inside:
-        namespace.exec_inside("tests.routers.gate")
-    namespace.enter()
+        network_namespace.exec_inside("tests.routers.gate")
+    network_namespace.enter()
     with tempfile.TemporaryDirectory(prefix="facets-gate-") as folder:
         outcome = asyncio.run(run(chosen.replacements, chosen.sleeps, Path(folder)))
     chosen.report.write_text(json.dumps(outcome) + "\n")

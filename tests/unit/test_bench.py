@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.bench import __main__ as command
-from tests.bench import istiod
 from tests.bench.bench import Bench, Benchmark
 from tests.bench.figures import Figure, at_least_times, at_most, at_most_times, markdown, read, write
-from tests.bench.latency import Received
+from tests.bench.latency import Change, delays
+from tests.bench.peers import istiod
 
 
 @pytest.mark.parametrize(
@@ -77,49 +77,18 @@ def test_one_that_fails_is_named_and_the_others_figures_stay(tmp_path: Path, mon
     assert "Failed: bad" in result.output
     assert [each.name for each in read(tmp_path / "bench.json")] == ["before the failure", "good quick=True"]
 
-    monkeypatch.setattr(
-        command,
-        "BENCHMARKS",
-        [
-            Benchmark("asked", "bad", "", on_request=True),
-            Benchmark("interrupted", "interrupted", ""),
-            Benchmark("good", "good", ""),
-        ],
-    )
+    named = [Benchmark("interrupted", "interrupted", ""), Benchmark("good", "good", "")]
+    monkeypatch.setattr(command, "BENCHMARKS", named)
     result = runner.invoke(command.main, arguments)
     assert result.exit_code == 130
     assert [each.name for each in read(tmp_path / "bench.json")] == ["before Ctrl-C"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "ran"),
-    [
-        ([], ["list"]),
-        (["--only", "list"], ["list"]),
-        (["--only", "istiod"], ["istiod"]),
-        (["--with", "istiod"], ["list", "istiod"]),
-        (["--only", "list", "--with", "istiod"], ["list", "istiod"]),
-    ],
-)
-def test_an_optional_benchmark_runs_when_it_is_named(
-    arguments: list[str], ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = ModuleType("tests.bench.named")
-    module.run = lambda bench: iter([Figure(bench.name, 1.0, "s")])  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    given = [Benchmark("list", "named", ""), Benchmark("istiod", "named", "", on_request=True)]
-    monkeypatch.setattr(command, "BENCHMARKS", given)
-    result = CliRunner().invoke(command.main, ["--out", str(tmp_path), *arguments])
-    assert result.exit_code == 0, result.output
-    assert [each.name for each in read(tmp_path / "bench.json")] == ran
-
-
 def test_a_state_that_was_left_out_is_late_until_a_newer_one_came() -> None:
-    sent = [("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)]
-    came = {"c": Received(3.5), "a": Received(1.25)}
-    assert istiod.delays(sent, came) == [250, 1500, 500, math.inf]
+    sent = [Change(state, "", at) for state, at in (("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0))]
+    assert delays(sent, {"c": 3.5, "a": 1.25}) == [250, 1500, 500, math.inf]
     # What a server sends late can't be late for those before it if a newer one was there.
-    assert istiod.delays(sent[:2], {"a": Received(9.0), "b": Received(2.5)}) == [1500, 500]
+    assert delays(sent[:2], {"a": 9.0, "b": 2.5}) == [1500, 500]
 
 
 def test_without_go_istiod_is_not_built_and_it_says_what_is_missing(tmp_path: Path) -> None:

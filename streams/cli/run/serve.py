@@ -73,6 +73,9 @@ def serve_command(
     A signal stops it within 15 s. Exit codes: 69: no broker or a port that is taken; 124: something was given up to
     stop in time.
     """
+    import uvloop  # noqa: PLC0415
+
+    from streams.runtime.processes import tune_gc  # noqa: PLC0415
     from streams.runtime.shutdown import leave, set_on_signals  # noqa: PLC0415
     from streams.serve.http.sse import SseSettings  # noqa: PLC0415
     from streams.serve.run import ServeSettings, Serving, serve  # noqa: PLC0415
@@ -90,6 +93,7 @@ def serve_command(
     )
 
     def started(at: Serving) -> None:
+        tune_gc()
         click.echo(
             f"facets serve: xDS on {xds_host}:{at.xds_port}, HTTP on http://{http_host}:{at.http_port}", err=True
         )
@@ -99,5 +103,5 @@ def serve_command(
         set_on_signals(stop)
         await serve(settings, stop, started)
 
-    asyncio.run(until_stopped())
+    uvloop.run(until_stopped())
     leave()

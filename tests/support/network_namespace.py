@@ -30,7 +30,7 @@ def command(module: str, *arguments: str) -> list[str]:
         raise NoNamespace(f"not installed: {', '.join(missing)} (packages util-linux, iproute2)")
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     prefix = ["unshare", *user, "--net", "--"]
-    code = "from tests.routers.namespace import enter; enter()"
+    code = "from tests.support.network_namespace import enter; enter()"
     tried = subprocess.run([*prefix, sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if tried.returncode:
         (reason,) = tried.stderr.strip().splitlines()[-1:] or ("it ended without a word",)
@@ -54,9 +54,7 @@ def enter() -> None:
     """Make the addresses of Pods local. Raises NoNamespace outside of a new namespace."""
     _ip("link", "set", "lo", "up")
     if len(_ip("-oneline", "link").splitlines()) != 1:
-        raise NoNamespace(
-            "this is not a network namespace of its own: start `python -m tests.routers` without --inside"
-        )
+        raise NoNamespace("this is not a network namespace of its own: start the same command without --inside")
     for family, pod_range in _POD_RANGES:
         _ip(family, "route", "add", "local", pod_range, "dev", "lo")
     # A local route is enough to listen on an IPv4 address of it, but not on an IPv6 one.

@@ -1,0 +1,103 @@
+"""What a subscriber reads from Kafka: the changelogs, and beside them the journal if that is folded.
+
+They are two consumers, each with a fetch of its own, so that a commit does not wait for what is fetched of the
+changelogs. (One fetch of both is answered with what comes first, and the next is built from all partitions: 32 of them
+took 1 ms.)
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams.wire.records import JOURNAL
+
+_FETCH_BYTES = 32 * 1024 * 1024
+_POLL_MS = 500
+_POLL_RECORDS = 20_000
+_NO_HURRY_SECONDS = 0.1
+
+Records = dict[TopicPartition, list[Any]]
+
+
+class RecordSources:
+    """One subscriber's consumers. Use `fetch` from one task; errors are aiokafka's."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._changelogs = _consumer(bootstrap, "facets-subscriber")
+        self._journal = _consumer(bootstrap, "facets-subscriber-journal")
+        self._started: list[AIOKafkaConsumer] = []
+        self._assigned: list[AIOKafkaConsumer] = []
+        self._fetching: dict[AIOKafkaConsumer, asyncio.Task[Records]] = {}
+
+    async def start(self, *, journal: bool) -> None:
+        """Connect; with `journal`, to read it too."""
+        for consumer in (self._changelogs, *([self._journal] if journal else [])):
+            self._started.append(consumer)
+            await consumer.start()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._drop_fetches()
+        for consumer in (self._changelogs, self._journal):
+            await consumer.stop()
+
+    async def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read on from these positions, and nothing else; what was fetched before is dropped."""
+        await self._drop_fetches()
+        self._assigned = []
+        for consumer in self._started:
+            own = {each: at for each, at in positions.items() if (each.topic == JOURNAL) == (consumer is self._journal)}
+            consumer.assign(list(own))
+            for partition, position in own.items():
+                consumer.seek(partition, position)
+            if own:
+                self._assigned.append(consumer)
+
+    async def fetch(self, *, in_no_hurry: bool = False) -> Records:
+        """The next records; none if there are none for half a second. The changelogs are fetched ten times a second if
+        there is `in_no_hurry`. Raises OffsetOutOfRangeError, KafkaError."""
+        for consumer in self._assigned:
+            if consumer not in self._fetching:
+                wait = _NO_HURRY_SECONDS if in_no_hurry and consumer is self._changelogs else 0.0
+                self._fetching[consumer] = asyncio.create_task(_fetch(consumer, wait))
+        await asyncio.wait(self._fetching.values(), return_when=asyncio.FIRST_COMPLETED)
+        done = {consumer: task for consumer, task in self._fetching.items() if task.done()}
+        # What fails is raised alone: the others' records are there next time.
+        failed = {consumer: task for consumer, task in done.items() if task.exception() is not None}
+        fetched: Records = {}
+        for consumer, task in (failed or done).items():
+            del self._fetching[consumer]
+            fetched |= task.result()
+        return fetched
+
+    async def end_offset(self, partition: TopicPartition) -> int:
+        """Where a changelog's partition ends."""
+        ends: dict[TopicPartition, int] = await self._changelogs.end_offsets([partition])
+        return ends[partition]
+
+    async def _drop_fetches(self) -> None:
+        fetching, self._fetching = list(self._fetching.values()), {}
+        for task in fetching:
+            task.cancel()
+        await asyncio.gather(*fetching, return_exceptions=True)
+
+
+async def _fetch(consumer: AIOKafkaConsumer, wait: float) -> Records:
+    if wait:
+        await asyncio.sleep(wait)
+    fetched: Records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+    return fetched
+
+
+def _consumer(bootstrap: str, client_id: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_bytes=2 * _FETCH_BYTES,
+        fetch_max_wait_ms=_POLL_MS,
+        client_id=client_id,
+    )

@@ -1,0 +1,3 @@
+module service-facets/light
+
+go 1.24
