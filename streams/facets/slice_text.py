@@ -187,8 +187,10 @@ def read_patch(body: bytes) -> Patch:
     twice."""
     patch = _patch_in.decode(body)
     new_text: Patch = dict.fromkeys(patch.removed)
-    for endpoint in patch.endpoints:
-        new_text[endpoint.address] = endpoint
+    for each in patch.endpoints:
+        new_text[each.address] = SliceEndpoint(
+            each.address, each.ready, each.serving, each.terminating, each.zone, each.node, each.hints, each.target
+        )
     if len(new_text) != len(patch.removed) + len(patch.endpoints):
         raise ValueError("the patch names an address twice")
     return new_text

@@ -6,9 +6,11 @@ import msgspec
 import orjson
 
 from streams.wire.endpoint_text import BORDER, address_text, pieces, text_difference, without
+from streams.wire.records import PatchEndpoint, SlicePatch
 from streams.wire.routing_records import OperatorRouting
 
 _EXCERPT = 4096
+_decode_endpoint = msgspec.json.Decoder(PatchEndpoint).decode
 _OBJECT, _ENDPOINTS, _END = b',"object":', b'"endpoints":[', b"]}]}}"
 
 Key = tuple[str, str, str]
@@ -49,8 +51,8 @@ def patch_event(before: bytes, after: bytes) -> bytes | None:
     if "message" in stamp or "message" in old_stamp:
         return None
     stamp |= {"op": "patch", "base": old_stamp["resourceVersion"]}
-    removed = b",".join([each[len(BORDER) - 1 :] for each in sorted(gone)])
-    body = b'{"removed":[%b],"endpoints":[%b]}' % (removed, b",".join(added))
+    removed = [orjson.loads(each[len(BORDER) - 1 :]) for each in sorted(gone)]
+    body = msgspec.json.encode(SlicePatch(removed, [_decode_endpoint(each) for each in added]))
     patch = b'%b,"object":%b}' % (orjson.dumps(stamp)[:-1], body)
     return patch if len(patch) < len(after) else None
 

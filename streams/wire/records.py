@@ -127,12 +127,25 @@ class SourceContent(Record):
     groups: list[SliceGroup]
 
 
-class SlicePatch(Record):
+class PatchEndpoint(Record, omit_defaults=True):
+    """A SliceEndpoint in a patch: what most endpoints have in common is left out."""
+
+    address: str
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    zone: str | None = None
+    node: str | None = None
+    hints: Hints | None = None
+    target: Target | None = None
+
+
+class SlicePatch(Record, omit_defaults=True):
     """What differs in an EndpointSlice from its state `base`: endpoints that are new or replace those of their address,
     and the addresses that are gone. Its family and ports are the same, and no address that is named is there twice."""
 
-    removed: list[str]
-    endpoints: list[SliceEndpoint]
+    removed: list[str] = []
+    endpoints: list[PatchEndpoint] = []
 
 
 # ---- the journal -----------------------------------------------------------------------------------

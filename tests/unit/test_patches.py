@@ -214,7 +214,11 @@ def test_a_watcher_writes_what_differs_where_that_is_less() -> None:
     bad = slice_object(7, 51)
     bad["endpoints"][0] = {"addresses": ["nonsense"]}
     assert written(many, bad, slice_object(8, 50)) == ["apply", "apply"]
-    other = [{"addresses": [f"10.2.0.{i}"], "conditions": {"ready": True}} for i in range(50)]
+    unusual: dict[str, Any] = {
+        "conditions": {"ready": False, "serving": False, "terminating": True}, "zone": "a", "nodeName": "n",
+        "hints": {"forZones": [{"name": "a"}]}, "targetRef": {"kind": "Pod", "namespace": "x", "name": "p", "uid": "u"},
+    }  # fmt: skip
+    other = [{"addresses": [f"10.2.0.{i}"], **unusual} for i in range(50)]
     assert written(many, slice_object(7, 50, endpoints=other)) == ["apply"]
     twice = [*many["endpoints"], {"addresses": ["10.1.0.1"], "conditions": {"ready": False}}]
     assert written(many, slice_object(7, 50, endpoints=twice)) == ["apply"]
