@@ -1,4 +1,4 @@
-"""The journal's writing side (kafka-python): commits in order and acknowledged, and the claim of an epoch."""
+"""The journal's writing side: commits in order and acknowledged, and the claim of an epoch."""
 
 import asyncio
 import logging
@@ -6,31 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
-
-from kafka import KafkaProducer
-from kafka.codec import has_lz4
-from kafka.errors import KafkaError
+from functools import partial
+from typing import NamedTuple
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
+from streams.kafka.commit_producer import commit_producer
 from streams.kafka.epochs import Standing, home
-from streams.kafka.errors import broker_errors
 from streams.kafka.journal_reader import JournalReader
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.wire.records import JOURNAL
-from streams.wire.topics import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("facets.journal")
 
-DELIVERY_SECONDS = 300
-"""How long a commit is retried before the watcher gives up, and so how long a broker may be away."""
-
 _SMALL_BYTES = 64 * 1024
 """Up to this size, records are sent from the event loop: handing over to a thread adds latency."""
-
-_BOOTSTRAP_MS = 15_000
 
 
 class JournalWriteFailed(FacetsError):
@@ -60,22 +51,7 @@ class Publisher:
         self.skew_seconds = 0.0
         self._key = cluster.encode()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-publish")
-        with broker_errors(bootstrap):
-            self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap,
-                acks="all",
-                enable_idempotence=True,
-                linger_ms=0,
-                compression_type="lz4" if has_lz4() else "gzip",
-                max_request_size=MAX_MESSAGE_BYTES,
-                delivery_timeout_ms=DELIVERY_SECONDS * 1000,
-                max_block_ms=_BOOTSTRAP_MS,
-                bootstrap_timeout_ms=_BOOTSTRAP_MS,
-                reconnect_backoff_max_ms=1000,
-                allow_auto_create_topics=False,
-                metrics_enabled=False,
-                client_id=f"facets-watch-{cluster}",
-            )
+        self._producer = commit_producer(bootstrap, f"facets-watch-{cluster}")
 
     async def publish(self, records: Sequence[JournalRecord]) -> list[int]:
         """Write the records in order; their offsets, when all are acknowledged. Raises JournalWriteFailed: some of
@@ -115,9 +91,7 @@ class Publisher:
     def _send(self, records: Sequence[JournalRecord], acks: "_Acks") -> None:
         try:
             for index, record in enumerate(records):
-                future = self._producer.send(JOURNAL, record.value, key=self._key, partition=record.partition)
-                future.add_callback(acks.good, index)
-                future.add_errback(acks.bad)
+                self._producer.send(record.partition, self._key, record.value, partial(acks.settle, index))
         except Exception as error:
             acks.bad(error)
 
@@ -127,10 +101,7 @@ class Publisher:
 
     def _close(self, seconds: float) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
-        try:
-            self._producer.close(seconds)
-        except KafkaError as error:
-            log.warning("the journal's producer was not closed cleanly: %s", error)
+        self._producer.close(seconds)
 
 
 class _Acks:
@@ -146,10 +117,14 @@ class _Acks:
         self._loop = loop
         self._settle = settle
 
-    def good(self, index: int, metadata: Any) -> None:
+    def settle(self, index: int, error: object, offset: int, appended: float) -> None:
+        """An acknowledgement, or an error."""
+        if error is not None:
+            self.bad(error)
+            return
         with self._lock:
-            self._offsets[index] = metadata.offset
-            self.appended = metadata.timestamp / 1000
+            self._offsets[index] = offset
+            self.appended = appended
             self._remaining -= 1
             is_complete = self._remaining == 0
         if is_complete:

@@ -133,6 +133,8 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
             hub.set_silent(subscriber.silent())
         else:
             xds.apply(item.rows, item.seal, item.partition)
+            # Routers first: their responses are written now.
+            await asyncio.sleep(0)
             hub.apply(item.partition, item.seal, item.rows, item.position)
 
 

@@ -7,29 +7,24 @@ took 1 ms.)
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
+from streams.kafka.log_tail import AiokafkaTail, LogTail, Records, log_tail
 from streams.wire.records import JOURNAL
 
-_FETCH_BYTES = 32 * 1024 * 1024
-_POLL_MS = 500
-_POLL_RECORDS = 20_000
 _NO_HURRY_SECONDS = 0.1
-
-Records = dict[TopicPartition, list[Any]]
 
 
 class RecordSources:
     """One subscriber's consumers. Use `fetch` from one task; errors are aiokafka's."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._changelogs = _consumer(bootstrap, "facets-subscriber")
-        self._journal = _consumer(bootstrap, "facets-subscriber-journal")
-        self._started: list[AIOKafkaConsumer] = []
-        self._assigned: list[AIOKafkaConsumer] = []
-        self._fetching: dict[AIOKafkaConsumer, asyncio.Task[Records]] = {}
+        self._changelogs = AiokafkaTail(bootstrap, "facets-subscriber")
+        self._journal = log_tail(bootstrap, "facets-subscriber-journal")
+        self._started: list[LogTail] = []
+        self._assigned: list[LogTail] = []
+        self._fetching: dict[LogTail, asyncio.Task[Records]] = {}
 
     async def start(self, *, journal: bool) -> None:
         """Connect; with `journal`, to read it too."""
@@ -49,9 +44,7 @@ class RecordSources:
         self._assigned = []
         for consumer in self._started:
             own = {each: at for each, at in positions.items() if (each.topic == JOURNAL) == (consumer is self._journal)}
-            consumer.assign(list(own))
-            for partition, position in own.items():
-                consumer.seek(partition, position)
+            await consumer.assign(own)
             if own:
                 self._assigned.append(consumer)
 
@@ -74,7 +67,7 @@ class RecordSources:
 
     async def end_offset(self, partition: TopicPartition) -> int:
         """Where a changelog's partition ends."""
-        ends: dict[TopicPartition, int] = await self._changelogs.end_offsets([partition])
+        ends: dict[TopicPartition, int] = await self._changelogs.consumer.end_offsets([partition])
         return ends[partition]
 
     async def _drop_fetches(self) -> None:
@@ -84,20 +77,7 @@ class RecordSources:
         await asyncio.gather(*fetching, return_exceptions=True)
 
 
-async def _fetch(consumer: AIOKafkaConsumer, wait: float) -> Records:
+async def _fetch(consumer: LogTail, wait: float) -> Records:
     if wait:
         await asyncio.sleep(wait)
-    fetched: Records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
-    return fetched
-
-
-def _consumer(bootstrap: str, client_id: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=_FETCH_BYTES,
-        fetch_max_bytes=2 * _FETCH_BYTES,
-        fetch_max_wait_ms=_POLL_MS,
-        client_id=client_id,
-    )
+    return await consumer.read()

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
+from streams.kafka.commit_producer import DELIVERY_SECONDS
 from streams.kafka.errors import BrokerError
-from streams.kafka.journal import DELIVERY_SECONDS, EpochGuard, Publisher
+from streams.kafka.journal import EpochGuard, Publisher
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent

@@ -7,6 +7,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from streams.kafka import log_tail
 from streams.kafka.admin import ensure
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.subscription.record_sources import RecordSources
@@ -21,6 +22,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as kafka:
         ensure(kafka.bootstrap_servers, partitions=1)
         yield kafka.bootstrap_servers
+
+
+@pytest.fixture(autouse=True, params=["librdkafka", "python"])
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With librdkafka for the journal, and without."""
+    if request.param == "python":
+        monkeypatch.setattr(log_tail, "find_spec", lambda _: None)
 
 
 @asynccontextmanager
