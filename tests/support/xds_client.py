@@ -52,7 +52,7 @@ class Delta:
             self.answers.append(answer)
 
     def read(self, changed: Iterable[str] = (), *, ack: bool = True, error: str = "") -> list[Said]:
-        self.stream.touch(changed)
+        self.stream.touch(set(changed))
         said: list[Said] = []
         while responses := received(DeltaDiscoveryResponse, self.stream, self.world):
             for each in responses:

@@ -129,16 +129,22 @@ class XdsServer:
 
     def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
         timed = [
-            (key, tuple(change.names), epoch_seconds(change.trigger), epoch_seconds(change.at))
+            (
+                (key, before.get(key, NEVER), tuple(sorted(change.names))),
+                change.names,
+                epoch_seconds(change.trigger),
+                epoch_seconds(change.at),
+            )
             for key, change in changes.items()
         ]
         for connection in self.connections.values():
-            for key, names, triggered, committed in timed:
-                if connection.stream.touch(names):
+            stream = connection.stream
+            for (key, version, ordered), names, triggered, committed in timed:
+                if stream.touch(names):
                     # As in kube-proxy: what was triggered before the client connected is not late.
                     at = triggered if triggered >= connection.since else committed
-                    connection.ledger.record_change(key, before.get(key, NEVER), at, names)
-            if wake_all or connection.stream.due:
+                    connection.ledger.record_change(key, version, at, ordered)
+            if wake_all or stream.due:
                 self._wake(connection)
         self._announce_change()
 

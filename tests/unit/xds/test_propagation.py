@@ -24,8 +24,8 @@ class Followed:
         self.world.put(*items)
         for changes in self.world.changes[-1:]:
             for key, change in changes.items():
-                self.ledger.record_change(key, before, epoch_seconds(change.trigger or change.at), change.names)
-        self.client.stream.touch([CART])
+                self.ledger.record_change(key, before, epoch_seconds(change.trigger or change.at), tuple(change.names))
+        self.client.stream.touch({CART})
         return self.world.changes[-1]
 
     def standing(self, now: float = 0.0) -> Standing | None:
@@ -98,7 +98,7 @@ def test_that_a_service_is_gone_is_acknowledged_too() -> None:
     before = followed.world.catalog.newest(KEY)[0]
     followed.world.drop(service(), slice_of())
     for key, change in followed.world.changes[-1].items():
-        followed.ledger.record_change(key, before, epoch_seconds(change.trigger or change.at), change.names)
+        followed.ledger.record_change(key, before, epoch_seconds(change.trigger or change.at), tuple(change.names))
     followed.client.read([CART], ack=False)
     followed.settle()
     assert KEY in followed.ledger.behind

@@ -56,7 +56,7 @@ class Sotw:
 
     def read(self, changed: Iterable[str] = (), *, ack: bool = True, error: str = "") -> list[Said]:
         """All responses that come, in order."""
-        self.stream.touch(changed)
+        self.stream.touch(set(changed))
         said: list[Said] = []
         while responses := received(DiscoveryResponse, self.stream, self.world):
             for each in responses:

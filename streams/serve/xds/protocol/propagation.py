@@ -31,10 +31,11 @@ class Behind:
         self.changes = self.unsent = 0
         self.since = self.unsent_since = since
 
-    def add(self, names: Iterable[str]) -> None:
+    def add(self, names: tuple[str, ...]) -> None:
         """Add names of the Service's resources."""
         if not self.names:
-            self.names = tuple(names)
+            self.names = names
+        if self.names == names:
             return
         more = tuple(name for name in names if name not in self.names)
         if more:
@@ -67,7 +68,7 @@ class Ledger:
         self._stream = stream
         self.behind: dict[Key, Behind] = {}
 
-    def record_change(self, key: Key, before: int, at: float, names: Iterable[str]) -> None:
+    def record_change(self, key: Key, before: int, at: float, names: tuple[str, ...]) -> None:
         """Note a new version of a Service that the client follows, of the time `at`; `before` is the previous
         version."""
         entry = self.behind.get(key)

@@ -123,16 +123,17 @@ class Stream:
         self._empty: tuple[Response, ...] = ()
         self._known = (-1, 0)
 
-    def touch(self, names: Iterable[str]) -> bool:
+    def touch(self, names: Set[str]) -> bool:
         """Note names whose resources may have changed. Returns whether the client is subscribed to any."""
-        # This runs for each client at each change: no calls, no generators.
+        # This and `due` run for each client at each change: with 500 clients they were half of the server's time.
         is_concerned = False
         for state in self.types.values():
-            takes_all = state.wildcard and state.kind != "lds"
-            for name in names:
-                if takes_all or name in state.names:
-                    state.dirty.add(name)
-                    is_concerned = True
+            if names and state.wildcard and state.kind != "lds":
+                state.dirty |= names
+                is_concerned = True
+            elif not state.names.isdisjoint(names):
+                state.dirty |= state.names & names
+                is_concerned = True
         return is_concerned
 
     @property
@@ -143,7 +144,10 @@ class Stream:
     @property
     def due(self) -> bool:
         """Whether there may be something to send before the client answers the responses in flight."""
-        return any(state.in_flight is None and bool(state.dirty or state.removals) for state in self.types.values())
+        for state in self.types.values():  # noqa: SIM110
+            if state.in_flight is None and (state.dirty or state.removals):
+                return True
+        return False
 
     @property
     def backlog(self) -> int:
