@@ -55,26 +55,30 @@ class Patches:
         self._turn += count
         trust = ssl.create_default_context(cafile=str(self._plane.ca))
         connector = aiohttp.TCPConnector(limit=0, ssl=trust)
-        sent: list[Patched] = []
+        # Two of one Service must not overtake each other.
+        turn_of = [asyncio.Lock() for _ in range(self.services)]
         late = 0.0
         async with (
             aiohttp.ClientSession(self._plane.url, connector=connector, headers=self._headers) as session,
             asyncio.TaskGroup() as group,
         ):
             began = time.time()
+            sending = []
             for i, turn in enumerate(turns):
                 await asyncio.sleep(max(0.0, began + i / rate - time.time()))
-                sent.append(Patched(turn, time.time()))
-                late = max(late, sent[-1].at - began - i / rate)
-                group.create_task(self._patch(session, turn))
+                late = max(late, time.time() - began - i / rate)
+                sending.append(group.create_task(self._patch(session, turn, turn_of[turn % self.services])))
         if late > 1:
             raise RuntimeError(f"the load was {late:.1f} s behind {rate:g} changes a second")
-        return sent
+        return [task.result() for task in sending]
 
-    async def _patch(self, session: aiohttp.ClientSession, turn: int) -> None:
+    async def _patch(self, session: aiohttp.ClientSession, turn: int, turn_of: asyncio.Lock) -> Patched:
         number = turn % self.services
-        made = endpoints(number, self._endpoints, turn=turn, pods=False)
-        async with session.patch(f"{SLICES}/s{number}-0", data=orjson.dumps({"endpoints": made})) as answer:
-            if answer.status >= 400:
-                raise RuntimeError(f"turn {turn}: {answer.status} {await answer.text()}")
-            await answer.read()
+        body = orjson.dumps({"endpoints": endpoints(number, self._endpoints, turn=turn, pods=False)})
+        async with turn_of:
+            at = time.time()
+            async with session.patch(f"{SLICES}/s{number}-0", data=body) as answer:
+                if answer.status >= 400:
+                    raise RuntimeError(f"turn {turn}: {answer.status} {await answer.text()}")
+                await answer.read()
+        return Patched(turn, at)

@@ -20,8 +20,9 @@ _QUIET = {
     "PILOT_CERT_PROVIDER": "none",
     "INJECTION_WEBHOOK_CONFIG_NAME": "",
     "VALIDATION_WEBHOOK_CONFIG_NAME": "",
+    "PILOT_MAX_REQUESTS_PER_SECOND": "10000",
 }
-"""What has nothing to do with endpoints, switched off."""
+"""What has nothing to do with endpoints, switched off; and all clients may connect at once."""
 _ENVIRONMENT: dict[str, Mapping[str, str]] = {
     DEFAULT: {},
     NO_DEBOUNCE: {
