@@ -12,6 +12,7 @@ The rules, in one place:
 - Each table's rows have all that the next event needs, so the tables recover independently.
 - If another version of the fold wrote the tables, the rows that this one makes differently are rewritten at the
   cluster's next commit, except those of deleted Services, which only await their tombstones.
+- A progress record (`fold/progress`) makes no rows of its own: it moves clusters on, and shows that its writer lives.
 - Every offset is sealed in every table, whatever became of its record.
 """
 
@@ -28,6 +29,7 @@ from streams.facets.table import Table
 from streams.facets.tables import FACET_TABLES
 from streams.fold import dead_letters
 from streams.fold.clusters import ClusterState
+from streams.fold.progress import covered_by, is_progress, last_heard, moved_on, progress_seal
 from streams.fold.recovery import Recovery
 from streams.fold.snapshot import (
     OpenSnapshot,
@@ -43,14 +45,14 @@ from streams.fold.table import TableState, Write
 from streams.fold.tombstones import Tombstones
 from streams.objects.fields import MalformedObject
 from streams.objects.resources import OPTIONAL
-from streams.wire.keys import is_row, row_key, seal_key
-from streams.wire.records import FOLD_VERSION, JOURNAL, AsOf, Commit, DeadLetter, Event, Seal
+from streams.wire.journal_records import read_journal_record
+from streams.wire.keys import is_cluster, is_row, progress_name, row_key, seal_key
+from streams.wire.records import FOLD_VERSION, JOURNAL, AsOf, Commit, DeadLetter, Event, Progress, Seal
 from streams.wire.row_codec import RowContext
 from streams.wire.timestamps import of_milliseconds
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
-from streams.wire.validation import check_commit, is_service_key
+from streams.wire.validation import check_commit, check_progress, is_service_key
 
-_decode_commit = msgspec.json.Decoder(Commit).decode
 _encode = msgspec.json.encode
 
 _NO_NAME = "no Service can have this namespace and name"
@@ -69,6 +71,8 @@ class PartitionFold:
     `window_seconds` is the resume window: deleted rows get their tombstone once they are older than it. Only the rows
     of Services that `selects` accepts are made; a Service's rows follow from its own events and the commits, so they
     don't depend on what else is selected.
+
+    `progress` has the newest seals of watchers' progress, by what stands for the cluster in them.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class PartitionFold:
         self.partition = partition
         self.next_offset: int | None = None
         self.clusters: dict[str, ClusterState] = {}
+        self.progress: dict[str, Seal] = {}
         self.tables = tuple(TableState(rules) for rules in tables)
         self._selects = selects
         self._by_name = {table.name: table for table in self.tables}
@@ -100,6 +105,8 @@ class PartitionFold:
         self.next_offset, writes = self._recovery.finish(self.clusters, self._tombstones)
         invariants.assert_no_hole(self.partition, self.next_offset, self.tables)
         self._closed = {name for name, cluster in self.clusters.items() if cluster.seal.closed}
+        newest = self._recovery.newest_seals
+        self.progress = {name: seal for name, seal in newest.items() if name and not is_cluster(name)}
         return self.next_offset, writes
 
     def expire(self, first_offset: int) -> list[Write]:
@@ -193,10 +200,15 @@ class PartitionFold:
 
     def _fold_record(self, offset: int, value: bytes | None, appended: int) -> list[Write]:
         try:
-            commit = _decode_commit(value or b"")
-            check_commit(commit, self._window_seconds)
+            commit = read_journal_record(value or b"")
+            if isinstance(commit, Progress):
+                check_progress(commit, self._window_seconds)
+            else:
+                check_commit(commit, self._window_seconds)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             return self._dead_record(offset, value or b"", str(error))
+        if isinstance(commit, Progress):
+            return self._fold_progress(commit, offset, of_milliseconds(appended))
         cluster = self._cluster(commit.cluster)
         writes: list[Write] = []
         if is_accepted(cluster.seal, commit):
@@ -215,6 +227,8 @@ class PartitionFold:
         is_close = commit.phase == "close"
         is_complete = is_close or (commit.phase == "end" and cluster.snapshot is not None)
         cluster.seal = _seal_of(cluster, commit, offset, appended, is_complete=is_complete)
+        if before.writer and commit.writer != before.writer:
+            yield from self._drop_progress(before.writer, offset)
         if commit.phase == "begin":
             cluster.snapshot = OpenSnapshot(self.tables)
             self._closed.discard(commit.cluster)
@@ -226,11 +240,53 @@ class PartitionFold:
             yield from self._stage(cluster, cluster.snapshot, commit, offset, is_complete=is_complete)
         elif commit.phase == "live" and not before.lost:
             yield from self._live(cluster, commit, offset, before.stale_since != commit.stale_since)
-        if not self._tombstones:
+        yield from self._write_due_tombstones({commit.cluster}, offset, commit.at)
+
+    def _fold_progress(self, progress: Progress, offset: int, appended: str) -> list[Write]:
+        """The clusters that the record names move on; all that its writer covers are alive, and what a commit of theirs
+        would bring up to date is. Only those that are named get a seal: what else is done depends on when this worker
+        began."""
+        moved: set[str] = set()
+        for entry in progress.clusters:
+            cluster = self.clusters.get(entry.cluster)
+            if cluster is not None and is_progress(cluster.seal, progress, entry):
+                cluster.seal = moved_on(cluster.seal, progress, entry, appended)
+                moved.add(entry.cluster)
+        covered = covered_by(progress.writer, self.clusters)
+        writes: list[Write] = []
+        for name in sorted(moved.union(covered)):
+            cluster = self.clusters[name]
+            if cluster.unmarked:
+                writes += self._mark_unknown(cluster, offset)
+            if cluster.outdated:
+                writes += self._renew(cluster, offset)
+        if covered:
+            writes += self._write_due_tombstones(moved.union(covered), offset, progress.at)
+        for name in sorted(moved):
+            writes += self._seal(self.clusters[name], offset, more=True)
+        if not covered:
+            return writes + self._seal(self._cluster(""), offset)
+        seal = progress_seal(progress, offset, appended)
+        self.progress[seal.cluster] = seal
+        return writes + self._write_seals(seal)
+
+    def _drop_progress(self, writer: str, offset: int) -> Iterator[Write]:
+        """A writer has lost a cluster. If it was its last, nobody needs its progress any more."""
+        if any(cluster.seal.writer == writer for cluster in self.clusters.values()):
             return
-        yield from self._write_tombstones(cluster, offset, commit.at)
-        for name in sorted(self._closed - {commit.cluster}):
-            yield from self._write_tombstones(self.clusters[name], offset, commit.at)
+        name = progress_name(writer)
+        self.progress.pop(name, None)
+        for table in self.tables:
+            if offset > table.sealed:
+                yield Write(table.name, seal_key(name), None, offset)
+
+    def seals(self) -> dict[str, Seal]:
+        """The newest seal of each cluster, and of each watcher's progress."""
+        return {name: cluster.seal for name, cluster in self.clusters.items()} | self.progress
+
+    def last_heard(self, cluster: str) -> str:
+        """The time of the newest record that shows that the cluster's watcher lives."""
+        return last_heard(self.clusters[cluster].seal, self.progress)
 
     def _stage(
         self, cluster: ClusterState, snapshot: OpenSnapshot, commit: Commit, offset: int, *, is_complete: bool
@@ -387,6 +443,13 @@ class PartitionFold:
         if not cluster.outdated:
             cluster.seal = msgspec.structs.replace(cluster.seal, fold=FOLD_VERSION)
 
+    def _write_due_tombstones(self, clusters: set[str], offset: int, at: str) -> Iterator[Write]:
+        """The due tombstones of these clusters, and of those that are closed."""
+        if not self._tombstones:
+            return
+        for name in (*sorted(clusters), *sorted(self._closed - clusters)):
+            yield from self._write_tombstones(self.clusters[name], offset, at)
+
     def _write_tombstones(self, cluster: ClusterState, offset: int, at: str) -> Iterator[Write]:
         """Tombstones for the cluster's rows that were deleted longer ago than the window, by the time of a commit: its
         own or, once it is closed, any cluster's."""
@@ -405,13 +468,16 @@ class PartitionFold:
 
     def _seal(self, cluster: ClusterState, offset: int, *, more: bool = False) -> list[Write]:
         cluster.seal = msgspec.structs.replace(cluster.seal, offset=offset, more=more)
-        key, value = seal_key(cluster.seal.cluster), _encode(cluster.seal)
+        return self._write_seals(cluster.seal)
+
+    def _write_seals(self, seal: Seal) -> list[Write]:
+        key, value = seal_key(seal.cluster), _encode(seal)
         writes = []
         for table in self.tables:
-            if offset > table.sealed:
-                if not more:
-                    table.sealed = offset
-                writes.append(Write(table.name, key, value, offset))
+            if seal.offset > table.sealed:
+                if not seal.more:
+                    table.sealed = seal.offset
+                writes.append(Write(table.name, key, value, seal.offset))
         return writes
 
     def _dead_record(self, offset: int, value: bytes, reason: str, commit: Commit | None = None) -> list[Write]:
@@ -488,4 +554,5 @@ def _seal_of(cluster: ClusterState, commit: Commit, offset: int, appended: str, 
         source=commit.source,
         closed=commit.phase == "close",
         appended=appended,
+        covered=before.covered and commit.epoch == before.epoch and commit.phase != "close",
     )

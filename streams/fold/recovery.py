@@ -9,7 +9,7 @@ import msgspec
 from streams.fold.clusters import ClusterState
 from streams.fold.table import TableState, Write
 from streams.fold.tombstones import Tombstones
-from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX, is_row, parse_row_key
+from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX, is_cluster, is_row, parse_row_key
 from streams.wire.records import FOLD_VERSION, Seal
 from streams.wire.row_codec import is_deleted, stamp_of
 
@@ -58,8 +58,9 @@ class Recovery:
         newest = table.seals.get(seal.cluster)
         if newest is None or newest.offset < seal.offset:
             table.seals[seal.cluster] = seal
-        if not seal.more:
-            table.sealed = max(table.sealed, seal.offset)
+        # Only the last seal of an offset seals it. The first one comes after those of all offsets before, which may be
+        # under the same key, and be replaced by it.
+        table.sealed = max(table.sealed, seal.offset - seal.more)
 
     def finish(self, clusters: dict[str, ClusterState], tombstones: Tombstones) -> tuple[int, list[Write]]:
         """After the last record: the journal offset to resume from, and the records to write again."""
@@ -85,10 +86,12 @@ class Recovery:
         """Each cluster as in the table that has sealed least; notes tables that another version of the fold wrote."""
         for table in self._tables:
             for name, seal in table.seals.items():
-                cluster = clusters.setdefault(name, ClusterState(name))
                 newest = self.newest_seals.get(name)
                 if newest is None or (newest.offset, newest.lost) < (seal.offset, seal.lost):
                     self.newest_seals[name] = seal
+                if name and not is_cluster(name):
+                    continue  # A watcher's progress: it has no state beside its seal.
+                cluster = clusters.setdefault(name, ClusterState(name))
                 if table is lowest:
                     cluster.seal, cluster.counted = seal, seal.offset
                 if seal.fold != FOLD_VERSION:

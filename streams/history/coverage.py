@@ -10,13 +10,14 @@ from typing import NamedTuple
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.fold.clusters import ClusterState
+from streams.fold.fold import PartitionFold
 from streams.history.queries import Until
 from streams.subscription.names import unknown_name
 from streams.wire.records import JOURNAL
 from streams.wire.timestamps import later
 
 GRACE_SECONDS = 10.0
-"""Longer than any pause between two commits: a watcher writes at least one a second."""
+"""Longer than any pause between two records of a watcher: it writes one at least every three seconds."""
 
 _RETENTION = f"the retention of {JOURNAL} decides how far back it goes: facets topics"
 
@@ -28,8 +29,8 @@ class NotKnown(FacetsError):
 
 
 class ClusterCoverage(NamedTuple):
-    """One cluster in one partition: the offset and time since which it is covered (-1 and "" if it is not), and the seq
-    and time of its newest commit."""
+    """One cluster in one partition: the offset and time since which it is covered (-1 and "" if it is not), the seq of
+    its newest commit, and the time of the newest record that shows its watcher alive."""
 
     since: int
     since_at: str
@@ -63,12 +64,12 @@ class CoverageRecorder:
             if name not in self._since and cluster.seal.frontier and not cluster.seal.lost:
                 self._since[name] = (offset, cluster.seal.at)
 
-    def clusters(self, clusters: Mapping[str, ClusterState]) -> dict[str, ClusterCoverage]:
+    def clusters(self, fold: PartitionFold) -> dict[str, ClusterCoverage]:
         """The coverage of each cluster, given the state after the last record. Records that no cluster wrote ("") don't
         count."""
         return {
-            name: ClusterCoverage(*self._since.get(name, (-1, "")), state.seal.seq, state.seal.at)
-            for name, state in clusters.items()
+            name: ClusterCoverage(*self._since.get(name, (-1, "")), state.seal.seq, fold.last_heard(name))
+            for name, state in fold.clusters.items()
             if name
         }
 

@@ -51,4 +51,4 @@ def replay_partition(
         if folded % REPORT_EVERY == 0:
             report(folded)
     report(replay.end - replay.begin)
-    return Coverage(replay.begin, begin_at, replay.end, recorder.clusters(fold.clusters), stopped)
+    return Coverage(replay.begin, begin_at, replay.end, recorder.clusters(fold), stopped)

@@ -40,18 +40,18 @@ class Superseded(FacetsError):
 
 
 class Publisher:
-    """Appends commits through one idempotent producer; every one is acknowledged by all in-sync replicas.
+    """Appends a process's records through one idempotent producer; every one is acknowledged by all in-sync replicas.
+    `name` is for the broker's log.
 
     `written` counts the acknowledged records by partition; `skew_seconds` is how far this machine's clock was ahead
     of the broker's when it took the last record (0.0 where the topic does not have the broker's times).
     """
 
-    def __init__(self, bootstrap: str, cluster: str) -> None:
+    def __init__(self, bootstrap: str, name: str) -> None:
         self.written: dict[int, int] = {}
         self.skew_seconds = 0.0
-        self._key = cluster.encode()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-publish")
-        self._producer = commit_producer(bootstrap, f"facets-watch-{cluster}")
+        self._producer = commit_producer(bootstrap, f"facets-watch-{name}")
 
     async def publish(self, records: Sequence[JournalRecord]) -> list[int]:
         """Write the records in order; their offsets, when all are acknowledged. Raises JournalWriteFailed: some of
@@ -91,7 +91,7 @@ class Publisher:
     def _send(self, records: Sequence[JournalRecord], acks: "_Acks") -> None:
         try:
             for index, record in enumerate(records):
-                self._producer.send(record.partition, self._key, record.value, partial(acks.settle, index))
+                self._producer.send(record.partition, record.key, record.value, partial(acks.settle, index))
         except Exception as error:
             acks.bad(error)
 
@@ -188,6 +188,19 @@ async def claim_epoch(
         )
 
 
+class JournalEnds(NamedTuple):
+    """The journal's end in each partition, and how many records the publisher had acknowledged there before."""
+
+    ends: dict[int, int]
+    written: dict[int, int]
+
+
+async def journal_ends(publisher: Publisher, reader: JournalReader, partitions: int) -> JournalEnds:
+    """Look them up: once for all of a process's clusters. Raises BrokerError."""
+    written = dict(publisher.written)
+    return JournalEnds(await reader.call(reader.ends, range(partitions)), written)
+
+
 class EpochGuard:
     """Notices that another watcher has opened a higher epoch.
 
@@ -204,11 +217,16 @@ class EpochGuard:
         self._written = claim.written
         self._lock = asyncio.Lock()
 
-    async def check(self) -> None:
-        """Raises Superseded, BrokerError."""
+    async def check(self, ends: "JournalEnds | None" = None) -> None:
+        """Look at the journal's end, or take where it was lately. Raises Superseded, BrokerError."""
         async with self._lock:
-            written = self._publisher.written.get(self._partition, 0)
-            end = await self._reader.call(self._reader.end, self._partition)
+            if ends is not None:
+                written, end = ends.written.get(self._partition, 0), ends.ends[self._partition]
+            else:
+                written = self._publisher.written.get(self._partition, 0)
+                end = await self._reader.call(self._reader.end, self._partition)
+            if end < self._since:
+                return  # A later look was sooner.
             if end - self._since == written - self._written:
                 self._since, self._written = end, written
                 return

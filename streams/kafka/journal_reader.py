@@ -1,7 +1,7 @@
 """The journal's reading side: a cluster's standing, and who opened an epoch."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from streams.kafka.bulk_reader import stamp_of
 from streams.kafka.epochs import TAIL_GROWTH, Stamp, Standing, home, standing_in
 from streams.kafka.range_reader import RangeReader
 from streams.wire.keys import SEAL_PREFIX
-from streams.wire.records import JOURNAL, Seal, topic_of
+from streams.wire.records import JOURNAL, ClusterProgress, Seal, topic_of
 
 _TAIL = 200
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class CommitStamp(msgspec.Struct):
-    """The fields of a commit that identify it."""
+    """The fields of a commit that identify it, or of what a progress record says of a cluster."""
 
     cluster: str
     epoch: int
@@ -29,9 +29,33 @@ class CommitStamp(msgspec.Struct):
     seq: int
     frontier: dict[str, str] = {}
     phase: str = ""
+    covered: bool = False
 
 
-_decode_stamp = msgspec.json.Decoder(CommitStamp).decode
+class _Record(msgspec.Struct):
+    """The same of any record of the journal; a progress record has only its writer, and its clusters."""
+
+    writer: str
+    cluster: str = ""
+    epoch: int = 0
+    seq: int = 0
+    frontier: dict[str, str] = {}
+    phase: str = ""
+    clusters: list[ClusterProgress] = []
+
+    def stamp(self, cluster: str) -> CommitStamp | None:
+        """What the record says of a cluster."""
+        if self.cluster == cluster:
+            return CommitStamp(cluster, self.epoch, self.writer, self.seq, self.frontier, self.phase)
+        for entry in self.clusters:
+            if entry.cluster == cluster:
+                return CommitStamp(
+                    cluster, entry.epoch, self.writer, entry.seq, entry.frontier, self.phase, entry.covered
+                )
+        return None
+
+
+_decode_record = msgspec.json.Decoder(_Record).decode
 _decode_seal = msgspec.json.Decoder(Seal).decode
 
 
@@ -68,6 +92,10 @@ class JournalReader:
         """The offset after a journal partition's last record."""
         return self._ranges.ends(JOURNAL, [partition])[partition]
 
+    def ends(self, partitions: Collection[int]) -> dict[int, int]:
+        """The offset after each journal partition's last record."""
+        return self._ranges.ends(JOURNAL, partitions)
+
     def begin(self, partition: int) -> int:
         """The offset of a journal partition's first record that is retained."""
         return self._ranges.begins(JOURNAL, [partition])[partition]
@@ -86,20 +114,27 @@ class JournalReader:
         end = self.end(partition)
         own = 0
         highest: CommitStamp | None = None
-        for _, stamp in self.stamps(cluster, partition, start, end):
-            own += stamp.writer == writer
-            if highest is None or stamp.epoch > highest.epoch:
+        for _, record in self._records(self._ranges.records(JOURNAL, partition, start, end)):
+            own += record.writer == writer
+            stamp = record.stamp(cluster)
+            if stamp is not None and (highest is None or stamp.epoch > highest.epoch):
                 highest = stamp
         return end, own, highest
 
-    def last_commit(self, cluster: str, partition: int) -> float:
-        """When Kafka took the cluster's newest commit in a journal partition (seconds since the epoch); 0.0 if none
-        is among the last records."""
+    def last_heard(self, cluster: str, partition: int) -> float:
+        """When Kafka took the newest record in a journal partition that shows the cluster's watcher alive, in
+        seconds since 1970; 0.0 if none is among the last records."""
+        seal = self.newest_seal(cluster, partition)
+        epoch, covering = (seal.epoch, seal.writer if seal.covered else "") if seal else (0, "")
         newest = 0.0
-        for record in self._ranges.tails(JOURNAL, [partition], _TAIL)[partition].records:
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                if _decode_stamp(record.value or b"").cluster == cluster:
-                    newest = max(newest, record.timestamp / 1000)
+        for message, record in self._records(self._ranges.tails(JOURNAL, [partition], _TAIL)[partition].records):
+            stamp = record.stamp(cluster)
+            if stamp is not None and stamp.epoch >= epoch:
+                if stamp.phase == "progress" or stamp.epoch > epoch:
+                    covering = record.writer if stamp.covered else ""
+                epoch = stamp.epoch
+            if stamp is not None or (record.phase == "progress" and record.writer == covering):
+                newest = max(newest, message.timestamp / 1000)
         return newest
 
     def newest_seal(self, cluster: str, partition: int) -> Seal | None:
@@ -132,14 +167,20 @@ class JournalReader:
     def stamps(
         self, cluster: str, partition: int, start: int, end: int | None = None
     ) -> Iterator[tuple[int, CommitStamp]]:
-        """The cluster's commits in a journal partition from an offset up to another (its end), with their offsets."""
-        for record in self._ranges.records(JOURNAL, partition, start, self.end(partition) if end is None else end):
-            try:
-                stamp = _decode_stamp(record.value or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue
-            if stamp.cluster == cluster:
-                yield record.offset, stamp
+        """What the records of a journal partition from an offset up to another (its end) say of the cluster, with their
+        offsets."""
+        end = self.end(partition) if end is None else end
+        for message, record in self._records(self._ranges.records(JOURNAL, partition, start, end)):
+            stamp = record.stamp(cluster)
+            if stamp is not None:
+                yield message.offset, stamp
+
+    @staticmethod
+    def _records(messages: Iterable[Any]) -> Iterator[tuple[Any, _Record]]:
+        """Those that can be read."""
+        for message in messages:
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                yield message, _decode_record(message.value or b"")
 
 
 class _ClusterView:

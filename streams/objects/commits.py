@@ -19,11 +19,14 @@ more."""
 
 
 class JournalRecord(NamedTuple):
-    """A commit as it goes to the journal, with the number of events in it."""
+    """A record as it goes to the journal, with the number of events in it. The key says whose it is: the cluster's, or
+    the watcher's own (empty). A commit has its `seq`."""
 
     partition: int
     value: bytes
     events: int
+    key: bytes = b""
+    seq: int = 0
 
 
 class CommitWriter:
@@ -107,7 +110,7 @@ class CommitWriter:
         value = orjson.dumps(head)
         if listed:
             value = b'%b,"events":[%b]}' % (value[:-1], b",".join(listed))
-        return JournalRecord(partition, value, len(listed))
+        return JournalRecord(partition, value, len(listed), self.cluster.encode(), self.seq)
 
 
 def _chunks(groups: list[list[bytes]], linked: list[list[bytes]]) -> list[list[bytes]]:

@@ -31,7 +31,7 @@ from streams.subscription.journal_client import JournalClient
 from streams.subscription.names import KnownNames, unknown_names
 from streams.subscription.record_sources import RecordSources
 from streams.subscription.silence import SilenceMonitor
-from streams.wire.keys import SEAL_PREFIX
+from streams.wire.keys import SEAL_PREFIX, is_cluster
 from streams.wire.partitioning import partition_of
 from streams.wire.records import JOURNAL, TABLES, Seal, topic_of
 from streams.wire.row_codec import is_deleted
@@ -480,7 +480,7 @@ class Subscriber:
         after."""
         cut: dict[str, int] = {}
         for (_, cluster), seal in state.seals.items():
-            if not self._filter.clusters or cluster in self._filter.clusters:
+            if is_cluster(cluster) and (not self._filter.clusters or cluster in self._filter.clusters):
                 cut[cluster] = max(cut.get(cluster, 0), seal.seq)
         newest = {(row.table, row.cluster, row.namespace, row.name): row for row in rows}
         behind = {
@@ -692,7 +692,9 @@ async def read_names(bootstrap: str) -> KnownNames:
     """The clusters and Services that are in the tables now. Raises FacetsError."""
     async with Subscriber(bootstrap, tables=("frontend",)) as subscriber:
         rows = (await subscriber.snapshot()).rows
-        clusters = {cluster for (_, cluster), seal in subscriber.sealed().items() if not seal.closed}
+        clusters = {
+            cluster for (_, cluster), seal in subscriber.sealed().items() if is_cluster(cluster) and not seal.closed
+        }
     return KnownNames(
         frozenset(clusters).union(row.cluster for row in rows),
         frozenset((row.cluster, row.namespace, row.name) for row in rows),

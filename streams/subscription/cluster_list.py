@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from streams.subscription.freshness import Place, Silence, of_clusters, worst
+from streams.wire.keys import is_cluster
 from streams.wire.records import Record, Seal
 
 ClusterCondition = Literal["ready", "stale", "unknown", "ended"]
@@ -32,7 +33,7 @@ def cluster_list(
     freshness = of_clusters(seals, now, silent)
     by_cluster: dict[str, list[Seal]] = {}
     for (_, cluster), seal in seals.items():
-        if cluster:
+        if is_cluster(cluster):
             by_cluster.setdefault(cluster, []).append(seal)
     summaries = []
     for name, cluster_seals in sorted(by_cluster.items()):

@@ -80,17 +80,16 @@ class Comparison:
         table.put_read(version, key, _digest(value))
         if key.startswith(SEAL_PREFIX) and value is not None:
             seal = _decode_seal(value)
-            if seal.more:
-                raise TablesDiffer(Cause.EXPIRED, f"{name}: the seal of cluster {seal.cluster} at {version}")
-            if table.has_hole:
-                table.skip_to(version)
-                return
-            table.sealed_to = max(table.sealed_to, version)
             if seal.fold != FOLD_VERSION:
                 table.causes[version] = Cause.FOLD_VERSION
             elif seal.lost:
-                table.causes[version] = Cause.EXPIRED
-            self._settle(name, table)
+                table.causes.setdefault(version, Cause.EXPIRED)
+            if not seal.more:
+                if table.has_hole:
+                    table.skip_to(version)
+                    return
+                table.sealed_to = max(table.sealed_to, version)
+                self._settle(name, table)
         self._limit_waiting()
 
     def skip(self, table: str) -> None:

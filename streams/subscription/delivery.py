@@ -173,14 +173,16 @@ value. A plain tuple, as most records that a bootstrap reads are seals."""
 class _Partition:
     """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, not decoded.
     `passed` is the offset of each table's newest seal that is not above the cut. `holes` are the tables of whose log
-    a part is gone, up to its next seal."""
+    a part is gone, up to its next seal. `more` are seals that another one of their offset follows, by cluster; in
+    bootstrap they wait in `gathered_more`, by key and not decoded."""
 
-    __slots__ = ("applied", "gathered", "holes", "more", "passed", "pending", "seals")
+    __slots__ = ("applied", "gathered", "gathered_more", "holes", "more", "passed", "pending", "seals")
 
     def __init__(self, tables: Iterable[str], applied: int) -> None:
         self.applied = applied
         self.holes: set[str] = set()
         self.more: dict[str, Seal] = {}
+        self.gathered_more: dict[bytes, tuple[int, bytes]] = {}
         self.passed = dict.fromkeys(tables, applied)
         self.gathered: dict[str, list[tuple[bytes, int, bytes | None]]] = {table: [] for table in tables}
         self.pending: dict[str, list[tuple[str, int, Row | None]]] = {table: [] for table in tables}
@@ -277,6 +279,10 @@ class Subscription:
                 self.seals[partition, seal.cluster] = seal
                 self._at = max(self._at, seal.at)
         for part in self._parts.values():
+            for _, value in part.gathered_more.values():
+                more = _decode_seal(value)
+                part.more[more.cluster] = more
+            part.gathered_more.clear()
             for table, gathered in part.gathered.items():
                 part.pending[table] = [
                     (key.decode(), version, None if value is None else Row.parsed(table, key, version, value, None))
@@ -335,7 +341,7 @@ class Subscription:
                 continue
             if key.startswith(SEAL_PREFIX):
                 if value is not None and (not part.seals[table] or version > part.seals[table][-1][0]):
-                    part.seals[table].append((version, _FOLDED, key, value))
+                    self._put_folded_seal(partition, part, table, (version, _FOLDED, key, value))
             elif not self._wants(key):
                 continue
             elif self.bootstrapping:
@@ -348,6 +354,16 @@ class Subscription:
         if len(part.seals[self.tables[0]]) >= _SKIP:
             self._apply_sealed(partition, part)
         return ()
+
+    def _put_folded_seal(self, partition: int, part: _Partition, table: str, raw: _RawSeal) -> None:
+        version, _, key, value = raw
+        if not value.endswith(_MORE):
+            part.seals[table].append(raw)
+        elif self.bootstrapping:
+            part.gathered_more[key] = (version, value)
+        else:
+            more = _decode_seal(value)
+            part.more[more.cluster] = more
 
     def end(self, partition: int) -> int:
         """The offset of the journal's next commit, as far as it is known and a limit."""
@@ -408,16 +424,17 @@ class Subscription:
     def _feed_seal(self, table: str, partition: int, raw: _RawSeal) -> Iterator[Batch]:
         part = self._parts[partition]
         version, position, _, value = raw
-        is_newest = version > self._sealed_to[table, partition]
-        if is_newest:
-            self._sealed_to[table, partition] = version
-            part.holes.discard(table)
         queue = part.seals[table]
         if value.endswith(_MORE):
             if version > part.applied:
                 more = _decode_seal(value)
                 part.more[more.cluster] = more
-        elif version <= part.applied:
+            return
+        is_newest = version > self._sealed_to[table, partition]
+        if is_newest:
+            self._sealed_to[table, partition] = version
+            part.holes.discard(table)
+        if version <= part.applied:
             seal = _decode_seal(value)
             if seal.at > self._at:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
@@ -457,6 +474,10 @@ class Subscription:
                 within += 1
                 if value is None:
                     continue
+                if value.endswith(_MORE) and version > part.applied:
+                    if version > part.gathered_more.get(key, (-1,))[0]:
+                        part.gathered_more[key] = (version, value)
+                    continue
                 if value.endswith(_MORE) or version <= part.applied or (queue and version <= queue[-1][0]):
                     self._note(partition, version, key, value)
                     continue
@@ -494,6 +515,11 @@ class Subscription:
                 for table, queue in part.seals.items()
                 for version, _, key, value in queue
             )
+            more_seals = (
+                (self.tables[0], key, *record)
+                for part in self._parts.values()
+                for key, record in part.gathered_more.items()
+            )
             held_rows = ((table, key, *record) for table, rows in self._rows.items() for key, record in rows.items())
             waiting_rows = (
                 (table, key, version, value)
@@ -503,7 +529,7 @@ class Subscription:
             )
             self._doubtful = any(
                 unreadable(table, key, value, version)
-                for table, key, version, value in chain(newest_seals, queued_seals, held_rows, waiting_rows)
+                for table, key, version, value in chain(newest_seals, queued_seals, more_seals, held_rows, waiting_rows)
             )
         return self._doubtful
 
@@ -517,6 +543,10 @@ class Subscription:
         for table, queue in part.seals.items():
             self._pass_seals(table, partition, queue, target)
             self._hold_rows(table, part.gathered[table], target)
+        for key, (offset, value) in list(part.gathered_more.items()):
+            if offset <= target:
+                self._note(partition, offset, key, value)
+                del part.gathered_more[key]
         part.applied = target
 
     def _pass_seals(self, table: str, partition: int, queue: deque[_RawSeal], target: int) -> None:
@@ -561,8 +591,10 @@ class Subscription:
             part.applied = offset
             yield Batch(partition, seal, tuple(self._sealed(part, offset)))
             for name in [name for name, seal in part.more.items() if seal.offset <= offset]:
-                self.seals[partition, name] = seal = part.more.pop(name)
-                yield Batch(partition, seal, ())
+                more = part.more.pop(name)
+                if more.offset > self.seals.get((partition, name), _UNKNOWN).offset:
+                    self.seals[partition, name] = more
+                    yield Batch(partition, more, ())
 
     def _next_cut(self, partition: int, part: _Partition) -> int | None:
         """The next offset that every table has sealed, if it is known. Seals before it are passed: a table has none of

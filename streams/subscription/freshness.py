@@ -1,9 +1,10 @@
 """Whether a cluster is still heard of, and whether its watcher's clock is right.
 
-A dead watcher writes nothing, so the tables can't show that it is dead. Every reader judges it by the age of the
-cluster's newest commit: watchers write an empty one each second. The age runs from the time at which Kafka took the
-commit (`Seal.appended`) to the reader's now, so the watcher's own clock has no part in it. The judgement is shown and
-never written: what follows from the journal is the same for every reader, at any time.
+A dead watcher writes nothing, so the tables can't show that it is dead. Every reader judges it by the age of the newest
+record that shows it alive: the cluster's newest commit or, if its watcher's progress records cover it, the newest of
+those (one at least every three seconds). The age runs from the time at which Kafka took the record (`Seal.appended`) to
+the reader's now, so the watcher's own clock has no part in it. The judgement is shown and never written: what follows
+from the journal is the same for every reader, at any time.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,11 +12,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streams.wire.keys import is_cluster, progress_name
 from streams.wire.records import Seal
 from streams.wire.timestamps import read
 
 SILENT_AFTER_SECONDS = 10.0
-"""How old a cluster's newest commit may be: ten times the interval at which watchers write."""
+"""How old a cluster's newest commit may be: three times the longest interval at which watchers write."""
 
 SKEW_SECONDS = 2.0
 """By how much a commit's own time may differ from the time at which Kafka took it."""
@@ -62,6 +64,17 @@ def age_seconds(seal: Seal, now: float) -> float | None:
     return max(0.0, now - read(at).timestamp()) if at else None
 
 
+def alive(seals: Mapping[Place, Seal]) -> dict[Place, Seal]:
+    """For each cluster and partition the seal of the newest record that shows its watcher alive: its own, or that of
+    its watcher's progress."""
+    result = {}
+    for (partition, name), seal in seals.items():
+        if is_cluster(name):
+            covering = seals.get((partition, progress_name(seal.writer))) if seal.covered else None
+            result[partition, name] = seal if covering is None else max(seal, covering, key=last_commit)
+    return result
+
+
 def clock_skew_seconds(seal: Seal) -> float:
     """By how much a commit's own time is ahead of the time at which Kafka took it; 0 if that is not known. A commit
     that was retried for a while is behind by that long."""
@@ -82,20 +95,21 @@ def silences(
     `ends` are the offsets after the journal's last records, as far as they are known: if a partition seals nothing of
     any cluster although its journal grows, it is the worker that is missing.
     """
-    open_ones = ((place, seal) for place, seal in seals.items() if not seal.closed)
+    newest = alive(seals)
+    open_ones = ((place, seal) for place, seal in newest.items() if not seals[place].closed)
     ages = {place: age for place, seal in open_ones if (age := age_seconds(seal, now)) is not None}
     silent = {place for place, age in ages.items() if age > after}
     if not silent:
         return {}
-    alive = {partition for partition, cluster in ages if (partition, cluster) not in silent}
+    heard_in = {partition for partition, cluster in ages if (partition, cluster) not in silent}
     sealed_to: dict[int, int] = {}
     for (partition, _), seal in seals.items():
         sealed_to[partition] = max(seal.offset, sealed_to.get(partition, -1))
     result: dict[Place, Silence] = {}
     for partition, cluster in sorted(silent):
-        since = last_commit(seals[partition, cluster])
+        since = last_commit(newest[partition, cluster])
         unfolded = (ends or {}).get(partition, 0) - 1 > sealed_to[partition]
-        if partition not in alive and unfolded:
+        if partition not in heard_in and unfolded:
             reason = f"WorkerSilent: commits wait to be folded, the last one was of {since}"
         else:
             reason = f"WatcherSilent: no commit since {since}"
@@ -108,9 +122,9 @@ def of_clusters(
 ) -> dict[str, ClusterFreshness]:
     """The freshness of each cluster that has not ended, from its seals and its silences."""
     by_cluster: dict[str, list[Seal]] = {}
-    for (_, cluster), seal in seals.items():
-        if cluster and not seal.closed:
-            by_cluster.setdefault(cluster, []).append(seal)
+    for place, seal in alive(seals).items():
+        if not seals[place].closed:
+            by_cluster.setdefault(place[1], []).append(seal)
     return {
         cluster: ClusterFreshness(
             max(map(last_commit, cluster_seals)),

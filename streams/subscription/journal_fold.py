@@ -16,7 +16,7 @@ from streams.facets.changelog_records import unreadable
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.subscription.comparison import Comparison
-from streams.wire.keys import SEAL_PREFIX
+from streams.wire.keys import PROGRESS_PREFIX, SEAL_PREFIX
 from streams.wire.records import FOLD_VERSION, TABLES, Seal
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
@@ -49,8 +49,8 @@ class TableImage:
         for _, key, value, version in records:
             if not 0 <= version < end or (strict and unreadable(table, key, value, version)):
                 continue
-            if value is None and key.startswith(SEAL_PREFIX):
-                continue
+            if value is None and key.startswith(SEAL_PREFIX) and not key.startswith(PROGRESS_PREFIX):
+                continue  # Written over garbage.
             current = newest.get(key)
             if current is None or current[0] <= version:
                 newest[key] = (version, value)

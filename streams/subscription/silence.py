@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from streams.kafka.bulk_reader import BulkReader
 from streams.subscription.freshness import Place, Silence, of_clusters, silences
+from streams.wire.keys import is_cluster
 from streams.wire.records import JOURNAL, Seal
 
 log = logging.getLogger("facets.subscriber")
@@ -63,7 +64,11 @@ class SilenceMonitor:
 
     def _silent_partitions(self, seals: Mapping[Place, Seal], silent: Mapping[Place, Silence]) -> set[int]:
         """The partitions in which every cluster is silent: there the worker may be missing."""
-        heard_of = {place[0] for place, seal in seals.items() if place not in silent and place[1] and not seal.closed}
+        heard_of = {
+            place[0]
+            for place, seal in seals.items()
+            if place not in silent and is_cluster(place[1]) and not seal.closed
+        }
         return {partition for partition, _ in silent} - heard_of
 
     async def _ends(self) -> dict[int, int]:

@@ -61,7 +61,7 @@ async def forget_cluster(
             return False
         partitions = await reader.call(reader.partitions)
         if not force:
-            last = await reader.call(reader.last_commit, name, home(name, partitions))
+            last = await reader.call(reader.last_heard, name, home(name, partitions))
             if clock() - last < silent_after:
                 raise ClusterIsLive(
                     f"cluster {name} is live: its watcher's last commit was {max(0.0, clock() - last):.1f} s ago",

@@ -30,6 +30,8 @@ from streams.watch.list_watch import ListWatch, Sink, WatchTimes
 log = logging.getLogger("facets.watch")
 
 DISCOVERY_SECONDS = 5.0
+DISCOVERY_SHARE = 0.3
+"""Seconds between two discoveries for each cluster of a process: one takes a few requests, and mostly finds nothing."""
 PATIENCE_SECONDS = 15.0
 REFUSED_SECONDS = 10.0
 
@@ -129,7 +131,8 @@ def _named(answer: Mapping[str, Any] | None, field: str) -> Iterable[Mapping[str
 
 
 class OptionalResources:
-    """Follows the optional types that are served, for one epoch. `served` are those found before it began."""
+    """Follows the optional types that are served, for one epoch. `served` are those found before it began; `every` is
+    how many seconds are between discoveries, at the least DISCOVERY_SECONDS."""
 
     def __init__(
         self,
@@ -141,10 +144,12 @@ class OptionalResources:
         at_least: Mapping[str, str],
         synced: Callable[[], bool],
         times: WatchTimes | None = None,
+        every: float = 0.0,
     ) -> None:
         self._server = server
         self._sink = sink
         self._followers = followers
+        self._every = every
         self._followed = dict(served)
         self._at_least = at_least
         self._synced = synced
@@ -159,7 +164,7 @@ class OptionalResources:
             for resource in self._followed.values():
                 self._start(resource)
             while True:
-                await asyncio.sleep(DISCOVERY_SECONDS)
+                await asyncio.sleep(max(self._every, DISCOVERY_SECONDS))
                 try:
                     served = await discover(self._server)
                 except ClusterUnusable as error:

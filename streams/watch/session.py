@@ -1,8 +1,8 @@
 """One epoch of one cluster: from lists and watches through a bounded queue into the journal, without delay.
 
 While one write is in flight the next batch collects, so batches are small when it is quiet and grow with the load. Only
-`_write` appends to the journal, and after a pause of this process it first makes sure that no other watcher has taken
-over.
+`_write` appends commits, and after a pause of this process it first makes sure that no other watcher has taken over.
+While nothing changes, the process's own records speak for the cluster (`progress`).
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from streams.kafka.errors import BrokerError
 from streams.kafka.journal import EpochGuard, Publisher
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
+from streams.objects.progress import CoveredCluster
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.objects.resources import RESOURCES, Resource
 from streams.runtime.retry import RetryPolicy, retry
@@ -27,18 +28,19 @@ from streams.watch.api_server import ApiServer
 from streams.watch.discovery import OptionalResources, Served
 from streams.watch.lease import Lease
 from streams.watch.list_watch import ListWatch, WatchTimes
+from streams.watch.progress import ProcessProgress
 from streams.wire.records import DEAD_LETTER
 from streams.wire.timestamps import write
 
 log = logging.getLogger("facets.watch")
 
-HEARTBEAT_SECONDS = 1.0
-
 _GUARD_RETRY = RetryPolicy(first=0.5, longest=2.0)
 """Nothing is written meanwhile, so the pauses are short."""
 
+_LEASE_SECONDS = 1.0
+"""How often a cluster whose changes wait for the lease looks for a higher epoch."""
+
 PAUSE_SECONDS = 5.0
-GUARD_SECONDS = 3.0
 PROBE_SECONDS = 5.0
 LATE_SECONDS = 5.0
 SHUTDOWN_SECONDS = 5.0
@@ -47,6 +49,11 @@ MAX_STATES = 15
 
 _QUEUE_BATCHES = 64
 _DRAIN_EVENTS = 1000
+
+
+def _seconds_since(began: float | None) -> float:
+    """0 if it hasn't begun."""
+    return 0.0 if began is None else time.monotonic() - began
 
 
 def now() -> str:
@@ -79,12 +86,14 @@ class Session:
         publisher: Publisher,
         collector: Collector,
         guard: EpochGuard,
+        progress: ProcessProgress,
         *,
         lease: Lease | None = None,
         at_least: Mapping[str, str] | None = None,
         served: Served | None = None,
         stale_after: float = 60.0,
         times: WatchTimes | None = None,
+        discovery_every: float = 0.0,
         snapshot_every: float = 86400.0,
         totals: Mapping[str, int | None] | None = None,
         on_progress: Progress | None = None,
@@ -94,6 +103,8 @@ class Session:
         self._collector = collector
         self._cluster = collector.commits.cluster
         self._guard = guard
+        self._progress = progress
+        self._covered: CoveredCluster | None = None
         self._lease = lease
         self._stale_after = stale_after
         self._snapshot_every = snapshot_every
@@ -107,13 +118,15 @@ class Session:
         for resource in (served or {}).values():
             collector.follow(resource)
         self._optional = OptionalResources(
-            server, self, self, served or {}, at_least=at_least, synced=lambda: collector.commits.synced, times=times
-        )
+            server, self, self, served or {}, at_least=at_least, synced=lambda: collector.commits.synced, times=times,
+            every=discovery_every,
+        )  # fmt: skip
         self._queue: asyncio.Queue[_Batch | None] = asyncio.Queue(_QUEUE_BATCHES)
         self._ending = False
         begun = time.monotonic()
-        self._acknowledged_at = [begun] * collector.commits.partitions
-        self._awake = begun
+        self._writing_since: float | None = None
+        self._awake = self._ticked = begun
+        self._has_paused = False
         self._snapshot_at = begun + snapshot_every
         self._stale_from = begun
         self._contact = {resource.frontier: (begun, datetime.now(UTC)) for resource in RESOURCES}
@@ -132,13 +145,14 @@ class Session:
             return "its first lists are not complete"
         if collector.commits.stale_since:
             return f"its API server has not been reached since {collector.commits.stale_since}"
-        late = time.monotonic() - min(self._acknowledged_at)
+        late = max(_seconds_since(self._writing_since), _seconds_since(self._progress.writing_since))
         return f"the journal has not acknowledged a commit for {late:.0f} s" if late > 2 * LATE_SECONDS else ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop`, or the end of the epoch: raises Superseded, LeaseLost, ClusterUnusable,
         JournalWriteFailed."""
         metrics.EPOCH.labels(self._cluster).set(self._collector.commits.epoch)
+        self._covered = self._progress.open(self._collector.commits, self._tick)
         pump = asyncio.create_task(self._pump())
         tasks = [asyncio.create_task(list_watch.run()) for list_watch in self._follows]
         tasks += [asyncio.create_task(loop) for loop in (self._watch_epoch(), self._probe(), self._optional.run())]
@@ -154,6 +168,7 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._finish(pump)
         finally:
+            self._progress.close(self._covered)
             metrics.EPOCH.labels(self._cluster).set(0)
             for task in (pump, stopping, *tasks):
                 task.cancel()
@@ -245,24 +260,19 @@ class Session:
     async def _pump(self) -> None:
         while True:
             batches = await self._next()
-            await self._ensure_epoch_current(news=bool(batches))
+            await self._ensure_epoch_current(news=any(batch.events or batch.turn for batch in batches))
             for batch in batches:
                 self._ingest(batch)
-            await self._write(min((batch.received for batch in batches), default=None))
+            await self._write(min((batch.received for batch in batches if batch.events), default=None))
             if self._ending and self._queue.empty():
                 return
 
     async def _next(self) -> list[_Batch]:
-        """The batches in the queue, or the first that arrives before the next heartbeat is due."""
+        """The batches in the queue, or the first that arrives."""
         batches: list[_Batch] = []
         count = 0
         if self._queue.empty() and not self._ending:
-            due = min(self._acknowledged_at) + HEARTBEAT_SECONDS - time.monotonic()
-            try:
-                async with asyncio.timeout(max(due, 0.0)):
-                    first = await self._queue.get()
-            except TimeoutError:
-                return []
+            first = await self._queue.get()
             if first is not None:
                 batches.append(first)
                 count = len(first.events)
@@ -276,8 +286,8 @@ class Session:
     async def _ensure_epoch_current(self, *, news: bool) -> None:
         """After a pause, or without the lease, check that the epoch is still ours before anything is written."""
         lease = self._lease
-        pause = time.monotonic() - self._awake
-        if pause > PAUSE_SECONDS:
+        pause = time.monotonic() - max(self._awake, self._ticked)
+        if pause > PAUSE_SECONDS or self._has_paused:
             log.info(
                 "cluster %s: %.0f s without a turn; looking for a higher epoch first",
                 self._cluster,
@@ -285,14 +295,22 @@ class Session:
             )
             self._stale_from = time.monotonic() + self._stale_after
             await self._check()
+        self._has_paused = False
         while lease is not None and not lease.is_held:
-            # Events wait until the lease is renewed. Heartbeats continue, as the rows must become stale if it is the
-            # API server that is away; whoever has taken the lease meanwhile has opened a higher epoch.
+            # Events wait until the lease is renewed, and meanwhile the cluster does not pass for alive. Without events
+            # it does, as the rows must become stale if it is the API server that is away; whoever has taken the lease
+            # meanwhile has opened a higher epoch.
             await self._check()
             if not news or self._ending:
                 break
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            self._set_blocked(True)
+            await asyncio.sleep(_LEASE_SECONDS)
+        self._set_blocked(False)
         self._awake = time.monotonic()
+
+    def _set_blocked(self, blocked: bool) -> None:
+        if self._covered is not None:
+            self._covered.is_blocked = blocked
 
     async def _check(self) -> None:
         await retry(
@@ -309,6 +327,8 @@ class Session:
         before = collector.malformed
         if batch.turn is not None:
             batch.turn()
+        if self._covered is not None and any(event.kind is not Kind.BOOKMARK for event in batch.events):
+            self._covered.has_news = True
         for event in batch.events:
             if collector.has_pending(batch.kind, event) and len(self._early) < MAX_STATES:
                 self._early.append(collector.flush(self._now()))
@@ -325,27 +345,27 @@ class Session:
         was_synced = collector.commits.synced
         records = [record for flushed in self._early for record in flushed] + collector.flush(at)
         self._early = []
-        written = {record.partition for record in records}
-        quiet = [
-            partition
-            for partition, last in enumerate(self._acknowledged_at)
-            if partition not in written and (turned or tick - last >= HEARTBEAT_SECONDS)
-        ]
-        if turned:
-            quiet = list(range(collector.commits.partitions))
         if tick >= self._snapshot_at and collector.settled:
             log.info("cluster %s: writing a full snapshot of %d objects", self._cluster, collector.objects)
             records += collector.snapshot(at)
             self._snapshot_at = tick + self._snapshot_every
-        elif quiet:
-            records += collector.heartbeat(at, quiet)
+        elif turned:
+            records += collector.heartbeat(at)
         if not records:
             return
         late = asyncio.get_running_loop().call_later(LATE_SECONDS, self._say_late)
+        self._writing_since = time.monotonic()
+        covered = self._covered
+        if covered is not None:
+            covered.is_writing = True
         try:
             await self._publisher.publish(records)
         finally:
             late.cancel()
+            self._writing_since = None
+        if covered is not None:
+            covered.wrote(records)
+            covered.is_writing = False
         self._account(records, received)
         if collector.commits.synced and not was_synced:
             log.info(
@@ -358,8 +378,6 @@ class Session:
     def _account(self, records: list[JournalRecord], received: float | None) -> None:
         collector = self._collector
         done = time.monotonic()
-        for record in records:
-            self._acknowledged_at[record.partition] = done
         metrics.COMMITS.labels(self._cluster, "live" if collector.commits.synced else "snapshot").inc(len(records))
         metrics.OBJECTS.labels(self._cluster).set(collector.objects)
         self._check_clock()
@@ -388,11 +406,10 @@ class Session:
     def _turn_stale(self, tick: float) -> bool:
         """Set or clear the stale time of the cluster; whether it changed."""
         collector = self._collector
-        last, last_at = min(self._contact.values())
-        metrics.CONTACT.labels(self._cluster).set(last_at.timestamp())
-        stale = tick - last > self._stale_after and tick >= self._stale_from
-        if stale == bool(collector.commits.stale_since) or not (collector.commits.synced or not stale):
+        last_at = min(self._contact.values())[1]
+        if not self._will_turn(tick):
             return False
+        stale = not collector.commits.stale_since
         collector.commits.stale_since = write(last_at) if stale else ""
         if stale:
             log.warning(
@@ -404,6 +421,21 @@ class Session:
             log.info("cluster %s: in touch again", self._cluster)
         return True
 
+    def _will_turn(self, tick: float) -> bool:
+        commits = self._collector.commits
+        stale = tick - min(self._contact.values())[0] > self._stale_after and tick >= self._stale_from
+        return stale != bool(commits.stale_since) and (commits.synced or not stale)
+
+    def _tick(self, tick: float) -> None:
+        """Each second: note a pause of the process, and write something although no events came, if it's time: the
+        cluster turns stale, or a snapshot is due."""
+        self._has_paused = self._has_paused or tick - self._ticked > PAUSE_SECONDS
+        self._ticked = tick
+        metrics.CONTACT.labels(self._cluster).set(min(self._contact.values())[1].timestamp())
+        is_due = self._has_paused or self._will_turn(tick) or (tick >= self._snapshot_at and self._collector.settled)
+        if is_due and self._queue.empty() and self._writing_since is None:
+            self._queue.put_nowait(_Batch("", [], tick))
+
     def _now(self) -> str:
         """The time of a commit; it never goes back, even if the clock does."""
         self._last_at = max(self._last_at, now())
@@ -413,9 +445,9 @@ class Session:
 
     async def _watch_epoch(self) -> None:
         while True:
-            await asyncio.sleep(GUARD_SECONDS)
+            ends = await self._progress.next_ends()
             try:
-                await self._guard.check()
+                await self._guard.check(ends)
             except BrokerError as error:
                 log.debug("cluster %s: %s", self._cluster, error)
 

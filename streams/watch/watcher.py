@@ -5,10 +5,10 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.exit_codes import ExitCode
 from streams.kafka.admin import config, ensure, require
@@ -29,9 +29,10 @@ from streams.watch.api_server import (
     Undecodable,
 )
 from streams.watch.clusters import ClusterConfig, cluster_configs
-from streams.watch.discovery import Served, discover_at_start
+from streams.watch.discovery import DISCOVERY_SHARE, Served, discover_at_start
 from streams.watch.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
 from streams.watch.list_watch import SERVER_RETRY, WatchTimes
+from streams.watch.progress import ProcessProgress
 from streams.watch.session import Progress, Session, now
 from streams.wire.records import JOURNAL
 from streams.wire.topics import JOURNAL_RETENTION_SECONDS
@@ -82,18 +83,27 @@ async def run_watchers(
     chosen = options or WatchOptions(accept_older_list=accept_older_list)
     partitions = await asyncio.to_thread(ensure if chosen.create_topics else require, bootstrap)
     retention = _seconds((await asyncio.to_thread(config, bootstrap, JOURNAL)).get("retention.ms", ""))
+    journal = _Journal(bootstrap, partitions)
+    discovery_every = DISCOVERY_SHARE * len(configs)
     watchers = [
-        _ClusterWatcher(cluster, bootstrap, partitions, retention / SNAPSHOTS_PER_RETENTION, chosen, on_progress)
+        _ClusterWatcher(cluster, journal, retention / SNAPSHOTS_PER_RETENTION, discovery_every, chosen, on_progress)
         for cluster in configs
     ]
     if readiness is not None:
         readiness.needs = {f"cluster {watcher.name}": watcher.not_ready for watcher in watchers}
-    tasks = {asyncio.create_task(watcher.run(stop)): watcher for watcher in watchers}
+    async with journal:
+        await _run_all([watcher.run(stop) for watcher in watchers], journal)
+
+
+async def _run_all(runs: Iterable[Coroutine[Any, Any, None]], journal: "_Journal") -> None:
+    """Until all have ended, or the first fails otherwise than by a takeover."""
+    running = {asyncio.create_task(run) for run in runs}
+    tasks = [*running, progress := asyncio.create_task(journal.run())]
     superseded: Superseded | None = None
     try:
-        running = set(tasks)
         while running:
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({*running, progress}, return_when=asyncio.FIRST_COMPLETED)
+            running -= done
             for task in done:
                 try:
                     await task
@@ -109,25 +119,70 @@ async def run_watchers(
         raise superseded
 
 
+class _Journal:
+    """A process's side of the journal, for all of its clusters. It connects when the first one needs it."""
+
+    def __init__(self, bootstrap: str, partitions: int) -> None:
+        self.partitions = partitions
+        self.writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._bootstrap = bootstrap
+        self._connecting = asyncio.Lock()
+        self._stack = AsyncExitStack()
+        self._connected: asyncio.Future[JournalSide] = asyncio.get_running_loop().create_future()
+
+    async def connect(self) -> "JournalSide":
+        """Raises BrokerError."""
+        async with self._connecting:
+            if not self._connected.done():
+                publisher = await asyncio.to_thread(Publisher, self._bootstrap, self.writer)
+                self._stack.push_async_callback(publisher.close, _CLOSE_SECONDS)
+                reader = await asyncio.to_thread(JournalReader, self._bootstrap)
+                self._stack.push_async_callback(
+                    lambda: closed("the journal's reader to disconnect", reader.close(), _CLOSE_SECONDS)
+                )
+                progress = ProcessProgress(publisher, reader, self.writer, self.partitions)
+                self._connected.set_result(JournalSide(publisher, reader, progress))
+        return self._connected.result()
+
+    async def run(self) -> None:
+        """Speak for quiet clusters, until cancelled. Raises JournalWriteFailed."""
+        side = await asyncio.shield(self._connected)
+        await side.progress.run()
+
+    async def __aenter__(self) -> "_Journal":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._connected.cancel()
+        await self._stack.aclose()
+
+
+class JournalSide(NamedTuple):
+    """What a process has of the journal."""
+
+    publisher: Publisher
+    reader: JournalReader
+    progress: ProcessProgress
+
+
 class _ClusterWatcher:
     """One cluster: reach it, stand by for the lease if there is one, open an epoch, and repeat when that is lost."""
 
     def __init__(
         self,
         cluster: ClusterConfig,
-        bootstrap: str,
-        partitions: int,
+        journal: _Journal,
         snapshot_every: float,
+        discovery_every: float,
         options: WatchOptions,
         on_progress: Progress | None,
     ) -> None:
         self._cluster = cluster
-        self._bootstrap = bootstrap
-        self._partitions = partitions
+        self._journal = journal
         self._snapshot_every = snapshot_every
+        self._discovery_every = discovery_every
         self._options = options
         self._on_progress = on_progress
-        self._writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._epoch = 0
         self._session_now: Session | None = None
         self._waits_for = "its API server has not been reached yet"
@@ -165,18 +220,13 @@ class _ClusterWatcher:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(ApiServer(self._cluster))
             totals, served = await self._reach(server)
-            publisher = await asyncio.to_thread(Publisher, self._bootstrap, self._cluster.name)
-            stack.push_async_callback(publisher.close, _CLOSE_SECONDS)
-            reader = await asyncio.to_thread(JournalReader, self._bootstrap)
-            stack.push_async_callback(
-                lambda: closed("the journal's reader to disconnect", reader.close(), _CLOSE_SECONDS)
-            )
+            journal = await self._journal.connect()
             lease = None
             if options.lease:
                 lease = Lease(
                     server,
                     self._cluster.name,
-                    self._writer,
+                    self._journal.writer,
                     namespace=options.lease_namespace,
                     duration=options.lease_duration,
                     renew=options.lease_renew,
@@ -189,7 +239,7 @@ class _ClusterWatcher:
                     await lease.acquire()
                 self._waits_for = "its epoch is not opened yet"
                 try:
-                    await self._session(server, publisher, reader, lease, totals, served, stop)
+                    await self._session(server, journal, lease, totals, served, stop)
                 except LeaseLost as error:
                     log.warning("cluster %s: %s; standing by", self._cluster.name, error)
                 except Superseded as error:
@@ -205,8 +255,7 @@ class _ClusterWatcher:
     async def _session(
         self,
         server: ApiServer,
-        publisher: Publisher,
-        reader: JournalReader,
+        journal: JournalSide,
         lease: Lease | None,
         totals: Mapping[str, int | None],
         served: Served,
@@ -216,13 +265,14 @@ class _ClusterWatcher:
         collector = Collector(
             self._cluster.name,
             epoch=0,
-            writer=self._writer,
+            writer=self._journal.writer,
             seq=0,
-            partitions=self._partitions,
+            partitions=self._journal.partitions,
             cluster_domain=self._cluster.cluster_domain,
             routing_defaults=options.routing_defaults,
             source=self._cluster.source,
         )
+        publisher, reader, progress = journal
         claim = await claim_epoch(publisher, reader, collector, now)
         self._epoch = collector.commits.epoch
         session = Session(
@@ -230,11 +280,13 @@ class _ClusterWatcher:
             publisher,
             collector,
             EpochGuard(publisher, reader, collector, claim),
+            progress,
             lease=lease,
             at_least={} if options.accept_older_list else claim.before.frontier,
             served=served,
             stale_after=options.stale_after,
             times=options.times,
+            discovery_every=self._discovery_every,
             snapshot_every=self._snapshot_every,
             totals=totals,
             on_progress=self._on_progress,

@@ -54,6 +54,7 @@ def _types() -> dict[str, tuple[str, Any]]:
     commit, event = _commit()
     return {
         "commit.json": (f"A record of {JOURNAL}", commit),
+        "progress.json": (f"A record of {JOURNAL} that a watcher writes while little changes", records.Progress),
         "event.json": ("A legacy Endpoints object that the backend table holds beside a Service's slices", event),
         **rows,
         **views,
@@ -113,7 +114,9 @@ def tidy(node: Any) -> Any:
 def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
     tables = {table: topic_of(table) for table in TABLES}
     channels = {
-        "journal": _channel(topics, JOURNAL, ["commit"], "What every cluster said, in order: the source of truth.")
+        "journal": _channel(
+            topics, JOURNAL, ["commit", "progress"], "What every cluster said, in order: the source of truth."
+        )
     }
     for table, topic in tables.items():
         names = [table, "seal", "tombstone", *(["heldEndpoints"] if table == "backend" else [])]
@@ -157,6 +160,9 @@ def _messages(tables: dict[str, str]) -> dict[str, Any]:
     row = "CLUSTER/NAMESPACE/SERVICE"
     messages = {
         "commit": _message("commit.json", "[^/]+", "The cluster's name.", None, "The changes seen together."),
+        "progress": _message(
+            "progress.json", "", "None: it is of no one cluster.", None, "All that it covers is as it was."
+        ),
         **{
             table: _message(f"{table}.json", _KEY, row, "The row's `version`.", f"A whole row of {topic}.")
             for table, topic in tables.items()

@@ -2,6 +2,7 @@
 
     CLUSTER/NAMESPACE/SERVICE           a row
     ~seal/CLUSTER                       a seal
+    ~seal/~WRITER                       the seal of a watcher's progress
     ~held/CLUSTER/NAMESPACE/SERVICE     a row's companion: what the worker holds beside it; subscribers skip it
 
 Keys that begin with `~` are not rows.
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 INTERNAL = b"~"
 SEAL_PREFIX = b"~seal/"
+PROGRESS_PREFIX = b"~seal/~"
 COMPANION_PREFIX = b"~held/"
 
 
@@ -41,3 +43,13 @@ def seal_key(cluster: str) -> bytes:
 def is_row(key: bytes) -> bool:
     """Whether the key is a row's."""
     return not key.startswith(INTERNAL)
+
+
+def progress_name(writer: str) -> str:
+    """What stands for the cluster in the seal of a watcher's progress."""
+    return f"~{writer}"
+
+
+def is_cluster(name: str) -> bool:
+    """Whether a seal's `cluster` is one: the seals of records of no cluster, and of a watcher's progress, have none."""
+    return bool(name) and not name.startswith("~")

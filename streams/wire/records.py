@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FOLD_VERSION = 5
+FOLD_VERSION = 6
 """Raised by every release whose fold makes different bytes from the same journal."""
 
 JOURNAL = "facets.journal"
@@ -193,6 +193,29 @@ class Commit(Record, omit_defaults=True):
     events: list[Event] = []
 
 
+class ClusterProgress(Record, omit_defaults=True):
+    """How far a cluster has come, in a `Progress`: all its commits up to `seq` that are for this partition are in the
+    journal before this record, and all changes up to `frontier` are in them. From then on the progress records of its
+    writer cover the cluster in this partition, whether they name it or not, until one has it with `covered` false
+    (which says nothing else of it), or another epoch opens."""
+
+    cluster: Annotated[str, msgspec.Meta(pattern=CLUSTER_NAME)]
+    epoch: Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
+    seq: Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
+    frontier: dict[str, str]
+    covered: bool = True
+
+
+class Progress(Record, tag_field="phase", tag="progress", omit_defaults=True):
+    """The journal's other record: a watcher process is alive, and all that it has seen of the clusters it covers is in
+    the journal. `clusters` are those that have come further since this partition last heard of them; mostly none has,
+    so that silence costs one small record for a process and partition. `phase` is the record's first field."""
+
+    writer: str
+    at: str
+    clusters: list[ClusterProgress] = []
+
+
 # ---- rows ------------------------------------------------------------------------------------------
 
 
@@ -330,8 +353,13 @@ class Seal(Record, omit_defaults=True):
     what this partition has dead-lettered for the cluster; `snapshotBegin` is the offset of the open snapshot; `lost`
     says that the journal expired before it was read, and that no complete snapshot has come since. `appended` is when
     Kafka took the cluster's last accepted commit (by the broker's clock; empty where the record has no time): `at` is
-    the watcher's own word. `closed` says that the cluster has ended; `source` is as in a commit. With `more`, which is
-    only where the journal expired, another cluster's seal of the same offset follows, and the last one counts."""
+    the watcher's own word. `closed` says that the cluster has ended; `source` is as in a commit. With `more`,
+    another seal of the same offset follows, and the last one counts: where the journal expired, and for a `Progress`
+    that names clusters.
+
+    `covered` says that the progress records of the cluster's writer cover it. Such a record is sealed under the key
+    `~seal/~WRITER`, and its `cluster` is `~WRITER`: `at` and `appended` are the record's, and hold for every cluster of
+    this writer that is covered. The key is deleted once the writer has no cluster any more."""
 
     cluster: str
     offset: int
@@ -349,6 +377,7 @@ class Seal(Record, omit_defaults=True):
     source: str = ""
     closed: bool = False
     appended: str = ""
+    covered: bool = False
     more: bool = False
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 
 from streams.wire.name_syntax import KUBERNETES_NAME
-from streams.wire.records import Commit, Event, ServiceContent, SliceEndpoint
+from streams.wire.records import Commit, Event, Progress, ServiceContent, SliceEndpoint
 from streams.wire.timestamps import read, read_later
 
 MAX_ID = 128
@@ -38,6 +38,13 @@ def check_commit(commit: Commit, window_seconds: float) -> None:
     if commit.stale_since:
         read(commit.stale_since)
     check_frontier(commit.frontier)
+
+
+def check_progress(progress: Progress, window_seconds: float) -> None:
+    """Raises ValueError as `check_commit` does."""
+    read_later(progress.at, window_seconds)
+    for cluster in progress.clusters:
+        check_frontier(cluster.frontier)
 
 
 def check_frontier(frontier: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from streams.facets.changelog_records import unreadable
 from streams.kafka.bulk_reader import Chunk
-from streams.wire.keys import SEAL_PREFIX
+from streams.wire.keys import PROGRESS_PREFIX, SEAL_PREFIX
 from streams.wire.records import FOLD_VERSION
 
 _MAGIC = b"facets checkpoint 1\n"
@@ -116,12 +116,14 @@ class Image:
     def learn(self, table: str, key: bytes, value: bytes | None, version: int) -> bool:
         """Take a record's content, without its place in the log. False as in `take`."""
         if key.startswith(SEAL_PREFIX):
+            seals = self.seals[table]
+            sealed = seals.get(key)
+            if sealed is not None and sealed[0] > version:
+                return value is None
             if value is not None:
-                seals = self.seals[table]
-                sealed = seals.get(key)
-                if sealed is not None and sealed[0] > version:
-                    return False
                 seals[key] = (version, value)
+            elif key.startswith(PROGRESS_PREFIX):
+                seals.pop(key, None)
             return True
         rows = self.rows[table]
         current = rows.get(key)

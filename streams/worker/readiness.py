@@ -38,9 +38,9 @@ def work_readiness(materializer: Materializer, highwater: Highwater) -> Readines
     def refresh() -> None:
         BEHIND.set(sum(behind_by_partition(materializer, highwater).values()))
         seals: dict[Place, Seal] = {
-            (partition, name): cluster.seal
+            (partition, name): seal
             for partition, fold in materializer.folds.items()
-            for name, cluster in fold.clusters.items()
+            for name, seal in fold.seals().items()
         }
         now = time.time()
         show_freshness(of_clusters(seals, now, silences(seals, now)))

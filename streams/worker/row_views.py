@@ -48,7 +48,8 @@ def _silence(app: Any, materializer: Materializer, key: str) -> str:
     if fold is None or cluster not in fold.clusters:
         return ""
     place = (partition, cluster)
-    silence = silences({place: fold.clusters[cluster].seal}, time.time()).get(place)
+    seals = {(partition, name): seal for name, seal in fold.seals().items() if name in {cluster, *fold.progress}}
+    silence = silences(seals, time.time()).get(place)
     return silence.reason if silence else ""
 
 

@@ -117,13 +117,13 @@ def commit_of(record: LogRecord) -> dict[str, Any]:
 
 def check_table(table: str, partition: int, records: list[LogRecord], report: Report) -> TableLog:
     log = TableLog()
-    last: dict[str, Any] = {}
+    last: dict[str, dict[str, Any]] = {}
     sealed = -1
     if records and records[0].offset != 0:
         report.violation("the log does not begin at its beginning", f"{table}[{partition}]: {records[0].offset}")
     for record in records:
         where = f"{table}[{partition}] offset {record.offset}"
-        if record.key.startswith(SEAL_PREFIX):
+        if _seals(record.key, record.value):
             value = record.value or b""
             if record.version in log.seals:
                 log.again += 1
@@ -133,8 +133,8 @@ def check_table(table: str, partition: int, records: list[LogRecord], report: Re
                 report.violation("seals are not monotone", f"{where}: {record.version} after {sealed}")
             else:
                 seal = orjson.loads(value)
-                _monotone(where, last, seal, report)
-                last = seal
+                _monotone(where, last.get(seal["cluster"], {}), seal, report)
+                last[seal["cluster"]] = seal
             if record.version not in log.seals:
                 log.seals[record.version] = value
                 log.sealed_at.append((record.at, record.version))
@@ -157,6 +157,11 @@ def check_table(table: str, partition: int, records: list[LogRecord], report: Re
         log.newest[key] = record.version
         log.rows[key, record.version] = record.value
     return log
+
+
+def _seals(key: bytes, value: bytes | None) -> bool:
+    """Whether it is the last seal of its offset; the others, and deleted ones, come before it as rows do."""
+    return key.startswith(SEAL_PREFIX) and value is not None and not value.endswith(b'"more":true}')
 
 
 def _monotone(where: str, last: dict[str, Any], seal: dict[str, Any], report: Report) -> None:
@@ -183,7 +188,7 @@ def check_fold(
         for write in fold.step(record.offset, record.value, round(record.at * 1000)):
             if write.table == "deadletter":
                 report.violation("a dead letter", f"journal[{partition}] offset {record.offset}: {write.value!r:.500}")
-            elif write.key.startswith(SEAL_PREFIX):
+            elif _seals(write.key, write.value):
                 seals[write.table][write.version] = write.value or b""
             else:
                 rows[write.table][write.key.decode(), write.version] = write.value

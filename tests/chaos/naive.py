@@ -21,6 +21,8 @@ class Naive:
 
     def step(self, commit: dict[str, Any]) -> list[str]:
         """Take a commit; the Services that it may have changed."""
+        if commit["phase"] == "progress":
+            return []
         if commit["phase"] == "begin" and commit["epoch"] > self._epoch:
             self._writer = commit["writer"]
         elif (commit["epoch"], commit["writer"]) != (self._epoch, self._writer) or commit["seq"] <= self._seq:

@@ -14,11 +14,13 @@ Rows = dict[str, dict[str, Any]]
 
 
 def commits(bootstrap: str) -> list[tuple[int, int, dict[str, Any]]]:
-    return [
-        (each.partition, each.offset, orjson.loads(each.value))
-        for each in read_topic(bootstrap, JOURNAL)
-        if each.value.startswith(b"{")
-    ]
+    """By partition and offset, with what progress records say of a cluster."""
+    found = []
+    for each in read_topic(bootstrap, JOURNAL):
+        if each.value.startswith(b"{"):
+            record = orjson.loads(each.value)
+            found += [(each.partition, each.offset, {**record, **said}) for said in record.pop("clusters", [{}])]
+    return [each for each in found if "cluster" in each[2]]
 
 
 def bare(table: str, value: bytes) -> dict[str, Any]:

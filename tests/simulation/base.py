@@ -9,6 +9,9 @@ from random import Random
 from tests.simulation.kafka import Log, Record
 
 TABLES = ("frontend", "backend", "routing")
+PROGRESS = b'{"phase":"progress"'
+"""How the journal's progress records begin."""
+
 _START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
 
@@ -36,7 +39,8 @@ class Violation(AssertionError):
 class Base:
     """`lagging`, `duplicates`, `bookmarks`, `streaming`, `bad`: how the API servers and Kafka misbehave in this run;
     `slow_kind` is a resource type whose lists take long; `gateway_api` says whether the clusters have it, and with it
-    routes. `faults` counts what happened."""
+    routes. `shares_process` says whether one process watches all clusters at first, `blocks` whether changes have to
+    wait at times. `faults` counts what happened."""
 
     def __init__(self, seed: int, watch: Callable[[str, int, Record], None]) -> None:
         self.seed = seed
@@ -62,6 +66,9 @@ class Base:
         # Drawn apart, so that the other runs stay what they were.
         apart = Random(f"{seed}: Gateway API")
         self.gateway_api = apart.random() < 0.75
+        apart_too = Random(f"{seed}: watcher processes")
+        self.blocks = apart_too.random() < 0.3
+        self.shares_process = apart_too.random() < 0.6
         if self.gateway_api and apart.random() < 0.2:
             self.slow_kind = apart.choice(("Namespace", "Gateway", "ReferenceGrant", "HTTPRoute"))
 
@@ -86,6 +93,10 @@ class Base:
             return 1
         self.note(f"{what} duplicated")
         return 2
+
+    def made_progress(self, record: bytes, living: dict[str, int]) -> None:
+        """A watcher process made a progress record, while it watched these clusters, with their epochs."""
+        raise NotImplementedError
 
     def journal_expired(self, partition: int, first: int) -> None:
         """A worker found that what it has to read next is gone."""

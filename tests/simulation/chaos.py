@@ -8,7 +8,7 @@ import orjson
 
 from streams.facets.changelog_records import BAD_VERSION, NO_VERSION
 from streams.wire.keys import SEAL_PREFIX
-from tests.simulation.base import TABLES
+from tests.simulation.base import PROGRESS, TABLES
 from tests.simulation.watcher import Forgetter, Watcher
 from tests.simulation.worker import Worker
 
@@ -51,9 +51,13 @@ class Chaos:
         # Drawn apart, so that the other runs stay what they were.
         if Random(f"{sim.seed}: forgotten").random() < 0.15:
             self._kinds.append(("cluster to be forgotten", 3, self._forget))
+        if Random(f"{sim.seed}: sessions").random() < 0.3:
+            self._kinds.append(("session ended", 3, self._end_watcher))
+        if Random(f"{sim.seed}: progress").random() < 0.2:
+            self._kinds.append(("old progress record once more", 3, self._repeat_progress))
         if Random(f"{sim.seed}: garbage").random() < 0.2:
             self._kinds.append(("garbage in a facet topic", 4, self._pollute))
-        self.asleep: list[Watcher] = []
+        self.asleep: list[list[Watcher]] = []
         self.stale: list[tuple[Worker, int]] = []
         self.away: dict[int, int] = {}
         self.crashed: set[int] = set()
@@ -119,20 +123,33 @@ class Chaos:
     # ---- watchers ------------------------------------------------------------------------------------
 
     def _kill_watcher(self) -> bool:
+        self._replace_process()
+        return True
+
+    def _end_watcher(self) -> bool:
+        """One cluster's session ends, and another watcher begins; the process goes on with its other clusters."""
         at = self.rng.randrange(len(self.sim.watchers))
+        self.sim.watchers[at].end()
         self.sim.watchers[at] = self.sim.new_watcher(self.sim.watchers[at].server.cluster)
         return True
 
+    def _replace_process(self) -> list[Watcher]:
+        """A process is gone, and another one watches its clusters."""
+        process = self.rng.choice(self.sim.watchers).process
+        mine = [each for each in self.sim.watchers if each.process is process]
+        others = [each for each in self.sim.watchers if each.process is not process]
+        successor = self.sim.new_process()
+        self.sim.watchers = [*others, *(self.sim.new_watcher(each.server.cluster, process=successor) for each in mine)]
+        return mine
+
     def _replace_watcher(self) -> bool:
-        at = self.rng.randrange(len(self.sim.watchers))
-        self.asleep.append(self.sim.watchers[at])
-        self.sim.watchers[at] = self.sim.new_watcher(self.sim.watchers[at].server.cluster)
+        self.asleep.append(self._replace_process())
         return True
 
     def _wake_watcher(self) -> bool:
         if not self.asleep:
             return False
-        self.sim.watchers.append(self.asleep.pop(self.rng.randrange(len(self.asleep))))
+        self.sim.watchers += self.asleep.pop(self.rng.randrange(len(self.asleep)))
         return True
 
     def _rival(self) -> bool:
@@ -146,7 +163,10 @@ class Chaos:
         """Its watchers mostly end before; the next one opens it anew."""
         cluster = self.rng.choice(list(self.sim.servers))
         if self.rng.random() < 0.8:
-            self.sim.watchers = [each for each in self.sim.watchers if each.server.cluster != cluster]
+            for watcher in self.sim.watchers:
+                if watcher.server.cluster == cluster:
+                    watcher.end()
+            self.sim.watchers = [each for each in self.sim.watchers if not each.done]
         self.sim.watchers.append(self.sim.new_watcher(cluster, Forgetter))
         return True
 
@@ -222,6 +242,21 @@ class Chaos:
 
     def _junk(self) -> bool:
         self.sim.journal[self._partition()].append(b"", self.rng.choice(_JUNK), -1, self.sim.ms)
+        return True
+
+    def _repeat_progress(self) -> bool:
+        """A progress record of before comes again, as no producer would send it; or one of a cluster that nobody
+        knows."""
+        log = self.sim.journal[self._partition()]
+        records = [each for each in log.records if (each.value or b"").startswith(PROGRESS)]
+        if not records:
+            return False
+        value = self.rng.choice(records).value or b""
+        if self.rng.random() < 0.3:
+            for name in self.sim.servers:
+                value = value.replace(f'"cluster":"{name}"'.encode(), b'"cluster":"nobody"')
+        self.sim.checkers.alive.repeated(value)
+        log.append(b"", value, -1, self.sim.ms)
         return True
 
     def _pollute(self) -> bool:

@@ -11,7 +11,8 @@ from streams.facets.changelog_records import is_row_key
 from streams.fold.fold import PartitionFold
 from streams.wire.keys import COMPANION_PREFIX
 from tests.simulation import naive
-from tests.simulation.base import TABLES, Base, Violation, ms_of, stamp_of
+from tests.simulation.alive import Alive, Heard
+from tests.simulation.base import PROGRESS, TABLES, Base, Violation, ms_of, stamp_of
 from tests.simulation.kafka import Record
 from tests.simulation.naive_routing import signature
 from tests.simulation.routing_checks import RoutingChecks
@@ -37,6 +38,8 @@ class Standing(NamedTuple):
     stale: str = ""
     lost: bool = False
     closed: bool = False
+    covered: bool = False
+    heard: int = 0
     may_change: bool = False
     """Whether the commit at this offset may make rows."""
 
@@ -62,6 +65,11 @@ class Checkers:
         }
         self.standing: list[dict[str, Standing]] = [{} for _ in range(count)]
         self.standings: list[dict[int, Standing]] = [{} for _ in range(count)]
+        self.alive = Alive()
+        self._progressed: list[dict[int, dict[str, Standing]]] = [{} for _ in range(count)]
+        self._named: list[dict[str, int]] = [{} for _ in range(count)]
+        """The newest seal of each cluster that another one of its offset follows."""
+        self._heard: list[dict[int, dict[str, Heard]]] = [{} for _ in range(count)]
         self.truth: list[dict[int, Made]] = [{} for _ in range(count)]
         self.earlier: list[list[tuple[PartitionFold, dict[int, Made]]]] = [[] for _ in range(count)]
         """What the commits make for who folded them before a worker found that the journal had expired."""
@@ -101,10 +109,52 @@ class Checkers:
     # ---- the journal ---------------------------------------------------------------------------------
 
     def _journal(self, partition: int, record: Record) -> None:
-        self._stand(partition, record.offset, record.value or b"")
+        self._progressed[partition].pop(record.offset, None)
+        self._stand(partition, record)
+        self._heard[partition][record.offset] = {
+            name: Heard(each.heard, not (each.lost or each.closed) and each.epoch > 0)
+            for name, each in self.standing[partition].items()
+        }
         self._fold(partition, record)
 
-    def _stand(self, partition: int, offset: int, value: bytes) -> None:
+    def _progress(self, partition: int, record: Record) -> None:
+        """A watcher process lives: so do the clusters that it covers. Some have moved on."""
+        progress, now, offset = orjson.loads(record.value or b""), self.standing[partition], record.offset
+        moved: dict[str, Standing] = {}
+        for entry in progress.get("clusters", ()):
+            before = now.get(entry["cluster"], Standing(""))
+            frontier = entry["frontier"]
+            if (entry["epoch"], progress["writer"]) != (before.epoch, before.writer) or before.closed:
+                continue
+            if not entry.get("covered", True):
+                moved[before.cluster] = now[before.cluster] = before._replace(
+                    at=progress["at"], covered=False, heard=record.ms
+                )
+                continue
+            goes_back = any(int(frontier.get(name, each)) < int(each) for name, each in before.frontier.items())
+            if entry["seq"] < before.seq or goes_back:
+                continue
+            after = before._replace(seq=entry["seq"], at=progress["at"], covered=True)
+            if before.frontier and frontier and not (before.open or before.lost):
+                after = after._replace(frontier=frontier)
+            moved[before.cluster] = now[before.cluster] = after._replace(heard=record.ms)
+        covered = sorted(n for n, each in now.items() if each.covered and each.writer == progress["writer"])
+        for name in covered:
+            moved[name] = now[name] = now[name]._replace(heard=record.ms)
+            if not self.alive.is_true(record.value or b"", name, now[name].epoch):
+                self.fail(f"[{partition}] at {offset}: {name} is covered by a process that does not watch it")
+        self._progressed[partition][offset] = moved
+        self.standings[partition][offset] = Standing(
+            f"~{progress['writer']}" if covered else "",
+            at=progress["at"],
+            may_change=any(each.lost for each in moved.values()),
+        )
+
+    def _stand(self, partition: int, record: Record) -> None:
+        offset, value = record.offset, record.value or b""
+        if value.startswith(PROGRESS):
+            self._progress(partition, record)
+            return
         try:
             commit = orjson.loads(value)
             name, phase = commit["cluster"], commit["phase"]
@@ -117,6 +167,8 @@ class Checkers:
         goes_on = goes_on and not now.closed
         now = now._replace(may_change=False, opens=False)
         if takes_over or goes_on:
+            covered = now.covered and not takes_over and phase != "close"
+            now = now._replace(heard=record.ms, covered=covered)
             now = now._replace(epoch=commit["epoch"], writer=commit["writer"], seq=commit["seq"], at=commit["at"])
             closing = phase == "end" and now.open
             now = now._replace(closed=phase == "close")
@@ -182,6 +234,10 @@ class Checkers:
         else:
             last = max(first - 1, highest)
             standing = self._standing_at(partition, highest)
+            for name, offset in self._named[partition].items():
+                # A worker was killed between the seals of one offset.
+                if offset > highest and name in self._progressed[partition].get(offset, {}):
+                    standing[name] = self._progressed[partition][offset][name]
             gone = {name for name, each in standing.items() if each.epoch}
             self.standing[partition] = {}
             self._lost(partition, last, sealed, made, gone)
@@ -214,6 +270,7 @@ class Checkers:
         for offset in range(max(sealed.values()) + 1, last + 1):
             # Nobody folds these any more.
             self.standings[partition].pop(offset, None)
+            self._progressed[partition].pop(offset, None)
         before = self.truth[partition].get(last, {})
         kept = {key: value for key, value in before.items() if last <= sealed[key[0]]}
         if self._loss(partition)[0] == last:
@@ -249,8 +306,12 @@ class Checkers:
         newest = {
             standing.cluster: (offset, standing)
             for offset, standing in sorted(self.standings[partition].items())
-            if offset <= last and standing.cluster
+            if offset <= last and standing.cluster and not standing.cluster.startswith("~")
         }
+        for offset, moved in sorted(self._progressed[partition].items()):
+            for name, standing in moved.items() if offset <= last else ():
+                if newest.get(name, (-1,))[0] < offset:
+                    newest[name] = (offset, standing)
         lost_at, lost = self._loss(partition)
         if lost_at <= last:
             newest |= {
@@ -322,7 +383,13 @@ class Checkers:
         if self.truth[partition].get(offset, {}).get((table, record.key)) != record.value:
             self.fail(f"{where}: not the bytes that the journal's prefix folds to")
         last = sealed[-1] if sealed else -1
-        if offset <= last or b'"more":true' in (record.value or b""):
+        problem = self.alive.sealed(table, partition, record, self._heard[partition].get(offset, {}))
+        if offset <= last:
+            return
+        if problem and offset != self._loss(partition)[0]:
+            self.fail(f"{where}: {problem}")
+        if b'"more":true' in (record.value or b""):
+            self._moved(table, partition, offset, orjson.loads(record.value or b""), where)
             return
         jump = self._jumps.pop((table, partition), None)
         if offset != last + 1 and offset != jump:
@@ -344,6 +411,16 @@ class Checkers:
             self.fail(f"{where}: frontier {seal['frontier']}, but the journal's is {standing.frontier}")
         if seal.get("closed", False) != standing.closed:
             self.fail(f"{where}: says closed {seal.get('closed', False)}, the journal {standing.closed}")
+        self._compare(table, partition, standing, offset, where)
+
+    def _moved(self, table: str, partition: int, offset: int, seal: Any, where: str) -> None:
+        """A cluster's seal of a progress record's offset."""
+        self._named[partition][seal["cluster"]] = offset
+        standing = self._progressed[partition].get(offset, {}).get(seal["cluster"])
+        if standing is None or offset == self._loss(partition)[0]:
+            return
+        if (seal["epoch"], seal["seq"]) != (standing.epoch, standing.seq) or seal["frontier"] != standing.frontier:
+            self.fail(f"{where}: says {seal}, the journal {standing}")
         self._compare(table, partition, standing, offset, where)
 
     def _compare(self, table: str, partition: int, standing: Standing, seal: int, where: str) -> None:

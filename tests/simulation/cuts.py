@@ -60,6 +60,8 @@ class Cuts:
             self._rows.setdefault(cluster, {}).update(rows[cluster])
             if any(orjson.loads(row)["state"] == "unknown" for row in rows[cluster].values() if row):
                 self._expired[cluster, batch.partition] = seal.offset
+        if seal.cluster.startswith("~"):
+            return ""  # A watcher's progress, which is of no one cluster.
         ahead = self._ahead.setdefault(seal.cluster, [[] for _ in self._partitions])
         ahead[batch.partition].append(_Sealed(seal, rows[seal.cluster]))
         return self._advance(seal.cluster) if all(ahead) else ""

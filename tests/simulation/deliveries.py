@@ -126,8 +126,10 @@ class Deliveries:
         applied, view = self._applied[who.name], self._views[who.name]
         last = applied[partition]
         if batch.seal.more:
-            if batch.rows or offset != last:
+            if batch.rows or offset > last:
                 self.fail(who, f"[{partition}]: a further seal of {offset} after {last}")
+            if not batch.seal.lost and (cuts := self._cuts.get(who.name)) is not None and (problem := cuts.take(batch)):
+                self.fail(who, problem)
             return
         got: dict[Key, list[bytes]] = {}
         for row in batch.rows:

@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 from unittest.mock import patch
 
-from streams.objects import commits
+from streams.objects import commits, progress
 from streams.subscription.delivery import Filter
 from tests.simulation import fast_paths
 from tests.simulation.base import TABLES, Base, Violation
@@ -18,6 +18,7 @@ from tests.simulation.deliveries import Deliveries
 from tests.simulation.gateway_workload import GatewayWorkload
 from tests.simulation.journal_reader import JournalReader
 from tests.simulation.kafka import Record
+from tests.simulation.process import Process
 from tests.simulation.subscriber import Subscriber
 from tests.simulation.watcher import Watcher
 from tests.simulation.worker import Worker
@@ -25,6 +26,8 @@ from tests.simulation.world import ApiServer, Workload
 
 STEPS = 220
 _DRAIN = 3_000
+HEARD_MS = 4_000
+"""Within what time each partition hears of every cluster that is watched."""
 
 
 class Outcome(NamedTuple):
@@ -57,8 +60,9 @@ class Simulation(Base):
             workload.start()
         for gateway_workload in self.gateway_workloads:
             gateway_workload.start()
+        process = self.new_process() if self.shares_process else None
         for name in self.servers:
-            self.watchers.append(self.new_watcher(name))
+            self.watchers.append(self.new_watcher(name, process=process))
         self.subscribers = [
             Subscriber(self, self.deliveries, "all", TABLES),
             Subscriber(self, self.deliveries, "backend", ("backend",)),
@@ -89,10 +93,18 @@ class Simulation(Base):
     def _appended(self, topic: str, partition: int, record: Record) -> None:
         self.checkers.seen(topic, partition, record)
 
-    def new_watcher(self, cluster: str, kind: type[Watcher] = Watcher) -> Watcher:
-        """A watcher's process starts."""
+    def new_process(self) -> Process:
+        """A watcher process starts."""
         self._names += 1
-        return kind(self, self.servers[cluster], f"watcher-{self._names}")
+        return Process(self, f"watcher-{self._names}")
+
+    def new_watcher(self, cluster: str, kind: type[Watcher] = Watcher, process: Process | None = None) -> Watcher:
+        """A watcher starts, in a process of its own if none is given."""
+        return kind(self, self.servers[cluster], process or self.new_process())
+
+    def made_progress(self, record: bytes, living: dict[str, int]) -> None:
+        """A watcher process made a progress record."""
+        self.checkers.alive.made(record, living)
 
     def journal_expired(self, partition: int, first: int) -> None:
         """A worker found that what it has to read next is gone."""
@@ -103,7 +115,11 @@ class Simulation(Base):
 
     def run(self, steps: int) -> None:
         """Faults and changes for so many steps, then peace until all is through. Raises Violation."""
-        with patch.object(commits, "MAX_EVENTS", self.split), fast_paths.counted(self.note):
+        with (
+            patch.object(commits, "MAX_EVENTS", self.split),
+            patch.object(progress, "BOOKMARK_SECONDS", 4.0),
+            fast_paths.counted(self.note),
+        ):
             for _ in range(steps):
                 self.ms += self.rng.randrange(0, 400)
                 self._turn()
@@ -192,6 +208,8 @@ class Simulation(Base):
             for name, server in self.servers.items():
                 frontier = standing[name].frontier if name in standing else {}
                 if not frontier or any(int(each) != server.revision for each in frontier.values()):
+                    return False
+                if self.ms - standing[name].heard > HEARD_MS or not standing[name].covered:
                     return False
         return all(each.idle() for each in (*self.subscribers, *self.journal_readers))
 

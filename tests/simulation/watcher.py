@@ -13,18 +13,22 @@ from streams.facets.changelog_records import unreadable
 from streams.kafka.epochs import Stamp, Standing, standing_in
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
-from streams.objects.reflector import LaggingServer, Reflector, ReflectorEvent
+from streams.objects.progress import CoveredCluster
+from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.partitioning import partition_of
-from tests.simulation.base import Base
+from tests.simulation.base import PROGRESS, Base
+from tests.simulation.process import Process
 from tests.simulation.world import KINDS, ROUTING_KINDS, ApiServer, Object
 
 SERVED = tuple(each for each in OPTIONAL if each.kind in ROUTING_KINDS)
-HEARTBEAT_MS = 1000
 GUARD_MS = 3000
 PAUSE_MS = 5000
 STALE_AFTER_MS = 15_000
 SNAPSHOT_MS = 20_000
+BLOCKED_MS = 12_000
+"""For how long the changes of a cluster wait at the most, where they do (for a lease, say)."""
+
 _TAIL = 8
 _END = {"k8s.io/initial-events-end": "true"}
 _GARBAGE: tuple[Any, ...] = (None, 7, "text", {}, {"metadata": {}}, {"metadata": {"name": 1, "namespace": "shop"}})
@@ -45,18 +49,21 @@ class Connection:
 
 
 class Watcher:
-    """`done` once its process has ended."""
+    """`done` once it has ended; its `process` may go on, with other clusters."""
 
-    def __init__(self, sim: Base, server: ApiServer, writer: str) -> None:
+    def __init__(self, sim: Base, server: ApiServer, process: Process) -> None:
         self.sim = sim
         self.rng = sim.rng
         self.server = server
-        self.writer = writer
+        self.process = process
+        self.writer = process.writer
         self.done = False
+        self.covered: CoveredCluster | None = None
+        process.sessions[server.cluster] = self
         self.inbox: list[tuple[str, list[ReflectorEvent]]] = []
         self.reflectors: dict[str, Reflector] = {}
         self.collector = Collector(
-            server.cluster, epoch=0, writer=writer, seq=0, partitions=sim.partitions, resources=RESOURCES
+            server.cluster, epoch=0, writer=process.writer, seq=0, partitions=sim.partitions, resources=RESOURCES
         )
         self._optional = SERVED if sim.gateway_api else ()
         for resource in self._optional:
@@ -65,8 +72,8 @@ class Watcher:
         self._connections: dict[str, Connection | None] = dict.fromkeys(self._kinds)
         self._contact = dict.fromkeys(KINDS, sim.ms)
         self._home = partition_of("", server.cluster, sim.partitions)
-        self._written = dict.fromkeys(range(sim.partitions), 0)
-        self._said = dict.fromkeys(range(sim.partitions), sim.ms)
+        self._written = process.written
+        self._blocked_until = 0
         self._since = (0, 0)
         self._guarded = self._awake = self._stale_from = sim.ms
         self._snapshot_at = sim.ms + SNAPSHOT_MS
@@ -99,10 +106,17 @@ class Watcher:
         """Go on to the next point where another process may come between."""
         if self.done:
             return
+        self.process.write()
         try:
             next(self._writing)
         except Superseded:
-            self.done = True
+            self.end()
+
+    def end(self) -> None:
+        """Its session ends; the process says so, if it goes on."""
+        self.done = True
+        if self.covered is not None:
+            self.process.progress.close(self.covered)
 
     def cut(self) -> None:
         """Connections break."""
@@ -242,10 +256,11 @@ class Watcher:
         }
         self._contact = dict.fromkeys(KINDS, self.sim.ms)
         self._guarded = self._awake = self._stale_from = self.sim.ms
+        sim, covered = self.sim, self.process.progress.open(self.collector.commits)
+        self.covered = covered
         while True:
             yield
-            sim, due = self.sim, min(self._said.values()) + HEARTBEAT_MS
-            if not self.inbox and sim.ms < due:
+            if self._is_blocked(covered) or not (self.inbox or self._is_due()):
                 continue
             count = self.rng.randrange(1, 40 if self._optional else 6)
             batches, self.inbox = self.inbox[:count], self.inbox[count:]
@@ -259,54 +274,57 @@ class Watcher:
                 yield
             early: list[JournalRecord] = []
             for kind, events in batches:
+                if any(event.kind is not Kind.BOOKMARK for event in events):
+                    covered.has_news = True
                 for event in events:
                     if self.collector.has_pending(kind, event):
                         early += self.collector.flush(self._at)
                     self.collector.ingest(kind, event)
-            yield from self._publish(self._records(early))
+            records = self._records(early)
+            covered.is_writing = True
+            yield from self._publish(records)
+            covered.wrote(records)
+            covered.is_writing = False
+
+    def _is_blocked(self, covered: CoveredCluster) -> bool:
+        """Whether what has come must not be written yet. Mostly nothing is in the way."""
+        rng, ms = self.process.rng, self.sim.ms
+        if self.sim.blocks and self.inbox and ms > self._blocked_until and rng.random() < 0.02:
+            self._blocked_until = ms + rng.randrange(BLOCKED_MS)
+            self.sim.note("changes had to wait")
+        covered.is_blocked = bool(self.inbox) and ms < self._blocked_until
+        return covered.is_blocked
+
+    def _is_due(self) -> bool:
+        """Whether something is to be written although nothing came."""
+        return self._will_turn() or (self.sim.ms >= self._snapshot_at and self.collector.settled)
 
     def _records(self, early: list[JournalRecord]) -> list[JournalRecord]:
         collector, ms = self.collector, self.sim.ms
-        self._at = at = max(self._at, self.sim.at())
+        self._at = at = self.process.at()
         turned = self._turn_stale()
         records = early + collector.flush(at)
-        said = {record.partition for record in records}
-        quiet = [p for p, last in self._said.items() if p not in said and (turned or ms - last >= HEARTBEAT_MS)]
-        if turned:
-            quiet = list(range(self.sim.partitions))
         if ms >= self._snapshot_at and collector.settled:
             records += collector.snapshot(at)
             self._snapshot_at = ms + SNAPSHOT_MS
-        elif quiet:
-            records += collector.heartbeat(at, quiet)
+        elif turned:
+            records += collector.heartbeat(at)
         return records
 
+    def _will_turn(self) -> bool:
+        commits, ms = self.collector.commits, self.sim.ms
+        stale = ms - min(self._contact.values()) > STALE_AFTER_MS and ms >= self._stale_from
+        return stale != bool(commits.stale_since) and (commits.synced or not stale)
+
     def _turn_stale(self) -> bool:
-        collector, ms = self.collector, self.sim.ms
-        last = min(self._contact.values())
-        stale = ms - last > STALE_AFTER_MS and ms >= self._stale_from
-        if stale == bool(collector.commits.stale_since) or not (collector.commits.synced or not stale):
+        commits = self.collector.commits
+        if not self._will_turn():
             return False
-        collector.commits.stale_since = self.sim.at(last) if stale else ""
+        commits.stale_since = "" if commits.stale_since else self.sim.at(min(self._contact.values()))
         return True
 
     def _publish(self, records: list[JournalRecord]) -> Iterator[None]:
-        """Each partition's records in order, the partitions in any."""
-        queues: dict[int, list[JournalRecord]] = {}
-        for record in records:
-            queues.setdefault(record.partition, []).append(record)
-        while queues:
-            partition = self.rng.choice(list(queues))
-            record = queues[partition].pop(0)
-            if not queues[partition]:
-                del queues[partition]
-            log = self.sim.journal[partition]
-            for _ in range(self.sim.times("commit")):
-                log.append(self.server.cluster.encode(), record.value, -1, self.sim.ms)
-            self._written[partition] += 1
-            self._said[partition] = self.sim.ms
-            if self.rng.random() < 0.4:
-                yield
+        return self.process.publish(records, self.rng, self.server.cluster.encode())
 
     # ---- epochs --------------------------------------------------------------------------------------
 
@@ -368,10 +386,13 @@ class Watcher:
 
     def _commits(self, partition: int, start: int) -> Iterator[tuple[int, Any]]:
         for record in self.sim.journal[partition].records:
-            if record.offset >= start and record.key:
-                commit = orjson.loads(record.value or b"{}")
-                if commit.get("cluster") == self.server.cluster:
-                    yield record.offset, commit
+            value = record.value or b""
+            if record.offset < start or not (record.key or value.startswith(PROGRESS)):
+                continue
+            commit = orjson.loads(value)
+            for said in commit.get("clusters", (commit,)):
+                if said.get("cluster") == self.server.cluster:
+                    yield record.offset, {**said, "writer": commit["writer"]}
 
     def _check(self) -> None:
         log = self.sim.journal[self._home]

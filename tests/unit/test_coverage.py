@@ -56,7 +56,7 @@ def fold(records: Iterable[JournalRecord], until: Until = Until(), begin: int = 
             break
         partition.step(offset, value)
         recorder.note(offset, partition.clusters)
-    return Coverage(begin, begin_at, len(values), recorder.clusters(partition.clusters), stopped)
+    return Coverage(begin, begin_at, len(values), recorder.clusters(partition), stopped)
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ from streams.wire.records import FOLD_VERSION, Seal
 KEY = b"east/shop/cart"
 
 
-def seal(offset: int, *, fold: int = FOLD_VERSION, lost: bool = False, more: bool = False) -> Write:
-    value = msgspec.json.encode(Seal("east", offset, 1, "w", offset, "", "live", {}, fold, lost=lost, more=more))
-    return Write("backend", seal_key("east"), value, offset)
+def seal(
+    offset: int, *, cluster: str = "east", fold: int = FOLD_VERSION, lost: bool = False, more: bool = False
+) -> Write:
+    value = msgspec.json.encode(Seal(cluster, offset, 1, "w", offset, "", "live", {}, fold, lost=lost, more=more))
+    return Write("backend", seal_key(cluster), value, offset)
 
 
 def row(offset: int, text: bytes | None = b"row", key: bytes = KEY) -> Write:
@@ -72,7 +74,7 @@ def test_another_fold_version_and_a_loss_are_no_faults() -> None:
     for written, cause in (
         ([seal(0, fold=FOLD_VERSION + 1)], Cause.FOLD_VERSION),
         ([seal(0, lost=True)], Cause.EXPIRED),
-        ([seal(0, more=True)], Cause.EXPIRED),
+        ([seal(0, lost=True, more=True), seal(0, cluster="west")], Cause.EXPIRED),
         ([seal(1)], Cause.EXPIRED),
     ):
         comparison = Comparison(["backend"])

@@ -10,8 +10,9 @@ from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.parameters import KubernetesName
 from streams.serve.xds.build.catalog import Key
 from streams.serve.xds.server import Connection, XdsServer
-from streams.subscription.freshness import age_seconds
+from streams.subscription.freshness import age_seconds, alive
 from streams.wire.address_text import format_address
+from streams.wire.keys import is_cluster
 from streams.wire.records import Record
 from streams.wire.routing_records import Traffic
 from streams.wire.timestamps import write
@@ -113,19 +114,20 @@ def report(server: XdsServer, namespace: str, name: str, now: float) -> Propagat
         if (not namespace or key[0] == namespace) and (not name or key[1] == name)
     )
     shared = _shared_addresses(server)
+    newest = alive(server.catalog.seals)
     return Propagation(
         frontiers=[
             Frontier(
                 partition=partition,
                 cluster=cluster,
-                offset=seal.offset,
-                at=seal.at,
+                offset=newest[partition, cluster].offset,
+                at=newest[partition, cluster].at,
                 frontier=seal.frontier,
-                age_seconds=age_seconds(seal, now),
+                age_seconds=age_seconds(newest[partition, cluster], now),
                 stale=silence.reason if (silence := server.silent.get((partition, cluster))) else "",
             )
             for (partition, cluster), seal in sorted(server.catalog.seals.items())
-            if not seal.closed
+            if is_cluster(cluster) and not seal.closed
         ],
         clients=[_client(connection) for connection in server.connections.values()],
         services=[_service(server, key, shared.get(key, []), now) for key in keys],

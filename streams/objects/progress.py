@@ -1,0 +1,133 @@
+"""What a watcher process says of its clusters while nothing changes: when, and of which.
+
+Each partition gets one record of the process, whatever number of clusters it watches. A cluster is named in it only
+where the partition has not heard how far it is: after commits to other partitions, and when it is covered from now on,
+or no longer. Otherwise the record shows that the process lives, which says enough of all that it covers. What bookmarks
+alone move on is told seldom: nothing happened up to there.
+"""
+
+from collections.abc import Iterable
+
+from streams.objects.commits import CommitWriter, JournalRecord
+from streams.wire.journal_records import progress_record
+from streams.wire.records import ClusterProgress
+
+NEWS_SECONDS = 1.0
+"""How long a partition may not have heard of a cluster's changes in the others."""
+
+QUIET_SECONDS = 3.0
+"""How long a partition may hear nothing of a watcher. Readers take its clusters for silent after three times that."""
+
+BOOKMARK_SECONDS = 300.0
+"""How long a partition may not have heard of a frontier that nothing but bookmarks moved on."""
+
+
+class CoveredCluster:
+    """What the partitions have been told of one epoch of a cluster.
+
+    Its writer sets `is_writing` while a commit is under way: what the partitions have is not known then. With
+    `is_blocked` there are changes that can't be written, so the cluster must not pass for alive. `has_news` says that
+    the frontier was moved by more than bookmarks.
+    """
+
+    def __init__(self, commits: CommitWriter) -> None:
+        self.commits = commits
+        self.is_writing = False
+        self.is_blocked = False
+        self.has_news = False
+        self._covered: set[int] = set()
+        self._seqs = [0] * commits.partitions
+        self._frontiers: list[dict[str, str]] = [{}] * commits.partitions
+
+    def wrote(self, records: Iterable[JournalRecord]) -> None:
+        """These commits were written, none comes before them any more."""
+        for record in records:
+            self._seqs[record.partition] = record.seq
+            if record.seq == self.commits.seq:
+                self._frontiers[record.partition] = self._frontier
+
+    @property
+    def _frontier(self) -> dict[str, str]:
+        return dict(self.commits.frontier) if self.commits.synced else {}
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether some partition takes it for alive by the process's records."""
+        return bool(self._covered)
+
+    def covers(self, partition: int) -> bool:
+        """Whether this partition does."""
+        return partition in self._covered
+
+    def is_due(self, partition: int) -> bool:
+        """Whether the partition has to hear of it soon."""
+        if self.is_blocked:
+            return partition in self._covered
+        if self.is_writing:
+            return False
+        is_behind = partition not in self._covered or self._seqs[partition] < self.commits.seq
+        return is_behind or (self.has_news and self._frontiers[partition] != self._frontier)
+
+    def entry(self, partition: int, *, bookmarks: bool) -> ClusterProgress | None:
+        """What the partition is told of it, None if there is nothing; with `bookmarks`, what they moved on too."""
+        frontier = self._frontier
+        has_moved = bookmarks and not (self.is_writing or self.is_blocked) and self._frontiers[partition] != frontier
+        if not has_moved and not self.is_due(partition):
+            return None
+        commits = self.commits
+        if self.is_blocked:
+            self._covered.discard(partition)
+            return ClusterProgress(commits.cluster, commits.epoch, commits.seq, {}, covered=False)
+        self._covered.add(partition)
+        self._seqs[partition], self._frontiers[partition] = commits.seq, frontier
+        return ClusterProgress(commits.cluster, commits.epoch, commits.seq, frontier)
+
+
+class ProgressCollector:
+    """One watcher process. Times (`now`) are seconds of a clock that only goes forward."""
+
+    def __init__(self, writer: str, partitions: int) -> None:
+        self._writer = writer
+        self._clusters: dict[str, CoveredCluster] = {}
+        self._ended: list[CoveredCluster] = []
+        self._last = [float("-inf")] * partitions
+        self._bookmarks = [float("-inf")] * partitions
+
+    def open(self, commits: CommitWriter) -> CoveredCluster:
+        """An epoch of a cluster has begun, in every partition."""
+        cluster = self._clusters[commits.cluster] = CoveredCluster(commits)
+        return cluster
+
+    def close(self, cluster: CoveredCluster) -> None:
+        """The epoch has ended here: nobody writes it any more."""
+        if self._clusters.get(cluster.commits.cluster) is cluster:
+            del self._clusters[cluster.commits.cluster]
+        cluster.is_blocked = True
+        if cluster.is_covered:
+            self._ended.append(cluster)
+
+    def records(self, at: str, now: float) -> list[JournalRecord]:
+        """The records that are due at this time. They count as told, and must be written."""
+        clusters = [*self._clusters.values(), *self._ended]
+        records = []
+        for partition, last in enumerate(self._last):
+            is_news = any(cluster.is_due(partition) for cluster in clusters)
+            if now - last < (NEWS_SECONDS if is_news else QUIET_SECONDS):
+                continue
+            with_bookmarks = now - self._bookmarks[partition] >= BOOKMARK_SECONDS
+            entries = [
+                entry
+                for cluster in clusters
+                if (entry := cluster.entry(partition, bookmarks=with_bookmarks)) is not None
+            ]
+            if not entries and not any(cluster.covers(partition) for cluster in clusters):
+                continue
+            self._last[partition] = now
+            if with_bookmarks:
+                self._bookmarks[partition] = now
+            records.append(JournalRecord(partition, progress_record(self._writer, at, entries), 0))
+        self._ended = [cluster for cluster in self._ended if cluster.is_covered]
+        for cluster in self._clusters.values():
+            if not cluster.is_writing:
+                cluster.has_news = any(map(cluster.is_due, range(len(self._last))))
+        return records
