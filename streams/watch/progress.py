@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NoReturn
 
+from streams.kafka.commit_producer import DELIVERY_SECONDS
 from streams.kafka.errors import BrokerError
-from streams.kafka.journal import DELIVERY_SECONDS, JournalEnds, Publisher, journal_ends
+from streams.kafka.journal import JournalEnds, Publisher, journal_ends
 from streams.kafka.journal_reader import JournalReader
 from streams.objects.commits import CommitWriter
 from streams.objects.progress import CoveredCluster, ProgressCollector

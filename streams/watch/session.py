@@ -126,7 +126,7 @@ class Session:
         begun = time.monotonic()
         self._writing_since: float | None = None
         self._awake = self._ticked = begun
-        self._has_paused = False
+        self._paused = 0.0
         self._snapshot_at = begun + snapshot_every
         self._stale_from = begun
         self._contact = {resource.frontier: (begun, datetime.now(UTC)) for resource in RESOURCES}
@@ -286,8 +286,8 @@ class Session:
     async def _ensure_epoch_current(self, *, news: bool) -> None:
         """After a pause, or without the lease, check that the epoch is still ours before anything is written."""
         lease = self._lease
-        pause = time.monotonic() - max(self._awake, self._ticked)
-        if pause > PAUSE_SECONDS or self._has_paused:
+        pause = max(self._paused, time.monotonic() - max(self._awake, self._ticked))
+        if pause > PAUSE_SECONDS:
             log.info(
                 "cluster %s: %.0f s without a turn; looking for a higher epoch first",
                 self._cluster,
@@ -295,7 +295,7 @@ class Session:
             )
             self._stale_from = time.monotonic() + self._stale_after
             await self._check()
-        self._has_paused = False
+        self._paused = 0.0
         while lease is not None and not lease.is_held:
             # Events wait until the lease is renewed, and meanwhile the cluster does not pass for alive. Without events
             # it does, as the rows must become stale if it is the API server that is away; whoever has taken the lease
@@ -429,10 +429,11 @@ class Session:
     def _tick(self, tick: float) -> None:
         """Each second: note a pause of the process, and write something although no events came, if it's time: the
         cluster turns stale, or a snapshot is due."""
-        self._has_paused = self._has_paused or tick - self._ticked > PAUSE_SECONDS
+        self._paused = max(self._paused, tick - self._ticked)
         self._ticked = tick
         metrics.CONTACT.labels(self._cluster).set(min(self._contact.values())[1].timestamp())
-        is_due = self._has_paused or self._will_turn(tick) or (tick >= self._snapshot_at and self._collector.settled)
+        has_paused = self._paused > PAUSE_SECONDS
+        is_due = has_paused or self._will_turn(tick) or (tick >= self._snapshot_at and self._collector.settled)
         if is_due and self._queue.empty() and self._writing_since is None:
             self._queue.put_nowait(_Batch("", [], tick))
 

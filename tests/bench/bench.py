@@ -49,6 +49,7 @@ class Bench:
         self.out = out
         self.quick = quick
         self.say = say
+        self.broker_pid = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -62,6 +63,7 @@ class Bench:
         self.say("starting Kafka")
         broker = self._stack.enter_context(EmbeddedKafka(self.folder / "kafka", progress=lambda *_: None))
         ensure(broker.bootstrap_servers, partitions=partitions)
+        self.broker_pid = broker.pid
         return broker.bootstrap_servers
 
     def plane(self) -> ControlPlane:

@@ -12,5 +12,6 @@ BENCHMARKS = (
     Benchmark("throughput", "throughput", "a core of a worker next to Kafka Streams, Quix Streams and Faust"),
     Benchmark("changes", "changes", "CPU and memory of `facets serve` for many HTTP clients"),
     Benchmark("fan-out", "fan_out", "many xDS and SSE subscribers of one server, next to istiod"),
+    Benchmark("idle", "idle", "CPU and bytes a day while nothing happens in 1, 10 and 100 clusters"),
     Benchmark("growth", "growth", "two workers; cost of a change as Services and endpoints grow; memory"),
 )
