@@ -107,6 +107,8 @@ class Part:
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
+        # What one of the same name said before is not this one's.
+        self._begin = len(self.text()) if self.log.exists() else 0
         with self.log.open("ab") as log:
             # Its own session: Ctrl-C is for the benchmark, which ends its parts in order.
             self.process = start_bound(
@@ -135,7 +137,8 @@ class Part:
 
     def says(self, text: str, seconds: float = 120, after: int = 0) -> None:
         """Wait until its log says so, from a position on. Raises TimeoutError, and RuntimeError if it ends."""
-        self.until(lambda: text in self.text()[after:], f"it said {text!r}", seconds)
+        begin = max(after, self._begin)
+        self.until(lambda: text in self.text()[begin:], f"it said {text!r}", seconds)
 
     def until(self, holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
         """Wait until something holds. Raises TimeoutError, and RuntimeError if the process ends before."""

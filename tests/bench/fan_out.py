@@ -12,14 +12,15 @@ come, its CPU what that process used from the first change until the last client
 one more client that never reads. Needs Go; istiod where there is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import psutil
 
 from tests.bench.bench import Bench, Part, free_port
-from tests.bench.figures import Figure, at_least, at_most
+from tests.bench.figures import Figure, Goal, at_least, at_most
 from tests.bench.light_clients import LightClients, has_go
 from tests.bench.objects import NAMESPACE
 from tests.bench.patches import Patches
@@ -156,20 +157,19 @@ def _note(fleet: Fleet, bench: Bench) -> str:
 
 def _figures(fleet: Fleet, ours: Outcome, theirs: dict[str, Outcome], bench: Bench) -> Iterator[Figure]:
     note = _note(fleet, bench)
-    name = fleet.name
-    yield Figure(f"{name}: memory a subscriber", ours.memory, "KiB", goal=at_most(MEMORY_GOAL_KIB), note=note)
-    yield Figure(f"{name}: changes that came to all, at {RATE}/s", ours.complete, "%", goal=at_least(100), note=note)
+    peers: list[tuple[str, Outcome | None]] = list(theirs.items()) or [("", None)]
+
+    def beside(what: str, unit: str, value: Callable[[Outcome], float], goal: Goal | None = None) -> Iterator[Figure]:
+        for peer, other in peers:
+            its = value(other) if other is not None else None
+            yield Figure(f"{fleet.name}: {what}", value(ours), unit, its, peer, goal, note)
+
+    yield from beside("memory a subscriber", "KiB", lambda one: one.memory, at_most(MEMORY_GOAL_KIB))
+    yield from beside(f"changes that came to all, at {RATE}/s", "%", lambda one: one.complete, at_least(100))
     for share in (50, 99):
         goal = at_most(LAST_GOAL_MS) if share == 99 else None
-        title = f"{name}: change to the last subscriber, p{share}"
-        yield Figure(title, ours.percentile(share), "ms", goal=goal, note=note)
-        for peer, other in theirs.items():
-            yield Figure(title, ours.percentile(share), "ms", other.percentile(share), peer, note=note)
-    yield Figure(f"{name}: CPU of the server for a change at a client", ours.cpu, "us", note=note)
-    yield Figure(f"{name}: core of the server in use", ours.core, "%", note=note)
-    yield Figure(f"{name}: messages to a client", ours.messages, "", note=note)
-    for peer, other in theirs.items():
-        yield Figure(f"{name}: CPU of the server for a change at a client", ours.cpu, "us", other.cpu, peer, note=note)
-        yield Figure(f"{name}: core of the server in use", ours.core, "%", other.core, peer, note=note)
-        yield Figure(f"{name}: messages to a client", ours.messages, "", other.messages, peer, note=note)
-        yield Figure(f"{name}: memory a subscriber", ours.memory, "KiB", other.memory, peer, note=note)
+        yield from beside(f"change to the last subscriber, p{share}", "ms",
+                          partial(Outcome.percentile, share=share), goal)  # fmt: skip
+    yield from beside("CPU of the server for a change at a client", "us", lambda one: one.cpu)
+    yield from beside("core of the server in use", "%", lambda one: one.core)
+    yield from beside("messages to a client", "", lambda one: one.messages)

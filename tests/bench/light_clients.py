@@ -27,9 +27,10 @@ class LightClients:
     def __init__(
         self, bench: Bench, kind: str, port: int, count: int, services: int, names: Sequence[str] = ()
     ) -> None:
-        self._out = bench.folder / f"{kind}-{port}.json"
+        name = f"light-{kind}-{port}"
+        self._out = bench.folder / f"{name}.json"
         options = (kind, str(port), str(count), str(services), str(self._out))
-        self.part: Part = bench.program(f"light-{kind}-{port}", build(), *options, *names)
+        self.part: Part = bench.program(name, build(), *options, *names)
         self.part.says("ready", 180)
         self.messages = 0
 

@@ -84,6 +84,13 @@ def test_one_that_fails_is_named_and_the_others_figures_stay(tmp_path: Path, mon
     assert [each.name for each in read(tmp_path / "bench.json")] == ["before Ctrl-C"]
 
 
+def test_a_part_does_not_say_what_an_earlier_one_of_its_name_said(tmp_path: Path) -> None:
+    with Bench("parts", tmp_path, tmp_path, quick=True, say=lambda _: None) as bench:
+        bench.program("clients", "sh", "-c", "echo ready; exec sleep 60").says("ready")
+        with pytest.raises(RuntimeError, match="ended with 3"):
+            bench.program("clients", "sh", "-c", "exit 3").says("ready")
+
+
 def test_a_state_that_was_left_out_is_late_until_a_newer_one_came() -> None:
     sent = [Change(state, "", at) for state, at in (("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0))]
     assert delays(sent, {"c": 3.5, "a": 1.25}) == [250, 1500, 500, math.inf]
