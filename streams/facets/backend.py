@@ -5,16 +5,18 @@ names only what counts, they are kept in its companion.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.facets import endpoint_set, initial_rows, overlay, set_change, single_slice
+from streams.facets import endpoint_set, initial_rows, overlay, row_parts, set_change, single_slice
 from streams.facets.changes import ServiceChange
 from streams.facets.claims import shadows_of
 from streams.facets.endpoint_set import EMPTY_SET, EndpointSet
 from streams.facets.initial_rows import InitialObjects
 from streams.facets.reading import read_source_event
+from streams.facets.row_parts import UNDIVIDED, Parts, Side
 from streams.facets.set_change import NO_DIFFERENCE
 from streams.facets.slice_text import LEGACY_PREFIX, Source
 from streams.facets.table import CompanionUpdate, RowUpdate, Table
@@ -57,7 +59,7 @@ class Legacy(NamedTuple):
 
 class BackendEntry(NamedTuple):
     """The backend table's entry; `service` is (uid, type), None while there is no Service. The legacy Endpoints are not
-    in `endpoints`."""
+    in `endpoints`. `parts` are those in which the row is written, none where it is whole."""
 
     version: int | None
     service: tuple[str, str] | None
@@ -66,6 +68,12 @@ class BackendEntry(NamedTuple):
     reason: str
     rejected: tuple[Rejection, ...]
     legacy: Legacy | None = None
+    parts: Parts = MappingProxyType({})
+
+    @property
+    def side(self) -> Side:
+        """What is divided into parts."""
+        return Side(self.endpoints, _is_withheld(self.service))
 
     def counted(self) -> EndpointSet:
         """The set as in the row: with the legacy Endpoints."""
@@ -78,11 +86,15 @@ class BackendEntry(NamedTuple):
 
 
 class BackendTable(Table[BackendEntry]):
-    """Follows from the Service (whether it is there, and its type), its EndpointSlices and its legacy Endpoints."""
+    """Follows from the Service (whether it is there, and its type), its EndpointSlices and its legacy Endpoints. Rows
+    of large Services are in parts, if it `divides` rows; that is only of how they are written."""
 
     name = "backend"
     kinds = frozenset({"Service", *_ENDPOINT_KINDS})
     nothing = BackendEntry(None, None, EMPTY_SET, "deleted", "", ())
+
+    def __init__(self, *, divides: bool = True) -> None:
+        self._divides = divides
 
     def read(self, row: bytes) -> BackendEntry:
         """See Table."""
@@ -121,13 +133,38 @@ class BackendTable(Table[BackendEntry]):
         others = ROUTING_KINDS if service is None else ROUTING_KINDS | {"Service"}
         causes += [cause for cause in change.rejections if cause.kind not in others]
         new = BackendEntry(ctx.offset, service, after.without_legacy(), state, reason, rejected, entry.legacy)
-        content = _encode_content(service, after, set_change.encode_difference(difference))
-        return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes, content))
+        return self._update(ctx, key, entry, new, causes, after, set_change.encode_difference(difference))
 
-    def encode(self, ctx: RowContext, key: str, entry: BackendEntry, previous: int | None) -> bytes:
+    def renew(self, ctx: RowContext, key: str, entry: BackendEntry) -> RowUpdate[BackendEntry]:
         """See Table."""
-        content = _encode_content(entry.service, entry.counted(), set_change.NO_CHANGE)
-        return _encode_row(ctx, key, entry, previous, [], content)
+        new = entry._replace(version=ctx.offset)
+        return self._update(ctx, key, entry, new, [], entry.counted(), set_change.NO_CHANGE)
+
+    def with_parts(self, entry: BackendEntry, parts: Parts) -> BackendEntry:
+        """See Table."""
+        return entry._replace(parts=parts)
+
+    def _update(
+        self,
+        ctx: RowContext,
+        key: str,
+        entry: BackendEntry,
+        new: BackendEntry,
+        causes: list[Cause],
+        counted: EndpointSet,
+        difference: bytes,
+    ) -> RowUpdate[BackendEntry]:
+        """The row and its parts; `counted` is the new entry's set as in the row."""
+        head = encode_head(
+            ctx, key, entry.version, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes
+        )
+        division = row_parts.divide(key, ctx.offset, entry.parts, entry.side, new.side) if self._divides else UNDIVIDED
+        if division.parts:
+            groups = row_parts.encode_parts(ctx.offset, division.parts)
+        else:
+            groups = b'"groups":[%b]' % endpoint_set.encode_groups(counted, withdrawn=_is_withheld(new.service))
+        row = b'%b,"service":%b,%b,"change":%b}' % (head, _encode_service(new.service), groups, difference)
+        return RowUpdate(new._replace(parts=division.parts), row, division.records)
 
     def objects(self, key: str, entry: BackendEntry) -> list[Cause]:
         """See Table."""
@@ -165,14 +202,13 @@ class BackendTable(Table[BackendEntry]):
         """See Table."""
         if not _is_plainly_ready(ctx, entry) or (change := single_slice.advance(entry.endpoints, event)) is None:
             return None
-        _, service, _, state, reason, rejected, legacy = entry
+        _, service, _, state, reason, rejected, legacy, _ = entry
         new = BackendEntry(ctx.offset, service, change.endpoints, state, reason, rejected, legacy)
         causes = [Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger)]
-        content = _encode_content(entry.service, change.endpoints, change.difference)
-        return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes, content))
+        return self._update(ctx, key, entry, new, causes, change.endpoints, change.difference)
 
     def prepare(self, key: str, objects: InitialObjects) -> bytes | None:
-        """See Table: the row after its head."""
+        """See Table: the row's `change`."""
         slices = objects.slices
         if _is_withheld(_service_of(objects)):
             return None
@@ -184,8 +220,7 @@ class BackendTable(Table[BackendEntry]):
             for label, group in groups.items()
             if group.text
         )
-        difference = b'{"added":[%b],"removed":[],"updated":[]}' % added
-        return _encode_content(_service_of(objects), EndpointSet(slices, None, {}), difference)
+        return b'{"added":[%b],"removed":[],"updated":[]}' % added
 
     def fold_initial(
         self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any
@@ -194,7 +229,7 @@ class BackendTable(Table[BackendEntry]):
         endpoints = EndpointSet(objects.slices, None, {})
         new = BackendEntry(ctx.offset, _service_of(objects), endpoints, "ready", "", ())
         causes = [objects.service_cause, *objects.endpoint_causes]
-        return RowUpdate(new, _encode_row(ctx, key, new, None, causes, prepared))
+        return self._update(ctx, key, self.nothing, new, causes, endpoints, prepared)
 
     def fold_initial_companion(
         self, ctx: RowContext, entry: BackendEntry, objects: InitialObjects
@@ -228,6 +263,8 @@ class BackendTable(Table[BackendEntry]):
 
     def companion_in_row(self, entry: BackendEntry, row: bytes) -> CompanionUpdate[BackendEntry] | None:
         """See Table."""
+        if row_parts.is_head(self.name, row):  # There are slices.
+            return None
         fields = _decode_row(row)
         event = _legacy_in(fields)
         if event is None or (entry.legacy is not None and entry.legacy.version >= fields.version):
@@ -310,20 +347,8 @@ def _unread(
     )
 
 
-def _encode_row(
-    ctx: RowContext, key: str, new: BackendEntry, previous: int | None, causes: list[Cause], content: bytes
-) -> bytes:
-    head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
-    return head + content
-
-
-def _encode_content(service: tuple[str, str] | None, endpoints: EndpointSet, difference: bytes) -> bytes:
-    """The row after its head."""
-    return b',"service":%b,"groups":[%b],"change":%b}' % (
-        b"null" if service is None else b'{"uid":%b,"type":"%b"}' % (_encode(service[0]), service[1].encode()),
-        endpoint_set.encode_groups(endpoints, withdrawn=_is_withheld(service)),
-        difference,
-    )
+def _encode_service(service: tuple[str, str] | None) -> bytes:
+    return b"null" if service is None else b'{"uid":%b,"type":"%b"}' % (_encode(service[0]), service[1].encode())
 
 
 def _legacy_in(row: _Row) -> Event | None:

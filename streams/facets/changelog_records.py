@@ -8,8 +8,8 @@ import msgspec
 
 from streams.facets.parsed_rows import Facet, read_row
 from streams.facets.reading import read_source_event
-from streams.wire.keys import COMPANION_PREFIX, INTERNAL, SEAL_PREFIX
-from streams.wire.records import CLUSTER_NAME, Event, Seal
+from streams.wire.keys import COMPANION_PREFIX, INTERNAL, PART_PREFIX, SEAL_PREFIX
+from streams.wire.records import CLUSTER_NAME, BackendChunk, BackendPart, Event, Seal
 from streams.wire.validation import check_frontier, is_service_key
 
 NO_VERSION = -1
@@ -28,6 +28,9 @@ class UnreadableRecord(ValueError):
 
 _decode_seal = msgspec.json.Decoder(Seal).decode
 _decode_event = msgspec.json.Decoder(Event).decode
+_decode_part = msgspec.json.Decoder(BackendPart).decode
+_decode_chunk = msgspec.json.Decoder(BackendChunk).decode
+_encode = msgspec.json.encode
 
 
 def version_in(stamp: bytes | None) -> int:
@@ -56,7 +59,7 @@ def read_record(table: str, key: bytes, value: bytes | None, version: int) -> Fa
             _check_seal(key, _decode_seal(value), version)
             return None
         if key.startswith(INTERNAL):
-            _check_internal(key, value)
+            _check_internal(key, value, version)
             return None
         if not is_row_key(key):
             raise UnreadableRecord("its key is no CLUSTER/NAMESPACE/NAME")
@@ -87,8 +90,25 @@ def _check_seal(key: bytes, seal: Seal, version: int) -> None:
     check_frontier(seal.frontier)
 
 
-def _check_internal(key: bytes, value: bytes) -> None:
+def _check_internal(key: bytes, value: bytes, version: int) -> None:
     if key.startswith(COMPANION_PREFIX):
         if not is_row_key(key[len(COMPANION_PREFIX) :]):
             raise UnreadableRecord("its key is of no Service")
         read_source_event(_decode_event(value), None)
+    elif key.startswith(PART_PREFIX):
+        _check_part(key, value, version)
+
+
+def _check_part(key: bytes, value: bytes, version: int) -> None:
+    """A part, or a chunk of one: as workers write it, so that its bytes can be joined."""
+    *row_key, label, number = [*key[len(PART_PREFIX) :].split(b"/"), b""][:5]
+    if key.count(b"/") not in {4, 5} or not is_row_key(b"/".join(row_key)) or not label:
+        raise UnreadableRecord("its key is of no part")
+    record: BackendPart | BackendChunk
+    if key.count(b"/") == 4:
+        record = part = _decode_part(value)
+        is_own = part.slice.encode() == label and bool(part.chunks)
+    else:
+        record, is_own = _decode_chunk(value), number.isdigit()
+    if not is_own or record.version != version or _encode(record) != value:
+        raise UnreadableRecord("it is not as a worker writes it")

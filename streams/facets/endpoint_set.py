@@ -108,33 +108,31 @@ def encode_groups(backend: EndpointSet, *, withdrawn: bool) -> bytes:
         source = counted[label]
         shadows = backend.shadows.get(label)
         for index, group in enumerate(source.groups):
-            parts += (source.head, group.layout.lead)
-            if withdrawn:
-                parts += (b'],"shadowed":[', group.text, b"]},") if group.text else (b"]},",)
-            elif shadows and (lost := {endpoint: kept for (at, endpoint), kept in shadows.items() if at == index}):
-                parts += _encode_contested(source, group, lost)
-            else:
-                parts += (group.text, b"]},")
-    return b"".join(parts)[:-1]
+            lost = {endpoint: kept for (at, endpoint), kept in shadows.items() if at == index} if shadows else {}
+            for text in group_texts(group, lost, withdrawn=withdrawn):
+                parts += (source.head, text, b",")
+    return b"".join(parts[:-1])
 
 
-def _encode_contested(source: Source, group: Group, lost: Mapping[bytes, Layout | None]) -> list[bytes]:
-    """The endpoints of a group of which these lost ports (after its lead), and a partial group for each list of ports
-    that some of them keep."""
+def group_texts(group: Group, lost: Mapping[bytes, Layout | None], *, withdrawn: bool) -> list[bytes]:
+    """A group of which these endpoints lost ports, as in a row from its source's head on (the first byte is a comma);
+    after it a partial group for each list of ports that some of them keep."""
+    lead = group.layout.lead
+    if withdrawn:
+        return [b'%b],"shadowed":[%b]}' % (lead, group.text) if group.text else lead + b"]}"]
+    if not lost:
+        return [b"%b%b]}" % (lead, group.text)]
     partial: dict[bytes, tuple[Layout, list[bytes]]] = {}
     for endpoint in group.endpoints:
         if (kept := lost.get(endpoint)) is not None:
             partial.setdefault(kept.ports, (kept, []))[1].append(endpoint)
-    parts = [
-        b",".join([endpoint for endpoint in group.endpoints if endpoint not in lost]),
-        b'],"shadowed":[',
-        b",".join([endpoint for endpoint in group.endpoints if endpoint in lost]),
-        b"]},",
-    ]
+    keeping = b",".join([endpoint for endpoint in group.endpoints if endpoint not in lost])
+    shadowed = b",".join([endpoint for endpoint in group.endpoints if endpoint in lost])
+    texts = [b'%b%b],"shadowed":[%b]}' % (lead, keeping, shadowed)]
     for ports in sorted(partial):
         layout, endpoints = partial[ports]
-        parts += (source.head, layout.lead, b",".join(endpoints), b'],"partial":true},')
-    return parts
+        texts.append(b'%b%b],"partial":true}' % (layout.lead, b",".join(endpoints)))
+    return texts
 
 
 def _port_lists_overlap(slices: Mapping[str, Source]) -> bool:

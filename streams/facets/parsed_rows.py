@@ -139,11 +139,17 @@ class _Change(msgspec.Struct):
 
 class _Backend(ReadRow, kw_only=True):
     service: ServiceReference | None
-    groups: list[Group]
+    groups: list[Group] | msgspec.UnsetType = msgspec.UNSET
+    parts: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     change: _Change
 
+    def __post_init__(self) -> None:
+        if (self.groups is msgspec.UNSET) == (self.parts is msgspec.UNSET):
+            raise ValueError("a backend row has either `groups` or `parts`")
+
     def facet(self) -> BackendFacet:
-        return BackendFacet(*self._head(), self.groups)
+        """Without the groups that are in parts."""
+        return BackendFacet(*self._head(), self.groups or [])
 
 
 class _Direction(msgspec.Struct, rename="camel"):

@@ -4,11 +4,12 @@ The fold iterates over its tables without knowing them. A table is one file of t
 `tables.FACET_TABLES`; its row is a type in `wire`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from streams.facets.changes import ServiceChange
 from streams.facets.initial_rows import InitialObjects
+from streams.facets.row_parts import Parts
 from streams.wire.records import Cause, Event, Rejection
 from streams.wire.row_codec import RowContext
 
@@ -33,10 +34,12 @@ H = TypeVar("H", bound=Entry)
 
 
 class RowUpdate(NamedTuple, Generic[H]):
-    """The entry after a change, and its row."""
+    """The entry after a change, its row, and the row's parts that have changed (key and value, None for a tombstone):
+    they are written before it."""
 
     entry: H
     row: bytes
+    parts: Sequence[tuple[bytes, bytes | None]] = ()
 
 
 class CompanionUpdate(NamedTuple, Generic[H]):
@@ -59,7 +62,7 @@ class Table(Generic[H]):
     nothing: H
 
     def read(self, row: bytes) -> H:
-        """The entry, from its row. Raises msgspec.MsgspecError."""
+        """The entry, from its row in the whole form. Raises msgspec.MsgspecError."""
         raise NotImplementedError
 
     def fold(self, ctx: RowContext, key: str, entry: H, change: ServiceChange) -> RowUpdate[H] | None:
@@ -99,6 +102,17 @@ class Table(Generic[H]):
     def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> RowUpdate[H]:
         """The first row of a Service that `prepare` took."""
         raise NotImplementedError
+
+    # ---- rows in parts -------------------------------------------------------------------------------
+
+    def with_parts(self, entry: H, parts: Parts) -> H:
+        """The entry, of whose row these parts are written."""
+        return entry
+
+    def renew(self, ctx: RowContext, key: str, entry: H) -> RowUpdate[H]:
+        """The row again, as `encode` makes it, after the one that is there."""
+        renewed = entry._replace(version=ctx.offset)  # type: ignore[attr-defined]
+        return RowUpdate(renewed, self.encode(ctx, key, entry, entry.version))
 
     # ---- companions ----------------------------------------------------------------------------------
 

@@ -8,3 +8,6 @@ from streams.facets.routing import RoutingTable
 from streams.facets.table import Table
 
 FACET_TABLES: tuple[Table[Any], ...] = (FrontendTable(), BackendTable(), RoutingTable())
+
+WHOLE_ROW_TABLES: tuple[Table[Any], ...] = (FrontendTable(), BackendTable(divides=False), RoutingTable())
+"""The same rows, none of them in parts: for who doesn't write them to the tables' topics."""

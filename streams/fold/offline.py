@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from streams.facets.tables import WHOLE_ROW_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.objects import slice_v1beta1
@@ -47,7 +48,7 @@ class AuditFold:
             cluster_domain=cluster_domain,
             routing_defaults=routing_defaults,
         )
-        self._fold = PartitionFold(0)
+        self._fold = PartitionFold(0, WHOLE_ROW_TABLES)
         self._offset = 0
         self._started = False
         self.unknown_kinds: dict[str, int] = {}

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from streams.facets.row_parts import PartRecords, find_in, is_head, join_row, lacks_parts
 from streams.fold.clusters import ClusterState
 from streams.fold.table import TableState, Write
 from streams.fold.tombstones import Tombstones
-from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX, is_cluster, is_row, parse_row_key
+from streams.wire.keys import COMPANION_PREFIX, PART_PREFIX, SEAL_PREFIX, is_cluster, is_row, parse_row_key, row_key_of
 from streams.wire.records import FOLD_VERSION, Seal
 from streams.wire.row_codec import is_deleted, stamp_of
 
@@ -45,7 +46,7 @@ class Recovery:
             if value is not None:
                 self._load_seal(self._by_name[name], _decode_seal(value))
             return
-        if not is_row(key) and not key.startswith(COMPANION_PREFIX):
+        if not is_row(key) and not key.startswith((COMPANION_PREFIX, PART_PREFIX)):
             return  # A newer worker's.
         before = self._records.get((name, key))
         if before is not None and before[0] > version:
@@ -73,9 +74,14 @@ class Recovery:
             for name, key in sorted(self._hidden)
             for version, value in (self._records[name, key],)
         ]
+        parts: dict[RecordKey, dict[bytes, tuple[int, bytes]]] = {}
         for (name, key), (version, value) in self._records.items():
-            if value is not None:
-                self._restore(self._by_name[name], key, value, version, clusters, tombstones)
+            if value is not None and key.startswith(PART_PREFIX):
+                parts.setdefault((name, row_key_of(key)), {})[key] = version, value
+        for (name, key), (version, value) in self._records.items():
+            if value is not None and not key.startswith(PART_PREFIX):
+                own = parts.get((name, key), {})
+                self._restore(self._by_name[name], key, value, version, own, clusters, tombstones)
         self._records.clear()
         self._hidden.clear()
         for table in self._tables:
@@ -123,10 +129,11 @@ class Recovery:
         raw_key: bytes,
         value: bytes,
         version: int,
+        parts: PartRecords,
         clusters: dict[str, ClusterState],
         tombstones: Tombstones,
     ) -> None:
-        """Restore one record, and the state that follows from it."""
+        """Restore one record (a row with its parts), and the state that follows from it."""
         key = raw_key.removeprefix(COMPANION_PREFIX).decode()
         name = parse_row_key(key).cluster
         cluster = clusters.setdefault(name, ClusterState(name))
@@ -135,10 +142,15 @@ class Recovery:
         if raw_key.startswith(COMPANION_PREFIX):
             table.load_companion(key, version, value)
             return
-        table.load(key, value)
+        table.load(key, value, parts)
         if version > table.sealed:
             self.unsealed[table.name, key] = version, value
         if table.name in cluster.outdated:
             cluster.outdated[table.name][key] = value
-        if is_deleted(value) and table.rules.is_finished(table.rules.read(value)):
+        # Of the other rows in parts few records are decoded now.
+        if is_head(table.name, value) and lacks_parts(value, parts, key):
+            cluster.outdated.setdefault(table.name, {})[key] = value
+        elif is_deleted(value) and table.rules.is_finished(
+            table.rules.read(join_row(table.name, value, find_in(parts, key)).row)
+        ):
             tombstones.schedule(name, stamp_of(value).as_of.at, table.name, key, version)

@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple
 from streams.facets import invariants
 from streams.facets.changes import ServiceChange
 from streams.facets.initial_rows import InitialObjects
+from streams.facets.row_parts import PartRecords, find_in, join_row
 from streams.facets.table import CompanionUpdate, H, RowUpdate, Table
 from streams.wire.keys import COMPANION_PREFIX
 from streams.wire.records import Event, Seal
@@ -38,12 +39,12 @@ class TableState(Generic[H]):
         self.sealed = -1
         self.seals: dict[str, Seal] = {}
         self._entries: dict[str, H] = {}
-        self._rows: dict[str, bytes] = {}
+        self._rows: dict[str, tuple[bytes, PartRecords]] = {}
         self._companions: dict[str, tuple[int, bytes]] = {}
 
-    def load(self, key: str, row: bytes) -> None:
-        """Take a row as read back."""
-        self._rows[key] = row
+    def load(self, key: str, row: bytes, parts: PartRecords) -> None:
+        """Take a row as read back, with all parts that there are of it."""
+        self._rows[key] = row, parts
 
     def load_companion(self, key: str, version: int, record: bytes) -> None:
         """Take a companion as read back."""
@@ -60,10 +61,14 @@ class TableState(Generic[H]):
         """The entry of a Service."""
         entry = self._entries.get(key)
         if entry is None:
-            row, companion = self._rows.pop(key, None), self._companions.pop(key, None)
-            if row is None and companion is None:
+            loaded, companion = self._rows.pop(key, None), self._companions.pop(key, None)
+            if loaded is None and companion is None:
                 return self.rules.nothing
-            entry = self.rules.nothing if row is None else self.rules.read(row)
+            entry = self.rules.nothing
+            if loaded is not None:
+                row, parts, _ = join_row(self.name, loaded[0], find_in(loaded[1], key))
+                entry = self.rules.read(row)
+                entry = self.rules.with_parts(entry, parts) if parts else entry
             if companion is not None:
                 entry = self.rules.with_companion(entry, *companion)
             self._entries[key] = entry
@@ -108,9 +113,9 @@ class TableState(Generic[H]):
         entry = self.entry(key)
         if entry.state == "deleted" or entry.version is None or entry.version >= ctx.offset:
             return
-        renewed = self.rules.encode(ctx, key, entry, entry.version)
-        if not same_content(row, renewed):
-            yield from self._update(ctx, key, RowUpdate(entry._replace(version=ctx.offset), renewed))  # type: ignore[attr-defined]
+        renewed = self.rules.renew(ctx, key, entry)
+        if not same_content(row, renewed.row):
+            yield from self._update(ctx, key, renewed)
 
     def write_companion_in_row(self, key: str, version: int, row: bytes) -> Iterator[Write]:
         """The companion as implied by the row, if a worker was killed between writing the two."""
@@ -131,7 +136,10 @@ class TableState(Generic[H]):
         before = self._entries.get(key, self.rules.nothing).version
         invariants.assert_row_follows(self.name, key, before, ctx.offset, update.row)
         self._entries[key] = update.entry
-        return [Write(self.name, key.encode(), update.row, ctx.offset)]
+        row = Write(self.name, key.encode(), update.row, ctx.offset)
+        if not update.parts:
+            return [row]
+        return [*(Write(self.name, part, value, ctx.offset) for part, value in update.parts), row]
 
     def _update_companion(self, version: int, key: str, update: CompanionUpdate[H] | None) -> Iterator[Write]:
         if update is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from streams.facets.tables import WHOLE_ROW_TABLES
 from streams.fold.fold import PartitionFold
 from streams.history.collectors import RowCollector
 from streams.history.coverage import Coverage, CoverageRecorder
@@ -33,9 +34,8 @@ def replay_partition(
     """Fold a partition, and hand its selected rows to the collector. `report` gets the number of records folded, now
     and then. Raises BrokerError, RangeExpired."""
     partition, selection = replay.partition, replay.selection
-    fold = PartitionFold(
-        partition, window_seconds=replay.window, selects=None if selection == EVERYTHING else selection.wants
-    )
+    selects = None if selection == EVERYTHING else selection.wants
+    fold = PartitionFold(partition, WHOLE_ROW_TABLES, replay.window, selects)
     recorder, begin_at, stopped = CoverageRecorder(), "", False
     for record in reader.records(JOURNAL, partition, replay.begin, replay.end, whole=True):
         begin_at = begin_at or time_of(record.value)

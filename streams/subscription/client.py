@@ -31,7 +31,7 @@ from streams.subscription.journal_client import JournalClient
 from streams.subscription.names import KnownNames, unknown_names
 from streams.subscription.record_sources import RecordSources
 from streams.subscription.silence import SilenceMonitor
-from streams.wire.keys import SEAL_PREFIX, is_cluster
+from streams.wire.keys import PART_PREFIX, SEAL_PREFIX, is_cluster
 from streams.wire.partitioning import partition_of
 from streams.wire.records import JOURNAL, TABLES, Seal, topic_of
 from streams.wire.row_codec import is_deleted
@@ -549,8 +549,21 @@ class Subscriber:
                 state, table, partition, key, record.value, version
             ):
                 continue
+            if state.lacks_parts(table, partition, key, record.value):
+                await self._load_parts(state, topic_partition, record.offset)
             for batch in state.feed(table, partition, record.offset, key, record.value, version):
                 yield batch
+
+    async def _load_parts(self, state: Subscription, partition: TopicPartition, end: int) -> None:
+        """Read the parts of rows that a table's log has before an offset."""
+        log.debug("reading the parts of large Services in %s[%d]", partition.topic, partition.partition)
+        table, records = self._table_of[partition.topic], []
+        async with BulkReader(self._broker) as reader:
+            begins = await reader.begins([partition])
+            async with aclosing(reader.read(begins, {partition: end})) as chunks:
+                async for chunk in chunks:
+                    records += [record for record in chunk if record[1].startswith(PART_PREFIX)]
+        state.load_parts(table, partition.partition, records)
 
     async def _fetch(self) -> dict[TopicPartition, list[Any]]:
         journal = self._journal

@@ -3,6 +3,8 @@
 - Rows wait for the seal that covers them: all rows of one journal offset, of all subscribed tables, come together.
 - A row whose version is not higher than the one held is a replaced worker's duplicate and is dropped.
 - `previous` must be the version held; otherwise a change was missed, and that is an error (`ChangelogGap`).
+- A row in parts is delivered whole; its parts, which come before it, wait for its seal with it. One whose parts are not
+  there is a gap, too; in a snapshot it is `unknown`.
 - A record that can't be read is skipped and reported to `skipped`: no worker wrote it, so nothing is lost.
 - Records that are folded here from the journal (`take_folded`) are as good as the changelogs': whichever come first are
   delivered, the others are duplicates. A cursor names the changelogs' positions, which may be behind what is applied.
@@ -22,10 +24,12 @@ from streams.exit_codes import ExitCode
 from streams.facets import invariants
 from streams.facets.changelog_records import UnreadableRecord, is_row_key, read_record, unreadable
 from streams.facets.parsed_rows import Facet, read_row
+from streams.facets.row_parts import is_head, lacks_parts
 from streams.fold.table import Write
 from streams.subscription.facet_records import Compacted
 from streams.subscription.freshness import overlay
-from streams.wire.keys import INTERNAL, SEAL_PREFIX, parse_row_key
+from streams.subscription.part_store import PartStore
+from streams.wire.keys import INTERNAL, PART_PREFIX, SEAL_PREFIX, parse_row_key, row_key_of
 from streams.wire.partitioning import partition_of
 from streams.wire.records import Seal, decode_row
 from streams.wire.row_codec import is_deleted, stamp_of
@@ -170,6 +174,10 @@ _RawSeal = tuple[int, int, bytes, bytes]
 value. A plain tuple, as most records that a bootstrap reads are seals."""
 
 
+_Pending = tuple[bytes, int, Row | bytes | None]
+"""A key with its version, and its row; in place of a row the value of a part, and None for a tombstone."""
+
+
 class _Partition:
     """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, not decoded.
     `passed` is the offset of each table's newest seal that is not above the cut. `holes` are the tables of whose log
@@ -185,7 +193,7 @@ class _Partition:
         self.gathered_more: dict[bytes, tuple[int, bytes]] = {}
         self.passed = dict.fromkeys(tables, applied)
         self.gathered: dict[str, list[tuple[bytes, int, bytes | None]]] = {table: [] for table in tables}
-        self.pending: dict[str, list[tuple[str, int, Row | None]]] = {table: [] for table in tables}
+        self.pending: dict[str, list[_Pending]] = {table: [] for table in tables}
         self.seals: dict[str, deque[_RawSeal]] = {table: deque() for table in tables}
 
 
@@ -228,6 +236,8 @@ class Subscription:
         self._rows: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
         self._names: dict[bytes, bool] = {}
         self._versions: dict[tuple[str, str], int] = {}
+        self._part_store = PartStore()
+        self._unloaded = set() if cursor is None else set(range(partitions))
         self._parts = {p: _Partition(self.tables, self._floor[p]) for p in range(partitions)}
         self._positions: dict[tuple[str, int], int] = dict(cursor.positions) if cursor else {}
         self._at = cursor.at if cursor else ""
@@ -252,7 +262,7 @@ class Subscription:
             for part in self._parts.values()
             for table, queue in part.seals.items()
         ) and all(
-            self._follows_held_rows(table, gathered)
+            self._follows_held_rows(table, gathered) and self._leaves_held_parts(table, gathered)
             for part in self._parts.values()
             for table, gathered in part.gathered.items()
         )
@@ -261,11 +271,24 @@ class Subscription:
         """Whether the first row of each key above the cut replaces the one at the cut."""
         first: dict[bytes, bytes | None] = {}
         for key, _, value in gathered:
-            first.setdefault(key, value)
+            if not key.startswith(PART_PREFIX):
+                first.setdefault(key, value)
         for key, value in first.items():
             version, held_value = self._rows[table].get(key, (0, None))
             if value is not None and stamp_of(value).previous != (None if held_value is None else version):
                 return False
+        return True
+
+    def _leaves_held_parts(self, table: str, gathered: Iterable[tuple[bytes, int, bytes | None]]) -> bool:
+        """Whether the rows at the cut have the parts that they name, where there are newer ones above it."""
+        held = self._rows[table]
+        for key in {row_key_of(key) for key, _, _ in gathered if key.startswith(PART_PREFIX)}:
+            _, row = held.get(key, (0, None))
+            if row is not None and is_head(table, row):
+                prefix = b"%b%b/" % (PART_PREFIX, key)
+                parts = {each: (at, value) for each, (at, value) in held.items() if value and each.startswith(prefix)}
+                if lacks_parts(row, parts, key.decode()):
+                    return False
         return True
 
     def ready(self) -> tuple[Row, ...]:
@@ -284,13 +307,13 @@ class Subscription:
                 part.more[more.cluster] = more
             part.gathered_more.clear()
             for table, gathered in part.gathered.items():
-                part.pending[table] = [
-                    (key.decode(), version, None if value is None else Row.parsed(table, key, version, value, None))
-                    for key, version, value in gathered
-                ]
+                part.pending[table] = [_pending(table, key, version, value, None) for key, version, value in gathered]
                 gathered.clear()
+        for rows_by_key in self._rows.values():
+            for key in [key for key in rows_by_key if key.startswith(PART_PREFIX)]:
+                self._part_store.put(key, *rows_by_key.pop(key))
         rows = [
-            Row.parsed(table, key, version, value, None)
+            Row.parsed(table, key, version, self._joined(table, key, value), None)
             for table, rows_by_key in sorted(self._rows.items())
             for key, (version, value) in sorted(rows_by_key.items())
             if value is not None
@@ -347,8 +370,7 @@ class Subscription:
             elif self.bootstrapping:
                 part.gathered[table].append((key, version, value))
             else:
-                row = None if value is None else Row.parsed(table, key, version, value, None)
-                part.pending[table].append((key.decode(), version, row))
+                part.pending[table].append(_pending(table, key, version, value, None))
         if not self.bootstrapping:
             return self._deliver(partition, part)
         if len(part.seals[self.tables[0]]) >= _SKIP:
@@ -417,9 +439,13 @@ class Subscription:
         if key.startswith(SEAL_PREFIX):
             if value is not None:
                 yield from self._feed_seal(table, partition, (version, position + 1, key, value))
-        elif self._wants(key) and version > part.applied:
-            row = None if value is None else Row.parsed(table, key, version, value, facet)
-            part.pending[table].append((key.decode(), version, row))
+        elif not self._wants(key):
+            return
+        elif version > part.applied:
+            part.pending[table].append(_pending(table, key, version, value, facet))
+        elif key.startswith(PART_PREFIX):
+            # Of before the cursor, or folded here.
+            self._part_store.put(key, version, value)
 
     def _feed_seal(self, table: str, partition: int, raw: _RawSeal) -> Iterator[Batch]:
         part = self._parts[partition]
@@ -448,6 +474,9 @@ class Subscription:
             yield from self._deliver(partition, part)
 
     def _wants(self, key: bytes) -> bool:
+        """Whether it is the key of a selected row, or of a part of one."""
+        if key.startswith(PART_PREFIX):
+            key = row_key_of(key)
         return is_row_key(key) and self.row_filter.wants(*parse_row_key(key.decode()))
 
     # ---- bootstrap -----------------------------------------------------------------------------------
@@ -485,7 +514,7 @@ class Subscription:
                 sealed_to = version
                 if len(queue) >= _SKIP:
                     self._apply_sealed(partition, part)
-            elif not key.startswith(INTERNAL):
+            elif not key.startswith(INTERNAL) or key.startswith(PART_PREFIX):
                 is_wanted = names.get(key)
                 if is_wanted is None:
                     is_wanted = names[key] = self._wants(key)
@@ -625,10 +654,12 @@ class Subscription:
                 key, version, row = pending_row
                 if version > offset:
                     waiting.append(pending_row)
-                elif row is None:
-                    self._versions.pop((table, key), None)
-                elif self._follows(key, row):
-                    yield row
+                elif key.startswith(PART_PREFIX):
+                    self._part_store.put(key, version, row)  # type: ignore[arg-type]
+                elif not isinstance(row, Row):
+                    self._versions.pop((table, key.decode()), None)
+                elif self._follows(key.decode(), row):
+                    yield self._whole(key.decode(), row)
             part.pending[table] = waiting
 
     def _follows(self, key: str, row: Row) -> bool:
@@ -643,6 +674,46 @@ class Subscription:
             )
         self._versions[row.table, key] = row.version
         return True
+
+    def _whole(self, key: str, row: Row) -> Row:
+        """The row in its whole form."""
+        if not is_head(row.table, row.value):
+            return row
+        joined = self._part_store.join(key, row.value)
+        if joined.missing:
+            slices = ", ".join(joined.missing)
+            text = f"{row.table} {key}: version {row.version} names parts that are not there: {slices}"
+            # Those of before a cursor are gone once they, and what replaced them, are older than the window.
+            has_resumed = self._floor[partition_of(row.namespace, row.name, self.partitions)] >= 0
+            raise Compacted(text) if has_resumed else ChangelogGap(text)
+        whole = row._replace(value=joined.row)
+        whole.facet = self._part_store.facet(key, row.value)
+        return whole
+
+    def _joined(self, table: str, key: bytes, value: bytes) -> bytes:
+        """The whole form of a row at the cut; one whose parts are lost is `unknown`."""
+        return self._part_store.join(key.decode(), value).row if is_head(table, value) else value
+
+    # ---- parts of before a cursor --------------------------------------------------------------------
+
+    def lacks_parts(self, table: str, partition: int, key: bytes, value: bytes | None) -> bool:
+        """Whether the record is a row in parts, of which those that were written before the cursor are not held:
+        `load_parts` takes them."""
+        return partition in self._unloaded and value is not None and is_head(table, value) and self._wants(key)
+
+    def load_parts(self, table: str, partition: int, records: Iterable[tuple[int, bytes, bytes | None, int]]) -> None:
+        """Take the parts among the records (as in `gather`) that the table's log has from its beginning up to here."""
+        self._unloaded.discard(partition)
+        applied = self._parts[partition].applied
+        for _, key, value, version in records:
+            is_part = key.startswith(PART_PREFIX) and 0 <= version <= applied and self._wants(key)
+            if is_part and not unreadable(table, key, value, version):
+                self._part_store.put(key, version, value)
+
+
+def _pending(table: str, key: bytes, version: int, value: bytes | None, facet: Facet | None) -> _Pending:
+    is_row = value is not None and not key.startswith(PART_PREFIX)
+    return key, version, Row.parsed(table, key, version, value, facet) if is_row else value  # type: ignore[arg-type]
 
 
 def _follow_each_other(applied: int, queue: Iterable[_RawSeal]) -> bool:

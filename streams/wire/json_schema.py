@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.wire import records, routing_records
-from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX
+from streams.wire.keys import COMPANION_PREFIX, PART_PREFIX, SEAL_PREFIX
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import DEAD_LETTER, FOLD_VERSION, JOURNAL, TABLES, topic_of
 from streams.wire.row_forms import ROW_TYPES, row_view
@@ -26,6 +26,7 @@ _PARTITIONING = (
     "cluster, in all tables, is in one partition."
 )
 _KEY = "[^/]+/[^/]+/[^/]+"
+_OF_BACKEND = ("backendHead", "backendPart", "backendChunk", "heldEndpoints")
 
 
 class ChannelTopic(NamedTuple):
@@ -57,6 +58,9 @@ def _types() -> dict[str, tuple[str, Any]]:
         "progress.json": (f"A record of {JOURNAL} that a watcher writes while little changes", records.Progress),
         "event.json": ("A legacy Endpoints object that the backend table holds beside a Service's slices", event),
         **rows,
+        "backend-head.json": (f"A row of {topic_of('backend')} in parts", records.BackendHead),
+        "backend-part.json": (f"A slice's part of a row of {topic_of('backend')}", records.BackendPart),
+        "backend-chunk.json": ("A chunk of a part's endpoints", records.BackendChunk),
         **views,
         "seal.json": ("A seal, in every facet topic", records.Seal),
         "deadletter.json": (f"A record of {DEAD_LETTER}", records.DeadLetter),
@@ -119,7 +123,7 @@ def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
         )
     }
     for table, topic in tables.items():
-        names = [table, "seal", "tombstone", *(["heldEndpoints"] if table == "backend" else [])]
+        names = [table, "seal", "tombstone", *(_OF_BACKEND if table == "backend" else [])]
         channels[table] = _channel(
             topics,
             topic,
@@ -156,7 +160,7 @@ def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
 
 
 def _messages(tables: dict[str, str]) -> dict[str, Any]:
-    seal, companion = SEAL_PREFIX.decode(), COMPANION_PREFIX.decode()
+    seal, companion, part = SEAL_PREFIX.decode(), COMPANION_PREFIX.decode(), PART_PREFIX.decode()
     row = "CLUSTER/NAMESPACE/SERVICE"
     messages = {
         "commit": _message("commit.json", "[^/]+", "The cluster's name.", None, "The changes seen together."),
@@ -167,6 +171,19 @@ def _messages(tables: dict[str, str]) -> dict[str, Any]:
             table: _message(f"{table}.json", _KEY, row, "The row's `version`.", f"A whole row of {topic}.")
             for table, topic in tables.items()
         },
+        "backendHead": _message(
+            "backend-head.json", _KEY, row, "The row's `version`.",
+            "The row of a large Service: the chunks of its `parts` have its `groups`.",
+        ),
+        "backendPart": _message(
+            "backend-part.json", f"{part}{_KEY}/[^/]+", f"{part}{row}/SLICE", "The journal offset that wrote it.",
+            "A slice of a large Service. It comes before a row that names it, and is applied with it.",
+        ),
+        "backendChunk": _message(
+            "backend-chunk.json", f"{part}{_KEY}/[^/]+/[0-9]+", f"{part}{row}/SLICE/NUMBER",
+            "The journal offset that wrote it.",
+            "Groups of the part's slice, without its `slice`, `uid` and `resourceVersion`.",
+        ),
         "seal": _message(
             "seal.json", f"{seal}[^/]*", f"{seal}CLUSTER", "The seal's `offset`.", "Rows up to it are complete."
         ),
@@ -181,7 +198,15 @@ def _messages(tables: dict[str, str]) -> dict[str, Any]:
         "summary": "A deleted Service, once its row is older than the resume window.",
         "headers": _headers("The journal offset at which it was removed."),
         "payload": {"type": "null"},
-        "bindings": {"kafka": {"key": {"type": "string", "pattern": f"^(~held/)?{_KEY}$", "description": row}}},
+        "bindings": {
+            "kafka": {
+                "key": {
+                    "type": "string",
+                    "pattern": f"^((~held/)?{_KEY}|~part/{_KEY}/[^/]+(/[0-9]+)?)$",
+                    "description": row,
+                }
+            }
+        },
     }
     return messages
 

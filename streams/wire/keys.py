@@ -4,6 +4,8 @@
     ~seal/CLUSTER                       a seal
     ~seal/~WRITER                       the seal of a watcher's progress
     ~held/CLUSTER/NAMESPACE/SERVICE     a row's companion: what the worker holds beside it; subscribers skip it
+    ~part/CLUSTER/NAMESPACE/SERVICE/SLICE           a part of a large Service's row: one slice's
+    ~part/CLUSTER/NAMESPACE/SERVICE/SLICE/NUMBER    a chunk of that slice's endpoints
 
 Keys that begin with `~` are not rows.
 """
@@ -14,6 +16,7 @@ INTERNAL = b"~"
 SEAL_PREFIX = b"~seal/"
 PROGRESS_PREFIX = b"~seal/~"
 COMPANION_PREFIX = b"~held/"
+PART_PREFIX = b"~part/"
 
 
 class RowKey(NamedTuple):
@@ -38,6 +41,21 @@ def parse_row_key(key: str) -> RowKey:
 def seal_key(cluster: str) -> bytes:
     """The key of a cluster's seals."""
     return SEAL_PREFIX + cluster.encode()
+
+
+def part_key(key: str, label: str) -> bytes:
+    """The key of the part with a slice, of the row with this key."""
+    return b"%b%b/%b" % (PART_PREFIX, key.encode(), label.encode())
+
+
+def chunk_key(part: bytes, number: int) -> bytes:
+    """The key of a part's chunk."""
+    return b"%b/%d" % (part, number)
+
+
+def row_key_of(part: bytes) -> bytes:
+    """The key of the row that a part, or a chunk, belongs to."""
+    return b"/".join(part[len(PART_PREFIX) :].split(b"/", 3)[:3])
 
 
 def is_row(key: bytes) -> bool:

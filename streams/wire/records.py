@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FOLD_VERSION = 6
+FOLD_VERSION = 7
 """Raised by every release whose fold makes different bytes from the same journal."""
 
 JOURNAL = "facets.journal"
@@ -345,6 +345,43 @@ class BackendRow(RowHead, omit_defaults=True, kw_only=True):
     service: ServiceReference | None
     groups: list[Group]
     change: Change
+
+
+class BackendHead(RowHead, omit_defaults=True, kw_only=True):
+    """`facets.backend`: the row of a large Service, whose endpoints are in records of their own. `parts` names, by
+    slice, the record `~part/KEY/SLICE`: by how much its version is below the row's. The rest is as in a whole row."""
+
+    service: ServiceReference | None
+    parts: dict[str, Number]
+    change: Change
+
+
+class BackendPart(Record):
+    """`~part/KEY/SLICE`, of a large Service: a slice's part of its row. `chunks` names the records
+    `~part/KEY/SLICE/NUMBER`, numbered from 0: by how much their versions are below the part's."""
+
+    slice: str
+    uid: str
+    resource_version: str
+    chunks: list[Number]
+    version: Number
+
+
+class ChunkGroup(Record, omit_defaults=True):
+    """With the `slice`, `uid` and `resourceVersion` of its part, one of a row's groups."""
+
+    family: Family
+    ports: list[EndpointPort]
+    endpoints: list[SliceEndpoint]
+    shadowed: list[SliceEndpoint] = []
+    partial: bool = False
+
+
+class BackendChunk(Record):
+    """`~part/KEY/SLICE/NUMBER`, of a large Service: some of the endpoints of a slice, in groups."""
+
+    groups: list[ChunkGroup]
+    version: Number
 
 
 class Seal(Record, omit_defaults=True):

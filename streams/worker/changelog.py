@@ -14,13 +14,19 @@ from functools import partial
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPartitionError
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+)
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.fold.table import Write
 from streams.kafka.bulk_reader import VERSION_HEADER, BulkReader, Chunk
 from streams.runtime.shutdown import closed
+from streams.wire.keys import PART_PREFIX
 from streams.wire.records import DEAD_LETTER, JOURNAL, topic_of
 from streams.wire.topics import MAX_MESSAGE_BYTES
 
@@ -29,6 +35,14 @@ log = logging.getLogger("facets.work")
 WRITE_SECONDS = 30.0
 """How long a partition may have no leader before its rows are given up, and how long a request may take. An absent
 broker is waited for."""
+
+_BATCH_BYTES = 1024 * 1024
+
+_MOST_BATCH_BYTES = 256 * 1024 * 1024
+"""What a row with its parts may have before compression: they are in one batch. After it, MAX_MESSAGE_BYTES holds."""
+
+_RECORD_BYTES = 64
+"""More than a record has besides its key and value."""
 
 _FLUSH_SECONDS = 4.0
 _CLOSE_SECONDS = 1.0
@@ -142,7 +156,7 @@ class ChangelogWriter:
             # Three times as fast as aiokafka's lz4 (which is in high compression mode), and smaller: measured on rows.
             compression_type="zstd",
             linger_ms=0,
-            max_batch_size=1024 * 1024,
+            max_batch_size=_MOST_BATCH_BYTES,
             max_request_size=MAX_MESSAGE_BYTES,
             request_timeout_ms=int(self._write_seconds * 1000),
         )
@@ -228,14 +242,12 @@ class _Lane:
     async def _send(self) -> None:
         now = int(time.time() * 1000)
         batch = self._producer.create_batch()
-        writes = []
-        while self._waiting:
-            write = self._waiting[0]
+        writes = self._take_batch()
+        self._sending = len(writes)
+        for write in writes:
             stamp = [(VERSION_HEADER, b"%d" % write.version)]
             if batch.append(timestamp=now, key=write.key, value=write.value, headers=stamp) is None:
-                break
-            writes.append(self._waiting.popleft())
-        self._sending = len(writes)
+                raise MessageSizeTooLargeError(f"a batch of more than {_MOST_BATCH_BYTES} bytes")
         answer = await (await self._producer.send_batch(batch, self._topic, partition=self._partition))
         if self._on_written is not None:
             # The broker's time, if the topic is configured so.
@@ -249,6 +261,24 @@ class _Lane:
             _, future = self._marks.popleft()
             if not future.done():
                 future.set_result(None)
+
+    def _take_batch(self) -> list[Write]:
+        """The records of the next batch. A row and its parts, which come before it, are in one, so that no crash comes
+        between them."""
+        writes: list[Write] = []
+        batch_size = 0
+        while self._waiting:
+            count = size = 0
+            for write in self._waiting:
+                count += 1
+                size += len(write.key) + len(write.value or b"") + _RECORD_BYTES
+                if not write.key.startswith(PART_PREFIX):
+                    break
+            if writes and batch_size + size > _BATCH_BYTES:
+                break
+            batch_size += size
+            writes += [self._waiting.popleft() for _ in range(count)]
+        return writes
 
 
 def _fail(future: "asyncio.Future[None]", error: Exception) -> None:

@@ -11,7 +11,7 @@ from streams.facets.changelog_records import unreadable
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.kafka.skipped_records import report
-from streams.wire.keys import COMPANION_PREFIX
+from streams.wire.keys import COMPANION_PREFIX, PART_PREFIX, is_row
 from streams.wire.records import topic_of
 from streams.worker.changelog import ChangelogReader, ChangelogWriter
 from streams.worker.checkpoint import Image
@@ -100,9 +100,9 @@ class Repairs:
         return ahead(version, (await self._reader.journal_ends([gap.partition]))[gap.partition])
 
     async def _uncover(self, gap: Gap, key: bytes, value: bytes | None, fold: PartitionFold) -> None:
-        """Write the row again if the late record differs from it, and so hides it."""
+        """Write the row, or part, again if the late record differs from it, and so hides it."""
         row = self._rows(gap.table).get(key)
-        if row == value or key.startswith(b"~"):
+        if row == value or not (is_row(key) or key.startswith(PART_PREFIX)):
             return
         version = stamp(row) if row is not None else (fold.next_offset or 0) - 1
         await self._write(gap, [Write(gap.table, key, row, version)])
@@ -120,7 +120,7 @@ class Repairs:
 
 
 def stamp(value: bytes) -> int:
-    """The version that a row names, or the offset that a seal seals."""
+    """The version that a row or part names, or the offset that a seal seals."""
     decoded = msgspec.json.decode(value, type=_Stamp)
     return decoded.offset if decoded.version is None else decoded.version
 

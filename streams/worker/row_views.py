@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from streams.facets.row_parts import find_newest, join_row
 from streams.subscription.freshness import overlay, silences
 from streams.wire.keys import parse_row_key
 from streams.wire.partitioning import partition_of
@@ -57,10 +58,12 @@ def _add_row_view(app: Any, materializer: Materializer, name: str) -> None:
     table = app.tables[name]
 
     async def row(web: Any, request: Any, key: str) -> Any:
-        value = table.data.data.get(key.encode())
+        rows = table.data.data
+        value = rows.get(key.encode())
         if value is None:
             return web.json({"error": f"no {name} row {key}", "remedy": "facets get lists what there is"}, status=404)
-        row = overlay(decode_row(name, value), _silence(app, materializer, key))
+        whole = join_row(name, value, find_newest(rows, key)).row
+        row = overlay(decode_row(name, whole), _silence(app, materializer, key))
         return web.bytes(msgspec.json.encode(row), content_type="application/json")
 
     routed = app.table_route(table=table, match_info="key")(row)

@@ -10,6 +10,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 SEAL = b"~seal/"
+PART = b"~part/"
 Key = tuple[str, str]
 
 
@@ -39,6 +40,7 @@ class PlainRouter:
         self._held: dict[int, list[tuple[int, str, str, bytes | None]]] = {p: [] for p in range(self.partitions)}
         self._sealed: dict[tuple[str, int], int] = {}
         self._versions: dict[Key, int] = {}
+        self._parts: dict[str, tuple[int, Any]] = {}
         self._applied = dict.fromkeys(range(self.partitions), -1)
         self.bootstrapped = False
 
@@ -61,6 +63,8 @@ class PlainRouter:
     def _take(self, table: str, partition: int, record: Any) -> None:
         # Rule 2: the header `v` is the row's version, a seal's offset.
         version = int(dict(record.headers)["v"])
+        if record.key.startswith(SEAL) and record.value is None:
+            return  # Of a watcher that is no more.
         if record.key.startswith(SEAL):
             # Rule 3: rows up to an offset are applied when every table has a seal of that offset or a higher one.
             self._sealed[table, partition] = max(version, self._sealed.get((table, partition), -1))
@@ -71,7 +75,7 @@ class PlainRouter:
             seal = json.loads(record.value)
             if seal["offset"] <= self._applied[partition]:
                 self.frontier[partition, seal["cluster"]] = seal["frontier"]
-        elif record.key.startswith(b"~"):
+        elif record.key.startswith(b"~") and not record.key.startswith(PART):
             return  # Rule 7: the worker's own (such as ~held/): not for routers.
         elif version > self._applied[partition]:
             self._held[partition].append((version, table, record.key.decode(), record.value))
@@ -90,6 +94,10 @@ class PlainRouter:
         self._applied[partition] = upto
 
     def _row(self, table: str, key: str, version: int, value: bytes | None) -> None:
+        if key.startswith("~part/"):
+            if version > self._parts.get(key, (-1, None))[0]:
+                self._parts[key] = version, None if value is None else json.loads(value)
+            return
         at = (table, key)
         # Rule 4: a version that is not higher than the one held is a duplicate.
         if version <= self._versions.get(at, -1):
@@ -106,5 +114,27 @@ class PlainRouter:
         self._versions[at] = version
         if row["state"] == "deleted":
             self.view.pop(at, None)
-        else:
+        elif self._is_whole(key, row):
             self.view[at] = row
+
+    def _is_whole(self, key: str, row: dict[str, Any]) -> bool:
+        """Rule 10: the groups of a row with `parts` are in their chunks. Whether all are there."""
+        if "parts" not in row:
+            return True
+        row["groups"] = []
+        for name, age in row.pop("parts").items():
+            at = f"~part/{key}/{name}"
+            part = self._part(at, row["version"] - age)
+            ages = part["chunks"] if part else []
+            chunks = [self._part(f"{at}/{number}", part["version"] - age) for number, age in enumerate(ages)]
+            if not part or None in chunks:
+                if self.bootstrapped:
+                    raise Gap(f"{key}: a part of {name} that version {row['version']} names is not held")
+                return False  # The newest row has its parts.
+            same = {field: part[field] for field in ("slice", "uid", "resourceVersion")}
+            row["groups"] += [same | group for chunk in chunks for group in chunk["groups"]]
+        return True
+
+    def _part(self, key: str, version: int) -> Any:
+        held, value = self._parts.get(key, (-1, None))
+        return value if held == version else None

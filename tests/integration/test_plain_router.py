@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from jsonschema import Draft202012Validator
 
 from streams.subscription.client import Subscriber
 from streams.wire.partitioning import partition_of
-from streams.wire.records import TABLES
+from streams.wire.records import TABLES, spread
 from streams.wire.row_codec import is_deleted
-from tests.integration import plain_router
+from tests.integration import confluent_router, plain_router
+from tests.integration.confluent_router import ConfluentRouter
 from tests.integration.journal import PARTITIONS, clean_topics
 from tests.integration.plain_router import Gap, PlainRouter
+from tests.support.parts import merged, small_parts
 from tests.support.tables import DEADLINE, Tables
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -25,10 +28,12 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 @pytest.fixture
 def tables(bootstrap_servers: str) -> Iterator[Tables]:
+    """Some of the rows are in parts."""
     clean_topics(bootstrap_servers)
-    made = Tables(bootstrap_servers, seed=11)
-    yield made
-    made.close()
+    with small_parts():
+        made = Tables(bootstrap_servers, seed=11)
+        yield made
+        made.close()
 
 
 @pytest.fixture
@@ -46,6 +51,11 @@ def poll_until(router: PlainRouter, wanted: dict[tuple[str, str], int]) -> None:
         assert time.monotonic() < until
 
 
+def in_order(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, whatever groups its endpoints are in."""
+    return merged(row) if "groups" in row else row
+
+
 async def rows_of(bootstrap: str) -> dict[tuple[str, str], dict[str, Any]]:
     """What the tables say, by our own client."""
     async with asyncio.timeout(DEADLINE), Subscriber(bootstrap, tables=TABLES) as subscriber:
@@ -57,8 +67,11 @@ async def rows_of(bootstrap: str) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
-def test_the_router_imports_nothing_of_the_project() -> None:
-    tree = ast.parse(Path(plain_router.__file__).read_text())
+@pytest.mark.parametrize("router", [plain_router, confluent_router])
+def test_the_router_imports_nothing_of_the_project(router: ModuleType) -> None:
+    text = Path(router.__file__ or "").read_text()
+    assert text.count("\n") < 150
+    tree = ast.parse(text)
     names = {each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names}
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not any(name.startswith(("streams", "tests")) for name in names)
@@ -73,7 +86,9 @@ async def test_its_view_is_the_tables(bootstrap_servers: str, tables: Tables, ro
         tables.write(tables.churn.collector.heartbeat("2026-11-24T12:00:09.000Z"))
         there = await rows_of(bootstrap_servers)
         await asyncio.to_thread(poll_until, router, {key: row["version"] for key, row in there.items()})
-        assert router.view == there
+        assert {at: in_order(row) for at, row in router.view.items()} == {
+            at: in_order(row) for at, row in there.items()
+        }
         for (table, key), row in router.view.items():
             checks[table].validate(row)
             _, namespace, name = key.split("/")
@@ -94,3 +109,30 @@ async def test_it_notices_what_it_missed(tables: Tables, router: PlainRouter) ->
 
     with pytest.raises(Gap):
         await asyncio.to_thread(poll)
+
+
+async def test_another_client_ends_at_the_same_sets(bootstrap_servers: str, tables: Tables) -> None:
+    tables.write([record for _ in range(150) for record in tables.churn.change()])
+    tables.write(tables.churn.change(), twice=True)
+    last = tables.churn.collector.heartbeat("2026-11-24T12:00:09.000Z")
+    tables.write(last)
+    wanted = {
+        key: row["groups"] for (table, key), row in (await rows_of(bootstrap_servers)).items() if table == "backend"
+    }
+    in_parts = {key for key, (_, value) in tables.newest("backend").items() if value and b',"parts":{' in value}
+    assert in_parts
+    assert not in_parts >= wanted.keys()
+    router = ConfluentRouter(bootstrap_servers)
+    try:
+        ends = tables.ends()
+        until = time.monotonic() + DEADLINE
+        while router.sealed != ends:
+            await asyncio.to_thread(router.poll)
+            assert time.monotonic() < until
+        sets = router.sets()
+    finally:
+        router.close()
+    assert {key: [(each["address"], each["ready"]) for each in endpoints] for key, endpoints in sets.items()} == {
+        key: [(each["address"], each["ready"]) for each in spread(groups)] for key, groups in wanted.items()
+    }
+    assert all(router.partition_of(key) == partition_of(*key.split("/")[1:], PARTITIONS) for key in sets)

@@ -1,11 +1,14 @@
 """Data that an earlier version has written is read on: `recorded/` has the data folder of one, as its broker left it.
 
 `flat_core.tar.xz`: two demo clusters of the version before the rooms, two partitions, fold version 2.
+`whole_rows.tar.xz`: a Service with 300 endpoints in three slices, and a small one, of the last version that wrote no
+row in parts; two partitions, fold version 5.
 """
 
 import asyncio
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -21,7 +24,7 @@ from streams.wire.records import FOLD_VERSION, JOURNAL, TABLES
 from tests.integration.journal import publish, read_topic
 from tests.support.worker_processes import Worker
 
-RECORDED = Path(__file__).parent / "recorded" / "flat_core.tar.xz"
+RECORDED = Path(__file__).parent / "recorded"
 PARTITIONS = 2
 DEADLINE = 120
 
@@ -29,7 +32,14 @@ DEADLINE = 120
 @pytest.fixture
 def recorded(tmp_path: Path) -> Iterator[str]:
     """The address of a broker on a copy of the data folder."""
-    with tarfile.open(RECORDED) as archive:
+    with broker_on("flat_core", tmp_path) as address:
+        yield address
+
+
+@contextmanager
+def broker_on(name: str, tmp_path: Path) -> Iterator[str]:
+    """The address of a broker on a copy of this data folder."""
+    with tarfile.open(RECORDED / f"{name}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     with EmbeddedKafka(tmp_path) as broker:
         # What is as old as this is expired otherwise.
@@ -89,3 +99,52 @@ async def test_a_worker_goes_on_from_the_tables_of_an_earlier_version(
     assert len(names) == 90
     assert {(row.table, row.cluster, row.namespace, row.name) for row in after.rows} == names
     assert "88 rows" in await asyncio.to_thread(verified, recorded)
+
+
+def a_change(bootstrap: str, slice_name: str) -> JournalRecord:
+    """The commit in which the slice's first endpoint becomes unready, after the last one of its partition."""
+    records = list(read_topic(bootstrap, JOURNAL, PARTITIONS))
+    at, event = next(
+        (record.partition, event)
+        for record in records
+        for event in orjson.loads(record.value).get("events", ())
+        if event["name"] == slice_name and event["op"] == "apply"
+    )
+    last = [orjson.loads(record.value) for record in records if record.partition == at][-1]
+    event["resourceVersion"] = "900"
+    event["object"]["groups"][0]["endpoints"][0]["ready"] = False
+    return JournalRecord(at, orjson.dumps({**last, "seq": last["seq"] + 1, "events": [event]}), 1)
+
+
+async def test_whole_rows_of_large_services_are_read_on_and_written_in_parts(
+    tmp_path: Path, workers: list[Worker]
+) -> None:
+    with broker_on("whole_rows", tmp_path) as bootstrap:
+        assert "byte for byte" in await asyncio.to_thread(verified, bootstrap)
+        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap, silent_after=None) as subscriber:
+            before = await subscriber.snapshot()
+        (big,) = (row for row in before.rows if row.name == "big")
+        workers.append(Worker(bootstrap, tmp_path, "later"))
+        change = await asyncio.to_thread(a_change, bootstrap, "big-1")
+        await asyncio.to_thread(publish, bootstrap, [change])
+        # With the cursor of before; by what the workers write, and by the journal.
+        resumed = Subscriber(bootstrap, silent_after=None, cursor=before.cursor)
+        async with asyncio.timeout(DEADLINE), resumed as subscriber:
+            async for item in subscriber:
+                assert isinstance(item, Batch)
+                rows = [row for row in item.rows if row.name == "big"]
+                if rows:
+                    break
+        (row,) = rows
+        assert row.decode()["previous"] == big.version
+        assert [each["address"] for each in row.decode()["change"]["updated"]] == ["10.1.1.0", "10.1.1.4"]
+        assert len(row.decode()["endpoints"]) == 300
+        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap, silent_after=None) as subscriber:
+            after = {row.name: row for row in (await subscriber.snapshot()).rows}
+        assert after["big"] == row
+        assert after["small"] == next(row for row in before.rows if row.name == "small")
+        records = await asyncio.to_thread(list, read_topic(bootstrap, "facets.backend", PARTITIONS))
+        assert {record.key.split(b"/")[4] for record in records if record.key.startswith(b"~part/")} == {
+            b"big-0", b"big-1", b"big-2"
+        }  # fmt: skip
+        assert "byte for byte" in await asyncio.to_thread(verified, bootstrap)

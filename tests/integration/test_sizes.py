@@ -43,6 +43,7 @@ async def test_a_service_with_ten_thousand_endpoints_flows_and_changes_by_one(
         await publisher.publish(collector.flush(AT))
         async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers) as subscriber:
             first = await _row(subscriber)
+            cursor = subscriber.position
             assert len(first["endpoints"]) == SLICES * EACH
             assert len({endpoint["address"] for endpoint in first["endpoints"]}) == SLICES * EACH
         # Of a worker that has to read the row back.
@@ -52,6 +53,9 @@ async def test_a_service_with_ten_thousand_endpoints_flows_and_changes_by_one(
         await publisher.publish(collector.flush(AT))
         async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers) as subscriber:
             second = await _row(subscriber, after=first["version"])
+        # Of one who was away meanwhile, and has nothing but its cursor.
+        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, cursor=cursor) as subscriber:
+            assert await _row(subscriber) == second
     finally:
         await publisher.close()
     assert second["previous"] == first["version"]

@@ -17,7 +17,7 @@ from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.names import TYPE_URLS
 from streams.serve.xds.protocol.propagation import epoch_seconds
 from streams.subscription.delivery import Batch, Cursor, Filter, Subscription
-from streams.wire.keys import COMPANION_PREFIX, SEAL_PREFIX
+from streams.wire.keys import COMPANION_PREFIX, PART_PREFIX, SEAL_PREFIX
 from streams.wire.records import TABLES, decode_row
 from streams.worker.checkpoint import Image, capture, decode, encode
 from tests.properties.folding import logs_of, restarted
@@ -30,7 +30,10 @@ def _validator(name: str) -> Draft202012Validator:
     return Draft202012Validator(orjson.loads((_SCHEMAS / f"{name}.json").read_bytes()))
 
 
-_VALIDATORS = {name: _validator(name) for name in (*TABLES, "seal", "event", "deadletter")}
+_VALIDATORS = {
+    name: _validator(name)
+    for name in (*TABLES, "backend-head", "backend-part", "backend-chunk", "seal", "event", "deadletter")
+}
 
 
 def read_by_all(writes: Sequence[Write]) -> None:
@@ -56,6 +59,10 @@ def _decoded(write: Write) -> None:
         name = "seal"
     elif write.key.startswith(COMPANION_PREFIX):
         name = "event"
+    elif write.key.startswith(PART_PREFIX):
+        name = "backend-part" if "chunks" in read else "backend-chunk"
+    elif write.table == "backend" and "parts" in read:
+        name = "backend-head"
     else:
         name = write.table
     _VALIDATORS[name].validate(read)

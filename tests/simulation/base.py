@@ -40,7 +40,7 @@ class Base:
     """`lagging`, `duplicates`, `bookmarks`, `streaming`, `bad`: how the API servers and Kafka misbehave in this run;
     `slow_kind` is a resource type whose lists take long; `gateway_api` says whether the clusters have it, and with it
     routes. `shares_process` says whether one process watches all clusters at first, `blocks` whether changes have to
-    wait at times. `faults` counts what happened."""
+    wait at times; `divided` whether rows of few endpoints are in parts. `faults` counts what happened."""
 
     def __init__(self, seed: int, watch: Callable[[str, int, Record], None]) -> None:
         self.seed = seed
@@ -71,6 +71,8 @@ class Base:
         self.shares_process = apart_too.random() < 0.6
         if self.gateway_api and apart.random() < 0.2:
             self.slow_kind = apart.choice(("Namespace", "Gateway", "ReferenceGrant", "HTTPRoute"))
+
+        self.divided = Random(f"{seed}: parts").random() < 0.5
 
     def at(self, ms: int | None = None) -> str:
         """The time now, or that of `ms`."""

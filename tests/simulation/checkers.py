@@ -9,6 +9,7 @@ import orjson
 
 from streams.facets.changelog_records import is_row_key
 from streams.fold.fold import PartitionFold
+from streams.fold.table import Write
 from streams.wire.keys import COMPANION_PREFIX
 from tests.simulation import naive
 from tests.simulation.alive import Alive, Heard
@@ -17,8 +18,11 @@ from tests.simulation.kafka import Record
 from tests.simulation.naive_routing import signature
 from tests.simulation.routing_checks import RoutingChecks
 from tests.simulation.world import NAMESPACE, ApiServer, is_bad, is_odd
+from tests.support.parts import PartLost, PlainParts, merged
 
 SEAL = b"~seal/"
+PART = b"~part/"
+DIVIDED = "row in parts"
 
 Made = dict[tuple[str, bytes], bytes | None]
 """What a commit makes: values by table and key."""
@@ -81,6 +85,11 @@ class Checkers:
         self.leftover: set[tuple[int, int]] = set()
         self._jumps: dict[tuple[str, int], int] = {}
         self._folds = [PartitionFold(p, window_seconds=sim.window_ms // 1000) for p in range(count)]
+        self._folded_parts = {fold: PlainParts() for fold in self._folds}
+        self.parts: dict[bytes, dict[int, bytes | None]] = {}
+        self._written_parts = PlainParts()
+        self.whole: dict[bytes, bytes] = {}
+        """The whole form of rows in parts, by the row as it is written."""
         self._checked: dict[tuple[str, str], tuple[Any, naive.Revisions, dict[Any, Any]]] = {}
         self._fresh: dict[tuple[str, int], set[str]] = {each: set() for each in self.seals}
         self._last: dict[tuple[str, int, str], Standing] = {}
@@ -98,11 +107,14 @@ class Checkers:
         if topic == "journal":
             self._journal(partition, record)
             return
-        if record.value is None and not is_row_key(record.key.removeprefix(COMPANION_PREFIX)):
+        is_part = record.key.startswith(PART)
+        if record.value is None and not is_part and not is_row_key(record.key.removeprefix(COMPANION_PREFIX)):
             return  # Written over garbage.
         self._archive[topic, partition].append(record)
         if record.key.startswith(SEAL):
             self._seal(topic, partition, record)
+        elif is_part:
+            self._part(topic, partition, record)
         elif not record.key.startswith(b"~"):
             self._row(topic, partition, record)
 
@@ -192,7 +204,7 @@ class Checkers:
     def _fold(self, partition: int, record: Record) -> None:
         offset = record.offset
         made: Made = {}
-        for write in self._folds[partition].step(offset, record.value or b"", stamp_of(record.ms)):
+        for write in self._step(self._folds[partition], record):
             if write.table in TABLES:
                 made[write.table, write.key] = write.value
                 row = not write.key.startswith(b"~") and write.value is not None
@@ -201,20 +213,41 @@ class Checkers:
         self.truth[partition][offset] = made
         for fold, truth in self.earlier[partition]:
             if offset == fold.next_offset:
-                writes = fold.step(offset, record.value or b"", stamp_of(record.ms))
+                writes = self._step(fold, record)
                 truth[offset] = {(write.table, write.key): write.value for write in writes if write.table in TABLES}
+
+    def _step(self, fold: PartitionFold, record: Record) -> list[Write]:
+        writes = fold.step(record.offset, record.value or b"", stamp_of(record.ms))
+        self._join(fold, writes)
+        return writes
+
+    def _join(self, fold: PartitionFold, writes: list[Write]) -> None:
+        """Note the whole form of the rows that a fold makes in parts."""
+        for write in writes:
+            if write.table == "backend" and (write.key.startswith(PART) or not write.key.startswith(b"~")):
+                try:
+                    row = self._folded_parts[fold].take(write.key.decode(), write.value, write.version)
+                except PartLost as lost:
+                    self.fail(f"a row is made without its parts: {lost}")
+                if row is not None and write.value is not None and b',"parts":{' in write.value:
+                    self.whole[write.value] = orjson.dumps(merged(row))
 
     def expired(self, partition: int, first: int, window_ms: int) -> None:
         """A worker found its next offset gone: what follows is as of what is in the tables now."""
         fold = PartitionFold(partition, window_seconds=window_ms // 1000)
+        parts = self._folded_parts[fold] = PlainParts()
         for table in TABLES:
             # What a late writer hid, and compaction took before it was repaired, nobody knows any more.
             left = {record.offset for record in self.sim.tables[table, partition].records}
             for record in self._archive[table, partition]:
                 if record.offset in left:
                     fold.load(table, record.key, record.value, record.version)
+                    if record.key.startswith(PART):
+                        parts.take(record.key.decode(), record.value, record.version)
         fold.recover()
-        made = {(write.table, write.key): write.value for write in fold.expire(first)}
+        writes = fold.expire(first)
+        self._join(fold, writes)
+        made = {(write.table, write.key): write.value for write in writes}
         self.earlier[partition].append((self._folds[partition], dict(self.truth[partition])))
         self._folds[partition] = fold
         sealed = {table: (self.seals[table, partition] or [-1])[-1] for table in TABLES}
@@ -255,7 +288,7 @@ class Checkers:
                 self._journal(partition, record)
             elif record.offset >= again:
                 # An open snapshot, read again.
-                fold.step(record.offset, record.value or b"", stamp_of(record.ms))
+                self._step(fold, record)
         for offset in opening & self.standings[partition].keys():
             # A lost cluster is as it was at the last seal, so the begin that is read again is an old one to it.
             self.standings[partition][offset] = self.standings[partition][offset]._replace(opens=True)
@@ -346,10 +379,54 @@ class Checkers:
             self.fail(f"{where}: a newer version, {rows[-1].version}, was written before it")
         held = rows[-1] if rows and rows[-1].value is not None else None
         body = self._tombstone(where, held, partition, record) if record.value is None else orjson.loads(record.value)
+        if table == "backend":
+            body = self._whole(where, name, record, body)
         if body is not None:
             self._follow(where, table, body, held, record.version)
         rows.append(Row(record.version, record.value, body))
         self._fresh[table, partition].add(name)
+
+    def _part(self, table: str, partition: int, record: Record) -> None:
+        """A part comes before its seal, once, in order, and as the journal's prefix folds to."""
+        written = self.parts.setdefault(record.key, {})
+        where = f"{table}[{partition}] {record.key.decode()} version {record.version}"
+        if record.version in written:
+            if written[record.version] != record.value:
+                self.fail(f"{where}: written twice, with other bytes")
+            return
+        if (
+            record.value is None
+            and (
+                not written
+                or (max(written) < record.version and written[max(written)] is None)
+                or record.key in self.sim.tables[table, partition].polluted
+            )
+            and (table, record.key) not in self.truth[partition].get(record.version, {})
+        ):
+            return  # Written over garbage.
+        sealed = self.seals[table, partition]
+        if sealed and record.version <= sealed[-1]:
+            self.fail(f"{where}: written after the seal {sealed[-1]}")
+        made = self.truth[partition].get(record.version, {})
+        if (table, record.key) not in made or made[table, record.key] != record.value:
+            self.fail(f"{where}: not the bytes that the journal's prefix folds to")
+        if written and max(written) > record.version:
+            self.fail(f"{where}: a newer version, {max(written)}, was written before it")
+        written[record.version] = record.value
+        self._written_parts.take(record.key.decode(), record.value, record.version)
+
+    def _whole(self, where: str, name: str, record: Record, body: Any) -> Any:
+        """The row from what is written by then: it has all its parts, and no others are left."""
+        try:
+            row = self._written_parts.take(name, record.value, record.version)
+        except PartLost as lost:
+            self.fail(f"{where}: {lost}")
+        if left := self._written_parts.left_over(name):
+            self.fail(f"{where}: parts without a row that names them: {sorted(left)}")
+        if row is None or "parts" not in body:
+            return body
+        self.sim.note(DIVIDED)
+        return merged(row)
 
     def _tombstone(self, where: str, held: Row | None, partition: int, record: Record) -> None:
         if held is None or held.body["state"] != "deleted":
@@ -400,6 +477,8 @@ class Checkers:
                 rows = self.rows.get((table, key.decode()))
                 if not rows or rows[-1].version != offset or rows[-1].value != value:
                     self.fail(f"{where}: comes before its row {key.decode()}")
+            if of == table and key.startswith(PART) and (offset, value) not in self.parts.get(key, {}).items():
+                self.fail(f"{where}: comes before its part {key.decode()}")
         self.first.setdefault((partition, offset), self.sim.at())
         seal, standing = orjson.loads(record.value or b""), self.standings[partition][offset]
         if jump == offset == self._loss(partition)[0]:

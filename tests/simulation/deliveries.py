@@ -45,7 +45,7 @@ class Deliveries:
             if table in who.tables and who.wanted.wants(cluster, namespace, service):
                 held = [each for each in rows if each.version <= applied.get(partition, -1)]
                 if held and held[-1].value is not None and held[-1].body["state"] != "deleted":
-                    found[table, name] = held[-1].value
+                    found[table, name] = self.checkers.whole.get(held[-1].value, held[-1].value)
         return found
 
     def folded(self, who: Subscriber, applied: dict[int, int], rows: dict[Key, bytes]) -> bool:
@@ -57,7 +57,7 @@ class Deliveries:
             names = self.checkers.keys[partition]
             held = {key: value for key, value in rows.items() if key[1].rpartition("/")[2] in names}
             of_tables = {key: value for key, value in in_tables.items() if key[1].rpartition("/")[2] in names}
-            if not any(held == _folded_on(of_tables, truth, sealed, offset) for truth in self._truths(partition)):
+            if not any(held == self._folded_on(of_tables, truth, sealed, offset) for truth in self._truths(partition)):
                 return False
         return True
 
@@ -164,7 +164,7 @@ class Deliveries:
         partition, offset = batch.partition, batch.seal.offset
         if who.folds and offset == last + 1:
             for truth in self._truths(partition):
-                rows = _rows(truth.get(offset, {}))
+                rows = self._rows(truth.get(offset, {}))
                 if offset in truth and got == {(table, name): [value] for table, name, value in rows if value}:
                     return rows
         sealed = {table: self._sealed_after(table, partition, last) for table in who.tables}
@@ -189,13 +189,13 @@ class Deliveries:
     def _made(self, partition: int, last: int, offset: int) -> Iterator[tuple[str, str, bytes | None]]:
         """The rows after one offset, up to another."""
         if offset == last + 1 and (partition, offset) not in self.checkers.leftover:
-            yield from _rows(self.checkers.truth[partition][offset])
+            yield from self._rows(self.checkers.truth[partition][offset])
             return
         for (table, name), rows in self.checkers.rows.items():
             if name.rpartition("/")[2] in self.checkers.keys[partition]:
                 for row in rows[bisect_right(rows, last, key=lambda each: each.version) :]:
                     if row.version <= offset:
-                        yield table, name, row.value
+                        yield table, name, self.checkers.whole.get(row.value or b"", row.value)
 
     def _partition(self, service: str) -> int:
         return next(p for p, names in self.checkers.keys.items() if service in names)
@@ -204,19 +204,19 @@ class Deliveries:
         standing = self.checkers.standings[partition].get(offset)
         return standing.at if standing else ""
 
+    def _rows(self, made: Made) -> list[tuple[str, str, bytes | None]]:
+        """The rows of a commit: table, key and value, in its whole form."""
+        whole = self.checkers.whole
+        rows = ((table, key.decode(), value) for (table, key), value in made.items() if not key.startswith(b"~"))
+        return [(table, key, whole.get(value or b"", value)) for table, key, value in rows]
 
-def _rows(made: Made) -> list[tuple[str, str, bytes | None]]:
-    """The rows of a commit: table, key and value."""
-    return [(table, key.decode(), value) for (table, key), value in made.items() if not key.startswith(b"~")]
-
-
-def _folded_on(rows: dict[Key, bytes], truth: dict[int, Made], sealed: int, offset: int) -> dict[Key, bytes]:
-    """The rows once the commits after one offset, up to another, are folded, too. None is deleted."""
-    folded = dict(rows)
-    for each in range(sealed + 1, offset + 1):
-        for table, name, value in _rows(truth.get(each, {})):
-            if value is None or b'"state":"deleted"' in value[:1000]:
-                folded.pop((table, name), None)
-            else:
-                folded[table, name] = value
-    return folded
+    def _folded_on(self, rows: dict[Key, bytes], truth: dict[int, Made], sealed: int, offset: int) -> dict[Key, bytes]:
+        """The rows once the commits after one offset, up to another, are folded, too. None is deleted."""
+        folded = dict(rows)
+        for each in range(sealed + 1, offset + 1):
+            for table, name, value in self._rows(truth.get(each, {})):
+                if value is None or b'"state":"deleted"' in value[:1000]:
+                    folded.pop((table, name), None)
+                else:
+                    folded[table, name] = value
+        return folded

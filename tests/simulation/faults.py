@@ -30,10 +30,10 @@ from streams.subscription.delivery import Batch, Cursor, Row, Subscription
 from streams.wire import event_encoding
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Commit, Event, Seal
-from tests.simulation import folding_faults, progress_faults, routing_faults, worker
+from tests.simulation import folding_faults, part_faults, progress_faults, routing_faults, worker
 from tests.simulation.planting import PLANTED, fault, instead_at, planted
 
-__all__ = ["PLANTED", "folding_faults", "planted", "progress_faults", "routing_faults"]
+__all__ = ["PLANTED", "folding_faults", "part_faults", "planted", "progress_faults", "routing_faults"]
 
 # ---- 1: deterministic ----------------------------------------------------------------------------------
 
@@ -388,7 +388,7 @@ def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
             cluster, namespace, name = key.decode().split("/")
             if self.row_filter.wants(cluster, namespace, name):
                 row = Row(table, cluster, namespace, name, version, value)
-                part.pending[table].append((key.decode(), version, row))
+                part.pending[table].append((key, version, row))
         yield from real(self, table, partition, position, key, value, version)
 
     def follows(self: Subscription, key: str, row: Row) -> bool:

@@ -75,7 +75,7 @@ def _delivered_again_from_the_changelogs() -> AbstractContextManager[Any]:
         part = self._parts[partition]
         if id(self) in ahead and not self.bootstrapping and not key.startswith(b"~") and value is not None:
             row = Row.parsed(table, key, version, value, None)
-            part.pending[table].append((key.decode(), part.applied, row))
+            part.pending[table].append((key, part.applied, row))
         yield from real(self, table, partition, position, key, value, version)
 
     def follows(self: Subscription, key: str, row: Row) -> bool:

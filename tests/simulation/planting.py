@@ -1,4 +1,4 @@
-"""The catalogue of planted faults: `faults`, `routing_faults` and `folding_faults` enter theirs."""
+"""The catalogue of planted faults: `faults`, `routing_faults`, `folding_faults` and `part_faults` enter theirs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager

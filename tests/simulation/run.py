@@ -4,6 +4,7 @@ python -m tests.simulation --seeds 0:2000
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from random import Random
 from typing import NamedTuple
 from unittest.mock import patch
@@ -23,6 +24,7 @@ from tests.simulation.subscriber import Subscriber
 from tests.simulation.watcher import Watcher
 from tests.simulation.worker import Worker
 from tests.simulation.world import ApiServer, Workload
+from tests.support.parts import small_parts
 
 STEPS = 220
 _DRAIN = 3_000
@@ -119,6 +121,7 @@ class Simulation(Base):
             patch.object(commits, "MAX_EVENTS", self.split),
             patch.object(progress, "BOOKMARK_SECONDS", 4.0),
             fast_paths.counted(self.note),
+            small_parts() if self.divided else nullcontext(),
         ):
             for _ in range(steps):
                 self.ms += self.rng.randrange(0, 400)

@@ -13,6 +13,7 @@ from streams.subscription.facet_records import Compacted
 from tests.simulation.base import Base, ms_of
 from tests.simulation.kafka import Record
 
+LOADED = "parts of before a cursor read"
 _TAIL = 50
 _NOBODY = Filter()
 
@@ -183,5 +184,9 @@ class Subscriber:
         table, partition = each
         if state.beyond(table, partition, record.version):
             state.journal_ends[partition] = self.sim.journal[partition].end
+        if state.lacks_parts(table, partition, record.key, record.value):
+            before = [each for each in self.sim.tables[each].records if each.offset < record.offset]
+            self.sim.note(LOADED)
+            state.load_parts(table, partition, [(r.offset, r.key, r.value, r.version) for r in before])
         for batch in state.feed(table, partition, record.offset, record.key, record.value, record.version):
             self._told.batch(self, batch)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import cuts, fast_paths, journal_reader, main
+from tests.simulation import checkers, cuts, fast_paths, journal_reader, main
 from tests.simulation.main import run_seeds
 from tests.simulation.report import ProgressFile, Report
 from tests.simulation.run import Outcome
@@ -49,6 +49,7 @@ DRAWN = (
     "rebalance, old worker asleep",
     "rival watcher",
     "route deleted",
+    checkers.DIVIDED,
     "route set",
     "route's backend moved",
     cuts.LINKED,

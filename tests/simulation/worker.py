@@ -12,7 +12,7 @@ import orjson
 from streams.facets import changelog_records
 from streams.fold.fold import JournalGap, PartitionFold
 from streams.fold.table import Write
-from streams.wire.keys import SEAL_PREFIX
+from streams.wire.keys import PART_PREFIX, SEAL_PREFIX, is_row
 from tests.simulation.base import TABLES, Base, stamp_of
 from tests.simulation.kafka import Record
 
@@ -164,19 +164,24 @@ class Worker:
         if table == self._slow and self.rng.random() < 0.9:
             # Its topic's partition is led by another broker, which takes its time.
             table = self.rng.choice(self._waiting)
+        while self._append(table).key.startswith(PART_PREFIX):
+            pass  # A row and its parts are one batch.
+
+    def _append(self, table: str) -> Write:
         write, commit = self._queues[table].popleft()
         left, made = self._in_flight.pop(commit)
         if left > 1:
             self._in_flight[commit] = (left - 1, made)
         if table == "deadletter":
             self.sim.letters.append((self.partition, write.version, write.value or b""))
-            return
+            return write
         offset = self.sim.tables[table, self.partition].append(write.key, write.value, write.version, self.sim.ms)
         expected = self._expected.get(table)
         self._expected[table] = offset + 1
         if expected is not None and offset > expected:
             self._repairs.append((table, expected, offset, table in self._first))
         self._first.discard(table)
+        return write
 
     def _repair(self) -> None:
         """A worker that had been replaced wrote late. Where its row hides a newer one, the newer is written again; and
@@ -197,7 +202,7 @@ class Worker:
                         continue
                     raise Fatal
                 row = store.get(record.key)
-                if row != record.value and not record.key.startswith(b"~"):
+                if row != record.value and (is_row(record.key) or record.key.startswith(PART_PREFIX)):
                     version = orjson.loads(row)["version"] if row is not None else due - 1
                     self._put([Write(table, record.key, row, version)])
             for key in garbage:

@@ -17,6 +17,7 @@ class Tables:
         self.churn = Churn(seed)
         self._folds = {p: PartitionFold(p) for p in range(PARTITIONS)}
         self._offsets = dict.fromkeys(range(PARTITIONS), 0)
+        self._newest: dict[tuple[str, str], tuple[int, bytes | None]] = {}
         self._producer = KafkaProducer(bootstrap_servers=bootstrap)
         self.write(self.churn.start())
 
@@ -27,6 +28,7 @@ class Tables:
             for write in self._folds[record.partition].step(offset, record.value):
                 if write.table not in TABLES or (skip and skip in write.key.decode()):
                     continue
+                self._newest[write.table, write.key.decode()] = write.version, write.value
                 for _ in range(2 if twice else 1):
                     self._producer.send(
                         topic_of(write.table), write.value, key=write.key, partition=record.partition,
@@ -41,6 +43,14 @@ class Tables:
             for table in fold.tables:
                 found |= {(table.name, key): table.entry(key).version or 0 for key in table}
         return found
+
+    def newest(self, table: str) -> dict[str, tuple[int, bytes | None]]:
+        """The newest row of each key of a table, as it was written."""
+        return {key: at for (name, key), at in self._newest.items() if name == table}
+
+    def ends(self) -> dict[int, int]:
+        """The last offset of each partition of the journal."""
+        return {partition: offset - 1 for partition, offset in self._offsets.items()}
 
     def close(self) -> None:
         self._producer.close()
