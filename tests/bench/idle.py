@@ -7,6 +7,7 @@ multiple of that; the checkpoints are the worker's own, on its disk.
 """
 
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,9 +51,10 @@ def _measure(bench: Bench, clusters: int, seconds: float) -> Iterator[Figure]:
                          "--xds-port", str(free_port()))  # fmt: skip
     names = [context["name"] for context in orjson.loads(config.read_bytes())["contexts"]]
     named = [argument for name in names for argument in ("--cluster", f"{name}={name}")]
+    probe = free_port()
     watch = bench.facets("watch", "watch", "--bootstrap-servers", bootstrap, "--kubeconfig", str(config),
-                         "--http-port", str(free_port()), *named)  # fmt: skip
-    watch.until(lambda: watch.text().count("objects are in the journal") == clusters, "all is in the journal", 300)
+                         "--http-port", str(probe), *named)  # fmt: skip
+    watch.until(lambda: _is_ready(probe), "every cluster's first lists are in the journal", 300)
     processes = {
         "watch": psutil.Process(watch.pid), "worker": psutil.Process(worker.pid), "serve": psutil.Process(serve.pid),
         "broker": psutil.Process(bench.broker_pid),
@@ -75,6 +77,14 @@ def _measure(bench: Bench, clusters: int, seconds: float) -> Iterator[Figure]:
     yield Figure(f"idle, {clusters} clusters: bytes a day", sum(bytes_a_day.values()) / 2**20, "MiB", goal=disk_goal,
                  note=f"Journal {bytes_a_day[JOURNAL] / 2**20:.0f}, each changelog {max(tables) / 2**20:.0f} at most; "
                  f"over {elapsed:.0f} s, one partition leader.")  # fmt: skip
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _used(processes: dict[str, psutil.Process], folder: Path) -> _Used:
