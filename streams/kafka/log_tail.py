@@ -125,6 +125,7 @@ class LibrdkafkaTail:
         self._count = 0
         self._error: Exception | None = None
         self._news = asyncio.Event()
+        self._closed = asyncio.Event()
 
     async def start(self) -> None:
         """See LogTail."""
@@ -140,21 +141,17 @@ class LibrdkafkaTail:
         """See LogTail."""
         self._is_stopping = True
         self._has_room.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
         if self._consumer is not None:
-            await asyncio.to_thread(self._consumer.close)
-            self._consumer = None
+            # By a daemon thread: a broker that does not answer must not keep the process from ending.
+            self._start_thread()
+            await self._closed.wait()
 
     async def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """See LogTail."""
-        loop = asyncio.get_running_loop()
-        assigned: asyncio.Future[None] = loop.create_future()
+        assigned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._orders.put(_Order(dict(positions), assigned))
         self._has_room.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(loop,), name="facets-journal-tail", daemon=True)
-            self._thread.start()
+        self._start_thread()
         await assigned
 
     async def read(self) -> Records:
@@ -170,6 +167,12 @@ class LibrdkafkaTail:
         fetched, self._fetched, self._count = self._fetched, {}, 0
         self._has_room.set()
         return fetched
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(target=self._run, args=(loop,), name="facets-journal-tail", daemon=True)
+            self._thread.start()
 
     # ---- in the event loop, as called by the thread ----------------------------------------------------
 
@@ -202,6 +205,8 @@ class LibrdkafkaTail:
                     messages = [first, *self._consumer.consume(_AT_ONCE, 0)]
                     loop.call_soon_threadsafe(self._take, *_sorted(messages))
                     self._has_room.wait()
+            self._consumer.close()
+            loop.call_soon_threadsafe(self._closed.set)
 
 
 class _Order(NamedTuple):
