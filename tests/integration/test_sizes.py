@@ -54,7 +54,10 @@ async def test_a_service_with_ten_thousand_endpoints_flows_and_changes_by_one(
         async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers) as subscriber:
             second = await _row(subscriber, after=first["version"])
         # Of one who was away meanwhile, and has nothing but its cursor.
-        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, cursor=cursor) as subscriber:
+        async with (
+            asyncio.timeout(DEADLINE),
+            Subscriber(bootstrap_servers, cursor=cursor, silent_after=None) as subscriber,
+        ):
             assert await _row(subscriber) == second
     finally:
         await publisher.close()

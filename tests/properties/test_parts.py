@@ -74,7 +74,8 @@ def test_a_worker_that_comes_back_between_two_batches_writes_what_is_left(
     for table, log in logs_of(
         write for at, value in enumerate(values[resume:], resume) for write in again.step(at, value)
     ).items():
-        logs[table] = logs[table] + log
+        # The tombstone of a seal may be written again.
+        logs[table] = list(dict.fromkeys(logs[table] + log))
     assert logs == whole
 
 
