@@ -96,7 +96,7 @@ async def test_without_a_broker_every_process_stops_in_time(
         await work.says("assigned partitions")
         os.kill(broker.pid, how)
         # Until it is noticed: what is under way then is what is hard to end.
-        await watch.says("has not acknowledged a commit")
+        await watch.says("the journal has not acknowledged a")
         took = await asyncio.gather(work.stop(signal.SIGTERM), watch.stop(signal.SIGINT), serve.stop(signal.SIGHUP))
     for process, seconds in zip((work, watch, serve), took, strict=True):
         log = process.log.read_text()
