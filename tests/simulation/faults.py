@@ -38,7 +38,7 @@ __all__ = ["PLANTED", "folding_faults", "part_faults", "planted", "progress_faul
 # ---- 1: deterministic ----------------------------------------------------------------------------------
 
 
-@fault(1, "a restarted worker counts dead letters from nought: its seals are not the bytes of one that never stopped")
+@fault(1, "a restarted worker counts dead letters from nought: its seals are not the bytes of one that never stopped", since=4)
 def _dead_letters_counted_anew() -> AbstractContextManager[Any]:
     real = PartitionFold.recover
 
@@ -170,7 +170,7 @@ def _label_moves_without_a_delete() -> AbstractContextManager[Any]:
     return patch.object(CommitWriter, "changes", changes)
 
 
-@fault(2, "a Service made again under its name passes for the old one: the rows keep the old uid")
+@fault(2, "a Service made again under its name passes for the old one: the rows keep the old uid", since=7)
 def _made_again_passes_for_the_old() -> AbstractContextManager[Any]:
     real = PartitionFold._take
 

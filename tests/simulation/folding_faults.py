@@ -45,7 +45,7 @@ def _expired_journal_folded_on() -> AbstractContextManager[Any]:
     return patch.object(JournalFold, "load", load)
 
 
-@fault(5, "who folds the journal keeps to an epoch that is over")
+@fault(5, "who folds the journal keeps to an epoch that is over", since=14)
 def _old_epoch_folded_on() -> AbstractContextManager[Any]:
     real, is_accepted = JournalFold.step, folding.is_accepted
 

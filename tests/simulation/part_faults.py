@@ -48,7 +48,7 @@ def _part_after_its_row() -> AbstractContextManager[Any]:
     return patch.object(TableState, "_update", update)
 
 
-@fault(5, "a row and its parts are in two batches: a crash comes between them", since=14)
+@fault(5, "a row and its parts are in two batches: a crash comes between them", since=81)
 def _row_and_parts_in_two_batches() -> AbstractContextManager[Any]:
     return patch.object(worker, "PART_PREFIX", b"~none/")
 
@@ -79,7 +79,7 @@ def _chunk_not_written_again() -> AbstractContextManager[Any]:
     return patch.object(row_parts, "_divide_slice", divide_slice)
 
 
-@fault(3, "a subscriber takes parts before they are sealed")
+@fault(3, "a subscriber takes parts before they are sealed", since=15)
 def _part_taken_before_its_seal() -> AbstractContextManager[Any]:
     real = Subscription.feed
 
@@ -92,7 +92,7 @@ def _part_taken_before_its_seal() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "feed", feed)
 
 
-@fault(5, "a worker that comes back takes a row without its parts", since=42)
+@fault(5, "a worker that comes back takes a row without its parts", since=81)
 def _recovered_without_parts() -> AbstractContextManager[Any]:
     real = Recovery.load
 
@@ -103,6 +103,6 @@ def _recovered_without_parts() -> AbstractContextManager[Any]:
     return patch.object(Recovery, "load", load)
 
 
-@fault(1, "whether a row is in parts depends on when its worker was started", since=42)
+@fault(1, "whether a row is in parts depends on when its worker was started", since=81)
 def _division_forgotten_at_a_restart() -> AbstractContextManager[Any]:
     return patch.object(backend.BackendTable, "with_parts", lambda self, entry, parts: entry)

@@ -29,7 +29,7 @@ def _ended_cluster_stays_covered() -> AbstractContextManager[Any]:
     return patch.object(ProgressCollector, "close", close)
 
 
-@fault(4, "a cluster whose changes can't be written passes for alive")
+@fault(4, "a cluster whose changes can't be written passes for alive", since=12)
 def _blocked_cluster_stays_covered() -> AbstractContextManager[Any]:
     real = CoveredCluster.entry
 
@@ -57,7 +57,7 @@ def _blocked_cluster_stays_covered() -> AbstractContextManager[Any]:
     return both()
 
 
-@fault(4, "who takes a cluster over inherits that it is covered: it is alive before its watcher says so")
+@fault(4, "who takes a cluster over inherits that it is covered: it is alive before its watcher says so", since=9)
 def _covered_through_a_takeover() -> AbstractContextManager[Any]:
     real = folding._seal_of
 
@@ -70,7 +70,7 @@ def _covered_through_a_takeover() -> AbstractContextManager[Any]:
     return patch.object(folding, "_seal_of", seal_of)
 
 
-@fault(4, "an old progress record takes a frontier back")
+@fault(4, "an old progress record takes a frontier back", since=6)
 def _frontier_taken_back_by_progress() -> AbstractContextManager[Any]:
     def is_progress(seal: Seal, record: Progress, entry: ClusterProgress) -> bool:
         return (seal.epoch, seal.writer) == (entry.epoch, record.writer) and not seal.closed

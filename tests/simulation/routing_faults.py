@@ -23,7 +23,7 @@ from tests.simulation.world import ROUTE_KINDS, Object
 # ---- which routes count ------------------------------------------------------------------------------------
 
 
-@fault(2, "a gateway's route may name a Service of another namespace without a grant")
+@fault(2, "a gateway's route may name a Service of another namespace without a grant", since=4)
 def _grant_not_asked_of_a_gateways_route() -> AbstractContextManager[Any]:
     return patch.object(Grants, "permits", lambda *_: True)
 
@@ -104,7 +104,7 @@ def _deleted_gateways_routes_still_attached() -> AbstractContextManager[Any]:
     return _context_that_takes(take)
 
 
-@fault(4, "a Namespace's labels are read once: a listener that selects by them goes by what they were", since=70)
+@fault(4, "a Namespace's labels are read once: a listener that selects by them goes by what they were", since=74)
 def _namespace_label_change_not_followed() -> AbstractContextManager[Any]:
     first: dict[tuple[RouteContext, str], Any] = {}
 
@@ -117,7 +117,7 @@ def _namespace_label_change_not_followed() -> AbstractContextManager[Any]:
     return _context_that_takes(take)
 
 
-@fault(4, "a Service that loses its cluster IP keeps the routes that are attached to it", since=60)
+@fault(4, "a Service that loses its cluster IP keeps the routes that are attached to it", since=190)
 def _headless_service_keeps_its_routes() -> AbstractContextManager[Any]:
     def take(real: Any, _: RouteContext, kind: str, name: str, item: Object | None) -> None:
         if kind != "Service" or item is None or item["spec"].get("clusterIP") != "None":
@@ -126,7 +126,7 @@ def _headless_service_keeps_its_routes() -> AbstractContextManager[Any]:
     return _context_that_takes(take)
 
 
-@fault(4, "what a Namespace's annotation chooses reaches only Services that change after it")
+@fault(4, "what a Namespace's annotation chooses reaches only Services that change after it", since=12)
 def _namespace_annotation_reaches_no_held_service() -> AbstractContextManager[Any]:
     real = ServiceProjector.reproject
 
@@ -156,7 +156,7 @@ def _reprojected(change: Any) -> AbstractContextManager[Any]:
     return patch.object(ServiceProjector, "reproject", reproject)
 
 
-@fault(4, "of the Services that a route names only one is told what has become of it")
+@fault(4, "of the Services that a route names only one is told what has become of it", since=5)
 def _one_service_of_a_linked_change_told() -> AbstractContextManager[Any]:
     def change(old: dict[Any, bytes], new: dict[Any, bytes]) -> dict[Any, bytes]:
         told = next(iter(new), None)
@@ -186,7 +186,7 @@ def _linked_change_under_two_numbers() -> AbstractContextManager[Any]:
 # ---- relists -----------------------------------------------------------------------------------------------
 
 
-@fault(6, "routes that were deleted while nobody watched are not forgotten at the relist")
+@fault(6, "routes that were deleted while nobody watched are not forgotten at the relist", since=15)
 def _routes_of_a_relist_not_forgotten() -> AbstractContextManager[Any]:
     return instead_at(
         Kind.INIT_DONE, lambda item: ReflectorEvent(Kind.INIT_APPLY, item, ""), kinds=ROUTE_KINDS, missing=True
