@@ -38,7 +38,11 @@ __all__ = ["PLANTED", "folding_faults", "part_faults", "planted", "progress_faul
 # ---- 1: deterministic ----------------------------------------------------------------------------------
 
 
-@fault(1, "a restarted worker counts dead letters from nought: its seals are not the bytes of one that never stopped", since=4)
+@fault(
+    1,
+    "a restarted worker counts dead letters from nought: its seals are not the bytes of one that never stopped",
+    since=4,
+)
 def _dead_letters_counted_anew() -> AbstractContextManager[Any]:
     real = PartitionFold.recover
 

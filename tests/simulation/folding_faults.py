@@ -31,7 +31,7 @@ def _folded_before_the_changelogs_are_read() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "has_read", lambda *_: True)
 
 
-@fault(3, "a journal that has expired is folded on from its first record")
+@fault(3, "a journal that has expired is folded on from its first record", since=1541)
 def _expired_journal_folded_on() -> AbstractContextManager[Any]:
     real = JournalFold.load
 
