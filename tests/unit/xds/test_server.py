@@ -72,7 +72,7 @@ async def test_what_is_no_request_at_all_ends_its_own_stream_only() -> None:
 
 
 async def test_a_client_that_never_reads_is_put_out_and_another_is_not_delayed() -> None:
-    async with serving(answer_within=2.0) as served, stream(served.server) as deaf, stream(served.server) as good:
+    async with serving(answer_within=5.0) as served, stream(served.server) as deaf, stream(served.server) as good:
         # More than HTTP/2 lets be sent to one that takes nothing.
         served.put(slice_of(*(endpoint(f"10.{i // 250}.{i % 250}.1") for i in range(5000))))
         await deaf.write(ask(node=Node(id="deaf")))
