@@ -10,7 +10,16 @@ from streams.facets.row_parts import PartRecords, find_in, is_head, join_row, la
 from streams.fold.clusters import ClusterState
 from streams.fold.table import TableState, Write
 from streams.fold.tombstones import Tombstones
-from streams.wire.keys import COMPANION_PREFIX, PART_PREFIX, SEAL_PREFIX, is_cluster, is_row, parse_row_key, row_key_of
+from streams.wire.keys import (
+    COMPANION_PREFIX,
+    PART_PREFIX,
+    PROGRESS_PREFIX,
+    SEAL_PREFIX,
+    is_cluster,
+    is_row,
+    parse_row_key,
+    row_key_of,
+)
 from streams.wire.records import FOLD_VERSION, Seal
 from streams.wire.row_codec import is_deleted, stamp_of
 
@@ -43,8 +52,12 @@ class Recovery:
         """Take a record. One of a lower version than the one before it came from a replaced worker; the record that it
         hides is written again. The record is readable (`changelog_records.unreadable`)."""
         if key.startswith(SEAL_PREFIX):
+            table = self._by_name[name]
             if value is not None:
-                self._load_seal(self._by_name[name], _decode_seal(value))
+                self._load_seal(table, _decode_seal(value))
+            elif key.startswith(PROGRESS_PREFIX):
+                # It comes after the seals of all offsets before, of which it may have replaced the last one.
+                table.sealed = max(table.sealed, version - 1)
             return
         if not is_row(key) and not key.startswith((COMPANION_PREFIX, PART_PREFIX)):
             return  # A newer worker's.

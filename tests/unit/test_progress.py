@@ -296,3 +296,19 @@ def test_half_of_an_offsets_seals_do_not_count() -> None:
     batches = list(state.feed("frontend", 0, len(log) - 1, last.key, last.value, last.version))
     assert [(batch.seal.cluster, batch.seal.offset) for batch in batches] == [("~w", 2), ("east", 2)]
     assert state.seals[0, "east"].seq == 60
+
+
+def test_a_deleted_progress_seal_shows_that_its_offset_was_sealed() -> None:
+    """A reader of the newest records only: the deletion has replaced the last seal of the offset before."""
+    journal = Journal()
+    journal.open(collector("east"))
+    journal.take([record(entry("east", seq=60))], 1000)
+    before = len(journal.values)
+    journal.open(collector("east", writer="next", epoch=2))
+    first = [write for write in journal.writes if write.version < before]
+    deletions = [write for write in journal.writes if write.version == before and write.value is None]
+    newest = {(write.table, write.key): write for write in (*first, *deletions)}
+    again = PartitionFold(0)
+    for write in newest.values():
+        again.load(*write)
+    assert again.recover()[0] == before
