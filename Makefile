@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-kafka-a-l test-kafka-m-z test-models simulate e2e chaos bench bench-quick bench-istiod check format lock clean
+.PHONY: help setup run test test-kafka-a-l test-kafka-m-z test-models test-simulation simulate e2e chaos bench bench-quick bench-istiod check format lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,10 +42,10 @@ $(READY): pyproject.toml requirements.lock requirements-java.lock
 run: setup ## The demo: broker, watcher, worker and server in one (FOR=30 ends it by itself after 30 seconds)
 	@$(BIN)/facets up --demo $(if $(FOR),--for $(FOR))
 
-# Tests that wait for Kafka run in two halves, beside those that compute. With ARGS all are one run, whose results are in one place.
+# Tests that wait for Kafka run in two halves, beside two that compute. With ARGS all are one run, whose results are in one place.
 test: setup ## Unit, property, simulation and integration tests
 	@$(if $(ARGS),$(BIN)/python -m pytest tests/unit tests/properties tests/simulation tests/integration $(ARGS),\
-		$(MAKE) --no-print-directory --keep-going --jobs=3 test-kafka-a-l test-kafka-m-z test-models)
+		$(MAKE) --no-print-directory --keep-going --jobs=4 test-kafka-a-l test-kafka-m-z test-models test-simulation)
 
 # Several runs at once: a line of one is not broken by another.
 BY_LINE := while IFS= read -r line; do printf '%s\n' "$$line"; done
@@ -54,7 +54,10 @@ test-kafka-a-l test-kafka-m-z: test-kafka-%: setup
 	$(BIN)/python -u -m pytest tests/integration/test_[$*]*.py | $(BY_LINE)
 
 test-models: setup
-	$(BIN)/python -u -m pytest tests/unit tests/properties tests/simulation | $(BY_LINE)
+	$(BIN)/python -u -m pytest tests/unit tests/properties | $(BY_LINE)
+
+test-simulation: setup
+	$(BIN)/python -u -m pytest tests/simulation | $(BY_LINE)
 
 simulate: setup ## Seeded runs of the whole system in models, with faults; interrupted, it goes on where it was (SEEDS=0:100000)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),0:20000) --progress build/simulation $(if $(PLANT),--plant $(PLANT)) $(ARGS)
