@@ -179,7 +179,7 @@ class Simulation(Base):
         self.watchers += [self.new_watcher(name) for name in self.servers if name not in here]
 
     def _drain(self) -> None:
-        self.lagging, self.bookmarks = 0.0, 1.0
+        self.lagging, self.bookmarks, self.blocks = 0.0, 1.0, False
         for workload in self.workloads:
             workload.heal()
         for gateway_workload in self.gateway_workloads:

@@ -292,7 +292,7 @@ class Watcher:
         if self.sim.blocks and self.inbox and ms > self._blocked_until and rng.random() < 0.02:
             self._blocked_until = ms + rng.randrange(BLOCKED_MS)
             self.sim.note("changes had to wait")
-        covered.is_blocked = bool(self.inbox) and ms < self._blocked_until
+        covered.is_blocked = self.sim.blocks and bool(self.inbox) and ms < self._blocked_until
         return covered.is_blocked
 
     def _is_due(self) -> bool:
