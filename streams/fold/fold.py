@@ -518,7 +518,8 @@ def _lose(cluster: ClusterState, seal: Seal, first_offset: int, tables: Iterable
         return
     begin = seal.snapshot_begin
     begin = None if begin is None or begin < first_offset else begin
-    cluster.seal = msgspec.structs.replace(seal, frontier={}, lost=True, snapshot_begin=begin, fold=fold)
+    # That its writer no longer covers it may be among what is lost.
+    cluster.seal = msgspec.structs.replace(seal, frontier={}, lost=True, snapshot_begin=begin, fold=fold, covered=False)
     cluster.unmarked = set(tables)
 
 

@@ -36,6 +36,7 @@ class CoveredCluster:
         self.is_blocked = False
         self.has_news = False
         self._covered: set[int] = set()
+        self._untold: set[int] = set()
         self._seqs = [0] * commits.partitions
         self._frontiers: list[dict[str, str]] = [{}] * commits.partitions
 
@@ -45,6 +46,10 @@ class CoveredCluster:
             self._seqs[record.partition] = record.seq
             if record.seq == self.commits.seq:
                 self._frontiers[record.partition] = self._frontier
+
+    def tell_again(self) -> None:
+        """Each partition is to hear of it anew: after a snapshot, for whoever has lost what was told before."""
+        self._untold = set(range(self.commits.partitions))
 
     @property
     def _frontier(self) -> dict[str, str]:
@@ -65,7 +70,8 @@ class CoveredCluster:
             return partition in self._covered
         if self.is_writing:
             return False
-        is_behind = partition not in self._covered or self._seqs[partition] < self.commits.seq
+        is_told = partition in self._covered and partition not in self._untold
+        is_behind = not is_told or self._seqs[partition] < self.commits.seq
         return is_behind or (self.has_news and self._frontiers[partition] != self._frontier)
 
     def entry(self, partition: int, *, bookmarks: bool) -> ClusterProgress | None:
@@ -79,6 +85,7 @@ class CoveredCluster:
             self._covered.discard(partition)
             return ClusterProgress(commits.cluster, commits.epoch, commits.seq, {}, covered=False)
         self._covered.add(partition)
+        self._untold.discard(partition)
         self._seqs[partition], self._frontiers[partition] = commits.seq, frontier
         return ClusterProgress(commits.cluster, commits.epoch, commits.seq, frontier)
 

@@ -349,6 +349,8 @@ class Session:
             log.info("cluster %s: writing a full snapshot of %d objects", self._cluster, collector.objects)
             records += collector.snapshot(at)
             self._snapshot_at = tick + self._snapshot_every
+            if self._covered is not None:
+                self._covered.tell_again()
         elif turned:
             records += collector.heartbeat(at)
         if not records:

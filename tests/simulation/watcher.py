@@ -307,6 +307,8 @@ class Watcher:
         if ms >= self._snapshot_at and collector.settled:
             records += collector.snapshot(at)
             self._snapshot_at = ms + SNAPSHOT_MS
+            if self.covered is not None:
+                self.covered.tell_again()
         elif turned:
             records += collector.heartbeat(at)
         return records
