@@ -312,3 +312,31 @@ def test_a_deleted_progress_seal_shows_that_its_offset_was_sealed() -> None:
     for write in newest.values():
         again.load(*write)
     assert again.recover()[0] == before
+
+
+def test_who_has_lost_a_part_of_the_journal_waits_to_be_told_again() -> None:
+    """That the writer gave the cluster up may have been in what is lost; after a snapshot it is told anew."""
+    progress, journal, east = ProgressCollector("w", 1), Journal(), collector("east", partitions=1)
+    journal.open(east)
+    told = progress.open(east.commits)
+    journal.take(progress.records(AT, 0.0))
+    assert journal.seals[0, "east"].covered
+    again = PartitionFold(0)
+    for write in journal.writes:
+        again.load(*write)
+    again.recover()
+    first = len(journal.values) + 10
+    lost = [write for write in again.expire(first) if write.key == b"~seal/east"]
+    assert [(seal.lost, seal.covered) for seal in map(_seal, lost)] == [(True, False)] * len(TABLES)
+    writes = again.step(first, record(), MS)
+    assert not [write for write in writes if write.key == b"~seal/~w"]
+    for offset, each in enumerate(east.snapshot(AT), first + 1):
+        again.step(offset, each.value, MS)
+    told.tell_again()
+    (each,) = progress.records(AT, 1.0)
+    (seal, *_) = [w for w in again.step(offset + 1, each.value, MS) if w.key == b"~seal/east"]
+    assert (_seal(seal).lost, _seal(seal).covered) == (False, True)
+
+
+def _seal(write: Write) -> Seal:
+    return msgspec.json.decode(write.value or b"", type=Seal)
