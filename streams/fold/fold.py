@@ -158,7 +158,8 @@ class PartitionFold:
         if not newest.epoch:
             cluster.seal = newest
             return False
-        _lose(cluster, newest, first_offset, self._by_name)
+        # That its writer no longer covers it may be among what is lost.
+        _lose(cluster, msgspec.structs.replace(newest, covered=False), first_offset, self._by_name)
         return True
 
     def _companions_in_rows(self, cluster: ClusterState) -> Iterator[Write]:
@@ -518,8 +519,7 @@ def _lose(cluster: ClusterState, seal: Seal, first_offset: int, tables: Iterable
         return
     begin = seal.snapshot_begin
     begin = None if begin is None or begin < first_offset else begin
-    # That its writer no longer covers it may be among what is lost.
-    cluster.seal = msgspec.structs.replace(seal, frontier={}, lost=True, snapshot_begin=begin, fold=fold, covered=False)
+    cluster.seal = msgspec.structs.replace(seal, frontier={}, lost=True, snapshot_begin=begin, fold=fold)
     cluster.unmarked = set(tables)
 
 

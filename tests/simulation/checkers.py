@@ -278,8 +278,9 @@ class Checkers:
             base = standing[name]
             # Of the journal's records a snapshot may be left whole.
             is_open = base.open and self._begins(partition, last + 1)[name] >= first
+            covered = base.covered and first <= due
             self.standing[partition][name] = base._replace(
-                frontier={}, lost=not base.closed, open=is_open, covered=False
+                frontier={}, lost=not base.closed, open=is_open, covered=covered
             )
         if first > due:
             self._losses[partition] = last, {name: self.standing[partition][name] for name in gone}
