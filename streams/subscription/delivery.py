@@ -611,12 +611,16 @@ class Subscription:
     def _deliver(self, partition: int, part: _Partition) -> Iterator[Batch]:
         while (offset := self._next_cut(partition, part)) is not None:
             invariants.assert_advances(partition, part.applied + 1, offset)
+            values: dict[bytes, None] = {}
             for table, queue in part.seals.items():
                 _, position, _, value = queue.popleft()
+                values[value] = values.pop(value, None)
                 self._set_position(table, partition, position)
-            seal = _decode_seal(value)
+            # They are one, but where the journal expired: the tables that had sealed less have another.
+            seals = [_decode_seal(each) for each in values]
+            seal = seals[-1]
             self.seals[partition, seal.cluster] = seal
-            self._at = max(self._at, seal.at)
+            self._at = max(self._at, *(each.at for each in seals))
             part.applied = offset
             yield Batch(partition, seal, tuple(self._sealed(part, offset)))
             for name in [name for name, seal in part.more.items() if seal.offset <= offset]:
