@@ -250,7 +250,8 @@ class PartitionFold:
         moved: set[str] = set()
         for entry in progress.clusters:
             cluster = self.clusters.get(entry.cluster)
-            if cluster is not None and is_progress(cluster.seal, progress, entry):
+            # What is read again after a restart is in the seal: a cluster that was given up may be covered again.
+            if cluster is not None and offset > cluster.counted and is_progress(cluster.seal, progress, entry):
                 cluster.seal = moved_on(cluster.seal, progress, entry, appended)
                 moved.add(entry.cluster)
         covered = covered_by(progress.writer, self.clusters)

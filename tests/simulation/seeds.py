@@ -4,7 +4,27 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 FIXED = "0:400"
-REGRESSIONS = (7, 15, 81, 562, 1172, 8930, 11851, 11923, 14171, 20063, 21669, 24001, 52870)
+REGRESSIONS = (
+    7,
+    15,
+    81,
+    562,
+    991,
+    1172,
+    1351,
+    1364,
+    1422,
+    1769,
+    2557,
+    8930,
+    11851,
+    11923,
+    14171,
+    20063,
+    21669,
+    24001,
+    52870,
+)
 """Seeds in which the simulation once found something."""
 
 _WINDOW = 400

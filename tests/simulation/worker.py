@@ -164,8 +164,9 @@ class Worker:
         if table == self._slow and self.rng.random() < 0.9:
             # Its topic's partition is led by another broker, which takes its time.
             table = self.rng.choice(self._waiting)
-        while self._append(table).key.startswith(PART_PREFIX):
-            pass  # A row and its parts are one batch.
+        # A row and its parts are one batch; a repaired part is one alone.
+        while self._append(table).key.startswith(PART_PREFIX) and self._queues[table]:
+            pass
 
     def _append(self, table: str) -> Write:
         write, commit = self._queues[table].popleft()
