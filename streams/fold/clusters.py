@@ -7,9 +7,9 @@ from streams.wire.records import FOLD_VERSION, Seal
 class ClusterState:
     """The stamps of the cluster's last accepted commit (`seal`), its open snapshot, and the keys of its Services.
 
-    `counted` is the offset up to which, at a restart, dead letters were already counted and progress records folded;
-    `unmarked` are the tables in which rows of a lost cluster may not be `unknown` yet; `outdated` has the rows (by
-    table and key) that another version of the fold wrote and this one has not checked yet.
+    `counted` is the offset up to which dead letters were already counted at a restart; `unmarked` are the tables in
+    which rows of a lost cluster may not be `unknown` yet; `outdated` has the rows (by table and key) that another
+    version of the fold wrote and this one has not checked yet.
     """
 
     __slots__ = ("counted", "keys", "outdated", "seal", "snapshot", "unmarked")

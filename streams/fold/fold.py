@@ -247,11 +247,13 @@ class PartitionFold:
         """The clusters that the record names move on; all that its writer covers are alive, and what a commit of theirs
         would bring up to date is. Only those that are named get a seal: what else is done depends on when this worker
         began."""
+        if all(table.sealed >= offset for table in self.tables):
+            # Read again after a restart, for an open snapshot: it is in the seals, and nothing newer may be undone.
+            return []
         moved: set[str] = set()
         for entry in progress.clusters:
             cluster = self.clusters.get(entry.cluster)
-            # What is read again after a restart is in the seal: a cluster that was given up may be covered again.
-            if cluster is not None and offset > cluster.counted and is_progress(cluster.seal, progress, entry):
+            if cluster is not None and is_progress(cluster.seal, progress, entry):
                 cluster.seal = moved_on(cluster.seal, progress, entry, appended)
                 moved.add(entry.cluster)
         covered = covered_by(progress.writer, self.clusters)

@@ -26,11 +26,6 @@ def _folded_from_one_commit_too_late() -> AbstractContextManager[Any]:
     return patch.object(JournalFold, "load", load)
 
 
-@fault(3, "tables that were loaded again are folded on before their changelogs were read as far", since=989)
-def _folded_before_the_changelogs_are_read() -> AbstractContextManager[Any]:
-    return patch.object(Subscription, "has_read", lambda *_: True)
-
-
 @fault(3, "a journal that has expired is folded on from its first record", since=1541)
 def _expired_journal_folded_on() -> AbstractContextManager[Any]:
     real = JournalFold.load
