@@ -247,11 +247,12 @@ class PartitionFold:
         """The clusters that the record names move on; all that its writer covers are alive, and what a commit of theirs
         would bring up to date is. Only those that are named get a seal: what else is done depends on when this worker
         began."""
-        if all(table.sealed >= offset for table in self.tables):
-            # Read again after a restart, for an open snapshot: it is in the seals, and nothing newer may be undone.
-            return []
+        # Read again after a restart, for the clusters whose snapshot is open: of the others it is in the seals.
+        is_again = all(table.sealed >= offset for table in self.tables)
         moved: set[str] = set()
         for entry in progress.clusters:
+            if is_again and entry.cluster not in self._recovery.open_snapshots:
+                continue
             cluster = self.clusters.get(entry.cluster)
             if cluster is not None and is_progress(cluster.seal, progress, entry):
                 cluster.seal = moved_on(cluster.seal, progress, entry, appended)

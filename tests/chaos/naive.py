@@ -8,6 +8,11 @@ import orjson
 Objects = dict[str, dict[tuple[str, str], dict[str, Any]]]
 """By Service, by (kind, name): what the object says."""
 
+_USUAL = {
+    "ready": True, "serving": True, "terminating": False, "zone": None, "node": None, "hints": None, "target": None,
+}  # fmt: skip
+"""What a patch leaves out of an endpoint."""
+
 
 class Naive:
     """One partition's objects, of one cluster."""
@@ -48,11 +53,10 @@ class Naive:
             objects[event["kind"], event["name"]] = event["object"]
         elif event["op"] == "patch":
             (group,) = objects[event["kind"], event["name"]]["groups"]
-            named = {*event["object"]["removed"], *(each["address"] for each in event["object"]["endpoints"])}
+            added = [_USUAL | endpoint for endpoint in event["object"].get("endpoints", ())]
+            named = {*event["object"].get("removed", ()), *(each["address"] for each in added)}
             kept = [endpoint for endpoint in group["endpoints"] if endpoint["address"] not in named]
-            objects[event["kind"], event["name"]] = {
-                "groups": [{**group, "endpoints": kept + event["object"]["endpoints"]}]
-            }
+            objects[event["kind"], event["name"]] = {"groups": [{**group, "endpoints": kept + added}]}
         return key
 
     def differs(self, key: str, row: bytes | None) -> Iterator[str]:
