@@ -178,8 +178,8 @@ def ip(value: Any, at: str, family: str | None = None) -> str:
 
     Old API servers let in what RFC 4291 and 6943 don't, and such objects stay: leading zeros are read as decimal and
     IPv4-mapped IPv6 addresses as IPv4, as kube-proxy reads them (k8s.io/utils/net ParseIPSloppy; KEP-4858)."""
-    if family != "IPv6" and is_canonical_ipv4(value):
-        return str(value)
+    if family != "IPv6" and isinstance(value, str) and _IPV4.fullmatch(value):
+        return value
     try:
         if not isinstance(value, str) or "%" in value:
             raise ValueError
@@ -191,11 +191,6 @@ def ip(value: Any, at: str, family: str | None = None) -> str:
     if family is not None and f"IPv{parsed.version}" != family:
         raise MalformedObject(f"{at}: {value!r:.80} is not of the family {family}")
     return str(parsed)
-
-
-def is_canonical_ipv4(value: Any) -> bool:
-    """Whether the value is an IPv4 address in canonical form."""
-    return isinstance(value, str) and _IPV4.fullmatch(value) is not None
 
 
 def family_of(address: str) -> str:

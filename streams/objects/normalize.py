@@ -224,9 +224,7 @@ def _slice_endpoints(served: list[Any], family: str, namespace: str, left_out: l
         try:
             if not endpoint.addresses:
                 raise MalformedObject(f"endpoints[{i}].addresses: is empty")
-            address = endpoint.addresses[0]
-            if family != "IPv4" or not fields.is_canonical_ipv4(address):
-                address = fields.address(address, f"endpoints[{i}].addresses[0]", family)
+            address = fields.address(endpoint.addresses[0], f"endpoints[{i}].addresses[0]", family)
         except MalformedObject as error:
             left_out.append(str(error))
             continue
@@ -240,7 +238,7 @@ def _slice_endpoints(served: list[Any], family: str, namespace: str, left_out: l
                 bool(conditions.terminating),
                 endpoint.zone or None,
                 endpoint.node_name or None,
-                _hints(endpoint.hints) if endpoint.hints else None,
+                _hints(endpoint.hints),
                 _target(target, namespace) if target else None,
             )
         )
@@ -260,7 +258,9 @@ def _converted(served: list[Any], left_out: list[str]) -> Iterable[tuple[int, _E
     return endpoints
 
 
-def _hints(hints: _Hints) -> Hints | None:
+def _hints(hints: _Hints | None) -> Hints | None:
+    if hints is None:
+        return None
     zones = [zone.name for zone in hints.for_zones or ()]
     nodes = [node.name for node in hints.for_nodes or ()]
     return Hints(zones, nodes) if zones or nodes else None
