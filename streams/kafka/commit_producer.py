@@ -8,13 +8,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 from kafka import KafkaProducer
 from kafka.codec import has_lz4
 from kafka.errors import KafkaError
 
+from streams.kafka import librdkafka
 from streams.kafka.errors import BrokerUnreachable, broker_errors
 from streams.wire.records import JOURNAL
 from streams.wire.topics import MAX_MESSAGE_BYTES
@@ -25,7 +25,6 @@ DELIVERY_SECONDS = 300
 """How long a commit is retried before the watcher gives up, and so how long a broker may be away."""
 
 _BOOTSTRAP_SECONDS = 15
-_RECONNECT_MS = 1000
 _POLL_SECONDS = 0.2
 _FULL_SECONDS = 0.01
 
@@ -45,7 +44,7 @@ class CommitProducer(Protocol):
 
 def commit_producer(bootstrap: str, client_id: str) -> CommitProducer:
     """A connected producer. Raises BrokerError."""
-    if find_spec("confluent_kafka") is not None:
+    if librdkafka.is_installed():
         return LibrdkafkaProducer(bootstrap, client_id)
     return KafkaPythonProducer(bootstrap, client_id)
 
@@ -65,7 +64,7 @@ class KafkaPythonProducer:
                 delivery_timeout_ms=DELIVERY_SECONDS * 1000,
                 max_block_ms=_BOOTSTRAP_SECONDS * 1000,
                 bootstrap_timeout_ms=_BOOTSTRAP_SECONDS * 1000,
-                reconnect_backoff_max_ms=_RECONNECT_MS,
+                reconnect_backoff_max_ms=librdkafka.RECONNECT_MS,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
                 client_id=client_id,
@@ -93,20 +92,15 @@ class LibrdkafkaProducer:
 
         self._producer: Any = Producer(
             {
-                "bootstrap.servers": bootstrap,
-                "client.id": client_id,
+                **librdkafka.client_config(bootstrap, client_id),
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 0,
                 "compression.type": "lz4",
                 "message.max.bytes": MAX_MESSAGE_BYTES,
                 "delivery.timeout.ms": DELIVERY_SECONDS * 1000,
-                "reconnect.backoff.max.ms": _RECONNECT_MS,
-                "socket.nagle.disable": True,
-                "enable.metrics.push": False,
             },
-            # Below kafka-python's logger for connections, as it says the same: each one that is refused.
-            logger=logging.getLogger("kafka.net.librdkafka"),
+            logger=librdkafka.LOG,
         )
         try:
             self._producer.list_topics(JOURNAL, _BOOTSTRAP_SECONDS)

@@ -9,12 +9,13 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
+
+from streams.kafka import librdkafka
 
 log = logging.getLogger("facets.subscriber")
 
@@ -56,7 +57,7 @@ class LogTail(Protocol):
 
 def log_tail(bootstrap: str, client_id: str) -> LogTail:
     """One that is not connected yet."""
-    if find_spec("confluent_kafka") is not None:
+    if librdkafka.is_installed():
         return LibrdkafkaTail(bootstrap, client_id)
     return AiokafkaTail(bootstrap, client_id)
 
@@ -100,8 +101,7 @@ class LibrdkafkaTail:
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
         self._config = {
-            "bootstrap.servers": bootstrap,
-            "client.id": client_id,
+            **librdkafka.client_config(bootstrap, client_id),
             "group.id": client_id,  # Asked for, but without a subscription no group is joined.
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
@@ -112,9 +112,6 @@ class LibrdkafkaTail:
             "fetch.max.bytes": 2 * _FETCH_BYTES,
             "receive.message.max.bytes": 4 * _FETCH_BYTES,
             "check.crcs": True,
-            "reconnect.backoff.max.ms": 1000,
-            "socket.nagle.disable": True,
-            "enable.metrics.push": False,
         }
         self._consumer: Any = None
         self._thread: threading.Thread | None = None
@@ -131,7 +128,7 @@ class LibrdkafkaTail:
         """See LogTail."""
         from confluent_kafka import Consumer, KafkaException  # noqa: PLC0415
 
-        self._consumer = Consumer(self._config, logger=logging.getLogger("kafka.net.librdkafka"))
+        self._consumer = Consumer(self._config, logger=librdkafka.LOG)
         try:
             await asyncio.to_thread(self._consumer.list_topics, timeout=_START_SECONDS)
         except KafkaException as error:

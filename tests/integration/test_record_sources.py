@@ -7,7 +7,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from streams.kafka import log_tail
+from streams.kafka import librdkafka
 from streams.kafka.admin import ensure
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.subscription.record_sources import RecordSources
@@ -28,7 +28,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With librdkafka for the journal, and without."""
     if request.param == "python":
-        monkeypatch.setattr(log_tail, "find_spec", lambda _: None)
+        monkeypatch.setattr(librdkafka, "is_installed", lambda: False)
 
 
 @asynccontextmanager
