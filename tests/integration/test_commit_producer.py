@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -41,16 +42,27 @@ class _Acks:
                 await self._news.wait()
 
 
+@asynccontextmanager
+async def _connected(
+    kind: Callable[[str, str], CommitProducer], bootstrap_servers: str
+) -> AsyncIterator[CommitProducer]:
+    """A producer, to an empty journal."""
+    clean_topics(bootstrap_servers)
+    producer = await asyncio.to_thread(kind, bootstrap_servers, "test")
+    try:
+        yield producer
+    finally:
+        await asyncio.to_thread(producer.close, 10)
+
+
 @pytest.mark.parametrize("kind", _KINDS)
 async def test_commits_are_acknowledged_in_order_with_their_offsets_and_times(
     kind: Callable[[str, str], CommitProducer], bootstrap_servers: str
 ) -> None:
-    clean_topics(bootstrap_servers)
-    producer = await asyncio.to_thread(kind, bootstrap_servers, "test")
     acks = _Acks()
-    begun = time.time()
     names = [f"{number}" for number in range(500)]
-    try:
+    async with _connected(kind, bootstrap_servers) as producer:
+        begun = time.time()
         for name in names:
             producer.send(0, b"east", name.encode(), acks.of(name))
         await acks.until(len(names))
@@ -58,8 +70,6 @@ async def test_commits_are_acknowledged_in_order_with_their_offsets_and_times(
             (name, None, number) for number, name in enumerate(names)
         ]
         assert all(begun - 1 < appended < time.time() + 1 for _, _, _, appended in acks.told)
-    finally:
-        await asyncio.to_thread(producer.close, 10)
     assert [record.value for record in read_topic(bootstrap_servers, JOURNAL)] == [name.encode() for name in names]
 
 
@@ -67,10 +77,8 @@ async def test_commits_are_acknowledged_in_order_with_their_offsets_and_times(
 async def test_a_record_that_can_not_be_written_is_told_and_the_next_one_is_written(
     kind: Callable[[str, str], CommitProducer], bootstrap_servers: str
 ) -> None:
-    clean_topics(bootstrap_servers)
-    producer = await asyncio.to_thread(kind, bootstrap_servers, "test")
     acks = _Acks()
-    try:
+    async with _connected(kind, bootstrap_servers) as producer:
         try:
             producer.send(PARTITIONS - 1, b"east", b"x" * (18 * 1024 * 1024), acks.of("too large"))
         except Exception as error:
@@ -78,8 +86,6 @@ async def test_a_record_that_can_not_be_written_is_told_and_the_next_one_is_writ
         await acks.until(1)
         producer.send(PARTITIONS - 1, b"east", b"{}", acks.of("fits"))
         await acks.until(2)
-    finally:
-        await asyncio.to_thread(producer.close, 10)
     refused, written = acks.told
     assert refused[1] is not None
     assert written[:3] == ("fits", None, 0)
