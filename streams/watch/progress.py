@@ -14,23 +14,23 @@ from streams.kafka.journal import JournalEnds, Publisher, journal_ends
 from streams.kafka.journal_reader import JournalReader
 from streams.objects.commits import CommitWriter
 from streams.objects.progress import CoveredCluster, ProgressCollector
+from streams.watch.pending_write import LATE_SECONDS, PendingWrite
 from streams.wire.timestamps import write
 
 log = logging.getLogger("facets.watch")
 
 GUARD_SECONDS = 3.0
 _TICK_SECONDS = 1.0
-_LATE_SECONDS = 5.0
 
 Wake = Callable[[float], None]
 """Is called each second, with the present (monotonic) time."""
 
 
 class ProcessProgress:
-    """Of one process. `writing_since` is when the record was sent that is not yet acknowledged (monotonic seconds)."""
+    """Of one process. `write` is the write of its own records that is under way."""
 
     def __init__(self, publisher: Publisher, reader: JournalReader, writer: str, partitions: int) -> None:
-        self.writing_since: float | None = None
+        self.write = PendingWrite(publisher, self._warn_late)
         self._publisher = publisher
         self._reader = reader
         self._partitions = partitions
@@ -91,15 +91,8 @@ class ProcessProgress:
         # It never goes back, even if the clock does.
         self._last_at = max(self._last_at, write(datetime.now(UTC)))
         records = self._collector.records(self._last_at, tick)
-        if not records:
-            return
-        late = asyncio.get_running_loop().call_later(_LATE_SECONDS, self._warn_late)
-        self.writing_since = tick
-        try:
-            await self._publisher.publish(records)
-        finally:
-            late.cancel()
-            self.writing_since = None
+        if records:
+            await self.write.publish(records)
 
     async def _look(self) -> None:
         if self._ends is None:
@@ -116,5 +109,5 @@ class ProcessProgress:
     def _warn_late() -> None:
         log.warning(
             "the journal has not acknowledged a record for %.0f s; is the broker there? Trying for %d s",
-            _LATE_SECONDS, DELIVERY_SECONDS,
+            LATE_SECONDS, DELIVERY_SECONDS,
         )  # fmt: skip

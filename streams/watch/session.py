@@ -28,6 +28,7 @@ from streams.watch.api_server import ApiServer
 from streams.watch.discovery import OptionalResources, Served
 from streams.watch.lease import Lease
 from streams.watch.list_watch import ListWatch, WatchTimes
+from streams.watch.pending_write import LATE_SECONDS, PendingWrite
 from streams.watch.progress import ProcessProgress
 from streams.wire.records import DEAD_LETTER
 from streams.wire.timestamps import write
@@ -42,18 +43,12 @@ _LEASE_SECONDS = 1.0
 
 PAUSE_SECONDS = 5.0
 PROBE_SECONDS = 5.0
-LATE_SECONDS = 5.0
 SHUTDOWN_SECONDS = 5.0
 MAX_STATES = 15
 """How many queued states of an object get a commit each. A longer backlog collapses."""
 
 _QUEUE_BATCHES = 64
 _DRAIN_EVENTS = 1000
-
-
-def _seconds_since(began: float | None) -> float:
-    """0 if it hasn't begun."""
-    return 0.0 if began is None else time.monotonic() - began
 
 
 def now() -> str:
@@ -124,7 +119,7 @@ class Session:
         self._queue: asyncio.Queue[_Batch | None] = asyncio.Queue(_QUEUE_BATCHES)
         self._ending = False
         begun = time.monotonic()
-        self._writing_since: float | None = None
+        self._pending = PendingWrite(publisher, self._warn_late)
         self._awake = self._ticked = begun
         self._paused = 0.0
         self._snapshot_at = begun + snapshot_every
@@ -145,7 +140,7 @@ class Session:
             return "its first lists are not complete"
         if collector.commits.stale_since:
             return f"its API server has not been reached since {collector.commits.stale_since}"
-        late = max(_seconds_since(self._writing_since), _seconds_since(self._progress.writing_since))
+        late = max(self._pending.seconds, self._progress.write.seconds)
         return f"the journal has not acknowledged a commit for {late:.0f} s" if late > 2 * LATE_SECONDS else ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -355,16 +350,10 @@ class Session:
             records += collector.heartbeat(at)
         if not records:
             return
-        late = asyncio.get_running_loop().call_later(LATE_SECONDS, self._say_late)
-        self._writing_since = time.monotonic()
         covered = self._covered
         if covered is not None:
             covered.is_writing = True
-        try:
-            await self._publisher.publish(records)
-        finally:
-            late.cancel()
-            self._writing_since = None
+        await self._pending.publish(records)
         if covered is not None:
             covered.wrote(records)
             covered.is_writing = False
@@ -397,7 +386,7 @@ class Session:
                         self._cluster, abs(skew), way)  # fmt: skip
         self._clock_is_wrong = wrong
 
-    def _say_late(self) -> None:
+    def _warn_late(self) -> None:
         log.warning(
             "cluster %s: the journal has not acknowledged a commit for %.0f s; is the broker there? Trying for %d s",
             self._cluster,
@@ -436,7 +425,7 @@ class Session:
         metrics.CONTACT.labels(self._cluster).set(min(self._contact.values())[1].timestamp())
         has_paused = self._paused > PAUSE_SECONDS
         is_due = has_paused or self._will_turn(tick) or (tick >= self._snapshot_at and self._collector.settled)
-        if is_due and self._queue.empty() and self._writing_since is None:
+        if is_due and self._queue.empty() and not self._pending.is_under_way:
             self._queue.put_nowait(_Batch("", [], tick))
 
     def _now(self) -> str:
