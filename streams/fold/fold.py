@@ -46,7 +46,7 @@ from streams.fold.tombstones import Tombstones
 from streams.objects.fields import MalformedObject
 from streams.objects.resources import OPTIONAL
 from streams.wire.journal_records import read_journal_record
-from streams.wire.keys import is_cluster, is_row, progress_name, row_key, seal_key
+from streams.wire.keys import is_progress_name, is_row, progress_name, row_key, seal_key
 from streams.wire.records import FOLD_VERSION, JOURNAL, AsOf, Commit, DeadLetter, Event, Progress, Seal
 from streams.wire.row_codec import RowContext
 from streams.wire.timestamps import of_milliseconds
@@ -106,7 +106,7 @@ class PartitionFold:
         invariants.assert_no_hole(self.partition, self.next_offset, self.tables)
         self._closed = {name for name, cluster in self.clusters.items() if cluster.seal.closed}
         newest = self._recovery.newest_seals
-        self.progress = {name: seal for name, seal in newest.items() if name and not is_cluster(name)}
+        self.progress = {name: seal for name, seal in newest.items() if is_progress_name(name)}
         return self.next_offset, writes
 
     def expire(self, first_offset: int) -> list[Write]:

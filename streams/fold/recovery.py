@@ -15,7 +15,7 @@ from streams.wire.keys import (
     PART_PREFIX,
     PROGRESS_PREFIX,
     SEAL_PREFIX,
-    is_cluster,
+    is_progress_name,
     is_row,
     parse_row_key,
     row_key_of,
@@ -108,7 +108,7 @@ class Recovery:
                 newest = self.newest_seals.get(name)
                 if newest is None or (newest.offset, newest.lost) < (seal.offset, seal.lost):
                     self.newest_seals[name] = seal
-                if name and not is_cluster(name):
+                if is_progress_name(name):
                     continue  # A watcher's progress: it has no state beside its seal.
                 cluster = clusters.setdefault(name, ClusterState(name))
                 if table is lowest:

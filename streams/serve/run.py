@@ -22,9 +22,8 @@ from streams.serve.metrics import SHARED_ADDRESSES
 from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cluster_metrics import show_freshness
-from streams.subscription.freshness import SILENT_AFTER_SECONDS, of_clusters
+from streams.subscription.freshness import SILENT_AFTER_SECONDS, clusters_in, of_clusters
 from streams.subscription.names import suggestion
-from streams.wire.keys import is_cluster
 from streams.wire.records import TABLES, topic_of
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
@@ -124,7 +123,7 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
         if isinstance(item, Snapshot):
             seals = subscriber.sealed()
             if unchecked:
-                warn_of_unknown(clusters, {cluster for _, cluster in seals if is_cluster(cluster)})
+                warn_of_unknown(clusters, clusters_in(seals))
                 unchecked = False
             xds.set_silent(subscriber.silent())
             hub.set_silent(subscriber.silent())

@@ -64,6 +64,11 @@ def age_seconds(seal: Seal, now: float) -> float | None:
     return max(0.0, now - read(at).timestamp()) if at else None
 
 
+def clusters_in(seals: Iterable[Place]) -> set[str]:
+    """The clusters that have a seal in some partition."""
+    return {name for _, name in seals if is_cluster(name)}
+
+
 def alive(seals: Mapping[Place, Seal]) -> dict[Place, Seal]:
     """For each cluster and partition the seal of the newest record that shows its watcher alive: its own, or that of
     its watcher's progress."""

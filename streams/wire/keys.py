@@ -68,6 +68,11 @@ def progress_name(writer: str) -> str:
     return f"~{writer}"
 
 
+def is_progress_name(name: str) -> bool:
+    """Whether a seal's `cluster` stands for a watcher's progress."""
+    return name.startswith("~")
+
+
 def is_cluster(name: str) -> bool:
     """Whether a seal's `cluster` is one: the seals of records of no cluster, and of a watcher's progress, have none."""
-    return bool(name) and not name.startswith("~")
+    return bool(name) and not is_progress_name(name)

@@ -7,9 +7,8 @@ import msgspec
 
 from streams.facets.parsed_rows import BackendFacet
 from streams.subscription.delivery import Filter, Row
-from streams.subscription.freshness import Place, Silence, overlay_json, worst
+from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json, worst
 from streams.wire import row_forms
-from streams.wire.keys import is_cluster
 from streams.wire.records import Record, Seal
 from streams.wire.row_forms import without_endpoints
 
@@ -182,7 +181,7 @@ def frontiers(seals: Mapping[tuple[int, str], Seal], partitions: int) -> dict[st
     cluster without a complete snapshot in some partition has none, and neither has a type that can't be listed at the
     moment."""
     by_cluster: dict[str, dict[str, str]] = {}
-    for cluster in sorted({cluster for _, cluster in seals if is_cluster(cluster)}):
+    for cluster in sorted(clusters_in(seals)):
         own = [seal.frontier for p in range(partitions) if (seal := seals.get((p, cluster))) and seal.frontier]
         known_types = [{name for name, version in at.items() if version} for at in own]
         shared = set.intersection(*known_types) if len(own) == partitions else set()

@@ -24,8 +24,7 @@ from streams.serve.http.encoding import (
     with_rows,
 )
 from streams.subscription.delivery import Cursor, Row
-from streams.subscription.freshness import Place, Silence, overlay_json
-from streams.wire.keys import is_cluster
+from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json
 from streams.wire.partitioning import partition_of
 from streams.wire.records import Record, Seal
 from streams.wire.row_codec import is_deleted
@@ -325,7 +324,7 @@ class Feed:
 
     def row(self, table: str, namespace: str, name: str) -> list[ShownRow]:
         """A Service's rows in each cluster that has it."""
-        clusters = sorted({cluster for _, cluster in self.seals if is_cluster(cluster)})
+        clusters = sorted(clusters_in(self.seals))
         printed_rows = (self._rows.get((table, cluster, namespace, name)) for cluster in clusters)
         return [self.show(printed) for printed in printed_rows if printed is not None]
 

@@ -11,7 +11,7 @@ from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.build.service import Facets, Service, trigger_time
 from streams.serve.xds.build.service_resources import PortName, ServiceResources
 from streams.subscription.delivery import Row
-from streams.wire.keys import is_cluster
+from streams.subscription.freshness import clusters_in
 from streams.wire.partitioning import partition_of
 from streams.wire.records import Seal, ServicePort
 
@@ -234,15 +234,12 @@ class Catalog:
             return True
         if any(facets.is_unreadable for facets in self._services.get(key, {}).values()):
             return False
-        clusters = self._clusters()
+        clusters = clusters_in(self.seals)
         return bool(clusters) and self._is_known_in(clusters, key)
 
     def _clusters_without(self, key: Key) -> set[str]:
         """The clusters that have no row of a Service."""
-        return self._clusters() - self._services[key].keys()
-
-    def _clusters(self) -> set[str]:
-        return {cluster for _, cluster in self.seals if is_cluster(cluster)}
+        return clusters_in(self.seals) - self._services[key].keys()
 
     def _is_known_in(self, clusters: Iterable[str], key: Key) -> bool:
         """Whether the Service's partition has a complete snapshot of these clusters, as far as they have not ended."""
