@@ -125,11 +125,15 @@ class Checkers:
     def _journal(self, partition: int, record: Record) -> None:
         self._progressed[partition].pop(record.offset, None)
         self._stand(partition, record)
-        self._heard[partition][record.offset] = {
+        self._hear(partition, record.offset)
+        self._fold(partition, record)
+
+    def _hear(self, partition: int, offset: int) -> None:
+        """Note when each cluster was last heard of, as of an offset."""
+        self._heard[partition][offset] = {
             name: Heard(each.heard, not (each.lost or each.closed) and each.epoch > 0)
             for name, each in self.standing[partition].items()
         }
-        self._fold(partition, record)
 
     def _progress(self, partition: int, record: Record) -> None:
         """A watcher process lives: so do the clusters that it covers. Some have moved on."""
@@ -289,6 +293,7 @@ class Checkers:
                 frontier={}, lost=not base.closed, open=is_open, covered=covered
             )
         if first > due:
+            self._hear(partition, last)
             self._losses[partition] = last, {name: self.standing[partition][name] for name in gone}
         before = {offset: self.truth[partition][offset] for offset in range(again, highest + 1)}
         opening = {offset for offset, each in self.standings[partition].items() if each.opens}
