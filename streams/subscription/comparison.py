@@ -88,6 +88,7 @@ class Comparison:
                 if table.has_hole:
                     table.skip_to(version)
                     return
+                table.finished.add(version)
                 table.sealed_to = max(table.sealed_to, version)
                 self._settle(name, table)
         self._limit_waiting()
@@ -102,10 +103,13 @@ class Comparison:
             folded, read = table.folded.pop(offset, {}), table.read.pop(offset, {})
             table.waiting -= len(folded) + len(read)
             cause = table.causes.pop(offset, Cause.FAULT)
+            is_finished = offset in table.finished
+            table.finished.discard(offset)
             table.settled = offset
             if folded == read:
                 self.compared += len(folded)
-            elif not any(key.startswith(SEAL_PREFIX) for key in read):
+            elif not is_finished:
+                # Its worker was killed among its records, and the journal expired before another wrote them.
                 raise TablesDiffer(Cause.EXPIRED, f"{name}: offset {offset} was never sealed")
             elif different := _different(folded, read):
                 keys = ", ".join(key.decode(errors="replace") for key in different[:3])
@@ -119,15 +123,16 @@ class Comparison:
 
 class _Table:
     """Offsets up to `settled` are compared, or need not be. `folded` and `read` wait; `causes` is why a seal that was
-    read is not the one that was folded, if it isn't."""
+    read is not the one that was folded, if it isn't; `finished` are the offsets whose last seal was read."""
 
-    __slots__ = ("causes", "folded", "folded_to", "has_hole", "read", "sealed_to", "settled", "waiting")
+    __slots__ = ("causes", "finished", "folded", "folded_to", "has_hole", "read", "sealed_to", "settled", "waiting")
 
     def __init__(self) -> None:
         self.settled = self.folded_to = self.sealed_to = -1
         self.folded: dict[int, _Records] = {}
         self.read: dict[int, _Records] = {}
         self.causes: dict[int, Cause] = {}
+        self.finished: set[int] = set()
         self.waiting = 0
         self.has_hole = False
 
@@ -149,6 +154,7 @@ class _Table:
         for side in (self.folded, self.read):
             for passed in [each for each in side if each <= offset]:
                 self.waiting -= len(side.pop(passed))
+        self.finished = {each for each in self.finished if each > offset}
         self.settled = max(self.settled, offset)
 
     def drop_oldest(self) -> int:

@@ -112,3 +112,13 @@ def test_what_waits_too_long_is_dropped_oldest_first() -> None:
     read(comparison, *(write for offset in range(8) for write in (row(offset), seal(offset))))
     # What was read takes room, too: 3 had to go for it.
     assert comparison.compared == 8
+
+
+def test_an_offset_that_a_killed_worker_never_finished_is_a_loss_where_the_next_is_sealed() -> None:
+    comparison = Comparison(["backend"])
+    comparison.folded(0, [seal(0, more=True), seal(0, cluster="west")])
+    comparison.folded(1, [seal(1)])
+    read(comparison, seal(0, more=True))
+    with pytest.raises(TablesDiffer, match="offset 0 was never sealed") as lost:
+        read(comparison, seal(1))
+    assert lost.value.cause is Cause.EXPIRED
