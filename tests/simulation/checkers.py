@@ -303,6 +303,7 @@ class Checkers:
             elif record.offset >= again:
                 # An open snapshot, read again.
                 self._step(fold, record)
+                self._cover_again(partition, record)
         for offset in opening & self.standings[partition].keys():
             # A lost cluster is as it was at the last seal, so the begin that is read again is an old one to it.
             self.standings[partition][offset] = self.standings[partition][offset]._replace(opens=True)
@@ -311,6 +312,16 @@ class Checkers:
             now, through = self.truth[partition][offset], {table: max(sealed[table], last) for table in TABLES}
             kept = {key: value for key, value in old.items() if offset <= through[key[0]]}
             self.truth[partition][offset] = {k: v for k, v in now.items() if offset > through[k[0]]} | kept
+
+    def _cover_again(self, partition: int, record: Record) -> None:
+        """Of a cluster whose snapshot is read again, what progress records said meanwhile counts again."""
+        if not (record.value or b"").startswith(PROGRESS):
+            return
+        progress, now = orjson.loads(record.value or b""), self.standing[partition]
+        for entry in progress.get("clusters", ()):
+            before = now.get(entry["cluster"], Standing(""))
+            if before.open and (entry["epoch"], progress["writer"]) == (before.epoch, before.writer):
+                now[before.cluster] = before._replace(covered=entry.get("covered", True))
 
     def _lost(self, partition: int, last: int, sealed: dict[str, int], made: Made, gone: set[str]) -> None:
         """All that the journal had up to this offset counts as lost."""
