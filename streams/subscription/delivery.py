@@ -597,8 +597,8 @@ class Subscription:
 
     def _note(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
         newest = self._newest[partition]
-        current = newest.get(key)
-        if current is None or current[0] < offset:
+        at, current = newest.get(key, (-1, b""))
+        if at < offset or (at == offset and current != value and _decode_seal(value).lost):
             newest[key] = (offset, value)
 
     def _hold(self, table: str, key: bytes, version: int, value: bytes | None) -> None:
@@ -616,18 +616,23 @@ class Subscription:
                 _, position, _, value = queue.popleft()
                 values[value] = values.pop(value, None)
                 self._set_position(table, partition, position)
-            # They are one, but where the journal expired: the tables that had sealed less have another.
-            seals = [_decode_seal(each) for each in values]
-            seal = seals[-1]
+            # They are one, but where the journal expired: the tables that had sealed less have others.
+            *others, seal = [_decode_seal(each) for each in values]
             self.seals[partition, seal.cluster] = seal
-            self._at = max(self._at, *(each.at for each in seals))
+            self._at = max(self._at, seal.at, *(each.at for each in others))
             part.applied = offset
             yield Batch(partition, seal, tuple(self._sealed(part, offset)))
-            for name in [name for name, seal in part.more.items() if seal.offset <= offset]:
-                more = part.more.pop(name)
-                if more.offset > self.seals.get((partition, name), _UNKNOWN).offset:
-                    self.seals[partition, name] = more
-                    yield Batch(partition, more, ())
+            due = [name for name, more in part.more.items() if more.offset <= offset]
+            for more in chain((part.more.pop(name) for name in due), others):
+                if self._is_newer(partition, more):
+                    self.seals[partition, more.cluster] = more
+                    yield Batch(partition, msgspec.structs.replace(more, more=True), ())
+
+    def _is_newer(self, partition: int, seal: Seal) -> bool:
+        """Whether the seal says more of its cluster than the one that was delivered: a cluster is lost if any table
+        says so."""
+        known = self.seals.get((partition, seal.cluster), _UNKNOWN)
+        return (seal.offset, seal.lost) > (known.offset, known.lost)
 
     def _next_cut(self, partition: int, part: _Partition) -> int | None:
         """The next offset that every table has sealed, if it is known. Seals before it are passed: a table has none of

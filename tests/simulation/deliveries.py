@@ -128,7 +128,7 @@ class Deliveries:
         if batch.seal.more:
             if batch.rows or offset > last:
                 self.fail(who, f"[{partition}]: a further seal of {offset} after {last}")
-            if not batch.seal.lost and (cuts := self._cuts.get(who.name)) is not None and (problem := cuts.take(batch)):
+            if (cuts := self._cuts.get(who.name)) is not None and (problem := cuts.take(batch)):
                 self.fail(who, problem)
             return
         got: dict[Key, list[bytes]] = {}

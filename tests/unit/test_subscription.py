@@ -106,3 +106,30 @@ def test_an_offset_that_one_table_lost_is_no_cut() -> None:
         assert fed(live, table, [write for write in rest if is_row(write.key) or write.version == last], 50) == []
     assert fed(live, "frontend", expired["frontend"], 100) == []
     assert [batch.seal.offset for batch in fed(live, "backend", expired["backend"], 100)] == [19]
+
+
+def test_a_cluster_that_one_table_lost_at_the_cut_is_lost() -> None:
+    """Simulation, seed 11923: the journal expired before one table had sealed the newest offset of the other."""
+    logs = logs_of(written(new_fold(), TWO_CLUSTERS))
+    newest = max(write.version for write in logs["frontend"])
+    sealed = {table: [write for write in log if write.version < newest] for table, log in logs.items()}
+    live = Subscription(TABLES, 1, Filter())
+    for table in TABLES:
+        fed(live, table, sealed[table])
+    assert live.complete()
+    live.ready()
+    logs["backend"] = sealed["backend"]
+    fold, _, _ = restarted(logs)
+    expired = logs_of(fold.expire(newest + 1))
+    assert expired["frontend"] == []
+    rest = logs["frontend"][len(sealed["frontend"]) :]
+    assert fed(live, "frontend", rest, len(sealed["frontend"])) == []
+    batches = fed(live, "backend", expired["backend"], 100)
+    assert [batch.seal.offset for batch in batches] == [newest] * len(batches)
+    late = Subscription(TABLES, 1, Filter())
+    fed(late, "frontend", logs["frontend"])
+    fed(late, "backend", [*logs["backend"], *expired["backend"]])
+    assert late.complete()
+    late.ready()
+    for subscription in (live, late):
+        assert {name: seal.lost for (_, name), seal in subscription.seals.items()} == {"east": True, "west": True}
