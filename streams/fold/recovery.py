@@ -122,7 +122,7 @@ class Recovery:
             seal = cluster.seal
             if any(seal.cluster in table.seals and table.seals[seal.cluster].lost for table in self._tables):
                 if not seal.lost:
-                    cluster.seal = msgspec.structs.replace(seal, lost=True, frontier={})
+                    cluster.seal = msgspec.structs.replace(seal, lost=True, covered=False, frontier={})
                 cluster.unmarked = {table.name for table in self._tables}
 
     def read_again(self, clusters: dict[str, ClusterState], due: int) -> int:

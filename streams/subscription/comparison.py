@@ -1,8 +1,9 @@
 """Compares the records that were folded here with those that the workers wrote: the same bytes under the same versions.
 
-Both sides come in the order of the journal's offsets, either first. An offset is compared once both have its seal; what
-the first side has waits as a hash for each record. If too many wait (the workers are away), the oldest offsets are
-dropped and not compared.
+Both sides come in the order of the journal's offsets, either first. An offset is compared once both have its seal in
+every table: that a part of the journal was lost may be in one table only, and makes the later offsets of all differ.
+What the first side has waits as a hash for each record. If too many wait (the workers are away), the oldest offsets
+are dropped and not compared.
 """
 
 from collections.abc import Iterable
@@ -62,9 +63,9 @@ class Comparison:
         """Take all records that a commit makes."""
         for write in writes:
             self._tables[write.table].put_folded(offset, write.key, _digest(write.value))
-        for name, table in self._tables.items():
+        for table in self._tables.values():
             table.folded_to = offset
-            self._settle(name, table)
+        self._settle()
         self._limit_waiting()
 
     def has(self, name: str, key: bytes, value: bytes | None, version: int) -> bool:
@@ -87,33 +88,47 @@ class Comparison:
             if not seal.more:
                 if table.has_hole:
                     table.skip_to(version)
+                    table.sealed_to = max(table.sealed_to, version)
+                    self._settle()
                     return
                 table.finished.add(version)
                 table.sealed_to = max(table.sealed_to, version)
-                self._settle(name, table)
+                self._settle()
         self._limit_waiting()
 
     def skip(self, table: str) -> None:
         """Records of the table's changelog are gone: up to its next seal nothing is compared."""
         self._tables[table].has_hole = True
 
-    def _settle(self, name: str, table: "_Table") -> None:
-        """Compare the offsets that both sides have sealed."""
-        for offset in range(table.settled + 1, min(table.folded_to, table.sealed_to) + 1):
-            folded, read = table.folded.pop(offset, {}), table.read.pop(offset, {})
-            table.waiting -= len(folded) + len(read)
-            cause = table.causes.pop(offset, Cause.FAULT)
-            is_finished = offset in table.finished
-            table.finished.discard(offset)
-            table.settled = offset
-            if folded == read:
-                self.compared += len(folded)
-            elif not is_finished:
-                # Its worker was killed among its records, and the journal expired before another wrote them.
-                raise TablesDiffer(Cause.EXPIRED, f"{name}: offset {offset} was never sealed")
-            elif different := _different(folded, read):
-                keys = ", ".join(key.decode(errors="replace") for key in different[:3])
-                raise TablesDiffer(cause, f"{name} version {offset}: {keys}")
+    def _settle(self) -> None:
+        """Compare the offsets that both sides have sealed in every table."""
+        tables = self._tables.values()
+        last = min(min(table.folded_to, table.sealed_to) for table in tables)
+        for offset in range(min(table.settled for table in tables) + 1, last + 1):
+            differences = [
+                difference
+                for name, table in self._tables.items()
+                if table.settled < offset and (difference := self._compare(name, table, offset)) is not None
+            ]
+            if differences:
+                raise min(differences, key=lambda difference: difference.cause is Cause.FAULT)
+
+    def _compare(self, name: str, table: "_Table", offset: int) -> TablesDiffer | None:
+        folded, read = table.folded.pop(offset, {}), table.read.pop(offset, {})
+        table.waiting -= len(folded) + len(read)
+        cause = table.causes.pop(offset, Cause.FAULT)
+        is_finished = offset in table.finished
+        table.finished.discard(offset)
+        table.settled = offset
+        if folded == read:
+            self.compared += len(folded)
+        elif not is_finished:
+            # Its worker was killed among its records, and the journal expired before another wrote them.
+            return TablesDiffer(Cause.EXPIRED, f"{name}: offset {offset} was never sealed")
+        elif different := _different(folded, read):
+            keys = ", ".join(key.decode(errors="replace") for key in different[:3])
+            return TablesDiffer(cause, f"{name} version {offset}: {keys}")
+        return None
 
     def _limit_waiting(self) -> None:
         while sum(table.waiting for table in self._tables.values()) > self._limit:

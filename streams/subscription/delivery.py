@@ -46,6 +46,9 @@ _FOLDED = -1
 _MORE = b'"more":true}'
 """The end of a seal that another cluster's seal of the same offset follows."""
 
+_LOST = b'"lost":true'
+"""What the seal of a lost cluster has in it."""
+
 _decode_seal = msgspec.json.Decoder(Seal).decode
 
 _UNKNOWN = Seal("", -1, 0, "", 0, "", "", {}, 0)
@@ -456,22 +459,26 @@ class Subscription:
                 more = _decode_seal(value)
                 part.more[more.cluster] = more
             return
-        is_newest = version > self._sealed_to[table, partition]
+        sealed_before = self._sealed_to[table, partition]
+        is_newest = version > sealed_before
         if is_newest:
             self._sealed_to[table, partition] = version
             part.holes.discard(table)
+            # What was applied beyond the table was folded here, or where the cursor comes from.
+            if part.applied > sealed_before and _LOST in value and not self._is_known_lost(partition, value):
+                raise ChangelogGap(f"{table}[{partition}]: what was folded after {sealed_before} is lost in the tables")
         if version <= part.applied:
-            seal = _decode_seal(value)
-            if seal.at > self._at:
+            if _decode_seal(value).at > self._at:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
             if is_newest:
-                # What was applied was folded here, or where the cursor comes from.
-                if seal.lost and not self.seals.get((partition, seal.cluster), _UNKNOWN).lost:
-                    raise ChangelogGap(f"{table}[{partition}]: what was folded up to {version} is lost in the tables")
                 self._positions[table, partition] = position
         elif not queue or version > queue[-1][0]:
             queue.append(raw)
             yield from self._deliver(partition, part)
+
+    def _is_known_lost(self, partition: int, value: bytes) -> bool:
+        """Whether the seal's cluster was lost before."""
+        return self.seals.get((partition, _decode_seal(value).cluster), _UNKNOWN).lost
 
     def _wants(self, key: bytes) -> bool:
         """Whether it is the key of a selected row, or of a part of one."""

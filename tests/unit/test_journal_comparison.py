@@ -122,3 +122,20 @@ def test_an_offset_that_a_killed_worker_never_finished_is_a_loss_where_the_next_
     with pytest.raises(TablesDiffer, match="offset 0 was never sealed") as lost:
         read(comparison, seal(1))
     assert lost.value.cause is Cause.EXPIRED
+
+
+@pytest.mark.parametrize("order", [("frontend", "backend"), ("backend", "frontend")])
+def test_what_one_table_lost_is_why_the_next_offset_of_another_differs(order: tuple[str, str]) -> None:
+    """Simulation, seed 8138: a lost cluster is no longer covered by its watcher, so the next seal is another one. The
+    table that was lost may be read after the others."""
+    comparison = Comparison(["frontend", "backend"])
+    for offset in (0, 1):
+        comparison.folded(offset, [seal(offset), seal(offset)._replace(table="frontend")])
+    written = {
+        "frontend": [seal(0)._replace(table="frontend"), seal(1, cluster="")._replace(table="frontend")],
+        "backend": [seal(0, lost=True), seal(1, cluster="")],
+    }
+    with pytest.raises(TablesDiffer, match="backend version 0") as lost:  # noqa: PT012
+        for table in order:
+            read(comparison, *written[table])
+    assert lost.value.cause is Cause.EXPIRED

@@ -338,5 +338,29 @@ def test_who_has_lost_a_part_of_the_journal_waits_to_be_told_again() -> None:
     assert (_seal(seal).lost, _seal(seal).covered) == (False, True)
 
 
+def test_a_restart_after_a_loss_that_one_table_does_not_tell_of_waits_to_be_told_again_too() -> None:
+    """Simulation, seed 8937: the table had sealed the offset that the others lost, by another cluster's seal."""
+    progress, journal, east = ProgressCollector("w", 1), Journal(), collector("east", partitions=1)
+    journal.open(east)
+    progress.open(east.commits)
+    journal.take(progress.records(AT, 0.0))
+    journal.take([record(writer="another")])
+    last = len(journal.values) - 1
+    kept = [write for write in journal.writes if write.version < last or write.table == "frontend"]
+    again = PartitionFold(0)
+    for write in kept:
+        again.load(*write)
+    again.recover()
+    lost = again.expire(last + 1)
+    assert {write.table for write in lost if write.key == b"~seal/east"} == {"backend", "routing"}
+    restarted = PartitionFold(0)
+    for write in (*kept, *lost):
+        restarted.load(*write)
+    restarted.recover()
+    for fold in (again, restarted):
+        seal = fold.clusters["east"].seal
+        assert (seal.lost, seal.covered) == (True, False)
+
+
 def _seal(write: Write) -> Seal:
     return msgspec.json.decode(write.value or b"", type=Seal)
