@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streams.objects.normalize import normalize
 from streams.wire import timestamps as rfc3339
-from tests.properties.strategies import KINDS, NAMESPACE, SERVICES, SLICES, Object, objects
+from tests.properties.strategies import KINDS, NAMESPACE, SERVICES, SLICES, Object, combinations, objects
 
 CLUSTERS = ("east", "west")
 _START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -79,6 +79,21 @@ def encode(commit: CommitBody | bytes) -> bytes:
     return commit if isinstance(commit, bytes) else orjson.dumps(commit)
 
 
+_seconds = st.sampled_from((0.001, 1, 1, 3600, 90000, -5))
+_changes = combinations(
+    lambda *chosen: chosen,
+    ("apply", "apply", "apply", "delete", "reject"),
+    ("Service", "EndpointSlice", "EndpointSlice", *KINDS),
+    SERVICES[:2],
+    SLICES,
+)
+_up_to_four = st.integers(0, 4)
+_action = st.sampled_from(("live",) * 6 + ("again", "restart", "abandon", "stale", "cut"))
+_turns = combinations(lambda *chosen: chosen, (0, 1), (1, 2, 3))
+"""Which cluster's commits are next, and how many of them."""
+_dice = st.integers(0, 9)
+
+
 class _Cluster:
     """Draws one cluster's commits, in the order in which its partition would hold them."""
 
@@ -95,7 +110,7 @@ class _Cluster:
 
     def commit(self, phase: str, events: Iterable[Event] = (), *, stale: bool = False, **more: Any) -> None:
         self.seq += 1
-        self.at += timedelta(seconds=self.draw(st.sampled_from((0.001, 1, 1, 3600, 90000, -5))))
+        self.at += timedelta(seconds=self.draw(_seconds))
         body = {
             "cluster": self.name,
             "epoch": self.epoch - stale,
@@ -113,11 +128,9 @@ class _Cluster:
         """One object changes, in the world and as events."""
         self.version += 1
         version = str(self.version)
-        kind = self.draw(st.sampled_from(("Service", "EndpointSlice", "EndpointSlice", *KINDS)))
-        service = self.draw(st.sampled_from(SERVICES[:2]))
-        name = self.draw(st.sampled_from(SLICES)) if kind == "EndpointSlice" else service
+        op, kind, service, label = self.draw(_changes)
+        name = label if kind == "EndpointSlice" else service
         was = self.world.get((kind, name))
-        op = self.draw(st.sampled_from(("apply", "apply", "apply", "delete", "reject")))
         if op == "reject" and was is not None and self.rejects:
             return [reject(was, version)]
         if op == "delete" and was is not None:
@@ -128,8 +141,8 @@ class _Cluster:
         moved = was is not None and service_of(was) != service
         return [*([delete(was, version)] if moved and was else []), apply(item)]
 
-    def changes(self, most: int = 4) -> list[Event]:
-        return [event for _ in range(self.draw(st.integers(0, most))) for event in self.change()]
+    def changes(self) -> list[Event]:
+        return [event for _ in range(self.draw(_up_to_four)) for event in self.change()]
 
     def snapshot(self, *, complete: bool = True) -> None:
         self.changes()  # while nobody watched
@@ -145,9 +158,7 @@ class _Cluster:
     def run(self, length: int) -> None:
         self.epoch = 1
         self.snapshot()
-        for action in self.draw(
-            st.lists(st.sampled_from(("live",) * 6 + ("again", "restart", "abandon", "stale", "cut")), max_size=length)
-        ):
+        for action in self.draw(st.lists(_action, max_size=length)):
             if action == "live":
                 self.commit("live", self.changes())
             elif action == "again":
@@ -178,15 +189,16 @@ def journals(
         cluster.run(length)
         streams.append(list(cluster.commits))
         journal.worlds[name] = cluster.world
+    # Each draw takes a commit, the least of them, too: a loop that zeros don't end is drawn until all room is used up.
     while any(streams):
-        for stream in streams:
-            for _ in range(draw(st.integers(0, 3)) if len(streams) > 1 else len(stream)):
-                if stream:
-                    commit, stale = stream.pop(0)
-                    if stale:
-                        journal.stale.add(len(journal.commits))
-                    journal.commits.append(commit)
-        if garbage and draw(st.integers(0, 9)) == 0:
+        own, number = draw(_turns)
+        stream = streams[own] if own < len(streams) and streams[own] else next(filter(None, streams))
+        for commit, stale in stream[:number]:
+            if stale:
+                journal.stale.add(len(journal.commits))
+            journal.commits.append(commit)
+        del stream[:number]
+        if garbage and draw(_dice) == 0:
             journal.stale.add(len(journal.commits))
             journal.commits.append(draw(st.sampled_from((b"", b"{", b'{"cluster":"east"}', b"\xff"))))
     return journal

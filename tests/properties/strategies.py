@@ -2,8 +2,9 @@
 and go under the same names."""
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -26,8 +27,10 @@ _GRPC = {"name": "grpc", "port": 9090, "protocol": "TCP", "appProtocol": "kubern
 _PORTS = ([_HTTP], [_HTTP, _GRPC], [_GRPC, _HTTP], [], [{"name": "", "port": None}])
 
 Object = dict[str, Any]
+_T = TypeVar("_T")
 
-_flags = st.sampled_from((None, True, False))
+_FLAGS = (None, True, False)
+_POD_NAMES = (None, *_PODS)
 
 
 def _without_none(found: Mapping[str, Any]) -> Object:
@@ -39,27 +42,63 @@ def versions(highest: int = 9) -> st.SearchStrategy[str]:
     return st.integers(1, highest).map(str)
 
 
-_pods = st.none() | st.sampled_from(_PODS)
+def combinations(make: Callable[..., _T], *choices: Sequence[Any]) -> st.SearchStrategy[_T]:
+    """What is made of one of each of the choices; all that they are is one draw, which is what drawing costs."""
+
+    def made(number: int) -> _T:
+        chosen = []
+        for options in choices:
+            number, at = divmod(number, len(options))
+            chosen.append(options[at])
+        return make(*chosen)
+
+    return st.integers(0, math.prod(map(len, choices)) - 1).map(made)
 
 
 def _target(pod: str | None) -> Object | None:
     return None if pod is None else {"kind": "Pod", "namespace": NAMESPACE, "name": pod, "uid": f"uid-{pod}"}
 
 
-@st.composite
-def slice_endpoints(draw: st.DrawFn, family: str) -> Object:
-    """An endpoint of an EndpointSlice, with and without each optional field."""
-    conditions = _without_none({name: draw(_flags) for name in ("ready", "serving", "terminating")})
+def _endpoint(
+    address: str,
+    ready: bool | None,
+    serving: bool | None,
+    terminating: bool | None,
+    zone: str | None,
+    node: str | None,
+    hinted: bool,
+    pod: str | None,
+) -> Object:
+    conditions = _without_none({"ready": ready, "serving": serving, "terminating": terminating})
     return _without_none(
         {
-            "addresses": [draw(st.sampled_from(ADDRESSES[family]))],
+            "addresses": [address],
             "conditions": conditions or None,
-            "zone": draw(st.sampled_from((None, "z1", "z2"))),
-            "nodeName": draw(st.sampled_from((None, "n1"))),
-            "hints": draw(st.sampled_from((None, {"forZones": [{"name": "z1"}]}))),
-            "targetRef": _target(draw(_pods)),
+            "zone": zone,
+            "nodeName": node,
+            "hints": {"forZones": [{"name": "z1"}]} if hinted else None,
+            "targetRef": _target(pod),
         }
     )
+
+
+def _endpoints(addresses: Sequence[str]) -> st.SearchStrategy[list[Object]]:
+    """Of an EndpointSlice, with and without each optional field."""
+    zones, nodes = (None, "z1", "z2"), (None, "n1")
+    one = combinations(_endpoint, addresses, _FLAGS, _FLAGS, _FLAGS, zones, nodes, (False, True), _POD_NAMES)
+    return st.lists(one, max_size=4)
+
+
+_ENDPOINTS = {family: _endpoints(addresses) for family, addresses in ADDRESSES.items()}
+
+
+_SLICE_ADDRESSES = ("IPv4", "IPv4", "IPv6", "FQDN")
+_slice_fields = combinations(
+    lambda ports, triggered, is_null: (copy.deepcopy(ports), triggered, is_null),
+    _PORTS[:2] * 2 + _PORTS,
+    (False, True),
+    (False, True),
+)
 
 
 @st.composite
@@ -67,12 +106,13 @@ def endpoint_slices(
     draw: st.DrawFn,
     name: str = SLICES[0],
     service: str = SERVICES[0],
-    families: tuple[str, ...] = ("IPv4", "IPv4", "IPv6", "FQDN"),
+    families: tuple[str, ...] = _SLICE_ADDRESSES,
     version: str = "1",
 ) -> Object:
     """An EndpointSlice as an API server serves it. Ports are mostly one set, so that slices claim each other's."""
     family = draw(st.sampled_from(families))
-    endpoints = draw(st.lists(slice_endpoints(family), max_size=4))
+    endpoints = draw(_ENDPOINTS[family])
+    ports, is_triggered, is_null = draw(_slice_fields)
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -82,31 +122,35 @@ def endpoint_slices(
             "uid": f"uid-{name}",
             "resourceVersion": version,
             "labels": {SERVICE_NAME_LABEL: service},
-            **draw(st.sampled_from(({}, {"annotations": {TRIGGER_ANNOTATION: "2026-11-23T22:39:32Z"}}))),
+            **({"annotations": {TRIGGER_ANNOTATION: "2026-11-23T22:39:32Z"}} if is_triggered else {}),
         },
         "addressType": family,
-        "ports": copy.deepcopy(draw(st.sampled_from(_PORTS[:1] * 3 + _PORTS))),
-        "endpoints": endpoints if endpoints or draw(st.booleans()) else None,
+        "ports": ports,
+        "endpoints": None if is_null and not endpoints else endpoints,
     }
+
+
+_legacy_addresses = st.lists(
+    combinations(
+        lambda ip, pod: _without_none({"ip": ip, "targetRef": _target(pod)}),
+        ADDRESSES["IPv4"] + ADDRESSES["IPv6"],
+        _POD_NAMES,
+    ),
+    max_size=3,
+)
+_subsets = st.lists(
+    st.fixed_dictionaries(
+        {"addresses": _legacy_addresses, "ports": st.sampled_from(_PORTS).map(copy.deepcopy)},
+        optional={"notReadyAddresses": _legacy_addresses},
+    ),
+    max_size=2,
+)
 
 
 @st.composite
 def legacy_endpoints(draw: st.DrawFn, service: str = SERVICES[0], version: str = "1") -> Object:
     """A legacy Endpoints object; subsets may repeat an address as ready and as not ready."""
-    pool = ADDRESSES["IPv4"] + ADDRESSES["IPv6"]
-    addresses = st.lists(
-        st.builds(lambda ip, pod: _without_none({"ip": ip, "targetRef": _target(pod)}), st.sampled_from(pool), _pods),
-        max_size=3,
-    )
-    subsets = draw(
-        st.lists(
-            st.fixed_dictionaries(
-                {"addresses": addresses, "ports": st.sampled_from(_PORTS).map(copy.deepcopy)},
-                optional={"notReadyAddresses": addresses},
-            ),
-            max_size=2,
-        )
-    )
+    subsets = draw(_subsets)
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
@@ -120,39 +164,60 @@ def legacy_endpoints(draw: st.DrawFn, service: str = SERVICES[0], version: str =
     }
 
 
+def _service_spec(
+    kind: str | None,
+    ips: list[str] | None,
+    external_name: str,
+    ports: list[Object],
+    is_sticky: bool,
+    is_selecting: bool,
+    distribution: str | None,
+    policy: str | None,
+    publishes: bool | None,
+) -> Object:
+    spec: Object = {"type": kind} if kind else {}
+    if kind == "ExternalName":
+        spec["externalName"] = external_name
+    elif ips:
+        spec |= {"clusterIP": ips[0], "clusterIPs": ips}
+    spec["ports"] = copy.deepcopy(ports)
+    if is_sticky:
+        spec |= {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}}
+    return spec | _without_none(
+        {
+            "selector": {} if is_selecting else None,
+            "trafficDistribution": distribution,
+            "internalTrafficPolicy": policy,
+            "publishNotReadyAddresses": publishes,
+        }
+    )
+
+
+_services = combinations(
+    lambda uid, *spec: (uid, _service_spec(*spec)),
+    (1, 2),
+    (None, "ClusterIP", "NodePort", "LoadBalancer", "ExternalName"),
+    (["10.96.0.1"], ["10.96.0.2", "fd00:96::2"], ["None"], None),
+    ("a.example", "b.example"),
+    ([], [{"port": 80}], [{"name": "http", "port": 80, "targetPort": "web", "protocol": "TCP"}]),
+    (False, True),
+    (False, True),
+    (None, "PreferClose"),
+    (None, "Cluster", "Local"),
+    _FLAGS,
+)
+
+
 @st.composite
 def services(draw: st.DrawFn, name: str = SERVICES[0], version: str = "1") -> Object:
     """A Service of any type, headless or not, with one family or two; sometimes made again under a new uid."""
-    kind = draw(st.sampled_from((None, "ClusterIP", "NodePort", "LoadBalancer", "ExternalName")))
-    spec: Object = {"type": kind} if kind else {}
-    if kind == "ExternalName":
-        spec["externalName"] = draw(st.sampled_from(("a.example", "b.example")))
-    else:
-        ips = draw(st.sampled_from((["10.96.0.1"], ["10.96.0.2", "fd00:96::2"], ["None"], None)))
-        if ips:
-            spec |= {"clusterIP": ips[0], "clusterIPs": ips}
-    spec["ports"] = draw(
-        st.sampled_from(([], [{"port": 80}], [{"name": "http", "port": 80, "targetPort": "web", "protocol": "TCP"}]))
-    )
-    if draw(st.booleans()):
-        spec |= {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}}
-    spec |= _without_none(
-        {
-            "selector": draw(st.sampled_from((None, {"app": name}))),
-            "trafficDistribution": draw(st.sampled_from((None, "PreferClose"))),
-            "internalTrafficPolicy": draw(st.sampled_from((None, "Cluster", "Local"))),
-            "publishNotReadyAddresses": draw(_flags),
-        }
-    )
+    uid, spec = draw(_services)
+    if "selector" in spec:
+        spec["selector"] = {"app": name}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": name,
-            "namespace": NAMESPACE,
-            "uid": f"uid-{name}-{draw(st.integers(1, 2))}",
-            "resourceVersion": version,
-        },
+        "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"uid-{name}-{uid}", "resourceVersion": version},
         "spec": spec,
     }
 
