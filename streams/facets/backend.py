@@ -164,7 +164,8 @@ class BackendTable(Table[BackendEntry]):
         else:
             groups = b'"groups":[%b]' % endpoint_set.encode_groups(counted, withdrawn=_is_withheld(new.service))
         row = b'%b,"service":%b,%b,"change":%b}' % (head, _encode_service(new.service), groups, difference)
-        return RowUpdate(new._replace(parts=division.parts), row, division.records)
+        divided = new if division is UNDIVIDED else new._replace(parts=division.parts)
+        return RowUpdate(divided, row, division.records)
 
     def objects(self, key: str, entry: BackendEntry) -> list[Cause]:
         """See Table."""

@@ -108,6 +108,9 @@ def encode_groups(backend: EndpointSet, *, withdrawn: bool) -> bytes:
         source = counted[label]
         shadows = backend.shadows.get(label)
         for index, group in enumerate(source.groups):
+            if not shadows and not withdrawn:
+                parts += (source.head, group.layout.lead, group.text, b"]}", b",")
+                continue
             lost = {endpoint: kept for (at, endpoint), kept in shadows.items() if at == index} if shadows else {}
             for text in group_texts(group, lost, withdrawn=withdrawn):
                 parts += (source.head, text, b",")

@@ -69,6 +69,9 @@ def initial_objects(objects: Mapping[LocalName, Staged]) -> InitialObjects | Non
 def is_claimed_twice(slices: Mapping[str, Source]) -> bool:
     """Whether a port of an address is, or might be, in two slices or twice in one."""
     claimed: dict[frozenset[bytes], set[bytes]] = {}
+    if len(slices) == 1:
+        (source,) = slices.values()
+        return len(source.groups) != 1 or _names_an_address_twice(source.groups[0].text)
     for source in slices.values():
         if len(source.groups) != 1:
             return True
@@ -85,3 +88,9 @@ def is_claimed_twice(slices: Mapping[str, Source]) -> bool:
         not claims.isdisjoint(other_claims) and not addresses.isdisjoint(other_addresses)
         for (claims, addresses), (other_claims, other_addresses) in combinations(claimed.items(), 2)
     )
+
+
+def _names_an_address_twice(text: bytes) -> bool:
+    """Whether a group's text has an address twice, or might have it."""
+    addresses = _ADDRESSES(text)
+    return b"\\" in text or len(set(addresses)) != len(addresses)

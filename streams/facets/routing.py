@@ -1,6 +1,7 @@
 """The routing table: whether requests for a Service go to its frontend or to its backend. `routing_rules` decides."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -13,9 +14,10 @@ from streams.facets.routing_rules import Subject, decide_gateway, decide_mesh
 from streams.facets.table import RowUpdate, Table
 from streams.objects.resources import ROUTE_KINDS, ROUTING_KINDS, TLS_POLICY, TRAFFIC_POLICY
 from streams.wire.event_encoding import Key
-from streams.wire.records import Cause, Rejection
+from streams.wire.records import Cause, Rejection, ServiceType
 from streams.wire.routing_records import (
     BackendTLS,
+    Direction,
     HeldPolicy,
     HeldRoute,
     OperatorRouting,
@@ -27,6 +29,7 @@ from streams.wire.row_codec import RowContext, encode_head
 
 _encode = msgspec.json.encode
 _decode_row = msgspec.json.Decoder(RoutingRow).decode
+_NO_CHOICES = OperatorRouting()
 _Object = TypeVar("_Object", HeldRoute, HeldPolicy, tuple[BackendTLS, ...])
 
 
@@ -128,7 +131,7 @@ def _routed(service: ServiceObject) -> RoutedService:
         service.headless,
         bool(service.cluster_ips),
         service.session_affinity,
-        service.routing or OperatorRouting(),
+        service.routing or _NO_CHOICES,
     )
 
 
@@ -188,17 +191,33 @@ def _encode_row(
 
 def _encode_content(key: str, new: RoutingEntry) -> bytes:
     """The row after its head."""
+    service = new.service
+    if service is not None and service.operator == _NO_CHOICES and not (new.routes or new.policies or new.tls):
+        directions = _encode_undirected(service.type, service.headless, service.cluster_ip, service.session_affinity)
+        if directions is not None:
+            return b',"service":%b,%b}' % (_encode(service), directions)
     _, namespace, name = key.split("/")
     routes = [route for _, route in sorted(new.routes.items())]
     policies = [policy for _, policy in sorted(new.policies.items())]
-    is_unreadable = new.service is None and any(rejection.kind == "Service" for rejection in new.rejected)
-    subject = Subject(namespace, name, new.service, routes, policies, is_unreadable)
+    is_unreadable = service is None and any(rejection.kind == "Service" for rejection in new.rejected)
+    subject = Subject(namespace, name, service, routes, policies, is_unreadable)
     tls = b',"backendTLS":%b' % _encode(backend_tls(new.tls.values())) if new.tls else b""
-    return b',"service":%b,"gateway":%b,"mesh":%b,"routes":%b,"policies":%b%b}' % (
-        _encode(new.service),
-        _encode(decide_gateway(subject)),
-        _encode(decide_mesh(subject)),
-        _encode(routes),
-        _encode(policies),
-        tls,
-    )
+    directions = _encode_directions(decide_gateway(subject), decide_mesh(subject), routes, policies)
+    return b',"service":%b,%b%b}' % (_encode(service), directions, tls)
+
+
+def _encode_directions(
+    gateway: Direction, mesh: Direction, routes: Sequence[HeldRoute], policies: Sequence[HeldPolicy]
+) -> bytes:
+    return b'"gateway":%b,"mesh":%b,"routes":%b,"policies":%b' % tuple(map(_encode, (gateway, mesh, routes, policies)))
+
+
+# Most Services are alike in this.
+@lru_cache(maxsize=256)
+def _encode_undirected(kind: ServiceType, headless: bool, cluster_ip: bool, session_affinity: str) -> bytes | None:
+    """The directions of a Service that no other object and no operator directs; None where they name the Service."""
+    subject = Subject("", "", RoutedService("", kind, headless, cluster_ip, session_affinity, _NO_CHOICES))
+    gateway, mesh = decide_gateway(subject), decide_mesh(subject)
+    if gateway.because or mesh.because:
+        return None
+    return _encode_directions(gateway, mesh, [], [])

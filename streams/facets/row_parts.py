@@ -181,7 +181,10 @@ class _Content(NamedTuple):
 
 
 def _is_divided(slices: Mapping[str, Source], *, divided_before: bool) -> bool:
-    size = sum(len(group.text) for source in slices.values() for group in source.groups)
+    size = 0
+    for source in slices.values():
+        for group in source.groups:
+            size += len(group.text)
     if size <= (LIMITS.undivided if divided_before else LIMITS.whole):
         return False
     return all(len(source.groups) == 1 for source in slices.values())

@@ -131,7 +131,7 @@ class PartitionFold:
         for cluster in lost:
             # Of a cluster that has ended no snapshot follows: a table that doesn't know it yet ends it here.
             if cluster.seal.closed:
-                writes += self._replace(cluster, OpenSnapshot(self.tables), offset)
+                writes += self._replace(cluster, OpenSnapshot(self.tables, cluster.keys), offset)
             else:
                 writes += self._mark_unknown(cluster, offset)
         for cluster in clusters:
@@ -231,11 +231,11 @@ class PartitionFold:
         if before.writer and commit.writer != before.writer:
             yield from self._drop_progress(before.writer, offset)
         if commit.phase == "begin":
-            cluster.snapshot = OpenSnapshot(self.tables)
+            cluster.snapshot = OpenSnapshot(self.tables, cluster.keys)
             self._closed.discard(commit.cluster)
         elif is_close:
             cluster.snapshot = None
-            yield from self._replace(cluster, OpenSnapshot(self.tables), offset)
+            yield from self._replace(cluster, OpenSnapshot(self.tables, cluster.keys), offset)
             self._closed.add(commit.cluster)
         elif cluster.snapshot is not None:
             yield from self._stage(cluster, cluster.snapshot, commit, offset, is_complete=is_complete)

@@ -38,10 +38,12 @@ class StagedService:
 
 
 class OpenSnapshot:
-    """What a snapshot's commits have named so far, by Service."""
+    """What a snapshot's commits have named so far, by Service. `known` are the Services of which any table has an
+    entry."""
 
-    def __init__(self, tables: Sequence[TableState[Any]]) -> None:
+    def __init__(self, tables: Sequence[TableState[Any]], known: Collection[str]) -> None:
         self._tables = tables
+        self._known = known
         self._services: dict[str, StagedService] = {}
 
     def stage(self, events: Iterable[tuple[str, Event]]) -> None:
@@ -70,7 +72,7 @@ class OpenSnapshot:
 
     def is_first(self, key: str) -> bool:
         """Whether no table has an entry for the Service yet."""
-        return all(table.is_nothing(key) for table in self._tables)
+        return key not in self._known
 
     def prepared(self, key: str, service: StagedService) -> PreparedRows | None:
         """The prepared rows of a Service; None if the general path must be taken."""
@@ -95,10 +97,10 @@ class OpenSnapshot:
             objects[name] = objects.get(name, Staged(None))._replace(bad=event)
         else:
             content = None
-            if not is_current(tables, key, event):
+            if not tables or not is_current(tables, key, event):
                 # An unreadable object is read again at the snapshot's end, and dead-lettered then.
                 with suppress(msgspec.MsgspecError, ValueError):
-                    content = read_event(event, current_object(tables, key, event))
+                    content = read_event(event, current_object(tables, key, event) if tables else None)
                 if content is not None and event.kind == "EndpointSlice":
                     # The content has all of it; the bytes would keep the whole commit in memory.
                     event.object = msgspec.Raw()

@@ -74,10 +74,6 @@ class TableState(Generic[H]):
             self._entries[key] = entry
         return entry
 
-    def is_nothing(self, key: str) -> bool:
-        """Whether a Service has no entry."""
-        return key not in self or self.entry(key) is self.rules.nothing
-
     def is_written(self, key: str, offset: int) -> bool:
         """Whether the row of the commit at this offset, or a later one, is already written."""
         version = self.entry(key).version

@@ -8,7 +8,7 @@ from streams.kafka.journal import Publisher
 from streams.objects.collector import Collector
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
-from streams.subscription.client import Batch, Snapshot, Subscriber
+from streams.subscription.client import ClusterStatus, Subscriber
 from tests.integration.journal import AT, PARTITIONS, clean_topics, endpoint_slice, service
 from tests.support.worker_processes import DEADLINE, Worker, workers
 
@@ -71,7 +71,9 @@ async def test_a_service_with_ten_thousand_endpoints_flows_and_changes_by_one(
 async def _row(subscriber: Subscriber, after: int = -1) -> dict[str, Any]:
     """The first backend row of the Service with a higher version."""
     async for item in subscriber:
-        assert isinstance(item, Snapshot | Batch)
+        # Nobody watches here: on a slow machine the cluster counts as silent meanwhile.
+        if isinstance(item, ClusterStatus):
+            continue
         for row in item.rows:
             if row.name == "big" and row.version > after:
                 return row.decode()
