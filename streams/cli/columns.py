@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from streams.wire.records import CLUSTERSET
 from streams.wire.timestamps import read
 
 Row = dict[str, Any]
@@ -28,14 +29,14 @@ class Layout(NamedTuple):
 
 def layout(table: str, *, wide: bool, namespaced: bool) -> Layout:
     """The columns of a table: the narrow ones fit into 80 characters unless names are long. `namespaced` adds a
-    NAMESPACE column."""
+    NAMESPACE column; the clusterset's rows are of no cluster."""
     head, last, line = (_WIDE if wide else _NARROW)[table]
-    place = ["CLUSTER", "NAMESPACE", "NAME"] if namespaced else ["CLUSTER", "NAME"]
+    fields = [*(() if table == CLUSTERSET else ("cluster",)), *(("namespace",) if namespaced else ()), "name"]
+    place = [field.upper() for field in fields]
 
     def format_line(row: Row, now: datetime) -> Line:
         cells, items = line(row, now)
-        names = [row["cluster"], row["namespace"], row["name"]] if namespaced else [row["cluster"], row["name"]]
-        return Line([*names, *cells], items)
+        return Line([*(row[field] for field in fields), *cells], items)
 
     return Layout([*place, *head], last, format_line)
 
@@ -174,12 +175,31 @@ def _refused_policies(row: Row) -> list[str]:
     return [f"{kind}/{entry['name']}:{entry['reason']}" for kind, entry in refused]
 
 
+def _clusterset(row: Row, now: datetime) -> Line:
+    endpoints, exports = row["endpoints"], row["exports"]
+    ready = sum(1 for endpoint in endpoints if endpoint["ready"])
+    counted = [export["id"] for export in exports if export["counted"]]
+    newest = max((export["asOf"]["at"] for export in exports if "asOf" in export), default=row["asOf"]["at"])
+    cells = [row["type"] or "<none>", f"{len(counted)}/{len(exports)}", f"{ready}/{len(endpoints)}", row["state"]]
+    return Line([*cells, age(newest, now)], counted)
+
+
+def _clusterset_wide(row: Row, now: datetime) -> Line:
+    cells, counted = _clusterset(row, now)
+    ports = ",".join(f"{port['port']}/{port['protocol']}" for port in row["ports"]) or "<none>"
+    problems = [conflict["reason"] for conflict in row["conflicts"]]
+    problems += [f"{export['id']}:{export['valid']}" for export in row["exports"] if export["valid"] != "Valid"]
+    more = [str(row["version"]), row["reason"] or "<none>", ports, row["dnsName"], ",".join(problems) or "<none>"]
+    return Line([*cells, *more], counted)
+
+
 _Columns = dict[str, tuple[list[str], str, Callable[[Row, datetime], Line]]]
 
 _NARROW: _Columns = {
     "frontend": (["TYPE", "CLUSTER-IP", "STATE", "AGE"], "PORTS", _frontend),
     "backend": (["READY", "STATE", "AGE"], "ENDPOINTS", _backend),
     "routing": (["GATEWAY", "MESH", "STATE"], "REASON", _routing),
+    CLUSTERSET: (["TYPE", "COUNTED", "READY", "STATE", "AGE"], "CLUSTERS", _clusterset),
 }
 _WIDE: _Columns = {
     "frontend": (
@@ -191,5 +211,9 @@ _WIDE: _Columns = {
             "GATEWAY", "REASON", "MESH", "REASON", "STATE", "AGE", "VERSION", "STICKY", "ROUTES", "CONSUMERS",
             "NOT-IN-USE",
         ], "BECAUSE", _routing_wide,
+    ),
+    CLUSTERSET: (
+        ["TYPE", "COUNTED", "READY", "STATE", "AGE", "VERSION", "REASON", "PORTS", "DNS-NAME", "PROBLEMS"],
+        "CLUSTERS", _clusterset_wide,
     ),
 }  # fmt: skip

@@ -11,10 +11,10 @@ from click.shell_completion import CompletionItem
 from streams.objects.resources import OPTIONAL, RESOURCES, Resource
 from streams.subscription.names import KnownNames, suggestion
 from streams.wire.address_text import parse_address
-from streams.wire.records import TABLES
+from streams.wire.records import CLUSTERSET, FOLDED_TABLES, TABLES
 
-SHORT_TABLES = {"frontend": "fe", "backend": "be", "routing": "rt"}
-_TABLE_ALIASES = {alias: table for table in TABLES for alias in (table, f"{table}s", SHORT_TABLES[table])}
+SHORT_TABLES = {"frontend": "fe", "backend": "be", "routing": "rt", CLUSTERSET: "cs"}
+_TABLE_ALIASES = {alias: table for table in FOLDED_TABLES for alias in (table, f"{table}s", SHORT_TABLES[table])}
 
 _SHORT_RESOURCES = {
     "services": ("svc",),
@@ -32,23 +32,27 @@ _COMPLETION_SECONDS = 5.0
 
 
 class TableName(click.ParamType):
-    """A table's name: singular, plural or short. Given as the singular."""
+    """The name of one of these tables: singular, plural or short. Given as the singular."""
 
     name = "table"
+
+    def __init__(self, tables: tuple[str, ...] = TABLES) -> None:
+        self._tables = tables
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The singular name."""
         table = _TABLE_ALIASES.get(str(value).lower())
-        if table is None:
-            available = ", ".join(f"{table_name} ({SHORT_TABLES[table_name]})" for table_name in TABLES)
-            nearest = suggestion(str(value), _TABLE_ALIASES) if str(value) else ""
+        if table not in self._tables:
+            available = ", ".join(f"{table_name} ({SHORT_TABLES[table_name]})" for table_name in self._tables)
+            aliases = [alias for alias, name in _TABLE_ALIASES.items() if name in self._tables]
+            nearest = suggestion(str(value), aliases) if str(value) else ""
             hint = nearest if nearest.startswith("did") else f"there are {available}"
             self.fail(f"table {str(value)!r} not found; {hint}", param, ctx)
         return table
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The tables."""
-        return matching(TABLES, incomplete)
+        return matching(self._tables, incomplete)
 
 
 class ResourceName(click.ParamType):
@@ -162,14 +166,14 @@ class TablePath(click.ParamType):
         first, slash, rest = text.partition("/")
         if self._bare and not (slash and first.lower() in _TABLE_ALIASES):
             return "", ServiceName().convert(text, param, ctx)
-        table = TableName().convert(first, param, ctx)
+        table = TableName(FOLDED_TABLES).convert(first, param, ctx)
         return table, ServiceName().convert(rest, param, ctx) if slash else None
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Tables first, then Services."""
         if self._bare:
             return ServiceName().shell_complete(ctx, param, incomplete)
-        return TableName().shell_complete(ctx, param, incomplete)
+        return TableName(FOLDED_TABLES).shell_complete(ctx, param, incomplete)
 
 
 class ClusterName(click.ParamType):

@@ -15,6 +15,7 @@ from streams.cli.columns import fit, grid, layout
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.subscription.names import suggestion
+from streams.wire.keys import row_key
 
 _T = TypeVar("_T")
 
@@ -61,7 +62,7 @@ class RowPrinter:
         """Print decoded rows; in JSON and YAML as `{"items": [...]}`, or one by one when streaming."""
         if self._style == "name":
             for row in rows:
-                click.echo(f"{row.get('table', self._table)}/{row['cluster']}/{row['namespace']}/{row['name']}")
+                click.echo(f"{row.get('table', self._table)}/{row_key(row['cluster'], row['namespace'], row['name'])}")
         elif self._style == "json":
             whole = [orjson.dumps({"items": list(rows)}, option=orjson.OPT_INDENT_2)]
             for line in map(orjson.dumps, rows) if self._streaming else whole:

@@ -8,8 +8,8 @@ import msgspec
 
 from streams.facets.parsed_rows import Facet, read_row
 from streams.facets.reading import read_source_event
-from streams.wire.keys import COMPANION_PREFIX, INTERNAL, PART_PREFIX, SEAL_PREFIX
-from streams.wire.records import CLUSTER_NAME, BackendChunk, BackendPart, Event, Seal
+from streams.wire.keys import COMPANION_PREFIX, INTERNAL, PART_PREFIX, SEAL_PREFIX, is_set, row_key
+from streams.wire.records import CLUSTER_NAME, CLUSTERSET, BackendChunk, BackendPart, Event, Seal
 from streams.wire.validation import check_frontier, is_service_key
 
 NO_VERSION = -1
@@ -61,24 +61,26 @@ def read_record(table: str, key: bytes, value: bytes | None, version: int) -> Fa
         if key.startswith(INTERNAL):
             _check_internal(key, value, version)
             return None
-        if not is_row_key(key):
+        if not is_row_key(key, table):
             raise UnreadableRecord("its key is no CLUSTER/NAMESPACE/NAME")
         row = read_row(table, value)
     except (ValueError, RecursionError) as error:
         raise UnreadableRecord(str(error)) from error
     if row.version != version:
         raise UnreadableRecord(f"the row is of version {row.version}, its stamp of {version}")
-    if f"{row.cluster}/{row.namespace}/{row.name}".encode() != key:
+    if row_key(row.cluster, row.namespace, row.name).encode() != key:
         raise UnreadableRecord("the row is another Service's")
     return row.facet()
 
 
-def is_row_key(key: bytes) -> bool:
-    """Whether this can be the key of a row."""
+def is_row_key(key: bytes, table: str = "") -> bool:
+    """Whether this can be the key of a row (of a table, where those of the clusterset's sets may be among them)."""
     try:
         text = key.decode()
     except UnicodeDecodeError:
         return False
+    if table == CLUSTERSET and is_set(key):
+        return is_service_key(f"-/{text}")
     return is_service_key(text) and _CLUSTER.search(text.partition("/")[0]) is not None
 
 

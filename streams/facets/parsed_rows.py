@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from streams.facets.overlay import LOST
+from streams.wire.clusterset_records import ClusterExport, ExportedService, SetExport, SetPort
 from streams.wire.records import (
+    CLUSTERSET,
     ChangeGroup,
     Group,
     RowHead,
@@ -182,10 +184,27 @@ class _Routing(ReadRow, kw_only=True):
         return RoutingFacet(*self._head(), self.gateway.facet(), self.mesh.facet())
 
 
+class _Clusterset(ReadRow, kw_only=True):
+    """A cluster's contribution, or a set."""
+
+    export: ClusterExport | msgspec.UnsetType | None = msgspec.UNSET
+    service: ExportedService | msgspec.UnsetType | None = msgspec.UNSET
+    groups: list[Group] | msgspec.UnsetType = msgspec.UNSET
+    ports: list[SetPort] | msgspec.UnsetType = msgspec.UNSET
+    exports: list[SetExport] | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        of_cluster, of_set = (self.export, self.service, self.groups), (self.ports, self.exports)
+        present, absent = (of_cluster, of_set) if self.cluster else (of_set, of_cluster)
+        if msgspec.UNSET in present or any(field is not msgspec.UNSET for field in absent):
+            raise ValueError("a row of the clusterset is either a cluster's contribution or a set")
+
+
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {
     "frontend": msgspec.json.Decoder(_Frontend),
     "backend": msgspec.json.Decoder(_Backend),
     "routing": msgspec.json.Decoder(_Routing),
+    CLUSTERSET: msgspec.json.Decoder(_Clusterset),
 }
 
 

@@ -8,7 +8,8 @@ import msgspec
 from streams.facets.backend_tls import tls_entries
 from streams.facets.slice_text import LEGACY_PREFIX, Source, read_patched_source, read_source
 from streams.objects.fields import MalformedObject
-from streams.objects.resources import ENDPOINT_SLICES, ROUTE_KINDS, TLS_POLICY, TRAFFIC_POLICY
+from streams.objects.resources import ENDPOINT_SLICES, ROUTE_KINDS, SERVICE_EXPORT, TLS_POLICY, TRAFFIC_POLICY
+from streams.wire.clusterset_records import ClusterExport, ExportContent
 from streams.wire.records import Event
 from streams.wire.routing_records import (
     BackendTLS,
@@ -25,6 +26,7 @@ _encode = msgspec.json.encode
 _decode_service = msgspec.json.Decoder(ServiceObject).decode
 _decode_route = msgspec.json.Decoder(RouteContent).decode
 _decode_policy = msgspec.json.Decoder(PolicyContent).decode
+_decode_export = msgspec.json.Decoder(ExportContent).decode
 _decode_tls = msgspec.json.Decoder(BackendTLSContent).decode
 
 
@@ -85,6 +87,17 @@ def _read_tls_policy(event: Event, _: Any) -> tuple[BackendTLS, ...]:
     return tls_entries(event, _decode_tls(event.object))
 
 
+def _read_export(event: Event, _: Any) -> ClusterExport:
+    export = _decode_export(event.object)
+    return ClusterExport(
+        created=export.created,
+        cluster_id=export.cluster_id,
+        labels=export.labels,
+        annotations=export.annotations,
+        uid=event.uid,
+    )
+
+
 _READERS: dict[str, Callable[[Event, Any], Any]] = {
     "Service": _read_service,
     "EndpointSlice": read_source_event,
@@ -92,4 +105,5 @@ _READERS: dict[str, Callable[[Event, Any], Any]] = {
     **dict.fromkeys(ROUTE_KINDS, _read_route),
     TRAFFIC_POLICY.kind: _read_policy,
     TLS_POLICY.kind: _read_tls_policy,
+    SERVICE_EXPORT.kind: _read_export,
 }

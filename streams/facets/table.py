@@ -59,6 +59,10 @@ class Table(Generic[H]):
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[str]]
+    is_selective: ClassVar[bool] = False
+    """Whether only some Services' objects are followed: `holds` tells."""
+    since: ClassVar[int] = 0
+    """The fold version that the table came with."""
     nothing: H
 
     def read(self, row: bytes) -> H:
@@ -81,6 +85,15 @@ class Table(Generic[H]):
         """Whether the row is deleted and has nothing that may be needed again: its key gets a tombstone in time."""
         raise NotImplementedError
 
+    def holds(self, entry: H, kind: str) -> bool:
+        """Whether the Service's objects of a kind (one of `kinds`) are held: changes of others make no rows."""
+        return True
+
+    def takes_up(self, entry: H, kinds: frozenset[str]) -> bool:
+        """Whether objects of these kinds, in a complete snapshot, make a table hold a Service's objects that did not:
+        it needs all of them, though other tables have them."""
+        return False
+
     # ---- fast paths: each returns what `fold` would, or None if it is not certain --------------------
 
     def current_object(self, entry: H, event: Event) -> Any:
@@ -99,8 +112,8 @@ class Table(Generic[H]):
         """The part of a Service's first row that can be made before its snapshot ends; None: take the general path."""
         return None
 
-    def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> RowUpdate[H]:
-        """The first row of a Service that `prepare` took."""
+    def fold_initial(self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any) -> RowUpdate[H] | None:
+        """The first row of a Service that `prepare` took; None for none."""
         raise NotImplementedError
 
     # ---- rows in parts -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ The rules, in one place:
 - Each table's rows have all that the next event needs, so the tables recover independently.
 - If another version of the fold wrote the tables, the rows that this one makes differently are rewritten at the
   cluster's next commit, except those of deleted Services, which only await their tombstones.
+- The rows of the clusterset (`fold/service_sets`) follow from the rows of its table that a commit has made.
 - A progress record (`fold/progress`) makes no rows of its own: it moves clusters on, and shows that its writer lives.
 - Every offset is sealed in every table, whatever became of its record.
 """
@@ -31,6 +32,7 @@ from streams.fold import dead_letters
 from streams.fold.clusters import ClusterState
 from streams.fold.progress import covered_by, is_progress, last_heard, moved_on, progress_seal
 from streams.fold.recovery import Recovery
+from streams.fold.service_sets import ServiceSets
 from streams.fold.snapshot import (
     OpenSnapshot,
     PreparedRows,
@@ -40,6 +42,7 @@ from streams.fold.snapshot import (
     is_current,
     is_written,
     rejections_to_clear,
+    takes_up,
 )
 from streams.fold.table import TableState, Write
 from streams.fold.tombstones import Tombstones
@@ -93,6 +96,7 @@ class PartitionFold:
         self._window_seconds = window_seconds
         self._recovery = Recovery(self.tables)
         self._closed: set[str] = set()
+        self._sets = ServiceSets.of(self.tables)
 
     # ---- recovery ------------------------------------------------------------------------------------
 
@@ -107,6 +111,8 @@ class PartitionFold:
         self._closed = {name for name, cluster in self.clusters.items() if cluster.seal.closed}
         newest = self._recovery.newest_seals
         self.progress = {name: seal for name, seal in newest.items() if is_progress_name(name)}
+        if self._sets is not None:
+            self._sets.load(self._recovery.sets, self._recovery.unsealed_records)
         return self.next_offset, writes
 
     def expire(self, first_offset: int) -> list[Write]:
@@ -134,6 +140,7 @@ class PartitionFold:
                 writes += self._replace(cluster, OpenSnapshot(self.tables, cluster.keys), offset)
             else:
                 writes += self._mark_unknown(cluster, offset)
+        writes += self._fold_sets(writes, offset)
         for cluster in clusters:
             writes += self._seal(cluster, offset, more=cluster is not clusters[-1])
         self.next_offset = self._recovery.read_again(self.clusters, offset + 1)
@@ -220,7 +227,14 @@ class PartitionFold:
             writes += self._mark_unknown(cluster, offset)
         if cluster.outdated:
             writes += self._renew(cluster, offset)
+        writes += self._fold_sets(writes, offset)
         return writes + self._seal(cluster, offset)
+
+    def _fold_sets(self, writes: list[Write], offset: int) -> list[Write]:
+        """The clusterset's rows that follow from these rows, and from those of this offset that were written before."""
+        if self._sets is None:
+            return []
+        return self._sets.fold(writes, offset, lambda cluster: self._context(self._cluster(cluster), offset))
 
     def _accept(self, cluster: ClusterState, commit: Commit, offset: int, appended: str) -> Iterator[Write]:
         before = cluster.seal
@@ -267,6 +281,7 @@ class PartitionFold:
                 writes += self._renew(cluster, offset)
         if covered:
             writes += self._write_due_tombstones(moved.union(covered), offset, progress.at)
+        writes += self._fold_sets(writes, offset)
         for name in sorted(moved):
             writes += self._seal(self.clusters[name], offset, more=True)
         if not covered:
@@ -298,7 +313,7 @@ class PartitionFold:
     ) -> Iterator[Write]:
         """A commit of an open snapshot; nothing of it counts before its end."""
         refused: list[Write] = []
-        snapshot.stage(self._keyed(cluster, commit, offset, refused))
+        snapshot.stage(self._keyed(cluster, commit, offset, refused), offset)
         yield from refused
         if is_complete:
             cluster.snapshot = None
@@ -347,11 +362,11 @@ class PartitionFold:
             yield from self._rows(context, cluster, key, change)
 
     def _single(self, context: RowContext, key: str, event: Event) -> list[Write]:
-        """Fast path for a commit's only event of a Service, of a kind that only one table uses; empty if the general
-        path must be taken."""
+        """Fast path for a commit's only event of a Service, of a kind that only one table follows from; empty if the
+        general path must be taken."""
         if event.message:
             return []
-        concerned = [table for table in self.tables if event.kind in table.rules.kinds]
+        concerned = [table for table in self.tables if table.follows(key, event.kind)]
         return concerned[0].fold_single(context, key, event) if len(concerned) == 1 else []
 
     def _take(
@@ -366,7 +381,7 @@ class PartitionFold:
                 return
             if content is None:
                 before = change.objects.get((event.kind, event.namespace, event.name))
-                current = before.content if before else current_object(self.tables, key, event)
+                current = before.content if before else current_object(self.tables, key, event, offset)
                 content = read_event(event, current)
             change.apply(event, content)
             if event.message and event.op == "apply":
@@ -401,8 +416,9 @@ class PartitionFold:
     def _take_staged(
         self, cluster: ClusterState, change: ServiceChange, key: str, service: StagedService, offset: int
     ) -> Iterator[Write]:
+        all_of_them = takes_up(self.tables, key, service.objects)
         for _, (good, bad, content) in sorted(service.objects.items(), key=lambda staged: staged[0]):
-            if good is not None and not is_current(self.tables, key, good):
+            if good is not None and (all_of_them or not is_current(self.tables, key, good)):
                 yield from self._take(cluster, change, key, good, offset, content)
             if bad is not None:
                 yield from self._take(cluster, change, key, bad, offset)

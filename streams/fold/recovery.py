@@ -17,13 +17,16 @@ from streams.wire.keys import (
     SEAL_PREFIX,
     is_progress_name,
     is_row,
+    is_set,
     parse_row_key,
     row_key_of,
+    seal_key,
 )
 from streams.wire.records import FOLD_VERSION, Seal
 from streams.wire.row_codec import is_deleted, stamp_of
 
 _decode_seal = msgspec.json.Decoder(Seal).decode
+_encode = msgspec.json.encode
 
 RecordKey = tuple[str, bytes]
 """A table, and the key of one of its records."""
@@ -32,7 +35,8 @@ RecordKey = tuple[str, bytes]
 class Recovery:
     """Takes the records of all tables' changelogs in log order (`load`), and then restores the tables
     (`finish`). What `expire` needs later is kept: each cluster's newest seal in any table (`newest_seals`), the
-    seal under which its snapshot was open (`open_snapshots`), and the rows above their table's seal (`unsealed`)."""
+    seal under which its snapshot was open (`open_snapshots`), and the rows above their table's seal (`unsealed`);
+    `unsealed_records` are all records above it, tombstones too. `sets` are the clusterset's rows."""
 
     def __init__(self, tables: Sequence[TableState[Any]]) -> None:
         self._tables = tables
@@ -42,6 +46,8 @@ class Recovery:
         self.newest_seals: dict[str, Seal] = {}
         self.open_snapshots: dict[str, Seal] = {}
         self.unsealed: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self.unsealed_records: dict[RecordKey, tuple[int, bytes | None]] = {}
+        self.sets: dict[str, tuple[int, bytes]] = {}
 
     def snapshot_begins(self) -> dict[str, int]:
         """The journal offset at which each open snapshot begins, by cluster."""
@@ -78,15 +84,21 @@ class Recovery:
 
     def finish(self, clusters: dict[str, ClusterState], tombstones: Tombstones) -> tuple[int, list[Write]]:
         """After the last record: the journal offset to resume from, and the records to write again."""
+        first = [write for table in self._tables for write in self._begin_table(table)]
         lowest = min(self._tables, key=lambda table: table.sealed)
         self._restore_clusters(clusters, lowest)
         self._mark_lost(clusters.values())
         resume = self.read_again(clusters, lowest.sealed + 1)
-        writes = [
+        writes = first + [
             Write(name, key, value, version)
             for name, key in sorted(self._hidden)
             for version, value in (self._records[name, key],)
         ]
+        self.unsealed_records = {
+            (name, key): (version, value)
+            for (name, key), (version, value) in self._records.items()
+            if version > self._by_name[name].sealed
+        }
         parts: dict[RecordKey, dict[bytes, tuple[int, bytes]]] = {}
         for (name, key), (version, value) in self._records.items():
             if value is not None and key.startswith(PART_PREFIX):
@@ -100,6 +112,20 @@ class Recovery:
         for table in self._tables:
             table.seals.clear()
         return resume, writes
+
+    def _begin_table(self, table: TableState[Any]) -> list[Write]:
+        """A table that came with a fold version of which nothing is sealed yet begins where the others are: with their
+        seals, which are written before anything else."""
+        others = [other for other in self._tables if other is not table and not other.rules.since]
+        seals = [seal for other in self._tables for seal in other.seals.values()]
+        if not table.rules.since or not seals or any(seal.fold >= table.rules.since for seal in seals):
+            return []
+        lowest = min(others, key=lambda other: other.sealed)
+        if table.sealed >= lowest.sealed:
+            return []
+        table.sealed, table.seals = lowest.sealed, dict(lowest.seals)
+        ordered = sorted(table.seals.values(), key=lambda seal: (seal.offset, not seal.more, seal.cluster))
+        return [Write(table.name, seal_key(seal.cluster), _encode(seal), seal.offset) for seal in ordered]
 
     def _restore_clusters(self, clusters: dict[str, ClusterState], lowest: TableState[Any]) -> None:
         """Each cluster as in the table that has sealed least; notes tables that another version of the fold wrote."""
@@ -148,6 +174,9 @@ class Recovery:
     ) -> None:
         """Restore one record (a row with its parts), and the state that follows from it."""
         key = raw_key.removeprefix(COMPANION_PREFIX).decode()
+        if is_set(raw_key):
+            self.sets[key] = version, value
+            return
         name = parse_row_key(key).cluster
         cluster = clusters.setdefault(name, ClusterState(name))
         # Also for a companion alone: the next list, or the cluster's end, may not name its object.

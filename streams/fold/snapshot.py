@@ -46,9 +46,9 @@ class OpenSnapshot:
         self._known = known
         self._services: dict[str, StagedService] = {}
 
-    def stage(self, events: Iterable[tuple[str, Event]]) -> None:
-        """Take a commit's events, each with its Service's key. Objects are read at once, while the rest of the list is
-        still arriving."""
+    def stage(self, events: Iterable[tuple[str, Event]], offset: int) -> None:
+        """Take the events of the commit at this offset, each with its Service's key. Objects are read at once, while
+        the rest of the list is still arriving."""
         touched: dict[str, tuple[StagedService, bool]] = {}
         for key, event in events:
             if (known := touched.get(key)) is None:
@@ -57,7 +57,7 @@ class OpenSnapshot:
                     service = self._services[key] = StagedService()
                 known = touched[key] = service, self.is_first(key)
             service, is_first = known
-            self._stage(service.objects, () if is_first else self._tables, key, event)
+            self._stage(service.objects, () if is_first else self._tables, key, event, offset)
         for key, (service, is_first) in touched.items():
             small = is_first and len(service.objects) <= _MAX_PREPARED_OBJECTS
             service.prepared = self._prepare(key, service.objects) if small else None
@@ -86,7 +86,9 @@ class OpenSnapshot:
         return None if None in by_table else PreparedRows(objects, by_table)
 
     @staticmethod
-    def _stage(objects: dict[LocalName, Staged], tables: Sequence[TableState[Any]], key: str, event: Event) -> None:
+    def _stage(
+        objects: dict[LocalName, Staged], tables: Sequence[TableState[Any]], key: str, event: Event, offset: int
+    ) -> None:
         """`tables` are those that may have the object."""
         name = local_name(event)
         if event.op == "patch":
@@ -100,38 +102,44 @@ class OpenSnapshot:
             if not tables or not is_current(tables, key, event):
                 # An unreadable object is read again at the snapshot's end, and dead-lettered then.
                 with suppress(msgspec.MsgspecError, ValueError):
-                    content = read_event(event, current_object(tables, key, event) if tables else None)
+                    content = read_event(event, current_object(tables, key, event, offset) if tables else None)
                 if content is not None and event.kind == "EndpointSlice":
                     # The content has all of it; the bytes would keep the whole commit in memory.
                     event.object = msgspec.Raw()
             objects[name] = Staged(event, None, content)
 
 
-def current_object(tables: Iterable[TableState[Any]], key: str, event: Event) -> Any:
-    """The current content of the event's object, if that makes reading its new state faster."""
+def current_object(tables: Iterable[TableState[Any]], key: str, event: Event, offset: int) -> Any:
+    """The current content of the event's object, as it was before the commit at this offset if any table has that, if
+    it makes reading its new state faster."""
+    written = None
     for table in tables:
-        if (
-            event.kind in table.rules.kinds
-            and (current := table.rules.current_object(table.entry(key), event)) is not None
-        ):
-            return current
-    return None
+        if table.follows(key, event.kind):
+            current = table.rules.current_object(table.entry(key), event)
+            if current is not None and not table.is_done(key, offset):
+                return current
+            written = current if written is None else written
+    return written
 
 
 def is_current(tables: Iterable[TableState[Any]], key: str, event: Event) -> bool:
     """Whether every table that uses the event's object has it with the same uid and resourceVersion, in full."""
     if event.message:
         return False
-    concerned = [table for table in tables if event.kind in table.rules.kinds]
+    concerned = [table for table in tables if table.follows(key, event.kind)]
     return bool(concerned) and all(table.rules.is_current(table.entry(key), event) for table in concerned)
 
 
 def is_written(tables: Iterable[TableState[Any]], key: str, event: Event, offset: int) -> bool:
     """Whether every table that uses the event's object has the Service's row of the commit at this offset, or a later
     one: after a restart, commits are read again from the lowest seal on."""
-    return all(
-        offset <= table.sealed or table.is_written(key, offset) for table in tables if event.kind in table.rules.kinds
-    )
+    return all(table.is_done(key, offset) for table in tables if table.follows(key, event.kind))
+
+
+def takes_up(tables: Iterable[TableState[Any]], key: str, named: Iterable[LocalName]) -> bool:
+    """Whether a table is to hold all of the Service's objects, and does not yet."""
+    kinds = frozenset(kind for kind, _ in named)
+    return any(table.rules.takes_up(table.entry(key), kinds) for table in tables if table.rules.is_selective)
 
 
 def forget_unnamed(

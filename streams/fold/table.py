@@ -79,6 +79,15 @@ class TableState(Generic[H]):
         version = self.entry(key).version
         return version is not None and version >= offset
 
+    def is_done(self, key: str, offset: int) -> bool:
+        """Whether nothing is left to be made of the commit at this offset for the Service."""
+        return offset <= self.sealed or self.is_written(key, offset)
+
+    def follows(self, key: str, kind: str) -> bool:
+        """Whether a change of an object of this kind may change the Service's row."""
+        rules = self.rules
+        return kind in rules.kinds and (not rules.is_selective or rules.holds(self.entry(key), kind))
+
     # ---- a commit ------------------------------------------------------------------------------------
 
     def fold(self, ctx: RowContext, key: str, change: ServiceChange) -> Iterator[Write]:

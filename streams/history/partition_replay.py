@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from streams.facets.tables import WHOLE_ROW_TABLES
+from streams.facets.tables import WHOLE_FOLDED_TABLES, WHOLE_ROW_TABLES
 from streams.fold.fold import PartitionFold
 from streams.history.collectors import RowCollector
 from streams.history.coverage import Coverage, CoverageRecorder
 from streams.history.queries import Until, time_of
 from streams.kafka.range_reader import RangeReader
 from streams.subscription.delivery import EVERYTHING, Filter, Row
+from streams.wire.keys import is_row, parse_row_key
 from streams.wire.records import JOURNAL, TABLES
 
 REPORT_EVERY = 500
@@ -18,7 +19,8 @@ REPORT_EVERY = 500
 
 class PartitionReplay(NamedTuple):
     """The retained range of a partition (its first offset, and the one after the last), how far to fold it, and the
-    Services whose rows are wanted; `window` is that of tombstones, in seconds."""
+    Services and tables whose rows are wanted; `window` is that of tombstones, in seconds. The clusterset's rows follow
+    from all clusters': they are not to be had with a selection of clusters."""
 
     partition: int
     begin: int
@@ -26,6 +28,7 @@ class PartitionReplay(NamedTuple):
     until: Until
     selection: Filter
     window: int
+    tables: tuple[str, ...] = TABLES
 
 
 def replay_partition(
@@ -35,7 +38,8 @@ def replay_partition(
     and then. Raises BrokerError, RangeExpired."""
     partition, selection = replay.partition, replay.selection
     selects = None if selection == EVERYTHING else selection.wants
-    fold = PartitionFold(partition, WHOLE_ROW_TABLES, replay.window, selects)
+    rules = WHOLE_ROW_TABLES if set(replay.tables) <= set(TABLES) else WHOLE_FOLDED_TABLES
+    fold = PartitionFold(partition, rules, replay.window, selects)
     recorder, begin_at, stopped = CoverageRecorder(), "", False
     for record in reader.records(JOURNAL, partition, replay.begin, replay.end, whole=True):
         begin_at = begin_at or time_of(record.value)
@@ -43,9 +47,8 @@ def replay_partition(
             stopped = True
             break
         for write in fold.step(record.offset, record.value, record.timestamp):
-            if write.table in TABLES and not write.key.startswith(b"~"):
-                cluster, namespace, name = write.key.decode().split("/")
-                collector.take(Row(write.table, cluster, namespace, name, write.version, write.value or b""))
+            if write.table in replay.tables and is_row(write.key):
+                collector.take(Row(write.table, *parse_row_key(write.key.decode()), write.version, write.value or b""))
         recorder.note(record.offset, fold.clusters)
         folded = record.offset - replay.begin + 1
         if folded % REPORT_EVERY == 0:

@@ -85,21 +85,28 @@ class Replay:
         """Whether the journal still has its beginning."""
         return all(part.begin == 0 for part in self.parts.values())
 
-    def tables(self, until: Until, selection: Filter = EVERYTHING) -> dict[Place, Row]:
-        """The newest row of each selected Service in each table, without tombstones. Raises FacetsError."""
+    def tables(
+        self, until: Until, selection: Filter = EVERYTHING, tables: tuple[str, ...] = TABLES
+    ) -> dict[Place, Row]:
+        """The newest row of each selected Service in each of these tables, without tombstones. Raises FacetsError."""
         rows: dict[Place, Row] = {}
-        for collector in self.collect(TableRows, until, selection):
+        for collector in self.collect(TableRows, until, selection, tables):
             rows |= collector.rows
         return rows
 
     def collect(
-        self, make_collector: Callable[[], _Collector], until: Until, selection: Filter = EVERYTHING
+        self,
+        make_collector: Callable[[], _Collector],
+        until: Until,
+        selection: Filter = EVERYTHING,
+        tables: tuple[str, ...] = TABLES,
     ) -> list[_Collector]:
         """The collector of each partition, in their order, with the selected rows. The fewer Services are selected, the
         faster: the changes of others are only decoded. `make_collector` and what it makes are pickled. Raises
         FacetsError."""
         replays = [
-            PartitionReplay(p, *self.parts[p], until, selection, self._window) for p in self._partitions(selection)
+            PartitionReplay(p, *self.parts[p], until, selection, self._window, tables)
+            for p in self._partitions(selection)
         ]
         total = sum(replay.end - replay.begin for replay in replays)
 

@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 from streams.history.collectors import Place
 from streams.history.queries import Until
+from streams.kafka.range_reader import RangeReader
 from streams.subscription.client import Subscriber
 from streams.subscription.delivery import Row
-from streams.wire.records import TABLES
+from streams.wire.keys import row_key
+from streams.wire.records import CLUSTERSET, FOLDED_TABLES, TABLES, topic_of
 from streams.wire.row_codec import same_content
 
 
@@ -19,9 +21,17 @@ class Verdict(NamedTuple):
     wrong: tuple[str, ...]
 
 
-async def table_rows(bootstrap: str) -> tuple[dict[Place, Row], Until]:
-    """The tables at a sealed cut, and the journal offsets of that cut."""
-    async with Subscriber(bootstrap, tables=TABLES) as subscriber:
+def written_tables(bootstrap: str) -> tuple[str, ...]:
+    """The tables that workers have written: those of an older version have no clusterset. Raises BrokerError."""
+    with RangeReader(bootstrap) as reader:
+        count = reader.partitions(topic_of(CLUSTERSET))
+        ends = reader.bounds(topic_of(CLUSTERSET), range(count))[1] if count else {}
+    return FOLDED_TABLES if any(ends.values()) else TABLES
+
+
+async def table_rows(bootstrap: str, tables: tuple[str, ...]) -> tuple[dict[Place, Row], Until]:
+    """These tables at a sealed cut, and the journal offsets of that cut."""
+    async with Subscriber(bootstrap, tables=tables) as subscriber:
         snapshot = await subscriber.snapshot()
         sealed: dict[int, int] = dict.fromkeys(range(subscriber.partitions), -1)
         for (partition, _), seal in subscriber.sealed().items():
@@ -36,7 +46,7 @@ def compare(actual: dict[Place, Row], replayed: dict[Place, Row], *, whole: bool
     wrong: list[str] = []
     for key in sorted({*actual, *replayed}):
         row, replayed_row = actual.get(key), replayed.get(key)
-        name = f"{key[0]} {key[1]}/{key[2]}/{key[3]}"
+        name = f"{key[0]} {row_key(*key[1:])}"
         if row is None or replayed_row is None:
             wrong.append(f"{name}: {'is not in the table' if row is None else 'does not follow from the journal'}")
         elif row.value == replayed_row.value:

@@ -12,6 +12,8 @@
 - A snapshot waits for an optional type from `follow` to its first InitDone, or to `give_up`; a type that can't be
   listed is in the frontier without a version (""), and the fold keeps what it has of it.
 - The events of routes and Services depend on other objects (`ServiceProjector`), and are made again when those change.
+- A ServiceExport that is new comes with all objects of its Service, in one commit: the table of what is exported holds
+  nothing of a Service before that.
 - The objects are kept as the bytes of their events, so that a full snapshot can be written again at any time, and a
   live change of an EndpointSlice has only what differs (a `patch`).
 """
@@ -25,16 +27,25 @@ from streams.objects.fields import MalformedObject
 from streams.objects.gateway_api.references import ServiceKey
 from streams.objects.projection import Projection, ServiceEvents, ServiceProjector, affected_services
 from streams.objects.reflector import Kind, ReflectorEvent
-from streams.objects.resources import CONTEXT_KINDS, ENDPOINT_SLICES, RESOURCES, ROUTING_KINDS, SERVICES, Resource
+from streams.objects.resources import (
+    ENDPOINT_SLICES,
+    OPTIONAL_KINDS,
+    RESOURCES,
+    SERVICE_EXPORT,
+    SERVICES,
+    Resource,
+)
 from streams.wire.event_encoding import Key, delete_event, patch_event, reject_event
 
 _Changes = list[tuple[ServiceKey, bytes]]
 _SINGLE = frozenset({Kind.APPLY, Kind.DELETE, Kind.MALFORMED})
 """Events with a new state of one object."""
 
-_OPTIONAL = CONTEXT_KINDS | ROUTING_KINDS
-_CONNECTED = _OPTIONAL | {SERVICES.kind}
+_CONNECTED = OPTIONAL_KINDS | {SERVICES.kind}
 """Kinds that can't be read without an effect on other objects' events."""
+
+_EXPORTED_KINDS = frozenset({SERVICES.kind, ENDPOINT_SLICES.kind})
+"""What is exported of a Service."""
 
 
 class _Unreadable(NamedTuple):
@@ -78,6 +89,8 @@ class Collector:
         self._projector = ServiceProjector(cluster_domain, routing_defaults)
         self._pending: dict[ServiceKey, list[bytes]] = {}
         self._linked: set[ServiceKey] = set()
+        self._exported: set[ServiceKey] = set()
+        """The Services that have a ServiceExport since the last flush."""
         self._pending_frontier: dict[str, str] = {}
         self._pending_events = 0
         self._touched: set[Key] = set()
@@ -165,7 +178,7 @@ class Collector:
     def _wait(self, kind: str, event: ReflectorEvent) -> None:
         """Defer an event of an open relist until the list is complete. The object is read now where possible, as that
         takes less memory; one that is listed just as it is held only has to be marked as listed."""
-        if event.kind is Kind.INIT_APPLY and kind not in _OPTIONAL:
+        if event.kind is Kind.INIT_APPLY and kind not in OPTIONAL_KINDS:
             key, listed = _key_of(kind, event.item), self._relists[kind]
             is_first = key not in listed
             listed.add(key)
@@ -221,6 +234,8 @@ class Collector:
         """Replace the object's events: what differs is a change of each Service that it affects, or affected. Returns
         these Services."""
         previous, rejection = self._objects.get(key), self._rejected.pop(key, None)
+        if previous is None and key[0] == SERVICE_EXPORT.kind and self.commits.synced:
+            self._exported.update(new.events)
         if previous is None and rejection is None:
             self._objects[key] = new
             self._change(list(new.events.items()))
@@ -320,6 +335,7 @@ class Collector:
         completes_snapshot = not self.commits.synced and not self._unlisted
         if self.commits.synced or completes_snapshot:
             self._reproject()
+        self._repeat_exported()
         pending, linked = self._take_pending()
         records = list(self.commits.changes(pending, linked, self._pending_frontier, at))
         self.commits.synced = self.commits.synced or completes_snapshot
@@ -337,6 +353,19 @@ class Collector:
             affected.update(self._hold(key, events))
         if len(affected) > 1:
             self._linked |= affected
+
+    def _repeat_exported(self) -> None:
+        """Add all objects of the Services that are exported from now on, in full."""
+        exported, self._exported = self._exported, set()
+        if not exported:
+            return
+        for held in (self._objects, self._rejected):
+            for key, item in held.items():
+                if key[0] not in _EXPORTED_KINDS:
+                    continue
+                for service in exported.intersection(item.events):
+                    self._pending.setdefault(service, []).append(item.events[service])
+                    self._pending_events += 1
 
     def _take_pending(self) -> tuple[dict[ServiceKey, list[bytes]], set[ServiceKey]]:
         pending, linked = self._pending, self._linked

@@ -1,9 +1,9 @@
 """Projects objects onto the Services that they affect: an object in, an event for each of those Services out.
 
 Some projections depend on other objects: a Service's routing on its Namespace, and a route's on Gateways, ListenerSets,
-ReferenceGrants, Namespaces, Services and other routes, a BackendTLSPolicy's on the Services that it targets. When one
-of those changes, what depends on it is projected again (`reproject`). A route's events are always made there, as they
-depend on all other routes.
+ReferenceGrants, Namespaces, Services and other routes, a BackendTLSPolicy's on the Services that it targets, a
+ServiceExport's on the ClusterProperty with the cluster's id. When one of those changes, what depends on it is projected
+again (`reproject`). A route's events are always made there, as they depend on all other routes.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -15,12 +15,24 @@ from streams.objects.gateway_api.operator_choices import NO_CHOICES, Choices, ch
 from streams.objects.gateway_api.policies import TLSPolicies, read_tls_policy, read_traffic_policy
 from streams.objects.gateway_api.references import ServiceKey
 from streams.objects.gateway_api.routes import named_by, read_route
+from streams.objects.multicluster import Exports
 from streams.objects.normalize import SERVICE_NAME_LABEL, normalize
-from streams.objects.resources import CONTEXT_KINDS, ENDPOINT_SLICES, ROUTE_KINDS, ROUTING_KINDS, SERVICES, TLS_POLICY
+from streams.objects.resources import (
+    CLUSTER_PROPERTY,
+    CONTEXT_KINDS,
+    ENDPOINT_SLICES,
+    OPTIONAL_KINDS,
+    ROUTE_KINDS,
+    ROUTING_KINDS,
+    SERVICE_EXPORT,
+    SERVICES,
+    TLS_POLICY,
+)
 from streams.wire.event_encoding import Key, apply_event, with_routing
 from streams.wire.routing_records import OperatorRouting
 
 _NAMESPACE = "Namespace"
+_CLUSTER_SCOPED = frozenset({_NAMESPACE, CLUSTER_PROPERTY.kind})
 
 
 class ServiceEvents(NamedTuple):
@@ -51,6 +63,7 @@ class ServiceProjector:
         self._cluster_domain = cluster_domain
         self._context = RouteContext(routing_defaults)
         self._tls_policies = TLSPolicies(self._context.port_names)
+        self._exports = Exports()
         self._routes: dict[Key, Mapping[ServiceKey, bytes]] = {}
         """What each route last said of each Service."""
         self._own_choices: dict[Key, Choices] = {}
@@ -59,14 +72,20 @@ class ServiceProjector:
 
     def project(self, kind: str, item: Any) -> Projection:
         """The object's events. Raises MalformedObject."""
-        if kind not in CONTEXT_KINDS and kind not in ROUTING_KINDS:
+        if kind not in OPTIONAL_KINDS:
             return self._project_normalized(kind, item)
-        meta = identify(item, kind != _NAMESPACE)
+        meta = identify(item, kind not in _CLUSTER_SCOPED)
         key = (kind, meta.namespace, meta.name)
         if kind in CONTEXT_KINDS:
             self._context.take(*key, item)
             self._outdate(key)
             events = ServiceEvents({}, meta.uid, meta.resource_version)
+        elif kind == CLUSTER_PROPERTY.kind:
+            self._exports.take_property(meta.name, item)
+            events = ServiceEvents({}, meta.uid, meta.resource_version)
+        elif kind == SERVICE_EXPORT.kind:
+            bodies = {key[1:]: self._exports.take(key, item)}
+            events = _service_events(key, meta.uid, meta.resource_version, bodies)
         elif kind in ROUTE_KINDS:
             self._context.take_route(read_route(kind, item))
             events = _service_events(key, meta.uid, meta.resource_version, self._routes.setdefault(key, {}))
@@ -96,6 +115,10 @@ class ServiceProjector:
             self._context.drop_route(key)
         elif key[0] == TLS_POLICY.kind:
             self._tls_policies.drop(key)
+        elif key[0] == CLUSTER_PROPERTY.kind:
+            self._exports.take_property(key[2], None)
+        elif key[0] == SERVICE_EXPORT.kind:
+            self._exports.drop(key)
         for index in (self._routes, self._own_choices, self._operators):
             index.pop(key, None)
 
@@ -121,6 +144,9 @@ class ServiceProjector:
         for key in self._tls_policies.take_outdated(except_for):
             current = objects[key]
             yield key, _service_events(key, current.uid, current.version, self._tls_policies.project(key))
+        for key, body in self._exports.take_outdated(except_for):
+            current = objects[key]
+            yield key, _service_events(key, current.uid, current.version, {key[1:]: body})
 
     def _project_normalized(self, kind: str, item: Any) -> Projection:
         normalized = normalize(kind, item, self._cluster_domain)
@@ -170,7 +196,7 @@ def affected_services(key: Key, item: Any) -> Iterable[ServiceKey]:
     kind, namespace, name = key
     if kind in ROUTING_KINDS and (named := named_by(item)):
         return sorted(named)
-    if kind in CONTEXT_KINDS or kind in ROUTING_KINDS:
+    if kind in OPTIONAL_KINDS and kind != SERVICE_EXPORT.kind:
         return [(namespace, "")]
     if kind != ENDPOINT_SLICES.kind:
         return [(namespace, name)]

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 GATEWAY_API = "gateway.networking.k8s.io"
 GATEWAY_API_EXPERIMENTS = "gateway.networking.x-k8s.io"
+MULTICLUSTER_API = "multicluster.x-k8s.io"
+ABOUT_API = "about.k8s.io"
 
 _VERSION = re.compile(r"v1(?:(alpha|beta)([0-9]+))?")
 """The versions that are supported: v1, and its alphas and betas."""
@@ -63,8 +65,13 @@ TRAFFIC_POLICY = Resource("XBackendTrafficPolicy", f"xbackendtrafficpolicies.{GA
 TLS_POLICY = Resource("BackendTLSPolicy", f"backendtlspolicies.{GATEWAY_API}")
 POLICIES = (TRAFFIC_POLICY, TLS_POLICY)
 
-OPTIONAL = (*CONTEXT, *ROUTES, *POLICIES)
+SERVICE_EXPORT = Resource("ServiceExport", f"serviceexports.{MULTICLUSTER_API}")
+CLUSTER_PROPERTY = Resource("ClusterProperty", f"clusterproperties.{ABOUT_API}", namespaced=False)
+"""Of these only the one that names the cluster is used; it affects the events of ServiceExports."""
 
+OPTIONAL = (*CONTEXT, *ROUTES, *POLICIES, SERVICE_EXPORT, CLUSTER_PROPERTY)
+
+OPTIONAL_KINDS = frozenset(resource.kind for resource in OPTIONAL)
 CONTEXT_KINDS = frozenset(resource.kind for resource in CONTEXT)
 ROUTE_KINDS = frozenset(resource.kind for resource in ROUTES)
 POLICY_KINDS = frozenset(resource.kind for resource in POLICIES)

@@ -29,9 +29,9 @@ from streams.fold.table import Write
 from streams.subscription.facet_records import Compacted
 from streams.subscription.freshness import overlay
 from streams.subscription.part_store import PartStore
-from streams.wire.keys import INTERNAL, PART_PREFIX, SEAL_PREFIX, parse_row_key, row_key_of
+from streams.wire.keys import INTERNAL, PART_PREFIX, SEAL_PREFIX, parse_row_key, row_key, row_key_of
 from streams.wire.partitioning import partition_of
-from streams.wire.records import Seal, decode_row
+from streams.wire.records import CLUSTERSET, Seal, decode_row
 from streams.wire.row_codec import is_deleted, stamp_of
 
 _SKIP = 4096
@@ -48,6 +48,9 @@ _MORE = b'"more":true}'
 
 _LOST = b'"lost":true'
 """What the seal of a lost cluster has in it."""
+
+_LOST = b',"lost":true'
+"""In the seal of a cluster that is lost: looked for before it is known whether the seal can be read."""
 
 _decode_seal = msgspec.json.Decoder(Seal).decode
 
@@ -146,7 +149,8 @@ class _CursorBody(msgspec.Struct):
 
 
 class Filter(NamedTuple):
-    """Selects rows; an empty set means all. Seals are never dropped."""
+    """Selects rows; an empty set means all. Seals are never dropped. The clusterset's sets are of no cluster: they come
+    where none is selected."""
 
     clusters: frozenset[str] = frozenset()
     namespaces: frozenset[str] = frozenset()
@@ -321,20 +325,20 @@ class Subscription:
             for key, (version, value) in sorted(rows_by_key.items())
             if value is not None
         ]
-        self._versions = {(row.table, f"{row.cluster}/{row.namespace}/{row.name}"): row.version for row in rows}
+        self._versions = {(row.table, row_key(row.cluster, row.namespace, row.name)): row.version for row in rows}
         self._rows, self._newest, self._names = {}, {}, {}
         return tuple(row for row in rows if not is_deleted(row.value))
 
     def has_row(self, cluster: str, namespace: str, name: str) -> bool:
         """Whether a row of the Service is held, even a `deleted` one. Only for a selected Service, after `ready`."""
-        return any((table, f"{cluster}/{namespace}/{name}") in self._versions for table in self.tables)
+        return any((table, row_key(cluster, namespace, name)) in self._versions for table in self.tables)
 
     def feed(
         self, table: str, partition: int, position: int, key: bytes, value: bytes | None, version: int
     ) -> Iterable[Batch]:
         """Take one record; `position` is its offset in the facet topic, `version` its stamp (a seal's offset).
         Raises ChangelogGap."""
-        if is_row_key(key) and not self._wants(key):
+        if is_row_key(key, table) and not self._wants(key):
             return ()
         readable, facet = self._read(table, partition, position, key, value, version)
         if not readable:
@@ -484,7 +488,7 @@ class Subscription:
         """Whether it is the key of a selected row, or of a part of one."""
         if key.startswith(PART_PREFIX):
             key = row_key_of(key)
-        return is_row_key(key) and self.row_filter.wants(*parse_row_key(key.decode()))
+        return is_row_key(key, CLUSTERSET) and self.row_filter.wants(*parse_row_key(key.decode()))
 
     # ---- bootstrap -----------------------------------------------------------------------------------
 
@@ -605,7 +609,7 @@ class Subscription:
     def _note(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
         newest = self._newest[partition]
         at, current = newest.get(key, (-1, b""))
-        if at < offset or (at == offset and current != value and _decode_seal(value).lost):
+        if at < offset or (at == offset and current != value and _LOST in value):
             newest[key] = (offset, value)
 
     def _hold(self, table: str, key: bytes, version: int, value: bytes | None) -> None:

@@ -81,7 +81,9 @@ async def discover_at_start(server: ApiServer) -> Served:
     try:
         served = await discover(server)
     except ClusterUnusable as error:
-        log.warning("%s; going on without the Gateway API and Namespaces, trying again: %s", error, error.remedy)
+        log.warning(
+            "%s; going on without the Gateway API, Namespaces and exports, trying again: %s", error, error.remedy
+        )
         return {}
     missing = [resource for resource in OPTIONAL if resource.frontier not in served]
     builtin = [resource.frontier for resource in missing if not resource.group]
@@ -95,7 +97,7 @@ async def discover_at_start(server: ApiServer) -> Served:
     installable = [resource.frontier for resource in missing if resource.group]
     if installable:
         log.info(
-            "cluster %s: not installed: %s; routing rows do without, and follow what is installed later",
+            "cluster %s: not installed: %s; rows do without, and follow what is installed later",
             cluster,
             ", ".join(installable),
         )

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.wire import records, routing_records
+from streams.wire import clusterset_records, records, routing_records
 from streams.wire.keys import COMPANION_PREFIX, PART_PREFIX, SEAL_PREFIX
 from streams.wire.partitioning import DEFAULT_PARTITIONS
-from streams.wire.records import DEAD_LETTER, FOLD_VERSION, JOURNAL, TABLES, topic_of
+from streams.wire.records import CLUSTERSET, DEAD_LETTER, FOLD_VERSION, FOLDED_TABLES, JOURNAL, TABLES, topic_of
 from streams.wire.row_forms import ROW_TYPES, row_view
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -19,14 +19,19 @@ _CONTENTS = (
     records.SlicePatch,
     routing_records.RouteContent,
     routing_records.PolicyContent,
+    clusterset_records.ExportContent,
 )
 _PARTITIONING = (
     "A Service's partition, here and in the journal and every facet topic, is crc32(UTF-8 of `namespace/service`) "
     "modulo the number of partitions (CRC-32 IEEE, unsigned). The cluster takes no part in it: one Service of every "
     "cluster, in all tables, is in one partition."
 )
-_KEY = "[^/]+/[^/]+/[^/]+"
-_OF_BACKEND = ("backendHead", "backendPart", "backendChunk", "heldEndpoints")
+_SET_KEY = "[^/]+/[^/]+"
+_KEY = f"[^/]+/{_SET_KEY}"
+_MORE_MESSAGES = {
+    "backend": ("backendHead", "backendPart", "backendChunk", "heldEndpoints"),
+    CLUSTERSET: ("clustersetContribution",),
+}
 
 
 class ChannelTopic(NamedTuple):
@@ -62,6 +67,11 @@ def _types() -> dict[str, tuple[str, Any]]:
         "backend-part.json": (f"A slice's part of a row of {topic_of('backend')}", records.BackendPart),
         "backend-chunk.json": ("A chunk of a part's endpoints", records.BackendChunk),
         **views,
+        "clusterset.json": (f"A set, in {topic_of(CLUSTERSET)}", clusterset_records.SetRow),
+        "clusterset-contribution.json": (
+            f"A cluster's contribution to a set, in {topic_of(CLUSTERSET)}",
+            clusterset_records.ContributionRow,
+        ),
         "seal.json": ("A seal, in every facet topic", records.Seal),
         "deadletter.json": (f"A record of {DEAD_LETTER}", records.DeadLetter),
     }
@@ -116,14 +126,14 @@ def tidy(node: Any) -> Any:
 
 
 def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
-    tables = {table: topic_of(table) for table in TABLES}
+    tables = {table: topic_of(table) for table in FOLDED_TABLES}
     channels = {
         "journal": _channel(
             topics, JOURNAL, ["commit", "progress"], "What every cluster said, in order: the source of truth."
         )
     }
     for table, topic in tables.items():
-        names = [table, "seal", "tombstone", *(_OF_BACKEND if table == "backend" else [])]
+        names = [table, "seal", "tombstone", *_MORE_MESSAGES.get(table, ())]
         channels[table] = _channel(
             topics,
             topic,
@@ -170,7 +180,16 @@ def _messages(tables: dict[str, str]) -> dict[str, Any]:
         **{
             table: _message(f"{table}.json", _KEY, row, "The row's `version`.", f"A whole row of {topic}.")
             for table, topic in tables.items()
+            if table != CLUSTERSET
         },
+        CLUSTERSET: _message(
+            "clusterset.json", _SET_KEY, "NAMESPACE/SERVICE", "The row's `version`.",
+            "The Service of all clusters that export it.",
+        ),
+        "clustersetContribution": _message(
+            "clusterset-contribution.json", _KEY, row, "The row's `version`.",
+            "What one cluster contributes to the set: all endpoints that it has there.",
+        ),
         "backendHead": _message(
             "backend-head.json", _KEY, row, "The row's `version`.",
             "The row of a large Service: the chunks of its `parts` have its `groups`.",
@@ -202,7 +221,7 @@ def _messages(tables: dict[str, str]) -> dict[str, Any]:
             "kafka": {
                 "key": {
                     "type": "string",
-                    "pattern": f"^((~held/)?{_KEY}|~part/{_KEY}/[^/]+(/[0-9]+)?)$",
+                    "pattern": f"^((~held/)?{_KEY}|{_SET_KEY}|~part/{_KEY}/[^/]+(/[0-9]+)?)$",
                     "description": row,
                 }
             }

@@ -1,6 +1,7 @@
 """Keys of the facet topics' records.
 
     CLUSTER/NAMESPACE/SERVICE           a row
+    NAMESPACE/SERVICE                   a row of the clusterset: the Service of all clusters together
     ~seal/CLUSTER                       a seal
     ~seal/~WRITER                       the seal of a watcher's progress
     ~held/CLUSTER/NAMESPACE/SERVICE     a row's companion: what the worker holds beside it; subscribers skip it
@@ -20,7 +21,7 @@ PART_PREFIX = b"~part/"
 
 
 class RowKey(NamedTuple):
-    """A Service of a cluster."""
+    """A Service of a cluster; with `cluster` "" that of the clusterset."""
 
     cluster: str
     namespace: str
@@ -29,13 +30,15 @@ class RowKey(NamedTuple):
 
 def row_key(cluster: str, namespace: str, name: str) -> str:
     """The key of a Service's rows, as text."""
-    return f"{cluster}/{namespace}/{name}"
+    return f"{cluster}/{namespace}/{name}" if cluster else f"{namespace}/{name}"
 
 
 def parse_row_key(key: str) -> RowKey:
     """The parts of a row's key. Raises ValueError if it isn't one."""
-    cluster, namespace, name = key.split("/")
-    return RowKey(cluster, namespace, name)
+    *cluster, namespace, name = key.split("/")
+    if len(cluster) > 1:
+        raise ValueError(f"{key!r} is not [CLUSTER/]NAMESPACE/SERVICE")
+    return RowKey(cluster[0] if cluster else "", namespace, name)
 
 
 def seal_key(cluster: str) -> bytes:
@@ -61,6 +64,16 @@ def row_key_of(part: bytes) -> bytes:
 def is_row(key: bytes) -> bool:
     """Whether the key is a row's."""
     return not key.startswith(INTERNAL)
+
+
+def is_set(key: bytes) -> bool:
+    """Whether the key is that of a clusterset's row."""
+    return is_row(key) and key.count(b"/") == 1
+
+
+def set_key_of(key: str) -> str:
+    """The key of the clusterset's row to which a cluster's row belongs."""
+    return key.partition("/")[2]
 
 
 def progress_name(writer: str) -> str:

@@ -9,12 +9,17 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FOLD_VERSION = 7
+FOLD_VERSION = 8
 """Raised by every release whose fold makes different bytes from the same journal."""
 
 JOURNAL = "facets.journal"
 DEAD_LETTER = "facets.deadletter"
 TABLES = ("frontend", "backend", "routing")
+"""The facets of each cluster's Services."""
+
+CLUSTERSET = "clusterset"
+FOLDED_TABLES = (*TABLES, CLUSTERSET)
+"""All tables that workers write. Who reads TABLES does not wait for the clusterset's seals."""
 
 MAX_NUMBER = 2**53 - 1
 """The largest integer that every JSON reader represents exactly (RFC 8259, section 6)."""
@@ -440,6 +445,8 @@ def decode_row(table: str, value: bytes) -> dict[str, Any]:
     if table == "backend":
         row["endpoints"] = spread(row.pop("groups"))
         row["change"] = {name: spread(groups) for name, groups in row.pop("change").items()}
+    elif table == CLUSTERSET and "groups" in row:
+        row["endpoints"] = spread(row.pop("groups"))
     return row
 
 

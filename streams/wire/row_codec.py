@@ -12,7 +12,7 @@ import msgspec
 
 from streams.wire.records import Cause, Rejection
 
-STAMPS = frozenset({"version", "previous", "asOf", "cause", "change"})
+STAMPS = frozenset({"version", "previous", "asOf", "cause", "change", "origin"})
 """The fields that give a row's place in its journal and what it changed, not the Service's state."""
 
 _HEAD_BYTES = 1024

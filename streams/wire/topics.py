@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from streams.wire.partitioning import DEFAULT_PARTITIONS
-from streams.wire.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
+from streams.wire.records import DEAD_LETTER, FOLDED_TABLES, JOURNAL, topic_of
 
 DEFAULT_WINDOW_SECONDS = 86400
 """The resume window: how long a subscriber may be away and still miss nothing."""
@@ -54,6 +54,6 @@ def topics(
     journal = {**keep, "message.timestamp.type": "LogAppendTime"}
     return (
         Topic(JOURNAL, partitions, journal),
-        *(Topic(topic_of(table), partitions, compact) for table in TABLES),
+        *(Topic(topic_of(table), partitions, compact) for table in FOLDED_TABLES),
         Topic(DEAD_LETTER, partitions, keep),
     )

@@ -11,7 +11,7 @@ from faust.types import TP
 from yarl import URL
 
 from streams.runtime.probes import add_probe_routes
-from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.records import FOLDED_TABLES, JOURNAL, topic_of
 from streams.wire.topics import MAX_MESSAGE_BYTES
 from streams.worker.faust_overrides import FacetApp, FacetAssignor, FacetRouter, FacetTable, FacetTableManager
 from streams.worker.materializer import Materializer, WorkerSettings
@@ -91,7 +91,7 @@ def _bare_app(settings: WorkerSettings) -> FacetApp:
 
 def _add_tables(app: FacetApp, partitions: int) -> None:
     """The facet topics are the tables' changelogs."""
-    for table in TABLES:
+    for table in FOLDED_TABLES:
         app.Table(
             table,
             partitions=partitions,

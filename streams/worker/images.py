@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from streams.wire.records import TABLES
+from streams.wire.records import FOLDED_TABLES
 from streams.worker.checkpoint import Image, UnusableCheckpoint, capture, path_of, restore, save
 
 log = logging.getLogger("facets.work")
@@ -81,7 +81,7 @@ class Images:
     async def _restore(self, partition: int) -> Image | None:
         path = path_of(self._settings.folder, partition)
         try:
-            return await asyncio.to_thread(restore, path, partition, self._settings.partitions, TABLES)
+            return await asyncio.to_thread(restore, path, partition, self._settings.partitions, FOLDED_TABLES)
         except UnusableCheckpoint as error:
             log.warning("the checkpoint %s is ignored, everything is read: %s", path, error)
             return None

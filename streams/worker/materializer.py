@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from streams.facets import tables
 from streams.fold.fold import JournalGap, PartitionFold
 from streams.fold.table import Write
-from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.records import FOLDED_TABLES, JOURNAL, topic_of
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 from streams.worker import metrics
 from streams.worker.changelog import ChangelogReader, ChangelogWriter, RowsNotWritten
@@ -113,20 +114,20 @@ class Materializer:
 
     async def _read_back(self, partitions: set[int], images: dict[int, Image]) -> dict[int, Recovered]:
         try:
-            return await recover(self._reader, TABLES, partitions, images, self._reader.journal_ends)
+            return await recover(self._reader, FOLDED_TABLES, partitions, images, self._reader.journal_ends)
         except AnotherJournal as error:
             fatal_error(error)
 
     def _load_folds(self, partitions: set[int], recovered: dict[int, Recovered]) -> dict[int, PartitionFold]:
         """Load the folds, and the rows for look-ups, from the recovered images."""
         window = self._settings.window_seconds
-        folds = {partition: PartitionFold(partition, window_seconds=window) for partition in partitions}
-        stores = {table: self._rows(table) for table in TABLES}
+        folds = {partition: PartitionFold(partition, tables.FOLDED_TABLES, window) for partition in partitions}
+        stores = {table: self._rows(table) for table in FOLDED_TABLES}
         for store in stores.values():
             store.clear()
         for partition, (image, late, _, _) in recovered.items():
             fold = folds[partition]
-            for table in TABLES:
+            for table in FOLDED_TABLES:
                 for key, (version, value) in (*image.seals[table].items(), *image.rows[table].items()):
                     fold.load(table, key, value, version)
                 rows = image.rows[table].items()
@@ -154,7 +155,7 @@ class Materializer:
         """Make these the assigned partitions."""
         self._images.replace({partition: result.image for partition, result in recovered.items()})
         # Until this worker's first record is written, another writer's may have come in between.
-        self._unproven = {(table, partition) for table in TABLES for partition in folds}
+        self._unproven = {(table, partition) for table in FOLDED_TABLES for partition in folds}
         self.folds, self.assignment = folds, object()
 
     async def _write_again(self, recovered: dict[int, Recovered], writes: dict[int, list[Write]]) -> None:

@@ -13,7 +13,7 @@ from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.keys import SEAL_PREFIX
-from streams.wire.records import DEAD_LETTER, JOURNAL, TABLES, topic_of
+from streams.wire.records import DEAD_LETTER, FOLDED_TABLES, JOURNAL, topic_of
 from tests.support.routes import by_cookie, route, rule, to_service
 
 _ALL = (*RESOURCES, *OPTIONAL)
@@ -32,7 +32,7 @@ def delete_topics(bootstrap: str) -> None:
     """Delete the project's topics."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        ours = {JOURNAL, DEAD_LETTER, *map(topic_of, TABLES)}
+        ours = {JOURNAL, DEAD_LETTER, *map(topic_of, FOLDED_TABLES)}
         there = ours & set(admin.list_topics())
         if there:
             admin.delete_topics(sorted(there))

@@ -8,8 +8,9 @@ import signal
 import time
 from pathlib import Path
 
+from streams.facets import tables
 from streams.fold.fold import PartitionFold
-from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.records import FOLDED_TABLES, JOURNAL, topic_of
 from tests.integration.journal import PARTITIONS, Churn, clean_topics, publish, read_topic
 from tests.support.worker_processes import DEADLINE, Worker, await_sealed
 
@@ -40,18 +41,18 @@ main()
 
 def assert_log_is_the_fold(bootstrap: str) -> None:
     """Every table's log: the versions of each key rise, and first occurrences are byte for byte the fold's writes."""
-    folds = {p: PartitionFold(p) for p in range(PARTITIONS)}
+    folds = {p: PartitionFold(p, tables.FOLDED_TABLES) for p in range(PARTITIONS)}
     expected: dict[tuple[str, bytes], list[bytes | None]] = {}
     seals: dict[tuple[str, int], list[bytes]] = {}
     for record in read_topic(bootstrap, JOURNAL):
         for write in folds[record.partition].step(record.offset, record.value, record.timestamp):
             if write.key.startswith(b"~seal/"):
                 seals.setdefault((write.table, record.partition), []).append(write.value or b"")
-            elif write.table in TABLES:
+            elif write.table in FOLDED_TABLES:
                 expected.setdefault((write.table, write.key), []).append(write.value)
     found: dict[tuple[str, bytes], list[bytes | None]] = {}
     sealed: dict[tuple[str, int], list[bytes]] = {}
-    for table in TABLES:
+    for table in FOLDED_TABLES:
         for record in read_topic(bootstrap, topic_of(table)):
             if record.key.startswith(b"~seal/"):
                 sealed.setdefault((table, record.partition), []).append(record.value)
@@ -154,7 +155,8 @@ def test_a_worker_that_runs_for_long_says_nothing(
     looked = workers[0].log.read_text().count("looked at")
     limit = time.monotonic() + DEADLINE
     # The journal, and the changelogs, which no stream reads.
-    while workers[0].log.read_text().count(f"looked at {4 * PARTITIONS} partitions") < looked + 3:
+    line = f"looked at {(1 + len(FOLDED_TABLES)) * PARTITIONS} partitions"
+    while workers[0].log.read_text().count(line) < looked + 3:
         assert time.monotonic() < limit, workers[0].log.read_text()
         time.sleep(0.05)
     assert workers[0].kill(signal.SIGTERM) == 0

@@ -163,7 +163,8 @@ def test_every_topic_is_a_channel_with_its_messages() -> None:
     api = json.loads((FOLDER / "asyncapi.json").read_text())
     assert api["asyncapi"] == "3.0.0"
     assert {channel["address"] for channel in api["channels"].values()} == {
-        "facets.journal", "facets.frontend", "facets.backend", "facets.routing", "facets.deadletter",
+        "facets.journal", "facets.frontend", "facets.backend", "facets.routing", "facets.clusterset",
+        "facets.deadletter",
     }  # fmt: skip
     assert "crc32" in api["info"]["description"]
     of_backend = {"backend", "backendHead", "backendPart", "backendChunk", "seal", "tombstone", "heldEndpoints"}

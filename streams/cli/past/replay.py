@@ -119,15 +119,16 @@ def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], outp
 
 
 def _verify(bootstrap: str, timeout: float) -> None:
-    from streams.history.verification import compare, table_rows  # noqa: PLC0415
+    from streams.history.verification import compare, table_rows, written_tables  # noqa: PLC0415
     from streams.wire.row_codec import is_deleted  # noqa: PLC0415
 
-    actual, sealed = run_within(timeout, table_rows(bootstrap))
+    tables = written_tables(bootstrap)
+    actual, sealed = run_within(timeout, table_rows(bootstrap, tables))
     with folding(bootstrap) as replay:
-        replayed = {key: row for key, row in replay.tables(sealed).items() if not is_deleted(row.value)}
+        replayed = {key: row for key, row in replay.tables(sealed, tables=tables).items() if not is_deleted(row.value)}
         verdict = compare(actual, replayed, whole=replay.whole)
     through = ", ".join(f"{partition}: {offset}" for partition, offset in sorted(sealed.offsets.items()))
-    click.echo(f"{verdict.identical} rows of {', '.join(TABLES)} follow from the journal byte for byte")
+    click.echo(f"{verdict.identical} rows of {', '.join(tables)} follow from the journal byte for byte")
     if verdict.same:
         click.echo(
             f"{verdict.same} rows have the same content; their commits have expired, or another version wrote them"

@@ -1,7 +1,7 @@
 """`facets get`: prints rows of a table, as of now and as they change."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -9,6 +9,7 @@ from streams.cli.names import ServicePath, TablePath, filter_options
 from streams.cli.options import Duration, bootstrap_option, silence_option
 from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, sort_rows, within
 from streams.cli.standard_streams import until_reader_leaves
+from streams.wire.records import CLUSTERSET
 
 if TYPE_CHECKING:
     from streams.subscription.client import Batch, ClusterStatus, Snapshot
@@ -86,29 +87,35 @@ def get_command(
     silent_after: float,
     bootstrap_servers: str,
 ) -> None:
-    """Print the rows of a TABLE: frontend (fe), backend (be) or routing (rt).
+    """Print the rows of a TABLE: frontend (fe), backend (be), routing (rt) or clusterset (cs).
 
     Of all Services, or of those named: SERVICE is a name, or NAMESPACE/NAME or CLUSTER/NAMESPACE/NAME as commands
     print it. Without -n or -A the namespace is `default`. The rows are as of each partition's newest seal: an endpoint
-    set is whole, never half applied. AGE is how long ago the row last changed.
+    set is whole, never half applied. AGE is how long ago the row last changed. The clusterset has the Services that
+    clusters export (ServiceExport), those of all clusters together.
 
     \b
     facets get backend -A
     facets get frontend cart -n shop -o json
     facets get be shop/cart --cluster east -o wide
     facets get routing -n shop -o wide
+    facets get clusterset -n shop
     facets get backend -n shop -w
     """
     if watch and (cut or sort_by):
         raise click.UsageError("-w prints rows as they change: it takes neither --cut nor --sort-by")
     kind, query = _parse_query(table, services, clusters, namespaces, all_namespaces)
+    if kind == CLUSTERSET and (query.clusters or any(path.cluster for path in query.paths)):
+        raise click.UsageError("a row of the clusterset is of all clusters: it takes no --cluster")
     selection = query.selection()
     printer = RowPrinter(
         kind, output, headers=not no_headers, namespaced=len(selection.namespaces) != 1, streaming=watch
     )
 
+    decode = _decoder(kind)
+
     def show(candidates: "Iterable[Row]") -> None:
-        rows = [row.decode() for row in candidates if query.takes(row)]
+        rows = decode(row for row in candidates if query.takes(row))
         rows.sort(key=lambda row: (row["namespace"], row["name"], row["cluster"]))
         if sort_by:
             rows = sort_rows(rows, sort_by)
@@ -134,12 +141,26 @@ def get_command(
             if not snapshot.rows and not watch:
                 click.echo(f"No {kind} rows found{_where(query)}.", err=True)
             if watch:
-                await until_reader_leaves(_follow(items, query, printer))
+                await until_reader_leaves(_follow(items, query, decode, printer))
 
     run(get())
 
 
-async def _follow(items: "AsyncIterator[Snapshot | Batch | ClusterStatus]", query: Query, printer: RowPrinter) -> None:
+def _decoder(table: str) -> "Callable[[Iterable[Row]], list[dict[str, Any]]]":
+    """Decodes rows for print. Those of the clusterset need the ones that came before: a set has all clusters'."""
+    from streams.subscription.set_rows import SetRows  # noqa: PLC0415
+
+    if table == CLUSTERSET:
+        return SetRows().take
+    return lambda rows: [row.decode() for row in rows]
+
+
+async def _follow(
+    items: "AsyncIterator[Snapshot | Batch | ClusterStatus]",
+    query: Query,
+    decode: "Callable[[Iterable[Row]], list[dict[str, Any]]]",
+    printer: RowPrinter,
+) -> None:
     from streams.subscription.client import ClusterStatus  # noqa: PLC0415
 
     async for item in items:
@@ -148,7 +169,7 @@ async def _follow(items: "AsyncIterator[Snapshot | Batch | ClusterStatus]", quer
                 f"cluster {item.cluster}: {f'stale: {item.stale}' if item.stale else 'heard of again'}", err=True
             )
             continue
-        rows = [row.decode() for row in item.rows if query.takes(row)]
+        rows = decode(row for row in item.rows if query.takes(row))
         if rows:
             printer.print(rows)
 

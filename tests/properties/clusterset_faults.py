@@ -1,0 +1,211 @@
+"""Faults of the clusterset, planted to show that the checks see them: each leaves one rule out of the real code.
+`seen_as` is how the check names it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import msgspec
+
+from streams.facets import service_set
+from streams.facets.contribution import ContributionTable
+from streams.fold import service_sets
+from streams.fold.service_sets import ServiceSets
+from streams.objects.collector import Collector
+from streams.objects.multicluster import Exports
+from streams.subscription import set_rows
+from streams.wire.clusterset_records import SetPort
+
+Plant = Callable[[], AbstractContextManager[Any]]
+
+
+class Fault(NamedTuple):
+    """How the fault gets in, and how it is seen: by what the check says, and whether a worker has to be killed."""
+
+    plant: Plant
+    seen_as: str
+    restarts: bool
+
+
+PLANTED: dict[str, Fault] = {}
+
+
+def _fault(seen_as: str, *, restarts: bool = False) -> Callable[[Plant], Plant]:
+    def register(plant: Plant) -> Plant:
+        PLANTED[plant.__name__.strip("_").replace("_", "-")] = Fault(plant, seen_as, restarts)
+        return plant
+
+    return register
+
+
+def _combined(change: Callable[[Any], Any]) -> AbstractContextManager[Any]:
+    """With a change to each set that is made."""
+    real = service_sets.combine
+
+    def combine(contributions: Any) -> Any:
+        made = real(contributions)
+        return None if made is None else change(made)
+
+    return patch.object(service_sets, "combine", combine)
+
+
+# ---- exporting, importing ----------------------------------------------------------------------------------
+
+
+@_fault("leaked")
+def _what_was_exported_stays_in_the_row() -> AbstractContextManager[Any]:
+    real = ContributionTable.fold
+
+    def fold(self: ContributionTable, ctx: Any, key: str, entry: Any, change: Any) -> Any:
+        update = real(self, ctx, key, entry, change)
+        if update is None or update.entry.export is not None or entry.export is None:
+            return update
+        kept = update.entry._replace(service=entry.service, endpoints=entry.endpoints)
+        return update._replace(entry=kept, row=self.encode(ctx, key, kept, entry.version))
+
+    return patch.object(ContributionTable, "fold", fold)
+
+
+@_fault("the set is")
+def _a_set_outlives_its_last_export() -> AbstractContextManager[Any]:
+    real = ServiceSets._fold_set
+
+    def fold_set(self: ServiceSets, context: Any, name: str, changed: Any, offset: int) -> Any:
+        writes = real(self, context, name, changed, offset)
+        return [write for write in writes if b'"state":"deleted"' not in (write.value or b"")]
+
+    return patch.object(ServiceSets, "_fold_set", fold_set)
+
+
+@_fault("exports: |endpoints: ")
+def _an_export_comes_without_its_endpoints() -> AbstractContextManager[Any]:
+    return patch.object(Collector, "_repeat_exported", lambda _: None)
+
+
+@_fault("exports: ")
+def _an_export_without_a_service_counts() -> AbstractContextManager[Any]:
+    real = service_set._validity
+
+    def validity(contribution: Any, owners: Any) -> Any:
+        reason = real(contribution, owners)
+        return "Valid" if reason == "NoService" else reason
+
+    return patch.object(service_set, "_validity", validity)
+
+
+@_fault("exports: |type: ")
+def _an_external_name_counts() -> AbstractContextManager[Any]:
+    real = service_set._validity
+
+    def validity(contribution: Any, owners: Any) -> Any:
+        reason = real(contribution, owners)
+        return "Valid" if reason == "InvalidServiceType" else reason
+
+    return patch.object(service_set, "_validity", validity)
+
+
+@_fault("type: ")
+def _headless_services_get_an_ip() -> AbstractContextManager[Any]:
+    return patch.object(service_set, "_type", lambda _: "ClusterSetIP")
+
+
+# ---- the oldest export -------------------------------------------------------------------------------------
+
+
+@_fault("should be")
+def _the_newest_export_wins() -> AbstractContextManager[Any]:
+    real = service_set.combine
+    order = {20: 22, 21: 21, 22: 20}
+
+    def aged(each: Any) -> Any:
+        if each.export is None:
+            return each
+        created = f"2026-11-{order[int(each.export.created[8:10])]}T12:00:00Z"
+        return each._replace(export=msgspec.structs.replace(each.export, created=created))
+
+    return patch.object(service_sets, "combine", lambda contributions: real([aged(each) for each in contributions]))
+
+
+@_fault("conflict|exports: ")
+def _conflicts_are_not_said() -> AbstractContextManager[Any]:
+    return patch.object(service_set, "_conflicts", lambda _: [])
+
+
+@_fault("labels: |annotations: ")
+def _labels_of_all_exports_are_merged() -> AbstractContextManager[Any]:
+    real = service_set.combine
+
+    def combine(contributions: Any) -> Any:
+        made = real(contributions)
+        if made is None:
+            return made
+        exports = [each.export for each in contributions if each.export is not None]
+        return made._replace(labels={key: text for each in exports for key, text in each.labels.items()})
+
+    return patch.object(service_sets, "combine", combine)
+
+
+# ---- ports -------------------------------------------------------------------------------------------------
+
+
+@_fault("ports: ")
+def _ports_of_one_name_are_not_merged() -> AbstractContextManager[Any]:
+    real = service_set._ports
+
+    def ports(valid: Any) -> Any:
+        made = real(valid)
+        named = {port.name for port in made}
+        more = [port for each in valid[1:] for port in each.service.ports if port.name in named]
+        return made + [SetPort(port.name, port.port, port.protocol, port.app_protocol, {}) for port in more]
+
+    return patch.object(service_set, "_ports", ports)
+
+
+@_fault("ports: ")
+def _every_cluster_exposes_every_port() -> AbstractContextManager[Any]:
+    return patch.object(service_set, "_own_port", lambda _, port: port)
+
+
+# ---- names and ids -----------------------------------------------------------------------------------------
+
+
+@_fault("dnsName: ")
+def _the_name_has_the_cluster_in_it() -> AbstractContextManager[Any]:
+    return patch.object(
+        service_sets, "dns_name", lambda namespace, name: f"east.{name}.{namespace}.svc.clusterset.local"
+    )
+
+
+@_fault("exports: |type: ")
+def _two_clusters_with_one_id_are_merged() -> AbstractContextManager[Any]:
+    real = service_set._validity
+    return patch.object(service_set, "_validity", lambda each, owners: real(each, {**owners, each.id: each.cluster}))
+
+
+@_fault("exports: ")
+def _an_id_that_changes_is_not_heard_of() -> AbstractContextManager[Any]:
+    return patch.object(Exports, "take_outdated", lambda *_: iter(()))
+
+
+# ---- endpoints ---------------------------------------------------------------------------------------------
+
+
+@_fault("claims: ")
+def _an_address_of_two_clusters_is_there_twice() -> AbstractContextManager[Any]:
+    return patch.object(set_rows, "_one_winner", lambda endpoints: endpoints)
+
+
+# ---- restarts ----------------------------------------------------------------------------------------------
+
+
+@_fault("clusterset has other records", restarts=True)
+def _sets_of_rows_that_are_written_already_are_not_made() -> AbstractContextManager[Any]:
+    real = ServiceSets.load
+    return patch.object(ServiceSets, "load", lambda self, rows, _: real(self, rows, {}))
+
+
+@_fault("clusterset has other records", restarts=True)
+def _sets_are_made_anew_after_a_restart() -> AbstractContextManager[Any]:
+    real = ServiceSets.load
+    return patch.object(ServiceSets, "load", lambda self, _, unsealed: real(self, {}, unsealed))

@@ -1,0 +1,180 @@
+"""Clusters that export Services, folded from the watcher's collector on, in one partition."""
+
+from typing import Any
+
+import orjson
+
+from streams.facets.tables import FOLDED_TABLES
+from streams.fold.fold import PartitionFold
+from streams.fold.table import Write
+from streams.objects.collector import Collector
+from streams.objects.reflector import Kind, ReflectorEvent
+from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.keys import is_row, is_set
+from tests.support.naive_clusterset import ID_PROPERTY, NaiveCluster, Name
+
+WINDOW = 60
+_ALL = (*RESOURCES, *OPTIONAL)
+_SHELVES = {"Service": "services", "EndpointSlice": "slices", "ServiceExport": "exports"}
+
+
+def service(name: str = "cart", **spec: Any) -> dict[str, Any]:
+    """A Service with two ports."""
+    ports = [
+        {"name": "http", "port": 80, "protocol": "TCP"},
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+    ]
+    whole = {"clusterIP": "10.96.0.7", "ipFamilies": ["IPv4"], "ports": ports, **spec}
+    return {"kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": whole}
+
+
+def endpoint_slice(name: str, *addresses: str, of: str = "cart") -> dict[str, Any]:
+    """An EndpointSlice with one endpoint for each address."""
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "namespace": "shop", "labels": {"kubernetes.io/service-name": of}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}],
+        "endpoints": [{"addresses": [address], "zone": "z1", "nodeName": "n1"} for address in addresses],
+    }
+
+
+def export(name: str = "cart", created: str = "2026-11-24T12:00:00Z", **spec: Any) -> dict[str, Any]:
+    """A ServiceExport."""
+    meta = {"name": name, "namespace": "shop", "creationTimestamp": created}
+    return {"kind": "ServiceExport", "metadata": meta, "spec": spec}
+
+
+def cluster_id(value: Any) -> dict[str, Any]:
+    """The ClusterProperty that names the cluster."""
+    return {"kind": "ClusterProperty", "metadata": {"name": ID_PROPERTY}, "spec": {"value": value}}
+
+
+class Member:
+    """A cluster: its objects, and its watcher's collector. What it does returns the journal's records."""
+
+    def __init__(self, name: str, epoch: int = 1) -> None:
+        self.naive = NaiveCluster(name, {}, {}, {}, {})
+        self.collector = Collector(name, epoch=epoch, writer=f"w{epoch}", seq=0, partitions=1, resources=_ALL)
+        self._version = 0
+        self.second = 0
+
+    def at(self) -> str:
+        """The time by its clock."""
+        return f"2026-11-24T{12 + self.second // 3600:02}:{self.second // 60 % 60:02}:{self.second % 60:02}.000Z"
+
+    def begin(self, *items: dict[str, Any]) -> list[bytes]:
+        """The first lists, as one snapshot."""
+        records = self.collector.begin(self.at())
+        for resource in _ALL:
+            self.collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
+        for item in items:
+            self.collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, self._stamped(item), ""))
+        for resource in _ALL:
+            self.collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self._version)))
+        return [record.value for record in (*records, *self.collector.flush(self.at()))]
+
+    def begin_again(self, epoch: int, *more: dict[str, Any]) -> list[bytes]:
+        """Another watcher: the first lists have what is there, and `more`, which came meanwhile."""
+        for item in more:
+            self._stamped(item)
+        held = [
+            item
+            for shelf in (self.naive.services, self.naive.slices, self.naive.exports, self.naive.properties)
+            for item in shelf.values()
+        ]
+        again = Member(self.naive.name, epoch)
+        again._version, again.second = self._version, self.second
+        self.collector = again.collector
+        return self.begin(*held)
+
+    def apply(self, *items: dict[str, Any]) -> list[bytes]:
+        """Objects are there, or have changed: one commit."""
+        for item in items:
+            self.collector.ingest(item["kind"], ReflectorEvent(Kind.APPLY, self._stamped(item), str(self._version)))
+        return self.flush()
+
+    def delete(self, *items: dict[str, Any]) -> list[bytes]:
+        """Objects are deleted: one commit."""
+        for item in items:
+            stamped = self._stamped(item)
+            self._shelf(item).pop(self._name(item), None)
+            self.collector.ingest(item["kind"], ReflectorEvent(Kind.DELETE, stamped, str(self._version)))
+        return self.flush()
+
+    def flush(self) -> list[bytes]:
+        """What is pending."""
+        return [record.value for record in self.collector.flush(self.at())]
+
+    def heartbeat(self, *, stale_since: str = "") -> list[bytes]:
+        """An empty commit."""
+        self.collector.commits.stale_since = stale_since
+        return [record.value for record in self.collector.heartbeat(self.at())]
+
+    def has(self, item: dict[str, Any]) -> bool:
+        """Whether an object of this kind and name is there."""
+        return self._name(item) in self._shelf(item)
+
+    def _stamped(self, item: dict[str, Any]) -> dict[str, Any]:
+        if "resourceVersion" in item["metadata"]:
+            return item
+        self._version += 1
+        meta = {**item["metadata"], "uid": f"{item['kind']}-{item['metadata']['name']}"}
+        stamped = {**item, "metadata": {**meta, "resourceVersion": str(self._version)}}
+        self._shelf(item)[self._name(item)] = stamped
+        return stamped
+
+    def _shelf(self, item: dict[str, Any]) -> dict[Any, Any]:
+        if item["kind"] == "ClusterProperty":
+            return self.naive.properties
+        shelf: dict[Any, Any] = getattr(self.naive, _SHELVES[item["kind"]])
+        return shelf
+
+    @staticmethod
+    def _name(item: dict[str, Any]) -> Name | str:
+        meta = item["metadata"]
+        return (meta["namespace"], meta["name"]) if "namespace" in meta else meta["name"]
+
+
+class Journal:
+    """One partition's journal, and all records that the fold has made of it."""
+
+    def __init__(self, window: int = WINDOW) -> None:
+        self.window = window
+        self.values: list[bytes] = []
+        self.fold = PartitionFold(0, FOLDED_TABLES, window)
+        self.writes: list[Write] = []
+
+    def take(self, values: list[bytes]) -> list[Write]:
+        """Fold records; the writes that they make."""
+        made = []
+        for value in values:
+            made += self.fold.step(len(self.values), value)
+            self.values.append(value)
+        self.writes += made
+        return made
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The clusterset's newest rows, of sets and contributions, by key; tombstones have none."""
+        return newest(self.writes)
+
+    def set_of(self, name: str = "cart") -> dict[str, Any]:
+        """The set of a Service."""
+        return self.rows()[f"shop/{name}"]
+
+
+def newest(writes: list[Write]) -> dict[str, dict[str, Any]]:
+    """The clusterset's newest rows among writes, by key."""
+    rows: dict[str, dict[str, Any]] = {}
+    for write in writes:
+        if write.table == "clusterset" and is_row(write.key):
+            if write.value is None:
+                rows.pop(write.key.decode(), None)
+            else:
+                rows[write.key.decode()] = orjson.loads(write.value)
+    return rows
+
+
+def sets_in(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The sets among rows, without deleted ones."""
+    return {key: row for key, row in rows.items() if is_set(key.encode()) and row["state"] != "deleted"}
