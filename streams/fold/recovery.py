@@ -87,7 +87,7 @@ class Recovery:
         first = [write for table in self._tables for write in self._begin_table(table)]
         lowest = min(self._tables, key=lambda table: table.sealed)
         self._restore_clusters(clusters, lowest)
-        self._mark_lost(clusters.values())
+        self._mark_lost(clusters.values(), lowest.sealed)
         resume = self.read_again(clusters, lowest.sealed + 1)
         writes = first + [
             Write(name, key, value, version)
@@ -142,13 +142,18 @@ class Recovery:
                 if seal.fold != FOLD_VERSION:
                     cluster.outdated[table.name] = {}
 
-    def _mark_lost(self, clusters: Iterable[ClusterState]) -> None:
-        """A cluster is lost if any table says so: the others had sealed more when the journal expired."""
+    def _mark_lost(self, clusters: Iterable[ClusterState], sealed: int) -> None:
+        """A cluster is lost if any table says so: the others had sealed more when the journal expired. That it is no
+        longer covered may have been lost with the journal, and is told with the loss, up to what every table has
+        `sealed`."""
         for cluster in clusters:
             seal = cluster.seal
-            if any(seal.cluster in table.seals and table.seals[seal.cluster].lost for table in self._tables):
-                if not seal.lost:
-                    cluster.seal = msgspec.structs.replace(seal, lost=True, covered=False, frontier={})
+            known = (table.seals.get(seal.cluster) for table in self._tables)
+            lost = [each for each in known if each is not None and each.lost]
+            if lost and not seal.lost:
+                is_covered = seal.covered and all(each.covered or each.offset > sealed for each in lost)
+                cluster.seal = msgspec.structs.replace(seal, lost=True, covered=is_covered, frontier={})
+            if lost:
                 cluster.unmarked = {table.name for table in self._tables}
 
     def read_again(self, clusters: dict[str, ClusterState], due: int) -> int:
