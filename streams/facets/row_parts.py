@@ -12,7 +12,7 @@ forth at a limit), and is in the records: every worker makes the same. Joined, t
 row.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -22,8 +22,8 @@ from streams.facets.changes import local_name_of
 from streams.facets.claims import Lost
 from streams.facets.endpoint_set import EndpointSet, group_texts
 from streams.facets.overlay import explain
-from streams.facets.slice_text import Group, Source
-from streams.wire.endpoint_text import pieces
+from streams.facets.slice_text import Group, Source, address_of
+from streams.wire.endpoint_text import pieces, text_difference, without
 from streams.wire.keys import chunk_key, part_key
 from streams.wire.records import BackendPart, Rejection
 
@@ -210,16 +210,15 @@ def _divide_slice(
 ) -> Part:
     content = _Content(source, after.endpoints.shadows.get(source.label, {}), after.withdrawn)
     count_before = len(old.chunks) if old else 0
-    chunks = _chunks(content, _chunk_count(len(source.groups[0].text), count_before))
-    versions = [version] * len(chunks)
-    if old is not None and content_before is not None and count_before == len(chunks):
-        for number, chunk in enumerate(_chunks(content_before, count_before)):
-            if chunk == chunks[number]:
-                versions[number] = old.chunks[number]
-    for number, chunk in enumerate(chunks):
-        if versions[number] == version:
-            records.append((chunk_key(own_key, number), b'{"groups":%b,"version":%d}' % (chunk, version)))
-    records += [(chunk_key(own_key, number), None) for number in range(len(chunks), count_before)]
+    count = _chunk_count(len(source.groups[0].text), count_before)
+    versions = [version] * count
+    changed: Sequence[int] = range(count)
+    if old is not None and content_before is not None and count_before == count:
+        versions, changed = list(old.chunks), _changed_chunks(content_before, content, count)
+    for number, chunk in zip(changed, _chunks(content, count, changed), strict=True):
+        versions[number] = version
+        records.append((chunk_key(own_key, number), b'{"groups":%b,"version":%d}' % (chunk, version)))
+    records += [(chunk_key(own_key, number), None) for number in range(count, count_before)]
     if (
         old is not None
         and tuple(versions) == old.chunks
@@ -242,18 +241,58 @@ def _chunk_count(size: int, count: int) -> int:
     return new
 
 
-def _chunks(content: _Content, count: int) -> list[bytes]:
+def _changed_chunks(before: _Content, after: _Content, count: int) -> Sequence[int]:
+    """The chunks that differ, of a slice that has as many as before."""
+    (old,), (new,) = before.source.groups, after.source.groups
+    changed = _divide_like(old, new, count)
+    if (before.lost, before.withdrawn, old.layout) == (after.lost, after.withdrawn, new.layout):
+        return changed
+    pairs = zip(_chunks(before, count, range(count)), _chunks(after, count, range(count)), strict=True)
+    return [number for number, (chunk_before, chunk) in enumerate(pairs) if chunk_before != chunk]
+
+
+def _divide_like(old: Group, new: Group, count: int) -> list[int]:
+    """Divide a group as the one before it, and return which chunks have other endpoints. What both groups have is not
+    looked at again."""
+    difference = text_difference(old.text, new.text)
+    before = pieces(old.text[difference.start : difference.old_end])
+    after = pieces(new.text[difference.start : difference.new_end])
+    removed, added = without(before, after), without(after, before)
+    texts = list(_divided(old, count))
+    changed = sorted({_chunk_of(endpoint, count) for endpoint in (*removed, *added)})
+    for number in changed:
+        own = [endpoint for endpoint in added if _chunk_of(endpoint, count) == number]
+        texts[number] = b",".join(sorted([*without(pieces(texts[number]), removed), *own]))
+    new.chunks = tuple(texts)
+    return changed
+
+
+def _divided(group: Group, count: int) -> tuple[bytes, ...]:
+    """The group's endpoints by chunk."""
+    if len(group.chunks) != count:
+        members: list[list[bytes]] = [[] for _ in range(count)]
+        for endpoint in pieces(group.text):
+            members[_chunk_of(endpoint, count)].append(endpoint)
+        group.chunks = tuple(map(b",".join, members))
+    return group.chunks
+
+
+def _chunk_of(endpoint: bytes, count: int) -> int:
+    return crc32(address_of(endpoint)) % count
+
+
+def _chunks(content: _Content, count: int, numbers: Sequence[int]) -> list[bytes]:
+    """The groups of these of a slice's chunks."""
     (group,) = content.source.groups
-    members: list[list[bytes]] = [[] for _ in range(count)]
-    for endpoint, address in group.endpoints.items():
-        members[crc32(address) % count].append(endpoint)
+    divided = _divided(group, count)
     chunks = []
-    for endpoints in members:
+    for number in numbers:
+        own = Group(group.layout, divided[number])
         texts: list[bytes] = []
         # Of an empty slice the only chunk has its ports.
-        if endpoints or count == 1:
-            lost = {each: content.lost[0, each] for each in endpoints if (0, each) in content.lost}
-            own = Group(group.layout, b",".join(endpoints))
+        if own.text or count == 1:
+            endpoints = pieces(own.text) if content.lost else []
+            lost = {endpoint: content.lost[0, endpoint] for endpoint in endpoints if (0, endpoint) in content.lost}
             texts = group_texts(own, lost, withdrawn=content.withdrawn)
         chunks.append(b"[%b]" % b",".join([b"{" + text[1:] for text in texts]))
     return chunks

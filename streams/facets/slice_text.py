@@ -62,13 +62,14 @@ class Layout(NamedTuple):
 
 
 class Group:
-    """Endpoints of one layout, as one text."""
+    """Endpoints of one layout, as one text; `chunks` are the same divided, where a row is in parts."""
 
-    __slots__ = ("_endpoints", "layout", "text")
+    __slots__ = ("_endpoints", "chunks", "layout", "text")
 
     def __init__(self, layout: Layout, text: bytes) -> None:
         self.layout = layout
         self.text = text
+        self.chunks: tuple[bytes, ...] = ()
         self._endpoints: dict[bytes, bytes] | None = None
 
     def __eq__(self, other: object) -> bool:

@@ -220,7 +220,7 @@ def _one_tables_seal_taken_for_all() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "_deliver", deliver)
 
 
-@fault(2, "half of a list that is made again is in the first snapshot: sets made of half of what there is", since=260)
+@fault(2, "half of a list that is made again is in the first snapshot: sets made of half of what there is", since=406)
 def _snapshot_ends_with_half_a_list() -> AbstractContextManager[Any]:
     real = Collector._wait
 
@@ -262,7 +262,7 @@ def _seal_skipped() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "step", step)
 
 
-@fault(3, "a subscriber's cursor names what was read, not what was delivered")
+@fault(3, "a subscriber's cursor names what was read, not what was delivered", since=4)
 def _cursor_runs_ahead() -> AbstractContextManager[Any]:
     real = Subscription.cursor.fget
     assert real is not None
@@ -289,7 +289,7 @@ def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "complete", complete)
 
 
-@fault(3, "a seal ahead of its journal is taken: the subscriber waits for ever for what comes before it")
+@fault(3, "a seal ahead of its journal is taken: the subscriber waits for ever for what comes before it", since=15)
 def _seal_ahead_of_its_journal_taken() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "beyond", lambda *_: False)
 
@@ -297,7 +297,7 @@ def _seal_ahead_of_its_journal_taken() -> AbstractContextManager[Any]:
 # ---- 4: frontier ---------------------------------------------------------------------------------------
 
 
-@fault(4, "the frontier is advanced by what a relist shows, before the relist is complete")
+@fault(4, "the frontier is advanced by what a relist shows, before the relist is complete", since=4)
 def _frontier_advanced_too_early() -> AbstractContextManager[Any]:
     real = Collector.ingest
 
@@ -313,12 +313,12 @@ def _frontier_advanced_too_early() -> AbstractContextManager[Any]:
     return patch.object(Collector, "ingest", ingest)
 
 
-@fault(4, "what a relist changes is written as it comes, while the frontier stands still")
+@fault(4, "what a relist changes is written as it comes, while the frontier stands still", since=4)
 def _relist_written_as_it_comes() -> AbstractContextManager[Any]:
     return patch.object(Collector, "_wait", Collector._take)
 
 
-@fault(4, "a cluster out of reach still passes for ready: its rows are not marked stale")
+@fault(4, "a cluster out of reach still passes for ready: its rows are not marked stale", since=21)
 def _stale_passes_for_ready() -> AbstractContextManager[Any]:
     real = overlay.overlaid
 
@@ -328,7 +328,7 @@ def _stale_passes_for_ready() -> AbstractContextManager[Any]:
     return patch.object(overlay, "overlaid", overlaid)
 
 
-@fault(4, "after the journal expired a set passes for empty, where it is unknown")
+@fault(4, "after the journal expired a set passes for empty, where it is unknown", since=15)
 def _unknown_passes_for_empty() -> AbstractContextManager[Any]:
     real = overlay.overlaid
 
@@ -371,7 +371,7 @@ def _lower_epoch_taken() -> AbstractContextManager[Any]:
     return patch.object(folding, "is_accepted", accepts)
 
 
-@fault(5, "of two watchers that opened one epoch, both are taken", since=90)
+@fault(5, "of two watchers that opened one epoch, both are taken", since=140)
 def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return commit.epoch > seal.epoch or (commit.epoch == seal.epoch and commit.seq > seal.seq)
@@ -379,7 +379,7 @@ def _second_writer_of_an_epoch_taken() -> AbstractContextManager[Any]:
     return patch.object(folding, "is_accepted", accepts)
 
 
-@fault(5, "a subscriber takes the rows that a replaced worker writes once more", since=300)
+@fault(5, "a subscriber takes the rows that a replaced worker writes once more", since=304)
 def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
     real = Subscription.feed
 
@@ -407,7 +407,7 @@ def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
     return both()
 
 
-@fault(5, "a worker leaves what it can't read where it hides a row: compaction takes the row")
+@fault(5, "a worker leaves what it can't read where it hides a row: compaction takes the row", since=13)
 def _garbage_left_over_a_row() -> AbstractContextManager[Any]:
     return patch.object(worker.Worker, "_overwrite", lambda self, table, key: [])
 
@@ -415,12 +415,12 @@ def _garbage_left_over_a_row() -> AbstractContextManager[Any]:
 # ---- 6: complete relist --------------------------------------------------------------------------------
 
 
-@fault(6, "what was deleted while nobody watched is not deleted at the relist")
+@fault(6, "what was deleted while nobody watched is not deleted at the relist", since=72)
 def _deletes_dropped_at_relist() -> AbstractContextManager[Any]:
     return instead_at(Kind.INIT_DONE, lambda item: ReflectorEvent(Kind.INIT_APPLY, item, ""), missing=True)
 
 
-@fault(6, "everything counts as deleted when a relist begins, not what is missing when it is complete")
+@fault(6, "everything counts as deleted when a relist begins, not what is missing when it is complete", since=4)
 def _deleted_when_the_relist_begins() -> AbstractContextManager[Any]:
     return instead_at(Kind.INIT, lambda item: ReflectorEvent(Kind.DELETE, item, ""))
 
@@ -430,7 +430,7 @@ def _snapshot_deletes_nothing() -> AbstractContextManager[Any]:
     return patch.object(folding, "forget_unnamed", lambda *_: None)
 
 
-@fault(6, "a list from an API server that lags is taken: what was deleted comes back", since=90)
+@fault(6, "a list from an API server that lags is taken: what was deleted comes back", since=96)
 def _lagging_list_taken() -> AbstractContextManager[Any]:
     return patch.object(Reflector, "_refuse_older", lambda self, version: None)
 
@@ -445,7 +445,7 @@ def _closed_cluster_keeps_its_rows() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "_replace", replace)
 
 
-@fault(6, "what a watcher of an ended cluster writes late is taken")
+@fault(6, "what a watcher of an ended cluster writes late is taken", since=12)
 def _late_commit_of_a_closed_cluster_taken() -> AbstractContextManager[Any]:
     def accepts(seal: Seal, commit: Commit) -> bool:
         return (
@@ -460,7 +460,7 @@ def _late_commit_of_a_closed_cluster_taken() -> AbstractContextManager[Any]:
 # ---- 7: one bad object stops nobody --------------------------------------------------------------------
 
 
-@fault(7, "a bad object stops the rest of its commit")
+@fault(7, "a bad object stops the rest of its commit", since=4)
 def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
     real = PartitionFold.step
 
@@ -474,7 +474,7 @@ def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "step", step)
 
 
-@fault(7, "a bad object takes away what was known of it: its Service loses the slice's endpoints")
+@fault(7, "a bad object takes away what was known of it: its Service loses the slice's endpoints", since=4)
 def _bad_object_counts_as_deleted() -> AbstractContextManager[Any]:
     real = ServiceChange.reject
 
@@ -487,7 +487,7 @@ def _bad_object_counts_as_deleted() -> AbstractContextManager[Any]:
     return patch.object(ServiceChange, "reject", reject)
 
 
-@fault(7, "a bad object leaves no mark: nobody can see that the row is its last good state")
+@fault(7, "a bad object leaves no mark: nobody can see that the row is its last good state", since=4)
 def _bad_object_leaves_no_mark() -> AbstractContextManager[Any]:
     def rejected_after(held: Any, marks: Mapping[Any, Any], kinds: Any) -> tuple[Any, ...]:
         return ()
@@ -495,7 +495,7 @@ def _bad_object_leaves_no_mark() -> AbstractContextManager[Any]:
     return patch.object(overlay, "rejected_after", rejected_after)
 
 
-@fault(7, "a slice that could never be read counts as none: the Service's set is known, and empty")
+@fault(7, "a slice that could never be read counts as none: the Service's set is known, and empty", since=4)
 def _unread_slice_counts_as_none() -> AbstractContextManager[Any]:
     real = backend._unread
 
@@ -505,7 +505,7 @@ def _unread_slice_counts_as_none() -> AbstractContextManager[Any]:
     return patch.object(backend, "_unread", unread)
 
 
-@fault(7, "a Service that could never be read counts as missing: no row says that it is there")
+@fault(7, "a Service that could never be read counts as missing: no row says that it is there", since=12)
 def _unread_service_counts_as_missing() -> AbstractContextManager[Any]:
     real = overlay.rejected_after
 
@@ -515,7 +515,7 @@ def _unread_service_counts_as_missing() -> AbstractContextManager[Any]:
     return patch.object(overlay, "rejected_after", rejected_after)
 
 
-@fault(7, "a routing row says that a Service that could never be read does not exist")
+@fault(7, "a routing row says that a Service that could never be read does not exist", since=24)
 def _unread_service_is_not_found() -> AbstractContextManager[Any]:
     real = routing_rules._choose_without_service
     return patch.object(
@@ -523,12 +523,12 @@ def _unread_service_is_not_found() -> AbstractContextManager[Any]:
     )
 
 
-@fault(7, "an endpoint that can't be read is left out without a word")
+@fault(7, "an endpoint that can't be read is left out without a word", since=4)
 def _endpoint_left_out_without_a_word() -> AbstractContextManager[Any]:
     return patch.object(normalize, "_joined", lambda _: "")
 
 
-@fault(7, "an endpoint that can't be read costs its whole slice")
+@fault(7, "an endpoint that can't be read costs its whole slice", since=4)
 def _odd_endpoint_costs_its_slice() -> AbstractContextManager[Any]:
     def joined(left_out: list[str]) -> str:
         if left_out:

@@ -26,7 +26,7 @@ def _folded_from_one_commit_too_late() -> AbstractContextManager[Any]:
     return patch.object(JournalFold, "load", load)
 
 
-@fault(3, "a journal that has expired is folded on from its first record", since=1541)
+@fault(3, "a journal that has expired is folded on from its first record", since=1592)
 def _expired_journal_folded_on() -> AbstractContextManager[Any]:
     real = JournalFold.load
 

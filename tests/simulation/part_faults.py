@@ -79,7 +79,7 @@ def _chunk_not_written_again() -> AbstractContextManager[Any]:
     return patch.object(row_parts, "_divide_slice", divide_slice)
 
 
-@fault(3, "a subscriber takes parts before they are sealed", since=15)
+@fault(3, "a subscriber takes parts before they are sealed", since=111)
 def _part_taken_before_its_seal() -> AbstractContextManager[Any]:
     real = Subscription.feed
 

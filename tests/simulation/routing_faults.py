@@ -186,7 +186,7 @@ def _linked_change_under_two_numbers() -> AbstractContextManager[Any]:
 # ---- relists -----------------------------------------------------------------------------------------------
 
 
-@fault(6, "routes that were deleted while nobody watched are not forgotten at the relist", since=15)
+@fault(6, "routes that were deleted while nobody watched are not forgotten at the relist", since=152)
 def _routes_of_a_relist_not_forgotten() -> AbstractContextManager[Any]:
     return instead_at(
         Kind.INIT_DONE, lambda item: ReflectorEvent(Kind.INIT_APPLY, item, ""), kinds=ROUTE_KINDS, missing=True
