@@ -28,7 +28,6 @@ from tests.support.parts import small_parts
 
 STEPS = 220
 _DRAIN = 3_000
-_BUSY = 60
 _STEPS_AT_A_TIME = 4
 """How much a worker does in peace while the others do one thing: it has most to do."""
 HEARD_MS = 4_000
@@ -190,9 +189,9 @@ class Simulation(Base):
         self.chaos.stop()
         for reader in self.journal_readers:
             reader.stays = True
-        for turn in range(_DRAIN):
-            # What is not through soon waits for a time to come.
-            self.ms += 10 if turn < _BUSY else 50
+        for _ in range(_DRAIN):
+            # Where there is nothing to read, a watcher waits for a time to come.
+            self.ms += 50 if self._all_is_read() else 10
             for watcher in self.watchers:
                 for _ in range(self._pace):
                     watcher.listen()
@@ -208,8 +207,13 @@ class Simulation(Base):
                 return
         raise Violation("the run does not come to an end: something waits for ever")
 
+    def _all_is_read(self) -> bool:
+        return all(each.idle for each in self.workers) and all(
+            each.idle() for each in (*self.subscribers, *self.journal_readers)
+        )
+
     def _settled(self) -> bool:
-        if not all(each.idle for each in self.watchers) or not all(each.idle for each in self.workers):
+        if not all(each.idle for each in self.watchers) or not self._all_is_read():
             return False
         if any(log.hidden for log in self.tables.values()):
             return False
@@ -220,7 +224,7 @@ class Simulation(Base):
                     return False
                 if standing[name].open or self.ms - standing[name].heard > HEARD_MS or not standing[name].covered:
                     return False
-        return all(each.idle() for each in (*self.subscribers, *self.journal_readers))
+        return True
 
     def _finally(self) -> None:
         """Subscribers, tables and API servers agree."""
