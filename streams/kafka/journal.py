@@ -233,16 +233,20 @@ class EpochGuard:
             await self._read()
 
     async def _read(self) -> None:
-        collector = self._collector
-        end, own, highest = await self._reader.call(
-            self._reader.since, collector.commits.cluster, self._partition, self._since, collector.commits.writer
+        commits = self._collector.commits
+        since = await self._reader.call(
+            self._reader.since, commits.cluster, self._partition, self._since, commits.writer
         )
         # Only records that were read count: one in flight is read next time.
-        self._since = end
-        self._written += own
-        if highest is not None and highest.epoch > collector.commits.epoch:
+        self._since = since.end
+        self._written += since.own
+        rivals = [each for each in (since.highest, since.seal) if each is not None and each.epoch > commits.epoch]
+        # After a sleep longer than the journal's retention, another may have opened the same epoch unseen.
+        if since.seal is not None and since.seal.epoch == commits.epoch and since.seal.writer != commits.writer:
+            rivals.append(since.seal)
+        if rivals:
             raise Superseded(
-                f"cluster {collector.commits.cluster}: watcher {highest.writer} has opened epoch {highest.epoch}; "
-                f"this one ({collector.commits.writer}, epoch {collector.commits.epoch}) ends",
+                f"cluster {commits.cluster}: watcher {rivals[0].writer} has opened epoch {rivals[0].epoch}; "
+                f"this one ({commits.writer}, epoch {commits.epoch}) ends",
                 "run one watcher a cluster; to have others stand by, start all of them with --lease",
             )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,6 +30,17 @@ class CommitStamp(msgspec.Struct):
     frontier: dict[str, str] = {}
     phase: str = ""
     covered: bool = False
+
+
+class Since(NamedTuple):
+    """The records of a journal partition from an offset on: the offset after the last, how many are the writer's, and
+    the commit of the cluster's with the highest epoch. Where the first ones are gone, the cluster's newest seal tells
+    whom the tables take its commits from."""
+
+    end: int
+    own: int
+    highest: CommitStamp | None
+    seal: Seal | None
 
 
 class _Record(msgspec.Struct):
@@ -101,25 +112,27 @@ class JournalReader:
         return self._ranges.begins(JOURNAL, [partition])[partition]
 
     def opener(self, cluster: str, partition: int, since: int, epoch: int) -> str:
-        """The writer of the first commit of this epoch or a higher one, from an offset on ("": none). That is its
-        `begin`, unless the claim took so long that the journal's retention has removed another's."""
+        """The writer of the first commit of this epoch or a higher one, from an offset on: of its `begin`. Empty if
+        there is none, or if the claim took so long that the journal's retention may have removed another's."""
+        if self.begin(partition) > since:
+            return ""
         for _, stamp in self.stamps(cluster, partition, since):
             if stamp.epoch >= epoch:
                 return stamp.writer
         return ""
 
-    def since(self, cluster: str, partition: int, start: int, writer: str) -> tuple[int, int, CommitStamp | None]:
-        """The records from an offset on: the offset after the last, how many are the writer's, and the commit of the
-        cluster's with the highest epoch."""
+    def since(self, cluster: str, partition: int, start: int, writer: str) -> "Since":
+        """The records from an offset on."""
         end = self.end(partition)
-        own = 0
+        own, first = 0, end
         highest: CommitStamp | None = None
-        for _, record in self._records(self._ranges.records(JOURNAL, partition, start, end)):
+        for message, record in self._records(self._ranges.records(JOURNAL, partition, start, end)):
+            first = min(first, message.offset)
             own += record.writer == writer
             stamp = record.stamp(cluster)
             if stamp is not None and (highest is None or stamp.epoch > highest.epoch):
                 highest = stamp
-        return end, own, highest
+        return Since(end, own, highest, self.newest_seal(cluster, partition) if first > start else None)
 
     def last_heard(self, cluster: str, partition: int) -> float:
         """When Kafka took the newest record in a journal partition that shows the cluster's watcher alive, in

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from aiohttp import web
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streams.fold.fold import PartitionFold
 from streams.kafka.epochs import home
@@ -33,7 +34,7 @@ from streams.watch.session import now
 from streams.watch.watcher import WatchOptions, run_watchers
 from streams.wire.journal_records import read_journal_record
 from streams.wire.keys import SEAL_PREFIX
-from streams.wire.records import JOURNAL, Commit
+from streams.wire.records import FOLD_VERSION, JOURNAL, Commit, Seal
 from tests.integration.folding import Rows, commits, folded, of_objects
 from tests.integration.journal import PARTITIONS, clean_topics, read_topic
 from tests.support.recordings import final_objects
@@ -182,6 +183,48 @@ async def test_a_higher_epoch_is_noticed(journal: str) -> None:
         await publisher.close()
         await rival.close()
         await reader.close()
+
+
+async def test_who_slept_through_the_retention_does_not_share_an_epoch(
+    journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulation, seed 10919: a watcher is stopped in the middle of its claim, and what another one wrote meanwhile is
+    gone when it goes on."""
+    publisher, rival = [await asyncio.to_thread(Publisher, journal, "east") for _ in range(2)]
+    reader = await asyncio.to_thread(JournalReader, journal)
+    sleeper, other, partition = collector("sleeper"), collector("other"), home("east", PARTITIONS)
+    admin = KafkaAdminClient(bootstrap_servers=journal)
+
+    def expire() -> None:
+        admin.delete_records({TopicPartition(JOURNAL, partition): reader.end(partition)})
+
+    async def asleep(records: list[JournalRecord]) -> list[int]:
+        monkeypatch.setattr(publisher, "publish", publish)
+        await claim_epoch(rival, reader, other, now)
+        await reader.call(expire)
+        return await publish(records)
+
+    publish = publisher.publish
+    monkeypatch.setattr(publisher, "publish", asleep)
+    try:
+        claim = await claim_epoch(publisher, reader, sleeper, now)
+        assert (other.commits.epoch, sleeper.commits.epoch) == (1, 2)
+        # Its guard slept, too, and the tables have taken the epoch from another writer.
+        await reader.call(expire)
+        seal = Seal("east", 0, 2, "other", 9, now(), "live", {"services": "17"}, FOLD_VERSION)
+        producer = KafkaProducer(bootstrap_servers=journal)
+        value, stamp = msgspec.json.encode(seal), [("v", b"0")]
+        producer.send("facets.frontend", value, key=SEAL_PREFIX + b"east", partition=partition, headers=stamp)
+        producer.flush()
+        await rival.publish(collector("w", "west").heartbeat(now()))
+        with pytest.raises(Superseded, match="watcher other has opened epoch 2"):
+            await EpochGuard(publisher, reader, sleeper, claim).check()
+        producer.close()
+    finally:
+        await publisher.close()
+        await rival.close()
+        await reader.close()
+        await asyncio.to_thread(admin.close)
 
 
 async def test_what_the_older_watcher_writes_until_the_epoch_is_open_counts(

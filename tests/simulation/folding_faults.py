@@ -54,7 +54,7 @@ def _old_epoch_folded_on() -> AbstractContextManager[Any]:
     return patch.object(JournalFold, "step", step)
 
 
-@fault(5, "what was folded from the journal is delivered again when a worker has written it")
+@fault(5, "what was folded from the journal is delivered again when a worker has written it", since=8)
 def _delivered_again_from_the_changelogs() -> AbstractContextManager[Any]:
     real = Subscription.feed
     folded = Subscription.take_folded

@@ -342,14 +342,12 @@ class Watcher:
             since = self._since[0]
             yield from self._publish([collector.begin_in(self._home, self.sim.at())])
             yield
-            opener = next(
-                (
-                    each["writer"]
-                    for _, each in self._commits(self._home, since)
-                    if each["epoch"] >= collector.commits.epoch
-                ),
-                "",
-            )
+            openers = [
+                each["writer"]
+                for _, each in self._commits(self._home, since)
+                if each["epoch"] >= collector.commits.epoch and log.begin <= since
+            ]
+            opener = openers[0] if openers else ""
             if opener == self.writer:
                 yield from self._publish(collector.begin(self.sim.at()))
                 yield
@@ -362,6 +360,12 @@ class Watcher:
 
     def newest_seal(self, partition: int) -> Stamp | None:
         """The cluster's newest seal in the frontend table."""
+        seal = self._newest_seal(partition)
+        if seal is None:
+            return None
+        return Stamp(seal["offset"], seal["epoch"], seal["seq"], seal["frontier"], seal.get("closed", False))
+
+    def _newest_seal(self, partition: int) -> dict[str, Any] | None:
         key = b"~seal/" + self.server.cluster.encode()
         records = [
             each
@@ -372,8 +376,8 @@ class Watcher:
         records = within or records
         if not records:
             return None
-        seal = orjson.loads(max(records, key=lambda record: record.version).value or b"")
-        return Stamp(seal["offset"], seal["epoch"], seal["seq"], seal["frontier"], seal.get("closed", False))
+        newest: dict[str, Any] = orjson.loads(max(records, key=lambda record: record.version).value or b"")
+        return newest
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """Where a journal partition begins and ends."""
@@ -405,7 +409,10 @@ class Watcher:
             return
         highest = max((each["epoch"] for _, each in self._commits(self._home, since)), default=0)
         self._since = (log.end, self._written[self._home])
-        if highest > self.collector.commits.epoch:
+        epoch = self.collector.commits.epoch
+        seal = self._newest_seal(self._home) if log.begin > since else None
+        is_taken = seal is not None and seal["epoch"] == epoch and seal["writer"] != self.writer
+        if highest > epoch or is_taken or (seal is not None and seal["epoch"] > epoch):
             raise Superseded
 
 
