@@ -469,7 +469,7 @@ class Subscription:
             self._sealed_to[table, partition] = version
             part.holes.discard(table)
             # What was applied beyond the table was folded here, or where the cursor comes from.
-            if part.applied > sealed_before and _LOST in value and not self._is_known_lost(partition, value):
+            if part.applied > sealed_before and _LOST in value and not self.is_known_lost(partition, value):
                 raise ChangelogGap(f"{table}[{partition}]: what was folded after {sealed_before} is lost in the tables")
         if version <= part.applied:
             if _decode_seal(value).at > self._at:
@@ -480,7 +480,7 @@ class Subscription:
             queue.append(raw)
             yield from self._deliver(partition, part)
 
-    def _is_known_lost(self, partition: int, value: bytes) -> bool:
+    def is_known_lost(self, partition: int, value: bytes) -> bool:
         """Whether the seal's cluster was lost before."""
         return self.seals.get((partition, _decode_seal(value).cluster), _UNKNOWN).lost
 

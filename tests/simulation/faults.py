@@ -278,7 +278,7 @@ def _cursor_runs_ahead() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "cursor", property(cursor))
 
 
-@fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=138)
+@fault(3, "a first snapshot is taken as it was read, though compaction took rows below the cut", since=30)
 def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
     real = Subscription.complete
 

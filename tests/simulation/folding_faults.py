@@ -26,18 +26,9 @@ def _folded_from_one_commit_too_late() -> AbstractContextManager[Any]:
     return patch.object(JournalFold, "load", load)
 
 
-@fault(3, "a journal that has expired is folded on from its first record", since=1592)
-def _expired_journal_folded_on() -> AbstractContextManager[Any]:
-    real = JournalFold.load
-
-    def load(self: JournalFold, image: TableImage, begin: int, end: int) -> Obstacle | None:
-        obstacle = real(self, image, begin, end)
-        if obstacle is not Obstacle.EXPIRED:
-            return obstacle
-        self._fold.next_offset = begin
-        return None
-
-    return patch.object(JournalFold, "load", load)
+@fault(3, "who has folded more than the tables had when they were lost goes on from there", since=8240)
+def _loss_of_the_tables_not_noticed() -> AbstractContextManager[Any]:
+    return patch.object(Subscription, "is_known_lost", lambda *_: True)
 
 
 @fault(5, "who folds the journal keeps to an epoch that is over", since=14)
