@@ -160,7 +160,7 @@ def _sizes(bench: Bench) -> Iterator[Figure]:
         first = [(record, replay.step(record)) for record in Fleet(1, size).snapshot()]
         journal, rows = asyncio.run(_stored(bootstrap, first, [(record, replay.step(record)) for record in live]))
         each = "bytes"
-        stored = "as the broker stores it: the journal in lz4, the rows and seals in zstd, batched as they come"
+        stored = "as the broker stores it: in zstd, batched as they come"
         yield Figure(f"journal bytes of a change, {size} endpoints", journal / changes, each, note=stored)
         goal = at_most(_MOST_CHANGELOG_BYTES[size]) if size in _MOST_CHANGELOG_BYTES else None
         yield Figure(f"changelog bytes of a change, {size} endpoints", rows / changes, each, goal=goal, note=stored)
