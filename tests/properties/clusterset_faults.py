@@ -39,17 +39,6 @@ def _fault(seen_as: str, *, restarts: bool = False) -> Callable[[Plant], Plant]:
     return register
 
 
-def _combined(change: Callable[[Any], Any]) -> AbstractContextManager[Any]:
-    """With a change to each set that is made."""
-    real = service_sets.combine
-
-    def combine(contributions: Any) -> Any:
-        made = real(contributions)
-        return None if made is None else change(made)
-
-    return patch.object(service_sets, "combine", combine)
-
-
 # ---- exporting, importing ----------------------------------------------------------------------------------
 
 

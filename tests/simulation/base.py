@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from random import Random
 
+from streams.facets.tables import FACET_TABLES, FOLDED_TABLES
 from tests.simulation.kafka import Log, Record
+from tests.simulation.seeds import REGRESSIONS
 
 TABLES = ("frontend", "backend", "routing")
+CLUSTERSET = "clusterset"
 PROGRESS = b'{"phase":"progress"'
 """How the journal's progress records begin."""
 
@@ -40,7 +43,8 @@ class Base:
     """`lagging`, `duplicates`, `bookmarks`, `streaming`, `bad`: how the API servers and Kafka misbehave in this run;
     `slow_kind` is a resource type whose lists take long; `gateway_api` says whether the clusters have it, and with it
     routes. `shares_process` says whether one process watches all clusters at first, `blocks` whether changes have to
-    wait at times; `divided` whether rows of few endpoints are in parts. `faults` counts what happened."""
+    wait at times; `divided` whether rows of few endpoints are in parts; `exports` whether the clusters have the
+    Multi-Cluster Services API, and workers its table (`table_names`, `rules`). `faults` counts what happened."""
 
     def __init__(self, seed: int, watch: Callable[[str, int, Record], None]) -> None:
         self.seed = seed
@@ -55,9 +59,13 @@ class Base:
         self.streaming_first = self.streaming or rng.random() < 0.5
         self.bad = rng.random() < 0.4
         self.journal = [Log(lambda record, p=p: watch("journal", p, record)) for p in range(self.partitions)]
+        # Drawn apart, so that the other runs stay what they were; and so do those that once found something.
+        self.exports = seed not in REGRESSIONS and Random(f"{seed}: exports").random() < 0.3
+        self.table_names = (*TABLES, CLUSTERSET) if self.exports else TABLES
+        self.rules = FOLDED_TABLES if self.exports else FACET_TABLES
         self.tables = {
             (table, p): Log(lambda record, table=table, p=p: watch(table, p, record))
-            for table in TABLES
+            for table in self.table_names
             for p in range(self.partitions)
         }
         self.letters: list[tuple[int, int, bytes]] = []

@@ -8,7 +8,7 @@ import orjson
 
 from streams.facets.changelog_records import BAD_VERSION, NO_VERSION
 from streams.wire.keys import SEAL_PREFIX
-from tests.simulation.base import PROGRESS, TABLES
+from tests.simulation.base import PROGRESS
 from tests.simulation.watcher import Forgetter, Watcher
 from tests.simulation.worker import Worker
 
@@ -211,7 +211,7 @@ class Chaos:
     # ---- Kafka and time ------------------------------------------------------------------------------
 
     def _compact(self) -> bool:
-        log = self.sim.tables[self.rng.choice(TABLES), self._partition()]
+        log = self.sim.tables[self.rng.choice(self.sim.table_names), self._partition()]
         if log.hidden:
             return False  # The owner writes over it within the lag.
         log.compact(self.sim.ms, self.sim.window_ms, self.rng.randrange(1, 4))
@@ -262,7 +262,7 @@ class Chaos:
     def _pollute(self) -> bool:
         """A client that is no worker writes to a facet topic: a key, value or stamp that can't be read, or a row or
         seal ahead of its journal."""
-        partition, table = self._partition(), self.rng.choice(TABLES)
+        partition, table = self._partition(), self.rng.choice(self.sim.table_names)
         log, end = self.sim.tables[table, partition], self.sim.journal[partition].end
         sound = [each for each in log.records if each.value and each.offset not in log.garbage]
         if not sound or partition in self.away:

@@ -13,7 +13,8 @@ from streams.fold.table import Write
 from streams.wire.keys import COMPANION_PREFIX
 from tests.simulation import naive
 from tests.simulation.alive import Alive, Heard
-from tests.simulation.base import PROGRESS, TABLES, Base, Violation, ms_of, stamp_of
+from tests.simulation.base import CLUSTERSET, PROGRESS, Base, Violation, ms_of, stamp_of
+from tests.simulation.export_checks import contribution_problem, set_problem
 from tests.simulation.kafka import Record
 from tests.simulation.naive_routing import signature
 from tests.simulation.routing_checks import RoutingChecks
@@ -79,12 +80,12 @@ class Checkers:
         """What the commits make for who folded them before a worker found that the journal had expired."""
         self.letters: list[tuple[int, int, str, str]] = []
         self.rows: dict[tuple[str, str], list[Row]] = {}
-        self.seals: dict[tuple[str, int], list[int]] = {(t, p): [] for t in TABLES for p in range(count)}
+        self.seals: dict[tuple[str, int], list[int]] = {(t, p): [] for t in sim.table_names for p in range(count)}
         self.first: dict[tuple[int, int], str] = {}
         self._losses: dict[int, tuple[int, dict[str, Standing]]] = {}
         self.leftover: set[tuple[int, int]] = set()
         self._jumps: dict[tuple[str, int], int] = {}
-        self._folds = [PartitionFold(p, window_seconds=sim.window_ms // 1000) for p in range(count)]
+        self._folds = [PartitionFold(p, sim.rules, sim.window_ms // 1000) for p in range(count)]
         self._folded_parts = {fold: PlainParts() for fold in self._folds}
         self.parts: dict[bytes, dict[int, bytes | None]] = {}
         self._written_parts = PlainParts()
@@ -110,7 +111,7 @@ class Checkers:
             self._journal(partition, record)
             return
         is_part = record.key.startswith(PART)
-        if record.value is None and not is_part and not is_row_key(record.key.removeprefix(COMPANION_PREFIX)):
+        if record.value is None and not is_part and not is_row_key(record.key.removeprefix(COMPANION_PREFIX), topic):
             return  # Written over garbage.
         self._archive[topic, partition].append(record)
         if record.key.startswith(SEAL):
@@ -213,7 +214,7 @@ class Checkers:
         offset = record.offset
         made: Made = {}
         for write in self._step(self._folds[partition], record):
-            if write.table in TABLES:
+            if write.table != "deadletter":
                 made[write.table, write.key] = write.value
                 row = not write.key.startswith(b"~") and write.value is not None
                 if row and not self.standings[partition][offset].may_change:
@@ -222,7 +223,9 @@ class Checkers:
         for fold, truth in self.earlier[partition]:
             if offset == fold.next_offset:
                 writes = self._step(fold, record)
-                truth[offset] = {(write.table, write.key): write.value for write in writes if write.table in TABLES}
+                truth[offset] = {
+                    (write.table, write.key): write.value for write in writes if write.table != "deadletter"
+                }
 
     def _step(self, fold: PartitionFold, record: Record) -> list[Write]:
         writes = fold.step(record.offset, record.value or b"", stamp_of(record.ms))
@@ -242,9 +245,9 @@ class Checkers:
 
     def expired(self, partition: int, first: int, window_ms: int) -> None:
         """A worker found its next offset gone: what follows is as of what is in the tables now."""
-        fold = PartitionFold(partition, window_seconds=window_ms // 1000)
+        fold = PartitionFold(partition, self.sim.rules, window_ms // 1000)
         parts = self._folded_parts[fold] = PlainParts()
-        for table in TABLES:
+        for table in self.sim.table_names:
             # What a late writer hid, and compaction took before it was repaired, nobody knows any more.
             left = {record.offset for record in self.sim.tables[table, partition].records}
             for record in self._archive[table, partition]:
@@ -258,7 +261,7 @@ class Checkers:
         made = {(write.table, write.key): write.value for write in writes}
         self.earlier[partition].append((self._folds[partition], dict(self.truth[partition])))
         self._folds[partition] = fold
-        sealed = {table: (self.seals[table, partition] or [-1])[-1] for table in TABLES}
+        sealed = {table: (self.seals[table, partition] or [-1])[-1] for table in self.sim.table_names}
         self.leftover |= {
             (partition, row.version)
             for (table, name), rows in self.rows.items()
@@ -309,7 +312,10 @@ class Checkers:
             self.standings[partition][offset] = self.standings[partition][offset]._replace(opens=True)
         for offset, old in before.items():
             # What a table has sealed stays as it is, and so does what it seals where the journal expired.
-            now, through = self.truth[partition][offset], {table: max(sealed[table], last) for table in TABLES}
+            now, through = (
+                self.truth[partition][offset],
+                {table: max(sealed[table], last) for table in self.sim.table_names},
+            )
             kept = {key: value for key, value in old.items() if offset <= through[key[0]]}
             self.truth[partition][offset] = {k: v for k, v in now.items() if offset > through[k[0]]} | kept
 
@@ -336,7 +342,7 @@ class Checkers:
             made = before | made
         self.truth[partition][last] = made | kept
         self.standings[partition].setdefault(last, Standing("", may_change=True))
-        for table in TABLES:
+        for table in self.sim.table_names:
             if sealed[table] < last:
                 self._jumps[table, partition] = last if made else last + 1
                 for name in gone:
@@ -588,6 +594,13 @@ class Checkers:
     def _compare_one(self, table: str, standing: Standing, name: str, at: naive.Revisions, where: str) -> None:
         key = f"{standing.cluster}/{NAMESPACE}/{name}"
         row = self._newest(table, key)
+        if table == CLUSTERSET:
+            self.checks += 1
+            server = self.servers[standing.cluster]
+            problem = "" if self.split else contribution_problem(server, name, row, at, standing.stale)
+            if problem:
+                self.fail(f"{where}: {key} at {at}: {problem}; the row: {row}")
+            return
         _, before, held = self._checked.get((table, key), (None, dict.fromkeys(at, 0), {}))
         server = self.servers[standing.cluster]
         deciding = naive.bearing_on if table == "backend" else naive.itself
@@ -714,6 +727,12 @@ class Checkers:
 
     def finish(self, crashed: set[int]) -> None:
         """What can be said only of the whole run."""
+        if self.sim.exports:
+            for name in (name for names in self.keys.values() for name in names):
+                self.checks += 1
+                row = self._newest(CLUSTERSET, f"{NAMESPACE}/{name}")
+                if problem := set_problem(self.servers, name, row):
+                    self.fail(f"the set {name}: {problem}; the row: {row}")
         if self._owed:
             self.fail(f"a split commit's last part never came: {self._owed}")
         written = {

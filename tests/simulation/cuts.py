@@ -8,6 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from streams.subscription.delivery import Batch
+from streams.wire.keys import parse_row_key
 from streams.wire.records import Seal
 from tests.simulation import naive
 from tests.simulation.routing_checks import RoutingChecks
@@ -43,7 +44,7 @@ class Cuts:
         self._ahead, self._seals, self._rows = {}, {}, {}
         self._expired.clear()
         for (table, key), row in view.items():
-            cluster, _, name = key.split("/")
+            cluster, _, name = parse_row_key(key)
             if table == "routing":
                 self._rows.setdefault(cluster, {})[name] = row
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import orjson
 
 from streams.subscription.delivery import EVERYTHING, Batch, Row
+from streams.wire.keys import parse_row_key, row_key
 from tests.simulation.base import Violation, ms_of
 from tests.simulation.checkers import Checkers, Made
 from tests.simulation.cuts import Cuts
@@ -40,7 +41,7 @@ class Deliveries:
         """The rows in the tables that it should hold when these offsets are applied."""
         found: dict[Key, bytes] = {}
         for (table, name), rows in self.checkers.rows.items():
-            cluster, namespace, service = name.split("/")
+            cluster, namespace, service = parse_row_key(name)
             partition = self._partition(service)
             if table in who.tables and who.wanted.wants(cluster, namespace, service):
                 held = [each for each in rows if each.version <= applied.get(partition, -1)]
@@ -57,7 +58,9 @@ class Deliveries:
             names = self.checkers.keys[partition]
             held = {key: value for key, value in rows.items() if key[1].rpartition("/")[2] in names}
             of_tables = {key: value for key, value in in_tables.items() if key[1].rpartition("/")[2] in names}
-            if not any(held == self._folded_on(of_tables, truth, sealed, offset) for truth in self._truths(partition)):
+            if not any(
+                held == self._folded_on(who, of_tables, truth, sealed, offset) for truth in self._truths(partition)
+            ):
                 return False
         return True
 
@@ -103,7 +106,7 @@ class Deliveries:
             if who.since - oldest <= who.sim.window_ms:
                 self.fail(who, f"was told that its cursor has expired, {who.since - oldest} ms after its last seal")
         applied = dict(who.state.cursor.applied)
-        got = {(row.table, f"{row.cluster}/{row.namespace}/{row.name}"): row.value for row in rows}
+        got = {(row.table, row_key(row.cluster, row.namespace, row.name)): row.value for row in rows}
         if got != (wanted := self.expected(who, applied)) and not (who.folds and self.folded(who, applied, got)):
             wrong = {key for key in got.keys() | wanted.keys() if got.get(key) != wanted.get(key)}
             for key in sorted(wrong)[:1]:
@@ -133,17 +136,17 @@ class Deliveries:
             return
         got: dict[Key, list[bytes]] = {}
         for row in batch.rows:
-            got.setdefault((row.table, f"{row.cluster}/{row.namespace}/{row.name}"), []).append(row.value)
+            got.setdefault((row.table, row_key(row.cluster, row.namespace, row.name)), []).append(row.value)
         wanted: dict[Key, list[bytes]] = {}
         for table, name, value in self._due(who, batch, last, got):
             if table not in who.tables:
                 continue
             if value is None:
                 view.pop((table, name), None)
-            elif who.wanted.wants(*name.split("/")):
+            elif who.wanted.wants(*parse_row_key(name)):
                 wanted.setdefault((table, name), []).append(value)
         for row in batch.rows:
-            key = (row.table, f"{row.cluster}/{row.namespace}/{row.name}")
+            key = (row.table, row_key(row.cluster, row.namespace, row.name))
             before = view.get(key)
             previous = orjson.loads(row.value)["previous"]
             held = orjson.loads(before)["version"] if before is not None else None
@@ -164,7 +167,7 @@ class Deliveries:
         partition, offset = batch.partition, batch.seal.offset
         if who.folds and offset == last + 1:
             for truth in self._truths(partition):
-                rows = self._rows(truth.get(offset, {}))
+                rows = [row for row in self._rows(truth.get(offset, {})) if row[0] in who.tables]
                 if offset in truth and got == {(table, name): [value] for table, name, value in rows if value}:
                     return rows
         sealed = {table: self._sealed_after(table, partition, last) for table in who.tables}
@@ -210,11 +213,15 @@ class Deliveries:
         rows = ((table, key.decode(), value) for (table, key), value in made.items() if not key.startswith(b"~"))
         return [(table, key, whole.get(value or b"", value)) for table, key, value in rows]
 
-    def _folded_on(self, rows: dict[Key, bytes], truth: dict[int, Made], sealed: int, offset: int) -> dict[Key, bytes]:
+    def _folded_on(
+        self, who: Subscriber, rows: dict[Key, bytes], truth: dict[int, Made], sealed: int, offset: int
+    ) -> dict[Key, bytes]:
         """The rows once the commits after one offset, up to another, are folded, too. None is deleted."""
         folded = dict(rows)
         for each in range(sealed + 1, offset + 1):
             for table, name, value in self._rows(truth.get(each, {})):
+                if table not in who.tables:
+                    continue
                 if value is None or b'"state":"deleted"' in value[:1000]:
                     folded.pop((table, name), None)
                 else:

@@ -30,10 +30,10 @@ from streams.subscription.delivery import Batch, Cursor, Row, Subscription
 from streams.wire import event_encoding
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Commit, Event, Seal
-from tests.simulation import folding_faults, part_faults, progress_faults, routing_faults, worker
+from tests.simulation import export_faults, folding_faults, part_faults, progress_faults, routing_faults, worker
 from tests.simulation.planting import PLANTED, fault, instead_at, planted
 
-__all__ = ["PLANTED", "folding_faults", "part_faults", "planted", "progress_faults", "routing_faults"]
+__all__ = ["PLANTED", "export_faults", "folding_faults", "part_faults", "planted", "progress_faults", "routing_faults"]
 
 # ---- 1: deterministic ----------------------------------------------------------------------------------
 

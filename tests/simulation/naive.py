@@ -20,6 +20,8 @@ FRONTIERS = {
     "ReferenceGrant": "referencegrants.gateway.networking.k8s.io",
     "HTTPRoute": "httproutes.gateway.networking.k8s.io",
     "GRPCRoute": "grpcroutes.gateway.networking.k8s.io",
+    "ServiceExport": "serviceexports.multicluster.x-k8s.io",
+    "ClusterProperty": "clusterproperties.about.k8s.io",
     "XBackendTrafficPolicy": "xbackendtrafficpolicies.gateway.networking.x-k8s.io",
 }
 

@@ -16,6 +16,7 @@ from tests.simulation.base import TABLES, Base, Violation
 from tests.simulation.chaos import Chaos
 from tests.simulation.checkers import Checkers
 from tests.simulation.deliveries import Deliveries
+from tests.simulation.export_workload import ExportWorkload
 from tests.simulation.gateway_workload import GatewayWorkload
 from tests.simulation.journal_reader import JournalReader
 from tests.simulation.kafka import Record
@@ -51,10 +52,12 @@ class Simulation(Base):
         super().__init__(seed, self._appended)
         rng = self.rng
         services = rng.randrange(2, 6)
-        self.servers = {name: ApiServer(name) for name in ("east", "west")[: rng.choice((1, 1, 2))]}
+        count = rng.choice((1, 1, 2))
+        self.servers = {name: ApiServer(name) for name in ("east", "west")[: 2 if self.exports else count]}
         self.workloads = [self._workload(server, services) for server in self.servers.values()]
         self._pace = 2 if self.gateway_api else 1
         self.gateway_workloads = self._gateway_workloads() if self.gateway_api else []
+        self.export_workloads = self._export_workloads() if self.exports else []
         self.checkers = Checkers(self, self.servers, self.workloads[0].names)
         self.deliveries = Deliveries(self.checkers)
         self._names = 0
@@ -64,6 +67,8 @@ class Simulation(Base):
             workload.start()
         for gateway_workload in self.gateway_workloads:
             gateway_workload.start()
+        for export_workload in self.export_workloads:
+            export_workload.start()
         process = self.new_process() if self.shares_process else None
         for name in self.servers:
             self.watchers.append(self.new_watcher(name, process=process))
@@ -71,6 +76,8 @@ class Simulation(Base):
             Subscriber(self, self.deliveries, "all", TABLES),
             Subscriber(self, self.deliveries, "backend", ("backend",)),
         ]
+        if self.exports:
+            self.subscribers.append(Subscriber(self, self.deliveries, "with sets", self.table_names))
         if rng.random() < 0.3:
             one = Filter(services=frozenset(rng.sample(self.workloads[0].names, 1)))
             self.subscribers.append(Subscriber(self, self.deliveries, "filtered", TABLES, one))
@@ -89,6 +96,15 @@ class Simulation(Base):
         return [
             GatewayWorkload(
                 Random(f"{self.seed}: {each.server.cluster}: Gateway API"), each.server, each.names, self.note,
+                bad=self.bad,
+            )
+            for each in self.workloads
+        ]  # fmt: skip
+
+    def _export_workloads(self) -> list[ExportWorkload]:
+        return [
+            ExportWorkload(
+                Random(f"{self.seed}: {each.server.cluster}: exports"), each.server, each.names, self.note,
                 bad=self.bad,
             )
             for each in self.workloads
@@ -156,6 +172,8 @@ class Simulation(Base):
             rng.choice(self.workloads).act()
             if self.gateway_workloads and rng.random() < 0.7:
                 rng.choice(self.gateway_workloads).act()
+            if self.export_workloads and rng.random() < 0.5:
+                rng.choice(self.export_workloads).act()
         elif choice < 0.45:
             for _ in range(self._pace):
                 rng.choice(self.watchers).listen()
@@ -186,6 +204,8 @@ class Simulation(Base):
             workload.heal()
         for gateway_workload in self.gateway_workloads:
             gateway_workload.heal()
+        for export_workload in self.export_workloads:
+            export_workload.heal()
         self.chaos.stop()
         for reader in self.journal_readers:
             reader.stays = True
@@ -233,7 +253,7 @@ class Simulation(Base):
                 standing = self.checkers.standing[partition][name]
                 if standing.stale or standing.lost or standing.open or server.down:
                     raise Violation(f"[{partition}]: {name} ends as {standing}")
-            for table in TABLES:
+            for table in self.table_names:
                 if self.checkers.seals[table, partition][-1] != self.journal[partition].end - 1:
                     raise Violation(f"{table}[{partition}]: is not sealed up to the journal's end")
         self.checkers.finish(self.chaos.crashed)

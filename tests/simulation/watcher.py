@@ -19,9 +19,10 @@ from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.partitioning import partition_of
 from tests.simulation.base import PROGRESS, Base
 from tests.simulation.process import Process
-from tests.simulation.world import KINDS, ROUTING_KINDS, ApiServer, Object
+from tests.simulation.world import EXPORT_KINDS, KINDS, ROUTING_KINDS, ApiServer, Object
 
 SERVED = tuple(each for each in OPTIONAL if each.kind in ROUTING_KINDS)
+EXPORTED = tuple(each for each in OPTIONAL if each.kind in EXPORT_KINDS)
 GUARD_MS = 3000
 PAUSE_MS = 5000
 STALE_AFTER_MS = 15_000
@@ -65,7 +66,7 @@ class Watcher:
         self.collector = Collector(
             server.cluster, epoch=0, writer=process.writer, seq=0, partitions=sim.partitions, resources=RESOURCES
         )
-        self._optional = SERVED if sim.gateway_api else ()
+        self._optional = (*(SERVED if sim.gateway_api else ()), *(EXPORTED if sim.exports else ()))
         for resource in self._optional:
             self.collector.follow(resource)
         self._kinds = (*KINDS, *(each.kind for each in self._optional))
@@ -128,7 +129,7 @@ class Watcher:
     def _some_kinds(self) -> Sequence[str]:
         """One, or several of what there is less of, in any order."""
         kind = self.rng.choice(self._kinds[: len(KINDS) + 1])
-        return (kind,) if kind in KINDS else self.rng.choices(ROUTING_KINDS, k=self.rng.randrange(1, 13))
+        return (kind,) if kind in KINDS else self.rng.choices(self._kinds[len(KINDS) :], k=self.rng.randrange(1, 13))
 
     # ---- in ------------------------------------------------------------------------------------------
 

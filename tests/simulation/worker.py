@@ -13,7 +13,7 @@ from streams.facets import changelog_records
 from streams.fold.fold import JournalGap, PartitionFold
 from streams.fold.table import Write
 from streams.wire.keys import PART_PREFIX, SEAL_PREFIX, is_row
-from tests.simulation.base import TABLES, Base, stamp_of
+from tests.simulation.base import Base, stamp_of
 from tests.simulation.kafka import Record
 
 _MAX_IN_FLIGHT = 12
@@ -33,16 +33,18 @@ class Worker:
         self.partition = partition
         self.done = False
         self.assigned = False
-        self.fold = PartitionFold(partition, window_seconds=sim.window_ms // 1000)
-        self._queues: dict[str, deque[tuple[Write, int]]] = {table: deque() for table in (*TABLES, "deadletter")}
+        self.fold = PartitionFold(partition, sim.rules, sim.window_ms // 1000)
+        self._queues: dict[str, deque[tuple[Write, int]]] = {
+            table: deque() for table in (*sim.table_names, "deadletter")
+        }
         self._expected: dict[str, int] = {}
-        self._store: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
+        self._store: dict[str, dict[bytes, bytes]] = {table: {} for table in sim.table_names}
         self._commits = 0
         self._in_flight: dict[int, tuple[int, int]] = {}
         self._repairs: list[tuple[str, int, int, bool]] = []
-        self._first = set(TABLES)
+        self._first = set(sim.table_names)
         self._versions: dict[tuple[str, bytes], int] = {}
-        self._slow = self.rng.choice((None, None, *TABLES))
+        self._slow = self.rng.choice((None, None, *sim.table_names))
         self._working = self._main()
 
     @property
@@ -93,7 +95,7 @@ class Worker:
         newest: dict[tuple[str, bytes], int] = {}
         ends: dict[str, int] = {}
         overwrites: list[Write] = []
-        for table in TABLES:
+        for table in self.sim.table_names:
             log = self.sim.tables[table, self.partition]
             ends[table] = end = log.end
             hiding: dict[bytes, None] = {}

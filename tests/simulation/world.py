@@ -15,6 +15,9 @@ ROUTE_KINDS = ("HTTPRoute", "GRPCRoute")
 ROUTING_KINDS = ("Namespace", "Gateway", "ReferenceGrant", *ROUTE_KINDS, "XBackendTrafficPolicy")
 """What is served beside them where the cluster has the Gateway API."""
 
+EXPORT_KINDS = ("ServiceExport", "ClusterProperty")
+"""What is served where the cluster has the Multi-Cluster Services API."""
+
 LABEL = "kubernetes.io/service-name"
 ODD_ADDRESS = "10.1.0.0/24"
 """An address that can't be read: it costs its endpoint alone."""
@@ -48,7 +51,7 @@ class ApiServer:
         self.revision = 10
         self.compacted = 0
         self.down = False
-        kinds = (*KINDS, *ROUTING_KINDS)
+        kinds = (*KINDS, *ROUTING_KINDS, *EXPORT_KINDS)
         self.history: dict[str, dict[str, list[tuple[int, Object | None]]]] = {kind: {} for kind in kinds}
         self.log: dict[str, list[tuple[int, str, Object]]] = {kind: [] for kind in kinds}
         self._uids = 0
@@ -69,7 +72,7 @@ class ApiServer:
         meta = dict(served.get("metadata") or {})
         namespace, _, bare = name.rpartition("/")
         meta |= {"name": bare, "resourceVersion": version}
-        if kind != "Namespace":
+        if kind not in {"Namespace", "ClusterProperty"}:
             meta["namespace"] = namespace or NAMESPACE
         meta["uid"] = before["metadata"]["uid"] if before else self.uid()
         served["metadata"] = meta

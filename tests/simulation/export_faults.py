@@ -1,0 +1,53 @@
+"""Faults of the clusterset's table: of exports, and of its rows after a crash. `properties/clusterset_faults` has those
+of the rules by which exports are combined."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+from streams.facets.contribution import ContributionTable
+from streams.fold.service_sets import ServiceSets
+from streams.objects.collector import Collector
+from streams.objects.multicluster import Exports
+from tests.simulation.planting import fault
+
+
+@fault(2, "a new export comes without the endpoints that are there", since=36)
+def _export_without_its_endpoints() -> AbstractContextManager[Any]:
+    return patch.object(Collector, "_repeat_exported", lambda _: None)
+
+
+@fault(6, "an export that only a relist shows has none of what was there before", since=32)
+def _export_of_a_relist_without_its_endpoints() -> AbstractContextManager[Any]:
+    return patch.object(ContributionTable, "takes_up", lambda *_: False)
+
+
+@fault(2, "what was exported stays in the table when the export is taken back", since=32)
+def _exported_for_ever() -> AbstractContextManager[Any]:
+    real = ContributionTable.fold
+
+    def fold(self: ContributionTable, ctx: Any, key: str, entry: Any, change: Any) -> Any:
+        update = real(self, ctx, key, entry, change)
+        if update is None or update.entry.export is not None or entry.export is None:
+            return update
+        kept = update.entry._replace(service=entry.service, endpoints=entry.endpoints)
+        return update._replace(entry=kept, row=self.encode(ctx, key, kept, entry.version))
+
+    return patch.object(ContributionTable, "fold", fold)
+
+
+@fault(2, "exports keep the id that their cluster had", since=16)
+def _id_change_not_followed() -> AbstractContextManager[Any]:
+    return patch.object(Exports, "take_outdated", lambda *_: iter(()))
+
+
+@fault(5, "after a crash the sets of rows that are written already are not made", since=290)
+def _sets_of_written_rows_not_made() -> AbstractContextManager[Any]:
+    real = ServiceSets.load
+    return patch.object(ServiceSets, "load", lambda self, rows, _: real(self, rows, {}))
+
+
+@fault(1, "after a restart a set does not follow the one that is written", since=32)
+def _sets_forgotten_at_a_restart() -> AbstractContextManager[Any]:
+    real = ServiceSets.load
+    return patch.object(ServiceSets, "load", lambda self, _, unsealed: real(self, {}, unsealed))

@@ -1,0 +1,80 @@
+"""What the owners of Services do to export them from one cluster, and operators to the cluster's id."""
+
+from collections.abc import Callable
+from random import Random
+
+from tests.simulation.world import EXPORT_KINDS, ApiServer, Object, is_bad
+from tests.support.naive_clusterset import ID_PROPERTY
+
+_IDS = ("one", "two", "east")
+
+
+class ExportWorkload:
+    """One write at a time, as chance of its own has it."""
+
+    def __init__(
+        self, rng: Random, server: ApiServer, services: list[str], note: Callable[[str], None], *, bad: bool
+    ) -> None:
+        self.rng = rng
+        self.server = server
+        self.services = services
+        self._note = note
+        self._actions: list[tuple[int, Callable[[], None]]] = [
+            (8, self._set_export),
+            (4, self._delete_export),
+            (2, self._change_id),
+        ]
+        if bad:
+            self._actions.append((1, self._spoil))
+
+    def start(self) -> None:
+        """What is there before anybody looks."""
+        for name in self.services:
+            if self.rng.random() < 0.5:
+                self._set_export(name)
+        if self.rng.random() < 0.4:
+            self._change_id()
+
+    def act(self) -> None:
+        """One write, or none if there is nothing to do."""
+        self.rng.choices([act for _, act in self._actions], [weight for weight, _ in self._actions])[0]()
+
+    def heal(self) -> None:
+        """Nothing bad remains."""
+        for kind in EXPORT_KINDS:
+            for item in self.server.listed(kind):
+                if is_bad(item):
+                    self.server.write(kind, item["metadata"]["name"], None)
+
+    def _set_export(self, name: str = "") -> None:
+        rng = self.rng
+        name = name or rng.choice(self.services)
+        spec: Object = {}
+        if rng.random() < 0.4:
+            spec["exportedLabels"] = {"team": rng.choice("ab")}
+        if rng.random() < 0.3:
+            spec["exportedAnnotations"] = {"note": rng.choice("ab")}
+        created = f"2026-11-2{rng.randrange(3)}T08:00:00Z"
+        self.server.write("ServiceExport", name, {"metadata": {"creationTimestamp": created}, "spec": spec})
+        self._note("Service exported")
+
+    def _delete_export(self) -> None:
+        if exports := self.server.listed("ServiceExport"):
+            self.server.write("ServiceExport", self.rng.choice(exports)["metadata"]["name"], None)
+            self._note("export taken back")
+
+    def _change_id(self) -> None:
+        if self.server.get("ClusterProperty", ID_PROPERTY) is not None and self.rng.random() < 0.4:
+            self.server.write("ClusterProperty", ID_PROPERTY, None)
+        else:
+            self.server.write("ClusterProperty", ID_PROPERTY, {"spec": {"value": self.rng.choice(_IDS)}})
+        self._note("cluster's id changed")
+
+    def _spoil(self) -> None:
+        """An object becomes one that can't be read."""
+        kind = self.rng.choice(EXPORT_KINDS)
+        if good := [item for item in self.server.listed(kind) if not is_bad(item)]:
+            item = self.rng.choice(good)
+            spec = {"value": 7} if kind == "ClusterProperty" else {"exportedLabels": 7}
+            self.server.write(kind, item["metadata"]["name"], {**item, "spec": spec, "simulated-bad": True})
+            self._note("bad export or id")
