@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from streams.facets.tables import FOLDED_TABLES
 from streams.fold.fold import PartitionFold
+from streams.objects.commits import JournalRecord
 from streams.subscription.delivery import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import is_set, parse_row_key
@@ -52,7 +53,7 @@ objects = st.one_of(
     st.builds(cluster_id, st.sampled_from(["east", "one", "two"])),
 )
 Objects = list[dict[str, Any]]
-Step = Callable[[Member, int], list[bytes]]
+Step = Callable[[Member, int], list[JournalRecord]]
 
 
 def one_of_each(items: Objects) -> Objects:

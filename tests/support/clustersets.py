@@ -8,6 +8,7 @@ from streams.facets.tables import FOLDED_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.objects.collector import Collector
+from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.keys import is_row, is_set
@@ -53,9 +54,9 @@ def cluster_id(value: Any) -> dict[str, Any]:
 class Member:
     """A cluster: its objects, and its watcher's collector. What it does returns the journal's records."""
 
-    def __init__(self, name: str, epoch: int = 1) -> None:
+    def __init__(self, name: str, epoch: int = 1, partitions: int = 1) -> None:
         self.naive = NaiveCluster(name, {}, {}, {}, {})
-        self.collector = Collector(name, epoch=epoch, writer=f"w{epoch}", seq=0, partitions=1, resources=_ALL)
+        self.collector = Collector(name, epoch=epoch, writer=f"w{epoch}", seq=0, partitions=partitions, resources=_ALL)
         self._version = 0
         self.second = 0
 
@@ -63,7 +64,7 @@ class Member:
         """The time by its clock."""
         return f"2026-11-24T{12 + self.second // 3600:02}:{self.second // 60 % 60:02}:{self.second % 60:02}.000Z"
 
-    def begin(self, *items: dict[str, Any]) -> list[bytes]:
+    def begin(self, *items: dict[str, Any]) -> list[JournalRecord]:
         """The first lists, as one snapshot."""
         records = self.collector.begin(self.at())
         for resource in _ALL:
@@ -72,9 +73,9 @@ class Member:
             self.collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, self._stamped(item), ""))
         for resource in _ALL:
             self.collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self._version)))
-        return [record.value for record in (*records, *self.collector.flush(self.at()))]
+        return [*records, *self.collector.flush(self.at())]
 
-    def begin_again(self, epoch: int, *more: dict[str, Any]) -> list[bytes]:
+    def begin_again(self, epoch: int, *more: dict[str, Any]) -> list[JournalRecord]:
         """Another watcher: the first lists have what is there, and `more`, which came meanwhile."""
         for item in more:
             self._stamped(item)
@@ -88,13 +89,13 @@ class Member:
         self.collector = again.collector
         return self.begin(*held)
 
-    def apply(self, *items: dict[str, Any]) -> list[bytes]:
+    def apply(self, *items: dict[str, Any]) -> list[JournalRecord]:
         """Objects are there, or have changed: one commit."""
         for item in items:
             self.collector.ingest(item["kind"], ReflectorEvent(Kind.APPLY, self._stamped(item), str(self._version)))
         return self.flush()
 
-    def delete(self, *items: dict[str, Any]) -> list[bytes]:
+    def delete(self, *items: dict[str, Any]) -> list[JournalRecord]:
         """Objects are deleted: one commit."""
         for item in items:
             stamped = self._stamped(item)
@@ -102,14 +103,14 @@ class Member:
             self.collector.ingest(item["kind"], ReflectorEvent(Kind.DELETE, stamped, str(self._version)))
         return self.flush()
 
-    def flush(self) -> list[bytes]:
+    def flush(self) -> list[JournalRecord]:
         """What is pending."""
-        return [record.value for record in self.collector.flush(self.at())]
+        return self.collector.flush(self.at())
 
-    def heartbeat(self, *, stale_since: str = "") -> list[bytes]:
+    def heartbeat(self, *, stale_since: str = "") -> list[JournalRecord]:
         """An empty commit."""
         self.collector.commits.stale_since = stale_since
-        return [record.value for record in self.collector.heartbeat(self.at())]
+        return self.collector.heartbeat(self.at())
 
     def has(self, item: dict[str, Any]) -> bool:
         """Whether an object of this kind and name is there."""
@@ -145,12 +146,12 @@ class Journal:
         self.fold = PartitionFold(0, FOLDED_TABLES, window)
         self.writes: list[Write] = []
 
-    def take(self, values: list[bytes]) -> list[Write]:
+    def take(self, records: list[JournalRecord]) -> list[Write]:
         """Fold records; the writes that they make."""
         made = []
-        for value in values:
-            made += self.fold.step(len(self.values), value)
-            self.values.append(value)
+        for record in records:
+            made += self.fold.step(len(self.values), record.value)
+            self.values.append(record.value)
         self.writes += made
         return made
 

@@ -212,7 +212,7 @@ def test_a_stale_cluster_stays_in_the_set_and_is_marked(fleet: Fleet) -> None:
 
 def test_the_end_of_a_cluster_takes_it_out_of_the_set(fleet: Fleet) -> None:
     fleet.export_both()
-    fleet.journal.take([record.value for record in fleet.west.collector.close(fleet.west.at())])
+    fleet.journal.take(fleet.west.collector.close(fleet.west.at()))
     assert [each["cluster"] for each in fleet.journal.set_of()["exports"]] == ["east"]
 
 
@@ -248,7 +248,7 @@ def test_a_topic_that_an_older_version_did_not_have_begins_where_the_others_are(
     old = [write for offset, value in enumerate(fleet.journal.values) for write in before.step(offset, value)]
     version = b'"fold":%d' % FOLD_VERSION
     old = [write._replace(value=(write.value or b"").replace(version, b'"fold":7')) for write in old]
-    fleet.journal.values += fleet.east.apply(export())
+    fleet.journal.values += [record.value for record in fleet.east.apply(export())]
 
     def restart(log: list[Write]) -> list[Write]:
         fold = PartitionFold(0, FOLDED_TABLES, WINDOW)
