@@ -42,6 +42,8 @@ class Deliveries:
         found: dict[Key, bytes] = {}
         for (table, name), rows in self.checkers.rows.items():
             cluster, namespace, service = parse_row_key(name)
+            if all(row.value is None for row in rows):
+                continue  # Garbage under a set's key, which a worker has deleted.
             partition = self._partition(service)
             if table in who.tables and who.wanted.wants(cluster, namespace, service):
                 held = [each for each in rows if each.version <= applied.get(partition, -1)]
