@@ -79,8 +79,9 @@ class Recovery:
         if newest is None or newest.offset < seal.offset:
             table.seals[seal.cluster] = seal
         # Only the last seal of an offset seals it. The first one comes after those of all offsets before, which may be
-        # under the same key, and be replaced by it.
-        table.sealed = max(table.sealed, seal.offset - seal.more)
+        # under the same key, and be replaced by it; but not where the journal expired (`PartitionFold.expire`).
+        if not seal.more or (seal.epoch and not seal.lost):
+            table.sealed = max(table.sealed, seal.offset - seal.more)
 
     def finish(self, clusters: dict[str, ClusterState], tombstones: Tombstones) -> tuple[int, list[Write]]:
         """After the last record: the journal offset to resume from, and the records to write again."""

@@ -226,3 +226,17 @@ def test_legacy_endpoints_without_a_service_that_a_list_no_longer_has_are_forgot
     fold, resume, _ = restarted(logs)
     add(logs, written(fold, [commit("live", 6, "cart", epoch=2)], resume))
     assert states(logs)["backend east/shop/cart"] == "empty"
+
+
+def test_who_dies_between_the_seals_of_a_loss_has_lost_the_same_again() -> None:
+    """Simulation, seed 21844: the first of these seals does not come after the seals of all offsets before."""
+    logs = logs_of(written(new_fold(), TWO_CLUSTERS))
+    fold, resume, _ = restarted(logs)
+    writes = fold.expire(resume + 5)
+    half = [write for write in writes if write.key != b"~seal/west"]
+    assert [write for write in half if write.key == b"~seal/east"]
+    again, resume_again, _ = restarted({table: [*log, *logs_of(half).get(table, [])] for table, log in logs.items()})
+    assert resume_again == resume
+    assert [write for write in again.expire(resume + 5) if write not in half] == [
+        write for write in writes if write.key == b"~seal/west"
+    ]
