@@ -145,14 +145,15 @@ class Recovery:
 
     def _mark_lost(self, clusters: Iterable[ClusterState], sealed: int) -> None:
         """A cluster is lost if any table says so: the others had sealed more when the journal expired. That it is no
-        longer covered may have been lost with the journal, and is told with the loss, up to what every table has
-        `sealed`."""
+        longer covered may have been lost with the journal, and is told with the loss; a takeover, which ends it too,
+        only where every table has `sealed` it."""
         for cluster in clusters:
             seal = cluster.seal
             known = (table.seals.get(seal.cluster) for table in self._tables)
             lost = [each for each in known if each is not None and each.lost]
             if lost and not seal.lost:
-                is_covered = seal.covered and all(each.covered or each.offset > sealed for each in lost)
+                told = [each for each in lost if each.offset <= sealed or each.epoch == seal.epoch]
+                is_covered = seal.covered and all(each.covered for each in told)
                 cluster.seal = msgspec.structs.replace(seal, lost=True, covered=is_covered, frontier={})
             if lost:
                 cluster.unmarked = {table.name for table in self._tables}

@@ -52,7 +52,9 @@ EXPECTED = {
     "facets history cart -n shop --since 1h": Expected(r"east  shop/cart  v\d+  backend ready"),
     "facets diff cart -n shop": Expected(r"shop/cart: version \d+ -> version \d+", exit_codes=DIFFERS),
     "facets replay backend -n shop --at 30s": Expected(r"(?m)^east +shop +cart ", early=NOT_KNOWN),
-    "facets replay --verify": Expected(r"\d+ rows of frontend, backend, routing follow from the journal byte for byte"),
+    "facets replay --verify": Expected(
+        r"\d+ rows of frontend, backend, routing, clusterset follow from the journal byte for byte"
+    ),
 }
 """What each command does."""
 
