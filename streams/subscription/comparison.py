@@ -1,9 +1,9 @@
 """Compares the records that were folded here with those that the workers wrote: the same bytes under the same versions.
 
-Both sides come in the order of the journal's offsets, either first. An offset is compared once both have its seal in
-every table: that a part of the journal was lost may be in one table only, and makes the later offsets of all differ.
-What the first side has waits as a hash for each record. If too many wait (the workers are away), the oldest offsets
-are dropped and not compared.
+Both sides come in the order of the journal's offsets, either first. An offset is compared once both have its seal; what
+the first side has waits as a hash for each record. A difference is a fault only if every table has been read up to it:
+that a part of the journal was lost may be in one table only, and makes the later offsets of all differ. If too many
+records wait (the workers are away), the oldest offsets are dropped and not compared.
 """
 
 from collections.abc import Iterable
@@ -49,6 +49,7 @@ class Comparison:
         self.dropped = 0
         self._tables = {table: _Table() for table in tables}
         self._limit = limit
+        self._fault: tuple[int, TablesDiffer] | None = None
 
     def begin(self, table: str, sealed: int) -> None:
         """The table was loaded with this offset sealed: later ones are compared."""
@@ -101,17 +102,18 @@ class Comparison:
         self._tables[table].has_hole = True
 
     def _settle(self) -> None:
-        """Compare the offsets that both sides have sealed in every table."""
-        tables = self._tables.values()
-        last = min(min(table.folded_to, table.sealed_to) for table in tables)
-        for offset in range(min(table.settled for table in tables) + 1, last + 1):
-            differences = [
-                difference
-                for name, table in self._tables.items()
-                if table.settled < offset and (difference := self._compare(name, table, offset)) is not None
-            ]
-            if differences:
-                raise min(differences, key=lambda difference: difference.cause is Cause.FAULT)
+        """Compare the offsets that both sides have sealed."""
+        for name, table in self._tables.items():
+            for offset in range(table.settled + 1, table.complete_to + 1):
+                difference = self._compare(name, table, offset)
+                if difference is not None and difference.cause is not Cause.FAULT:
+                    raise difference
+                if difference is not None and (self._fault is None or offset < self._fault[0]):
+                    self._fault = offset, difference
+        if self._fault is not None:
+            at, fault = self._fault
+            if all(table.complete_to >= at for table in self._tables.values()):
+                raise fault
 
     def _compare(self, name: str, table: "_Table", offset: int) -> TablesDiffer | None:
         folded, read = table.folded.pop(offset, {}), table.read.pop(offset, {})
@@ -150,6 +152,11 @@ class _Table:
         self.finished: set[int] = set()
         self.waiting = 0
         self.has_hole = False
+
+    @property
+    def complete_to(self) -> int:
+        """The highest offset that both sides have sealed."""
+        return min(self.folded_to, self.sealed_to)
 
     def put_folded(self, offset: int, key: bytes, digest: int | None) -> None:
         self._put(self.folded, offset, key, digest)

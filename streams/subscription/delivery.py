@@ -239,6 +239,7 @@ class Subscription:
         self._floor = {p: cursor.applied.get(p, -1) if cursor else -1 for p in range(partitions)}
         self._sealed_to = {(table, p): -1 for table in self.tables for p in range(partitions)}
         self.seals: dict[tuple[int, str], Seal] = {}
+        self._lost_from: dict[tuple[int, str], int] = {}
         self._newest: dict[int, dict[bytes, tuple[int, bytes]]] = {p: {} for p in range(partitions)}
         self._rows: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
         self._names: dict[bytes, bool] = {}
@@ -306,7 +307,7 @@ class Subscription:
         for partition, newest in self._newest.items():
             for _, value in newest.values():
                 seal = _decode_seal(value)
-                self.seals[partition, seal.cluster] = seal
+                self._keep_seal(partition, seal)
                 self._at = max(self._at, seal.at)
         for part in self._parts.values():
             for _, value in part.gathered_more.values():
@@ -469,7 +470,8 @@ class Subscription:
             self._sealed_to[table, partition] = version
             part.holes.discard(table)
             # What was applied beyond the table was folded here, or where the cursor comes from.
-            if part.applied > sealed_before and _LOST in value and not self.is_known_lost(partition, value):
+            is_ahead = part.applied > sealed_before
+            if is_ahead and _LOST in value and not self.is_known_lost(partition, value, sealed_before):
                 raise ChangelogGap(f"{table}[{partition}]: what was folded after {sealed_before} is lost in the tables")
         if version <= part.applied:
             if _decode_seal(value).at > self._at:
@@ -480,9 +482,17 @@ class Subscription:
             queue.append(raw)
             yield from self._deliver(partition, part)
 
-    def is_known_lost(self, partition: int, value: bytes) -> bool:
-        """Whether the seal's cluster was lost before."""
-        return self.seals.get((partition, _decode_seal(value).cluster), _UNKNOWN).lost
+    def _keep_seal(self, partition: int, seal: Seal) -> None:
+        key = partition, seal.cluster
+        self.seals[key] = seal
+        if not seal.lost:
+            self._lost_from.pop(key, None)
+        else:
+            self._lost_from.setdefault(key, seal.offset)
+
+    def is_known_lost(self, partition: int, value: bytes, sealed: int) -> bool:
+        """Whether the seal's cluster was lost already at this offset: then it is no new loss."""
+        return self._lost_from.get((partition, _decode_seal(value).cluster), _NO_END) <= sealed
 
     def _wants(self, key: bytes) -> bool:
         """Whether it is the key of a selected row, or of a part of one."""
@@ -629,14 +639,14 @@ class Subscription:
                 self._set_position(table, partition, position)
             # They are one, but where the journal expired: the tables that had sealed less have others.
             *others, seal = [_decode_seal(each) for each in values]
-            self.seals[partition, seal.cluster] = seal
+            self._keep_seal(partition, seal)
             self._at = max(self._at, seal.at, *(each.at for each in others))
             part.applied = offset
             yield Batch(partition, seal, tuple(self._sealed(part, offset)))
             due = [name for name, more in part.more.items() if more.offset <= offset]
             for more in chain((part.more.pop(name) for name in due), others):
                 if self._is_newer(partition, more):
-                    self.seals[partition, more.cluster] = more
+                    self._keep_seal(partition, more)
                     yield Batch(partition, msgspec.structs.replace(more, more=True), ())
 
     def _is_newer(self, partition: int, seal: Seal) -> bool:
