@@ -26,6 +26,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka import KafkaConsumer
 from kafka.admin import NewTopic
 
+from streams.facets.row_parts import find_newest, join_row
 from streams.fold.fold import PartitionFold
 from streams.kafka.admin import admin_client
 from streams.kafka.journal import Publisher
@@ -34,6 +35,7 @@ from streams.local.kafka.java import JavaNotFoundError, find_java
 from streams.objects import collector
 from streams.objects.commits import JournalRecord
 from streams.runtime.folders import cache_dir
+from streams.wire.keys import is_row
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import Commit, decode_row, spread, topic_of
 from streams.wire.topics import MAX_MESSAGE_BYTES
@@ -133,7 +135,7 @@ def _work(snapshot: Sequence[JournalRecord], live: Sequence[JournalRecord]) -> W
             for write in folds[record.partition].step(offsets[record.partition], record.value):
                 if write.table == "backend":
                     count += 1
-                    if not write.key.startswith(b"~") and write.value is not None:
+                    if write.value is not None:
                         rows[write.key] = write.value
             offsets[record.partition] += 1
         counts.append(count)
@@ -141,8 +143,14 @@ def _work(snapshot: Sequence[JournalRecord], live: Sequence[JournalRecord]) -> W
     return Work((events[0], sum(events)), (counts[0], counts[1]), _sets_of_rows(rows))
 
 
-def _sets_of_rows(rows: dict[bytes, bytes]) -> Sets:
-    return {key.decode(): _set(decode_row("backend", value)["endpoints"]) for key, value in rows.items()}
+def _sets_of_rows(records: dict[bytes, bytes]) -> Sets:
+    """Of the table's newest records, parts of rows among them."""
+    sets = {}
+    for key, value in records.items():
+        if is_row(key):
+            row = join_row("backend", value, find_newest(records, key.decode())).row
+            sets[key.decode()] = _set(decode_row("backend", row)["endpoints"])
+    return sets
 
 
 def _set(endpoints: list[dict[str, Any]]) -> list[str]:
@@ -285,14 +293,16 @@ def _ends(bootstrap: str, topic: str) -> Iterator[Callable[[], int]]:
 
 
 async def _sets(bootstrap: str, contender: Contender) -> Sets:
-    rows = {}
+    records: dict[bytes, bytes] = {}
     async for _, (key, value) in _all(bootstrap, contender.topic):
-        if not key.startswith(b"~"):
-            rows[key] = value
+        if value is None:
+            records.pop(key, None)
+        else:
+            records[key] = value
     if contender.topic == topic_of("backend"):
-        return _sets_of_rows(rows)
+        return _sets_of_rows(records)
     peers = {}
-    for value in rows.values():
+    for value in records.values():
         row = msgspec.json.decode(value)
         for group in row["groups"]:
             group.pop("uid", None)
