@@ -46,9 +46,9 @@ UNCHANGED = (*REGRESSIONS, 24, 30, 72)
 """Seeds whose runs stay what they were when runs come to have more in them: those, and where a rare planted fault is
 seen."""
 
-_WINDOW = 400
+_WINDOW = 100
 _FIRST_WINDOW = datetime(2026, 11, 1, tzinfo=UTC)
-_BEFORE_WINDOWS = 100_000_000
+_BEFORE_WINDOWS = 120_000_000
 """Windows begin after what `make simulate` and the windows of other sizes may have run."""
 
 
