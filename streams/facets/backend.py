@@ -188,14 +188,11 @@ class BackendTable(Table[BackendEntry]):
 
     def current_object(self, entry: BackendEntry, event: Event) -> Source | None:
         """See Table."""
-        return entry.endpoints.slices.get(event.name) if event.kind == "EndpointSlice" else None
+        return endpoint_set.current_slice(entry.endpoints, event)
 
     def is_current(self, entry: BackendEntry, event: Event) -> bool:
         """See Table."""
-        source = self.current_object(entry, event)
-        if source is None or source.revision == 0:
-            return False
-        return (source.uid, source.resource_version) == (event.uid, event.resource_version)
+        return endpoint_set.is_current(entry.endpoints, event)
 
     def fold_single(
         self, ctx: RowContext, key: str, entry: BackendEntry, event: Event
@@ -333,19 +330,15 @@ def _state(
 def _unread(
     service: tuple[str, str] | None, endpoints: EndpointSet, rejected: tuple[Rejection, ...], *, is_empty: bool
 ) -> list[Rejection]:
-    """The rejected objects without which it is not known what the Service has: those of which no good state is held, or
-    an outdated one, and, where no endpoint is left, all."""
+    """The rejected objects without which it is not known what the Service has."""
     if service is None:
         return [rejection for rejection in rejected if rejection.kind == "Service"]
     if service[1] == "ExternalName":
         return []
-    slices = [rejection for rejection in rejected if rejection.kind == "EndpointSlice"]
-    legacy = [] if endpoints.slices else [rejection for rejection in rejected if rejection.kind == "Endpoints"]
-    if is_empty:
-        return slices + legacy
-    return [rejection for rejection in slices if rejection.outdated or rejection.name not in endpoints.slices] + (
-        legacy if endpoints.legacy is None else []
-    )
+    slices = endpoint_set.unread_slices(endpoints, rejected, none_left=is_empty)
+    if endpoints.slices or not (is_empty or endpoints.legacy is None):
+        return slices
+    return slices + [rejection for rejection in rejected if rejection.kind == "Endpoints"]
 
 
 def _encode_service(service: tuple[str, str] | None) -> bytes:

@@ -12,6 +12,7 @@ from streams.facets import endpoint_set, overlay
 from streams.facets.changes import ServiceChange
 from streams.facets.endpoint_set import EMPTY_SET, EndpointSet
 from streams.facets.initial_rows import InitialObjects
+from streams.facets.service_set import can_be_exported
 from streams.facets.slice_text import Source
 from streams.facets.table import RowUpdate, Table
 from streams.objects.resources import ENDPOINT_SLICES, SERVICE_EXPORT, SERVICES
@@ -123,14 +124,11 @@ class ContributionTable(Table[ContributionEntry]):
 
     def current_object(self, entry: ContributionEntry, event: Event) -> Source | None:
         """See Table."""
-        return entry.endpoints.slices.get(event.name) if event.kind == ENDPOINT_SLICES.kind else None
+        return endpoint_set.current_slice(entry.endpoints, event)
 
     def is_current(self, entry: ContributionEntry, event: Event) -> bool:
         """See Table."""
-        source = self.current_object(entry, event)
-        if source is None or source.revision == 0:
-            return False
-        return (source.uid, source.resource_version) == (event.uid, event.resource_version)
+        return endpoint_set.is_current(entry.endpoints, event)
 
     def prepare(self, key: str, objects: InitialObjects) -> tuple[()]:
         """See Table: `objects` has no ServiceExport."""
@@ -154,15 +152,10 @@ def _exported(
         if content != entry.endpoints.slices.get(cause.name):
             slices[cause.name] = content
             causes.append(cause)
-    withdrawn = (not counts(entry.service), not counts(service))
+    withdrawn = (not can_be_exported(entry.service), not can_be_exported(service))
     if not slices and withdrawn[0] == withdrawn[1]:
         return service, entry.endpoints
     return service, endpoint_set.advance(entry.endpoints, slices, None, withdrawn=withdrawn)[0]
-
-
-def counts(service: ExportedService | None) -> bool:
-    """Whether a Service can be exported: an ExternalName can't (KEP-1645, Service Types)."""
-    return service is not None and service.type != "ExternalName"
 
 
 def _service(service: ServiceObject) -> ExportedService:
@@ -197,7 +190,7 @@ def _state(
         return overlay.overlaid("unknown", overlay.explain(unread[0]), ctx, rejected)
     if service is None:
         return overlay.overlaid("empty", "NoService", ctx, rejected)
-    if not counts(service):
+    if not can_be_exported(service):
         return overlay.overlaid("empty", "InvalidServiceType", ctx, rejected)
     if is_empty:
         return overlay.overlaid("empty", "NoEndpoints" if endpoints.slices else "NoEndpointSlices", ctx, rejected)
@@ -210,15 +203,12 @@ def _unread(
     """The rejected objects without which it is not known what the Service has, as in a backend row."""
     if service is None:
         return [rejection for rejection in rejected if rejection.kind == SERVICES.kind]
-    if not counts(service):
+    if not can_be_exported(service):
         return []
-    slices = [rejection for rejection in rejected if rejection.kind == ENDPOINT_SLICES.kind]
-    if is_empty:
-        return slices
-    return [rejection for rejection in slices if rejection.outdated or rejection.name not in endpoints.slices]
+    return endpoint_set.unread_slices(endpoints, rejected, none_left=is_empty)
 
 
 def _encode_row(ctx: RowContext, key: str, new: ContributionEntry, previous: int | None, causes: list[Cause]) -> bytes:
     head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
-    groups = endpoint_set.encode_groups(new.endpoints, withdrawn=not counts(new.service))
+    groups = endpoint_set.encode_groups(new.endpoints, withdrawn=not can_be_exported(new.service))
     return b'%b,"export":%b,"service":%b,"groups":[%b]}' % (head, _encode(new.export), _encode(new.service), groups)

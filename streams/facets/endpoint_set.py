@@ -5,7 +5,7 @@ two slices claim it. The set is the union of all slices, with one winner where t
 `claims`); legacy Endpoints count only while the Service has no EndpointSlice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -13,7 +13,8 @@ import msgspec
 from streams.facets.claims import Shadows, conflicts, shadows_after, shadows_of
 from streams.facets.set_change import NO_VIEW, Difference, View, difference
 from streams.facets.slice_text import LEGACY_PREFIX, Group, Layout, Source, new_group, new_source
-from streams.wire.records import SliceEndpoint
+from streams.objects.resources import ENDPOINT_SLICES
+from streams.wire.records import Event, Rejection, SliceEndpoint
 
 
 class _RowGroupIn(msgspec.Struct, gc=False, rename="camel"):
@@ -95,6 +96,30 @@ def advance(
     return new, difference(before, after)
 
 
+def current_slice(endpoints: EndpointSet, event: Event) -> Source | None:
+    """What is held of the EndpointSlice that the event is of."""
+    return endpoints.slices.get(event.name) if event.kind == ENDPOINT_SLICES.kind else None
+
+
+def is_current(endpoints: EndpointSet, event: Event) -> bool:
+    """Whether the EndpointSlice of the event is held with the same uid and resourceVersion."""
+    source = current_slice(endpoints, event)
+    if source is None or source.revision == 0:
+        return False
+    return (source.uid, source.resource_version) == (event.uid, event.resource_version)
+
+
+def unread_slices(endpoints: EndpointSet, rejected: Iterable[Rejection], *, none_left: bool) -> list[Rejection]:
+    """The rejected EndpointSlices without which the set is not known: those of which no good state is held, or an
+    outdated one, and, where no endpoint is left (`none_left`), all."""
+    return [
+        rejection
+        for rejection in rejected
+        if rejection.kind == ENDPOINT_SLICES.kind
+        and (none_left or rejection.outdated or rejection.name not in endpoints.slices)
+    ]
+
+
 def is_empty(endpoints: EndpointSet) -> bool:
     """Whether no endpoint is in the set. (Of several claims to a port, one is never shadowed.)"""
     return not any(group.text for source in endpoints.counted.values() for group in source.groups)
@@ -108,9 +133,6 @@ def encode_groups(backend: EndpointSet, *, withdrawn: bool) -> bytes:
         source = counted[label]
         shadows = backend.shadows.get(label)
         for index, group in enumerate(source.groups):
-            if not shadows and not withdrawn:
-                parts += (source.head, group.layout.lead, group.text, b"]}", b",")
-                continue
             lost = {endpoint: kept for (at, endpoint), kept in shadows.items() if at == index} if shadows else {}
             for text in group_texts(group, lost, withdrawn=withdrawn):
                 parts += (source.head, text, b",")

@@ -69,28 +69,26 @@ def initial_objects(objects: Mapping[LocalName, Staged]) -> InitialObjects | Non
 def is_claimed_twice(slices: Mapping[str, Source]) -> bool:
     """Whether a port of an address is, or might be, in two slices or twice in one."""
     claimed: dict[frozenset[bytes], set[bytes]] = {}
-    if len(slices) == 1:
-        (source,) = slices.values()
-        return len(source.groups) != 1 or _names_an_address_twice(source.groups[0].text)
     for source in slices.values():
-        if len(source.groups) != 1:
+        addresses = _addresses_of(source)
+        if addresses is None:
             return True
-        (group,) = source.groups
-        if b"\\" in group.text:
-            return True
-        addresses = _ADDRESSES(group.text)
-        same_ports = claimed.setdefault(group.layout.claims, set())
-        before = len(same_ports)
-        same_ports.update(addresses)
-        if len(same_ports) != before + len(addresses):
-            return True
+        same_ports = claimed.setdefault(source.groups[0].layout.claims, addresses)
+        if same_ports is not addresses:
+            if not same_ports.isdisjoint(addresses):
+                return True
+            same_ports |= addresses
     return any(
         not claims.isdisjoint(other_claims) and not addresses.isdisjoint(other_addresses)
         for (claims, addresses), (other_claims, other_addresses) in combinations(claimed.items(), 2)
     )
 
 
-def _names_an_address_twice(text: bytes) -> bool:
-    """Whether a group's text has an address twice, or might have it."""
+def _addresses_of(source: Source) -> set[bytes] | None:
+    """A slice's addresses; None where one is, or might be, there twice."""
+    if len(source.groups) != 1:
+        return None
+    text = source.groups[0].text
     addresses = _ADDRESSES(text)
-    return b"\\" in text or len(set(addresses)) != len(addresses)
+    distinct = set(addresses)
+    return None if b"\\" in text or len(distinct) != len(addresses) else distinct

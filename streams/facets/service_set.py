@@ -87,7 +87,7 @@ def combine(contributions: Sequence[Contribution]) -> ServiceSet | None:
         for contribution, reason in zip(exporting, validity, strict=True)
         if reason == "Valid" and contribution.export is not None and contribution.service is not None
     ]
-    valid.sort(key=lambda exported: (not exported.export.created, exported.export.created, exported.id))
+    valid.sort(key=lambda exported: precedence(exported.export.created, exported.id))
     conflicts = _conflicts(valid)
     conflict = ",".join(conflict.reason for conflict in conflicts) or "NoConflicts"
     exports = [
@@ -124,6 +124,16 @@ def combine(contributions: Sequence[Contribution]) -> ServiceSet | None:
     )
 
 
+def can_be_exported(service: ExportedService | None) -> bool:
+    """Whether there is a Service of a type that can be exported: an ExternalName can't (KEP-1645, Service Types)."""
+    return service is not None and service.type != "ExternalName"
+
+
+def precedence(created: str, cluster_id: str) -> tuple[bool, str, str]:
+    """Orders exports: the oldest is first, of equal ages the lowest cluster id; one without an age is last."""
+    return not created, created, cluster_id
+
+
 def is_counted(contribution: Contribution, validity: ExportValidity) -> bool:
     """Whether a cluster's endpoints are in the set: the one place where that is decided. A cluster that is not heard of
     (`stale`), or whose newest state is not known (`unknown`), keeps what it had."""
@@ -148,7 +158,7 @@ def _validity(contribution: Contribution, owners: dict[str, str]) -> ExportValid
         return "ClusterIDConflict"
     if contribution.service is None:
         return "NoService"
-    return "InvalidServiceType" if contribution.service.type == "ExternalName" else "Valid"
+    return "Valid" if can_be_exported(contribution.service) else "InvalidServiceType"
 
 
 def set_state(exports: Sequence[tuple[str, str, bool]]) -> tuple[State, str]:

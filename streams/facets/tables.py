@@ -10,10 +10,10 @@ from streams.facets.table import Table
 
 FACET_TABLES: tuple[Table[Any], ...] = (FrontendTable(), BackendTable(), RoutingTable())
 
-FOLDED_TABLES: tuple[Table[Any], ...] = (*FACET_TABLES, ContributionTable())
+WORKER_TABLES: tuple[Table[Any], ...] = (*FACET_TABLES, ContributionTable())
 """All tables that workers write: with the clusterset's."""
 
 WHOLE_ROW_TABLES: tuple[Table[Any], ...] = (FrontendTable(), BackendTable(divides=False), RoutingTable())
 """The same rows, none of them in parts: for who doesn't write them to the tables' topics."""
 
-WHOLE_FOLDED_TABLES: tuple[Table[Any], ...] = (*WHOLE_ROW_TABLES, ContributionTable())
+WHOLE_WORKER_TABLES: tuple[Table[Any], ...] = (*WHOLE_ROW_TABLES, ContributionTable())

@@ -49,7 +49,7 @@ from streams.fold.tombstones import Tombstones
 from streams.objects.fields import MalformedObject
 from streams.objects.resources import OPTIONAL
 from streams.wire.journal_records import read_journal_record
-from streams.wire.keys import is_progress_name, is_row, progress_name, row_key, seal_key
+from streams.wire.keys import is_progress_name, is_row, parse_row_key, progress_name, row_key, seal_key
 from streams.wire.records import FOLD_VERSION, JOURNAL, AsOf, Commit, DeadLetter, Event, Progress, Seal
 from streams.wire.row_codec import RowContext
 from streams.wire.timestamps import of_milliseconds
@@ -112,7 +112,7 @@ class PartitionFold:
         newest = self._recovery.newest_seals
         self.progress = {name: seal for name, seal in newest.items() if is_progress_name(name)}
         if self._sets is not None:
-            self._sets.load(self._recovery.sets, self._recovery.unsealed_records)
+            self._sets.load(self._recovery.sets, self._recovery.unsealed)
         return self.next_offset, writes
 
     def expire(self, first_offset: int) -> list[Write]:
@@ -174,8 +174,8 @@ class PartitionFold:
         if cluster.seal.closed:
             return
         for (table, key), (version, row) in self._recovery.unsealed.items():
-            if key.startswith(f"{cluster.seal.cluster}/"):
-                yield from self._by_name[table].write_companion_in_row(key, version, row)
+            if row is not None and is_row(key) and parse_row_key(key.decode()).cluster == cluster.seal.cluster:
+                yield from self._by_name[table].write_companion_in_row(key.decode(), version, row)
 
     def _mark_unknown(self, cluster: ClusterState, offset: int) -> Iterator[Write]:
         """A lost cluster's rows, in the tables that may not be marked yet: if a row of this version was written before

@@ -35,8 +35,8 @@ RecordKey = tuple[str, bytes]
 class Recovery:
     """Takes the records of all tables' changelogs in log order (`load`), and then restores the tables
     (`finish`). What `expire` needs later is kept: each cluster's newest seal in any table (`newest_seals`), the
-    seal under which its snapshot was open (`open_snapshots`), and the rows above their table's seal (`unsealed`);
-    `unsealed_records` are all records above it, tombstones too. `sets` are the clusterset's rows."""
+    seal under which its snapshot was open (`open_snapshots`), and the records above their table's seal, tombstones too
+    (`unsealed`). `sets` are the clusterset's rows."""
 
     def __init__(self, tables: Sequence[TableState[Any]]) -> None:
         self._tables = tables
@@ -45,8 +45,7 @@ class Recovery:
         self._hidden: set[RecordKey] = set()
         self.newest_seals: dict[str, Seal] = {}
         self.open_snapshots: dict[str, Seal] = {}
-        self.unsealed: dict[tuple[str, str], tuple[int, bytes]] = {}
-        self.unsealed_records: dict[RecordKey, tuple[int, bytes | None]] = {}
+        self.unsealed: dict[RecordKey, tuple[int, bytes | None]] = {}
         self.sets: dict[str, tuple[int, bytes]] = {}
 
     def snapshot_begins(self) -> dict[str, int]:
@@ -95,7 +94,7 @@ class Recovery:
             for name, key in sorted(self._hidden)
             for version, value in (self._records[name, key],)
         ]
-        self.unsealed_records = {
+        self.unsealed = {
             (name, key): (version, value)
             for (name, key), (version, value) in self._records.items()
             if version > self._by_name[name].sealed
@@ -192,8 +191,6 @@ class Recovery:
             table.load_companion(key, version, value)
             return
         table.load(key, value, parts)
-        if version > table.sealed:
-            self.unsealed[table.name, key] = version, value
         if table.name in cluster.outdated:
             cluster.outdated[table.name][key] = value
         # Of the other rows in parts few records are decoded now.

@@ -99,10 +99,10 @@ class OpenSnapshot:
             objects[name] = objects.get(name, Staged(None))._replace(bad=event)
         else:
             content = None
-            if not tables or not is_current(tables, key, event):
+            if not is_current(tables, key, event):
                 # An unreadable object is read again at the snapshot's end, and dead-lettered then.
                 with suppress(msgspec.MsgspecError, ValueError):
-                    content = read_event(event, current_object(tables, key, event, offset) if tables else None)
+                    content = read_event(event, current_object(tables, key, event, offset))
                 if content is not None and event.kind == "EndpointSlice":
                     # The content has all of it; the bytes would keep the whole commit in memory.
                     event.object = msgspec.Raw()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from streams.facets.tables import WHOLE_FOLDED_TABLES, WHOLE_ROW_TABLES
+from streams.facets.tables import WHOLE_ROW_TABLES, WHOLE_WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.history.collectors import RowCollector
 from streams.history.coverage import Coverage, CoverageRecorder
@@ -38,7 +38,7 @@ def replay_partition(
     and then. Raises BrokerError, RangeExpired."""
     partition, selection = replay.partition, replay.selection
     selects = None if selection == EVERYTHING else selection.wants
-    rules = WHOLE_ROW_TABLES if set(replay.tables) <= set(TABLES) else WHOLE_FOLDED_TABLES
+    rules = WHOLE_ROW_TABLES if set(replay.tables) <= set(TABLES) else WHOLE_WORKER_TABLES
     fold = PartitionFold(partition, rules, replay.window, selects)
     recorder, begin_at, stopped = CoverageRecorder(), "", False
     for record in reader.records(JOURNAL, partition, replay.begin, replay.end, whole=True):

@@ -89,10 +89,8 @@ class Comparison:
             if not seal.more:
                 if table.has_hole:
                     table.skip_to(version)
-                    table.sealed_to = max(table.sealed_to, version)
-                    self._settle()
-                    return
-                table.finished.add(version)
+                else:
+                    table.finished.add(version)
                 table.sealed_to = max(table.sealed_to, version)
                 self._settle()
         self._limit_waiting()

@@ -46,9 +46,6 @@ _FOLDED = -1
 _MORE = b'"more":true}'
 """The end of a seal that another cluster's seal of the same offset follows."""
 
-_LOST = b'"lost":true'
-"""What the seal of a lost cluster has in it."""
-
 _LOST = b',"lost":true'
 """In the seal of a cluster that is lost: looked for before it is known whether the seal can be read."""
 

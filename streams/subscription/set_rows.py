@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from streams.facets.service_set import set_state
+from streams.facets.service_set import precedence, set_state
 from streams.subscription.delivery import Row
 
 _Json = dict[str, Any]
@@ -49,9 +49,9 @@ def join_set(row: _Json, contributions: dict[str, _Json]) -> _Json:
 
 
 def _endpoints(row: _Json, contributions: dict[str, _Json]) -> Iterator[_Json]:
-    """All endpoints of the clusters that count, by precedence: the oldest export first, then the lowest id."""
+    """All endpoints of the clusters that count, by precedence."""
     exports = [export for export in row["exports"] if export["counted"] and export["cluster"] in contributions]
-    for export in sorted(exports, key=lambda export: (not export["created"], export["created"], export["id"])):
+    for export in sorted(exports, key=lambda export: precedence(export["created"], export["id"])):
         names = {port["clusters"][export["id"]]: port for port in row["ports"] if export["id"] in port["clusters"]}
         for endpoint in contributions[export["cluster"]]["endpoints"]:
             ports = [

@@ -121,7 +121,7 @@ class Materializer:
     def _load_folds(self, partitions: set[int], recovered: dict[int, Recovered]) -> dict[int, PartitionFold]:
         """Load the folds, and the rows for look-ups, from the recovered images."""
         window = self._settings.window_seconds
-        folds = {partition: PartitionFold(partition, tables.FOLDED_TABLES, window) for partition in partitions}
+        folds = {partition: PartitionFold(partition, tables.WORKER_TABLES, window) for partition in partitions}
         stores = {table: self._rows(table) for table in FOLDED_TABLES}
         for store in stores.values():
             store.clear()

@@ -41,7 +41,7 @@ main()
 
 def assert_log_is_the_fold(bootstrap: str) -> None:
     """Every table's log: the versions of each key rise, and first occurrences are byte for byte the fold's writes."""
-    folds = {p: PartitionFold(p, tables.FOLDED_TABLES) for p in range(PARTITIONS)}
+    folds = {p: PartitionFold(p, tables.WORKER_TABLES) for p in range(PARTITIONS)}
     expected: dict[tuple[str, bytes], list[bytes | None]] = {}
     seals: dict[tuple[str, int], list[bytes]] = {}
     for record in read_topic(bootstrap, JOURNAL):

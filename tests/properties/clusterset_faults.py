@@ -9,13 +9,13 @@ from unittest.mock import patch
 import msgspec
 
 from streams.facets import service_set
-from streams.facets.contribution import ContributionTable
 from streams.fold import service_sets
 from streams.fold.service_sets import ServiceSets
 from streams.objects.collector import Collector
 from streams.objects.multicluster import Exports
 from streams.subscription import set_rows
 from streams.wire.clusterset_records import SetPort
+from tests.support.clustersets import kept_after_unexport
 
 Plant = Callable[[], AbstractContextManager[Any]]
 
@@ -39,21 +39,22 @@ def _fault(seen_as: str, *, restarts: bool = False) -> Callable[[Plant], Plant]:
     return register
 
 
+def _valid_in_spite_of(ignored: str) -> AbstractContextManager[Any]:
+    real = service_set._validity
+
+    def validity(contribution: Any, owners: Any) -> Any:
+        reason = real(contribution, owners)
+        return "Valid" if reason == ignored else reason
+
+    return patch.object(service_set, "_validity", validity)
+
+
 # ---- exporting, importing ----------------------------------------------------------------------------------
 
 
 @_fault("leaked")
 def _what_was_exported_stays_in_the_row() -> AbstractContextManager[Any]:
-    real = ContributionTable.fold
-
-    def fold(self: ContributionTable, ctx: Any, key: str, entry: Any, change: Any) -> Any:
-        update = real(self, ctx, key, entry, change)
-        if update is None or update.entry.export is not None or entry.export is None:
-            return update
-        kept = update.entry._replace(service=entry.service, endpoints=entry.endpoints)
-        return update._replace(entry=kept, row=self.encode(ctx, key, kept, entry.version))
-
-    return patch.object(ContributionTable, "fold", fold)
+    return kept_after_unexport()
 
 
 @_fault("the set is")
@@ -74,24 +75,12 @@ def _an_export_comes_without_its_endpoints() -> AbstractContextManager[Any]:
 
 @_fault("exports: ")
 def _an_export_without_a_service_counts() -> AbstractContextManager[Any]:
-    real = service_set._validity
-
-    def validity(contribution: Any, owners: Any) -> Any:
-        reason = real(contribution, owners)
-        return "Valid" if reason == "NoService" else reason
-
-    return patch.object(service_set, "_validity", validity)
+    return _valid_in_spite_of("NoService")
 
 
 @_fault("exports: |type: ")
 def _an_external_name_counts() -> AbstractContextManager[Any]:
-    real = service_set._validity
-
-    def validity(contribution: Any, owners: Any) -> Any:
-        reason = real(contribution, owners)
-        return "Valid" if reason == "InvalidServiceType" else reason
-
-    return patch.object(service_set, "_validity", validity)
+    return _valid_in_spite_of("InvalidServiceType")
 
 
 @_fault("type: ")

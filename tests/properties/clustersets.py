@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from streams.facets.tables import FOLDED_TABLES
+from streams.facets.tables import WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.objects.commits import JournalRecord
 from streams.subscription.delivery import Row
@@ -160,7 +160,7 @@ def check_restart(drawn: History, cuts: list[float]) -> None:
         least = sum(1 for write in own if write.version < crash)
         most = sum(1 for write in own if write.version <= crash + 1)
         counts[table] = own[: least + round(cuts[place] * (most - least))]
-    again = PartitionFold(0, FOLDED_TABLES, WINDOW)
+    again = PartitionFold(0, WORKER_TABLES, WINDOW)
     for kept in counts.values():
         for write in kept:
             again.load(*write)

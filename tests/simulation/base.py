@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from random import Random
 
-from streams.facets.tables import FACET_TABLES, FOLDED_TABLES
+from streams.facets.tables import FACET_TABLES, WORKER_TABLES
 from tests.simulation.kafka import Log, Record
 from tests.simulation.seeds import UNCHANGED
 
@@ -62,7 +62,7 @@ class Base:
         # Drawn apart, so that the other runs stay what they were; and so do those that once found something.
         self.exports = seed not in UNCHANGED and Random(f"{seed}: exports").random() < 0.3
         self.table_names = (*TABLES, CLUSTERSET) if self.exports else TABLES
-        self.rules = FOLDED_TABLES if self.exports else FACET_TABLES
+        self.rules = WORKER_TABLES if self.exports else FACET_TABLES
         self.tables = {
             (table, p): Log(lambda record, table=table, p=p: watch(table, p, record))
             for table in self.table_names

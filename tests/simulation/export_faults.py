@@ -10,6 +10,7 @@ from streams.fold.service_sets import ServiceSets
 from streams.objects.collector import Collector
 from streams.objects.multicluster import Exports
 from tests.simulation.planting import fault
+from tests.support.clustersets import kept_after_unexport
 
 
 @fault(2, "a new export comes without the endpoints that are there", since=36)
@@ -24,16 +25,7 @@ def _export_of_a_relist_without_its_endpoints() -> AbstractContextManager[Any]:
 
 @fault(2, "what was exported stays in the table when the export is taken back", since=32)
 def _exported_for_ever() -> AbstractContextManager[Any]:
-    real = ContributionTable.fold
-
-    def fold(self: ContributionTable, ctx: Any, key: str, entry: Any, change: Any) -> Any:
-        update = real(self, ctx, key, entry, change)
-        if update is None or update.entry.export is not None or entry.export is None:
-            return update
-        kept = update.entry._replace(service=entry.service, endpoints=entry.endpoints)
-        return update._replace(entry=kept, row=self.encode(ctx, key, kept, entry.version))
-
-    return patch.object(ContributionTable, "fold", fold)
+    return kept_after_unexport()
 
 
 @fault(2, "exports keep the id that their cluster had", since=16)

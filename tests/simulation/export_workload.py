@@ -3,29 +3,27 @@
 from collections.abc import Callable
 from random import Random
 
+from tests.simulation.side_workload import SideWorkload
 from tests.simulation.world import EXPORT_KINDS, ApiServer, Object, is_bad
 from tests.support.naive_clusterset import ID_PROPERTY
 
 _IDS = ("one", "two", "east")
 
 
-class ExportWorkload:
-    """One write at a time, as chance of its own has it."""
+class ExportWorkload(SideWorkload):
+    """See SideWorkload."""
 
     def __init__(
         self, rng: Random, server: ApiServer, services: list[str], note: Callable[[str], None], *, bad: bool
     ) -> None:
-        self.rng = rng
-        self.server = server
-        self.services = services
-        self._note = note
-        self._actions: list[tuple[int, Callable[[], None]]] = [
+        super().__init__(rng, server, services, note)
+        self.actions = [
             (8, self._set_export),
             (4, self._delete_export),
             (2, self._change_id),
         ]
         if bad:
-            self._actions.append((1, self._spoil))
+            self.actions.append((1, self._spoil))
 
     def start(self) -> None:
         """What is there before anybody looks."""
@@ -34,10 +32,6 @@ class ExportWorkload:
                 self._set_export(name)
         if self.rng.random() < 0.4:
             self._change_id()
-
-    def act(self) -> None:
-        """One write, or none if there is nothing to do."""
-        self.rng.choices([act for _, act in self._actions], [weight for weight, _ in self._actions])[0]()
 
     def heal(self) -> None:
         """Nothing bad remains."""

@@ -8,6 +8,7 @@ common.
 from collections.abc import Callable
 from random import Random
 
+from tests.simulation.side_workload import SideWorkload
 from tests.simulation.world import NAMESPACE, ROUTE_KINDS, ROUTING_KINDS, ApiServer, Object, choices_of, is_bad
 
 NAMESPACES = (NAMESPACE, "team", "edge")
@@ -20,17 +21,14 @@ _GRANTS = (f"{NAMESPACE}/first", f"{NAMESPACE}/second")
 _POLICIES = (f"{NAMESPACE}/sticky", f"{NAMESPACE}/other")
 
 
-class GatewayWorkload:
-    """One write at a time, as chance of its own has it."""
+class GatewayWorkload(SideWorkload):
+    """See SideWorkload."""
 
     def __init__(
         self, rng: Random, server: ApiServer, services: list[str], note: Callable[[str], None], *, bad: bool
     ) -> None:
-        self.rng = rng
-        self.server = server
-        self.services = services
-        self._note = note
-        self._actions: list[tuple[int, Callable[[], None]]] = [
+        super().__init__(rng, server, services, note)
+        self.actions = [
             (8, self._set_route),
             (3, self._delete_route),
             (5, self._move_backend),
@@ -41,7 +39,7 @@ class GatewayWorkload:
             (1, self._touch),
         ]
         if bad:
-            self._actions.append((3, self._spoil))
+            self.actions.append((3, self._spoil))
 
     def start(self) -> None:
         """What is there before anybody looks."""
@@ -53,10 +51,6 @@ class GatewayWorkload:
         self._set_grant(_GRANTS[0])
         for _ in range(self.rng.randrange(4)):
             self._set_route()
-
-    def act(self) -> None:
-        """One write, or none if there is nothing to do."""
-        self.rng.choices([act for _, act in self._actions], [weight for weight, _ in self._actions])[0]()
 
     def heal(self) -> None:
         """In half of the runs nothing bad remains."""

@@ -6,7 +6,7 @@ python -m tests.simulation --seeds 0:2000
 from collections.abc import Callable
 from contextlib import nullcontext
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from unittest.mock import patch
 
 from streams.objects import commits, progress
@@ -26,6 +26,8 @@ from tests.simulation.watcher import Watcher
 from tests.simulation.worker import Worker
 from tests.simulation.world import ApiServer, Workload
 from tests.support.parts import small_parts
+
+_Side = TypeVar("_Side", GatewayWorkload, ExportWorkload)
 
 STEPS = 220
 _DRAIN = 3_000
@@ -56,19 +58,15 @@ class Simulation(Base):
         self.servers = {name: ApiServer(name) for name in ("east", "west")[: 2 if self.exports else count]}
         self.workloads = [self._workload(server, services) for server in self.servers.values()]
         self._pace = 2 if self.gateway_api else 1
-        self.gateway_workloads = self._gateway_workloads() if self.gateway_api else []
-        self.export_workloads = self._export_workloads() if self.exports else []
+        self.gateway_workloads = self._side_workloads(GatewayWorkload, "Gateway API") if self.gateway_api else []
+        self.export_workloads = self._side_workloads(ExportWorkload, "exports") if self.exports else []
         self.checkers = Checkers(self, self.servers, self.workloads[0].names)
         self.deliveries = Deliveries(self.checkers)
         self._names = 0
         self.watchers: list[Watcher] = []
         self.workers: list[Worker] = [Worker(self, p) for p in range(self.partitions)]
-        for workload in self.workloads:
+        for workload in (*self.workloads, *self.gateway_workloads, *self.export_workloads):
             workload.start()
-        for gateway_workload in self.gateway_workloads:
-            gateway_workload.start()
-        for export_workload in self.export_workloads:
-            export_workload.start()
         process = self.new_process() if self.shares_process else None
         for name in self.servers:
             self.watchers.append(self.new_watcher(name, process=process))
@@ -92,23 +90,13 @@ class Simulation(Base):
         ports = Random(f"{self.seed}: {server.cluster}: ports")
         return Workload(self.rng, server, services, self.note, bad=self.bad, ports=ports, routing=routing)
 
-    def _gateway_workloads(self) -> list[GatewayWorkload]:
+    def _side_workloads(self, kind: type[_Side], name: str) -> list[_Side]:
         return [
-            GatewayWorkload(
-                Random(f"{self.seed}: {each.server.cluster}: Gateway API"), each.server, each.names, self.note,
-                bad=self.bad,
+            kind(
+                Random(f"{self.seed}: {each.server.cluster}: {name}"), each.server, each.names, self.note, bad=self.bad
             )
             for each in self.workloads
-        ]  # fmt: skip
-
-    def _export_workloads(self) -> list[ExportWorkload]:
-        return [
-            ExportWorkload(
-                Random(f"{self.seed}: {each.server.cluster}: exports"), each.server, each.names, self.note,
-                bad=self.bad,
-            )
-            for each in self.workloads
-        ]  # fmt: skip
+        ]
 
     def _appended(self, topic: str, partition: int, record: Record) -> None:
         self.checkers.seen(topic, partition, record)
@@ -200,12 +188,8 @@ class Simulation(Base):
 
     def _drain(self) -> None:
         self.lagging, self.bookmarks, self.blocks = 0.0, 1.0, False
-        for workload in self.workloads:
+        for workload in (*self.workloads, *self.gateway_workloads, *self.export_workloads):
             workload.heal()
-        for gateway_workload in self.gateway_workloads:
-            gateway_workload.heal()
-        for export_workload in self.export_workloads:
-            export_workload.heal()
         self.chaos.stop()
         for reader in self.journal_readers:
             reader.stays = True

@@ -1,10 +1,13 @@
 """Clusters that export Services, folded from the watcher's collector on, in one partition."""
 
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 
-from streams.facets.tables import FOLDED_TABLES
+from streams.facets.contribution import ContributionTable
+from streams.facets.tables import WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.objects.collector import Collector
@@ -143,7 +146,7 @@ class Journal:
     def __init__(self, window: int = WINDOW) -> None:
         self.window = window
         self.values: list[bytes] = []
-        self.fold = PartitionFold(0, FOLDED_TABLES, window)
+        self.fold = PartitionFold(0, WORKER_TABLES, window)
         self.writes: list[Write] = []
 
     def take(self, records: list[JournalRecord]) -> list[Write]:
@@ -179,3 +182,17 @@ def newest(writes: list[Write]) -> dict[str, dict[str, Any]]:
 def sets_in(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The sets among rows, without deleted ones."""
     return {key: row for key, row in rows.items() if is_set(key.encode()) and row["state"] != "deleted"}
+
+
+def kept_after_unexport() -> AbstractContextManager[Any]:
+    """A planted fault: what was exported stays in the cluster's row when the export is taken back."""
+    real = ContributionTable.fold
+
+    def fold(self: ContributionTable, ctx: Any, key: str, entry: Any, change: Any) -> Any:
+        update = real(self, ctx, key, entry, change)
+        if update is None or update.entry.export is not None or entry.export is None:
+            return update
+        kept = update.entry._replace(service=entry.service, endpoints=entry.endpoints)
+        return update._replace(entry=kept, row=self.encode(ctx, key, kept, entry.version))
+
+    return patch.object(ContributionTable, "fold", fold)

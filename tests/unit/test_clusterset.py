@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from streams.facets.changelog_records import unreadable
-from streams.facets.tables import FACET_TABLES, FOLDED_TABLES
+from streams.facets.tables import FACET_TABLES, WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import TableState, Write
 from streams.subscription.delivery import Row
@@ -251,7 +251,7 @@ def test_a_topic_that_an_older_version_did_not_have_begins_where_the_others_are(
     fleet.journal.values += [record.value for record in fleet.east.apply(export())]
 
     def restart(log: list[Write]) -> list[Write]:
-        fold = PartitionFold(0, FOLDED_TABLES, WINDOW)
+        fold = PartitionFold(0, WORKER_TABLES, WINDOW)
         for write in log:
             fold.load(*write)
         resume, made = fold.recover()
@@ -272,7 +272,7 @@ def test_a_topic_that_an_older_version_did_not_have_begins_where_the_others_are(
 
 def test_a_new_installation_that_was_killed_early_reads_all_of_its_journal(fleet: Fleet) -> None:
     fleet.export_both()
-    fold = PartitionFold(0, FOLDED_TABLES, WINDOW)
+    fold = PartitionFold(0, WORKER_TABLES, WINDOW)
     for write in fleet.journal.writes:
         if write.table != "clusterset":
             fold.load(*write)
@@ -285,7 +285,7 @@ def test_a_new_installation_that_was_killed_early_reads_all_of_its_journal(fleet
 
 def test_a_journal_that_expired_leaves_what_was_there_and_marks_it(fleet: Fleet) -> None:
     fleet.export_both()
-    fold = PartitionFold(0, FOLDED_TABLES, WINDOW)
+    fold = PartitionFold(0, WORKER_TABLES, WINDOW)
     for write in fleet.journal.writes:
         fold.load(*write)
     fold.recover()
