@@ -202,7 +202,7 @@ async def journal_ends(publisher: Publisher, reader: JournalReader, partitions: 
 
 
 class EpochGuard:
-    """Notices that another watcher has opened a higher epoch.
+    """Notices that another watcher has opened a higher epoch. Of one that two have opened, both end.
 
     Cheap while nobody else writes to the home partition: its end then moves by the publisher's own records only.
     Otherwise the new records are read.
@@ -235,18 +235,14 @@ class EpochGuard:
     async def _read(self) -> None:
         commits = self._collector.commits
         since = await self._reader.call(
-            self._reader.since, commits.cluster, self._partition, self._since, commits.writer
+            self._reader.since, commits.cluster, self._partition, self._since, commits.writer, commits.epoch
         )
         # Only records that were read count: one in flight is read next time.
         self._since = since.end
         self._written += since.own
-        rivals = [each for each in (since.highest, since.seal) if each is not None and each.epoch > commits.epoch]
-        # After a sleep longer than the journal's retention, another may have opened the same epoch unseen.
-        if since.seal is not None and since.seal.epoch == commits.epoch and since.seal.writer != commits.writer:
-            rivals.append(since.seal)
-        if rivals:
+        if since.rival is not None:
             raise Superseded(
-                f"cluster {commits.cluster}: watcher {rivals[0].writer} has opened epoch {rivals[0].epoch}; "
+                f"cluster {commits.cluster}: watcher {since.rival.writer} has opened epoch {since.rival.epoch}; "
                 f"this one ({commits.writer}, epoch {commits.epoch}) ends",
                 "run one watcher a cluster; to have others stand by, start all of them with --lease",
             )

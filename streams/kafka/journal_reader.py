@@ -32,15 +32,20 @@ class CommitStamp(msgspec.Struct):
     covered: bool = False
 
 
+class Rival(NamedTuple):
+    """Another writer of a cluster, and the epoch that it has opened."""
+
+    writer: str
+    epoch: int
+
+
 class Since(NamedTuple):
     """The records of a journal partition from an offset on: the offset after the last, how many are the writer's, and
-    the commit of the cluster's with the highest epoch. Where the first ones are gone, the cluster's newest seal tells
-    whom the tables take its commits from."""
+    who has opened a higher epoch, or the same."""
 
     end: int
     own: int
-    highest: CommitStamp | None
-    seal: Seal | None
+    rival: Rival | None
 
 
 class _Record(msgspec.Struct):
@@ -121,18 +126,26 @@ class JournalReader:
                 return stamp.writer
         return ""
 
-    def since(self, cluster: str, partition: int, start: int, writer: str) -> "Since":
-        """The records from an offset on."""
+    def since(self, cluster: str, partition: int, start: int, writer: str, epoch: int) -> Since:
+        """The records from an offset on, read for a writer that has opened an epoch.
+
+        Another's `begin` of the same epoch came second, and may be there. What follows on one may not: after a sleep
+        longer than the journal's retention nobody knows which came first. Where records are gone, the newest seal tells
+        whose commits the tables take.
+        """
         end = self.end(partition)
         own, first = 0, end
-        highest: CommitStamp | None = None
+        rivals: list[Rival] = []
         for message, record in self._records(self._ranges.records(JOURNAL, partition, start, end)):
             first = min(first, message.offset)
             own += record.writer == writer
             stamp = record.stamp(cluster)
-            if stamp is not None and (highest is None or stamp.epoch > highest.epoch):
-                highest = stamp
-        return Since(end, own, highest, self.newest_seal(cluster, partition) if first > start else None)
+            if stamp is not None and stamp.writer != writer and (stamp.epoch > epoch or stamp.phase != "begin"):
+                rivals.append(Rival(stamp.writer, stamp.epoch))
+        if first > start and (seal := self.newest_seal(cluster, partition)) is not None and seal.writer != writer:
+            rivals.append(Rival(seal.writer, seal.epoch))
+        rivals = [rival for rival in rivals if rival.epoch >= epoch]
+        return Since(end, own, max(rivals, key=lambda rival: rival.epoch, default=None))
 
     def last_heard(self, cluster: str, partition: int) -> float:
         """When Kafka took the newest record in a journal partition that shows the cluster's watcher alive, in

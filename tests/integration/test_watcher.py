@@ -15,6 +15,7 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from streams.fold.fold import PartitionFold
 from streams.kafka.epochs import home
 from streams.kafka.journal import (
+    Claim,
     EpochGuard,
     JournalWriteFailed,
     Publisher,
@@ -179,6 +180,30 @@ async def test_a_higher_epoch_is_noticed(journal: str) -> None:
         await claim_epoch(rival, reader, other, now)
         with pytest.raises(Superseded, match="watcher two has opened epoch 2"):
             await guard.check()
+    finally:
+        await publisher.close()
+        await rival.close()
+        await reader.close()
+
+
+async def test_an_epoch_that_two_have_opened_is_noticed_by_both(journal: str) -> None:
+    """Simulation, seed 26064: the first one's `begin` had expired, and no table had it yet. A `begin` alone is of a
+    claim that came second, and tries the next epoch."""
+    publisher, rival = [await asyncio.to_thread(Publisher, journal, "east") for _ in range(2)]
+    reader = await asyncio.to_thread(JournalReader, journal)
+    mine, other = collector("one"), collector("two")
+    try:
+        guard = EpochGuard(publisher, reader, mine, await claim_epoch(publisher, reader, mine, now))
+        other.commits.epoch = mine.commits.epoch
+        claim = Claim(Standing(0, 0, {}), 0, 0)
+        await rival.publish([other.begin_in(home("east", PARTITIONS), now())])
+        await guard.check()
+        await rival.publish(other.heartbeat(now()))
+        with pytest.raises(Superseded, match="watcher two has opened epoch 1"):
+            await guard.check()
+        await publisher.publish(mine.heartbeat(now()))
+        with pytest.raises(Superseded, match="watcher one has opened epoch 1"):
+            await EpochGuard(rival, reader, other, claim).check()
     finally:
         await publisher.close()
         await rival.close()

@@ -8,7 +8,7 @@ from random import Random
 
 from streams.facets.tables import FACET_TABLES, WORKER_TABLES
 from tests.simulation.kafka import Log, Record
-from tests.simulation.seeds import UNCHANGED
+from tests.simulation.seeds import WITHOUT_EXPORTS
 
 TABLES = ("frontend", "backend", "routing")
 CLUSTERSET = "clusterset"
@@ -59,8 +59,8 @@ class Base:
         self.streaming_first = self.streaming or rng.random() < 0.5
         self.bad = rng.random() < 0.4
         self.journal = [Log(lambda record, p=p: watch("journal", p, record)) for p in range(self.partitions)]
-        # Drawn apart, so that the other runs stay what they were; and so do those that once found something.
-        self.exports = seed not in UNCHANGED and Random(f"{seed}: exports").random() < 0.3
+        # Drawn apart, so that the other runs stay what they were.
+        self.exports = seed not in WITHOUT_EXPORTS and Random(f"{seed}: exports").random() < 0.3
         self.table_names = (*TABLES, CLUSTERSET) if self.exports else TABLES
         self.rules = WORKER_TABLES if self.exports else FACET_TABLES
         self.tables = {

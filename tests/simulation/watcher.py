@@ -408,12 +408,13 @@ class Watcher:
         if log.end - since == self._written[self._home] - written:
             self._since = (log.end, self._written[self._home])
             return
-        highest = max((each["epoch"] for _, each in self._commits(self._home, since)), default=0)
-        self._since = (log.end, self._written[self._home])
         epoch = self.collector.commits.epoch
-        seal = self._newest_seal(self._home) if log.begin > since else None
-        is_taken = seal is not None and seal["epoch"] == epoch and seal["writer"] != self.writer
-        if highest > epoch or is_taken or (seal is not None and seal["epoch"] > epoch):
+        read = [each for _, each in self._commits(self._home, since)]
+        others = [each for each in read if each["epoch"] > epoch or each.get("phase") != "begin"]
+        self._since = (log.end, self._written[self._home])
+        if log.begin > since and (seal := self._newest_seal(self._home)) is not None:
+            others.append(seal)
+        if any(each["epoch"] >= epoch and each["writer"] != self.writer for each in others):
             raise Superseded
 
 
