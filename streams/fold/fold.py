@@ -174,7 +174,7 @@ class PartitionFold:
         if cluster.seal.closed:
             return
         for (table, key), (version, row) in self._recovery.unsealed.items():
-            if row is not None and is_row(key) and parse_row_key(key.decode()).cluster == cluster.seal.cluster:
+            if row is not None and parse_row_key(key.decode()).cluster == cluster.seal.cluster:
                 yield from self._by_name[table].write_companion_in_row(key.decode(), version, row)
 
     def _mark_unknown(self, cluster: ClusterState, offset: int) -> Iterator[Write]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from streams.facets.changelog_records import is_row_key
 from streams.facets.row_parts import PartRecords, find_in, is_head, join_row, lacks_parts
 from streams.fold.clusters import ClusterState
 from streams.fold.table import TableState, Write
@@ -35,7 +36,7 @@ RecordKey = tuple[str, bytes]
 class Recovery:
     """Takes the records of all tables' changelogs in log order (`load`), and then restores the tables
     (`finish`). What `expire` needs later is kept: each cluster's newest seal in any table (`newest_seals`), the
-    seal under which its snapshot was open (`open_snapshots`), and the records above their table's seal, tombstones too
+    seal under which its snapshot was open (`open_snapshots`), and the rows above their table's seal, tombstones too
     (`unsealed`). `sets` are the clusterset's rows."""
 
     def __init__(self, tables: Sequence[TableState[Any]]) -> None:
@@ -97,7 +98,7 @@ class Recovery:
         self.unsealed = {
             (name, key): (version, value)
             for (name, key), (version, value) in self._records.items()
-            if version > self._by_name[name].sealed
+            if version > self._by_name[name].sealed and is_row_key(key, name)
         }
         parts: dict[RecordKey, dict[bytes, tuple[int, bytes]]] = {}
         for (name, key), (version, value) in self._records.items():

@@ -59,14 +59,14 @@ class ServiceSets:
     def load(
         self, rows: Mapping[str, tuple[int, bytes]], unsealed: Mapping[tuple[str, bytes], tuple[int, bytes | None]]
     ) -> None:
-        """Take the sets' rows as read back, and all records above their table's seal (version and value)."""
+        """Take the sets' rows as read back, and all rows above their table's seal (version and value)."""
         for key in self._table:
             self._members.setdefault(set_key_of(key), set()).add(key)
         self._rows = {key: _Row(version, value, {}) for key, (version, value) in rows.items()}
         self._unfinished = {
             key.decode(): value
             for (table, key), (_, value) in unsealed.items()
-            if table == self._table.name and is_row(key) and not is_set(key)
+            if table == self._table.name and not is_set(key)
         }
 
     def fold(self, writes: Iterable[Write], offset: int, context: Callable[[str], RowContext]) -> list[Write]:
