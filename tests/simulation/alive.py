@@ -27,6 +27,7 @@ class Alive:
     def __init__(self) -> None:
         self._living: dict[bytes, dict[str, int]] = {}
         self._repeated: set[bytes] = set()
+        self._taken_up: set[tuple[int, str]] = set()
         self._seals: dict[tuple[str, int], dict[bytes, Seal]] = {}
 
     def made(self, value: bytes, living: dict[str, int]) -> None:
@@ -37,9 +38,17 @@ class Alive:
         """A record of before comes again: nothing tells it from one that is true."""
         self._repeated.add(value)
 
-    def is_true(self, value: bytes, cluster: str, epoch: int) -> bool:
-        """Whether the cluster was watched when the record was made that covers it."""
-        return value in self._repeated or self._living.get(value, {}).get(cluster) == epoch
+    def is_true(self, value: bytes, partition: int, cluster: str, epoch: int) -> bool:
+        """Whether the cluster was watched when the record was made that covers it, or a repeated one took it up again,
+        and its process tells of no change since."""
+        place = partition, cluster
+        if value in self._repeated:
+            self._taken_up.add(place)
+        elif self._living.get(value, {}).get(cluster) == epoch:
+            self._taken_up.discard(place)
+        else:
+            return place in self._taken_up
+        return True
 
     def sealed(self, table: str, partition: int, record: Record, heard: Mapping[str, Heard]) -> str:
         """What is wrong with what a reader of a table concludes once it has this seal ("": nothing)."""

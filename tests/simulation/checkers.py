@@ -163,7 +163,7 @@ class Checkers:
             moved[name] = now[name] = now[name]._replace(heard=record.ms)
             # Of one that is as of later, while old records are read again, this says nothing.
             is_of_later = offset <= self._ahead.get((partition, name), -1)
-            if not is_of_later and not self.alive.is_true(record.value or b"", name, now[name].epoch):
+            if not is_of_later and not self.alive.is_true(record.value or b"", partition, name, now[name].epoch):
                 self.fail(f"[{partition}] at {offset}: {name} is covered by a process that does not watch it")
         self._progressed[partition][offset] = moved
         self.standings[partition][offset] = Standing(
