@@ -360,3 +360,10 @@ def test_a_set_that_is_deleted_is_not_there(fleet: Fleet) -> None:
     fleet.journal.take(fleet.east.apply(export()))
     fleet.journal.take(fleet.east.delete(export()))
     assert sets_in(fleet.journal.rows()) == {}
+
+
+def test_the_tombstone_of_a_key_that_can_not_be_read_stops_no_worker() -> None:
+    """Simulation, seed 28013: a worker has written it over garbage, and was killed before it sealed the offset."""
+    fold = PartitionFold(0, WORKER_TABLES, WINDOW)
+    fold.load("clusterset", b"\xff", None, 0)
+    assert fold.recover() == (0, [])
