@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from streams.facets.table import Table
 from streams.facets.tables import WHOLE_ROW_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
@@ -26,9 +27,23 @@ class UnknownInput(ValueError):
     """Something that is neither a Kubernetes object, nor a list of them, nor a watch event."""
 
 
+class OfflineJournal:
+    """One partition of a journal, folded as it is written: of one cluster, or of several."""
+
+    def __init__(self, tables: Iterable[Table[Any]] = WHOLE_ROW_TABLES) -> None:
+        self._fold = PartitionFold(0, tables)
+        self._offset = 0
+
+    def append(self, record: JournalRecord) -> list[Write]:
+        """The tables' records that a commit makes."""
+        writes = list(self._fold.step(self._offset, record.value))
+        self._offset += 1
+        return writes
+
+
 class AuditFold:
     """Folds one cluster's objects in one partition. The time is always `at`, so equal input makes equal rows. `seal` is
-    the newest."""
+    the newest. What clusters export together is folded of those that share a `journal`."""
 
     def __init__(
         self,
@@ -36,6 +51,7 @@ class AuditFold:
         cluster_domain: str = "cluster.local",
         at: str = EPOCH_TIME,
         routing_defaults: Mapping[str, str] | None = None,
+        journal: OfflineJournal | None = None,
     ) -> None:
         self._at = at
         self._collector = Collector(
@@ -48,8 +64,7 @@ class AuditFold:
             cluster_domain=cluster_domain,
             routing_defaults=routing_defaults,
         )
-        self._fold = PartitionFold(0, WHOLE_ROW_TABLES)
-        self._offset = 0
+        self._journal = journal or OfflineJournal()
         self._started = False
         self.unknown_kinds: dict[str, int] = {}
         self.seal: Seal | None = None
@@ -82,7 +97,7 @@ class AuditFold:
 
     def _snapshot(self, items: Iterable[Any]) -> Iterator[Write]:
         self._started = True
-        yield from self._journal(self._collector.begin(self._at))
+        yield from self._write(self._collector.begin(self._at))
         for kind in _KINDS:
             self._collector.ingest(kind, ReflectorEvent(Kind.INIT, None, ""))
         for item in items:
@@ -91,7 +106,7 @@ class AuditFold:
                 self._collector.ingest(kind, ReflectorEvent(Kind.INIT_APPLY, _placed(item, kind), ""))
         for kind in _KINDS:
             self._collector.ingest(kind, ReflectorEvent(Kind.INIT_DONE, None, ""))
-        yield from self._journal(self._collector.flush(self._at))
+        yield from self._write(self._collector.flush(self._at))
 
     def _events(self, items: Iterable[Any]) -> Iterator[Write]:
         for item in items:
@@ -110,7 +125,7 @@ class AuditFold:
             except MalformedObject as error:
                 event = ReflectorEvent(Kind.MALFORMED, item, version, str(error))
             self._collector.ingest(kind, event)
-            yield from self._journal(self._collector.flush(self._at))
+            yield from self._write(self._collector.flush(self._at))
 
     def _kind(self, item: Any) -> str:
         kind = item.get("kind") if isinstance(item, Mapping) else None
@@ -121,14 +136,13 @@ class AuditFold:
         self.unknown_kinds[named] = self.unknown_kinds.get(named, 0) + 1
         return ""
 
-    def _journal(self, records: Iterable[JournalRecord]) -> Iterator[Write]:
+    def _write(self, records: Iterable[JournalRecord]) -> Iterator[Write]:
         for record in records:
-            for write in self._fold.step(self._offset, record.value):
+            for write in self._journal.append(record):
                 if not write.key.startswith(SEAL_PREFIX):
                     yield write
                 elif write.value is not None:
                     self.seal = msgspec.json.decode(write.value, type=Seal)
-            self._offset += 1
 
 
 def _is_list(document: Any) -> bool:

@@ -1,10 +1,14 @@
-"""The clusterset's sets as the commands print them: each row with the endpoints of all clusters that count in it."""
+"""The clusterset's sets as readers are shown them: each row with the endpoints of all clusters that count in it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
+
 from streams.facets.service_set import precedence, set_state
 from streams.subscription.delivery import Row
+from streams.wire.records import CLUSTERSET
+from streams.wire.row_codec import is_deleted
 
 _Json = dict[str, Any]
 
@@ -16,36 +20,75 @@ class SetRows:
         self._sets: dict[tuple[str, str], Row] = {}
         self._contributions: dict[tuple[str, str], dict[str, Row]] = {}
 
-    def take(self, rows: Iterable[Row]) -> list[_Json]:
-        """Take rows, all of one moment; returns the sets that they change."""
+    def take(self, rows: Iterable[Row]) -> list[Row]:
+        """Take the clusterset's rows, all of one moment (a tombstone is a row without a value). Returns the sets that
+        they change, joined with their contributions (`join_set`); a row's value is then its printed form."""
         touched: dict[tuple[str, str], None] = {}
         for row in rows:
-            name = row.namespace, row.name
-            touched[name] = None
-            if row.cluster:
-                self._contributions.setdefault(name, {})[row.cluster] = row
-            else:
-                self._sets[name] = row
-        return [self._join(name) for name in touched if name in self._sets]
+            if row.value:
+                name = row.namespace, row.name
+                touched[name] = None
+                if row.cluster:
+                    self._contributions.setdefault(name, {})[row.cluster] = row
+                else:
+                    self._sets[name] = row
+        joined = [self._join(name) for name in touched if name in self._sets]
+        for name in touched:
+            self._forget_deleted(name)
+        return joined
 
-    def _join(self, name: tuple[str, str]) -> _Json:
+    def _join(self, name: tuple[str, str]) -> Row:
         contributions = {cluster: row.decode() for cluster, row in self._contributions.get(name, {}).items()}
-        return join_set(self._sets[name].decode(), contributions)
+        joined = join_set(self._sets[name].decode(), contributions)
+        return Row(CLUSTERSET, "", *name, joined["version"], msgspec.json.encode(joined))
+
+    def _forget_deleted(self, name: tuple[str, str]) -> None:
+        """A contribution is deleted with a row of its set, so nothing is lost of the set's versions."""
+        contributions = self._contributions.pop(name, {})
+        if kept := {cluster: row for cluster, row in contributions.items() if not is_deleted(row.value)}:
+            self._contributions[name] = kept
+        if name in self._sets and is_deleted(self._sets[name].value):
+            del self._sets[name]
 
 
 def join_set(row: _Json, contributions: dict[str, _Json]) -> _Json:
     """A set's decoded row with what the decoded rows of its clusters add: `asOf` of each export (where in its cluster's
     history the contribution stands), its state as this reader sees it, and `endpoints`, each with its `cluster`. Their
-    ports have the set's names; those that the set doesn't have are left out."""
+    ports have the set's names; those that the set doesn't have are left out.
+
+    Its head is that of the newest change, of the set's own row or of a contribution: `version`, `asOf`, `cause` and
+    `origin`; `previous` is the version that the joined set had before."""
     joined = {**row, "exports": [{**export} for export in row["exports"]]}
+    joined |= _head(row, contributions.values())
     for export in joined["exports"]:
         if (contribution := contributions.get(export["cluster"])) is not None:
             export |= {name: contribution[name] for name in ("state", "reason", "asOf")}
-    if joined["exports"]:
-        state, reason = set_state([(each["id"], each["state"], each["counted"]) for each in joined["exports"]])
-        joined["state"], joined["reason"] = state, reason
+    _set_state(joined)
     joined["endpoints"] = _one_winner(list(_endpoints(joined, contributions)))
     return joined
+
+
+def _head(row: _Json, contributions: Iterable[_Json]) -> _Json:
+    members = [row, *contributions]
+    # Of one commit's rows the set's own has the causes of all.
+    newest = max(members, key=lambda member: (member["version"], not member["cluster"]))
+    version = newest["version"]
+    before = [member["previous"] if member["version"] == version else member["version"] for member in members]
+    previous = max((number for number in before if number is not None), default=None)
+    origin = newest["cluster"] or newest["origin"]
+    return {
+        "version": version,
+        "previous": previous,
+        "origin": origin,
+        "asOf": newest["asOf"],
+        "cause": newest["cause"],
+    }
+
+
+def _set_state(joined: _Json) -> None:
+    if joined["exports"]:
+        state, reason = set_state([(export["id"], export["state"], export["counted"]) for export in joined["exports"]])
+        joined["state"], joined["reason"] = state, reason
 
 
 def _endpoints(row: _Json, contributions: dict[str, _Json]) -> Iterator[_Json]:

@@ -174,6 +174,11 @@ def _an_address_of_two_clusters_is_there_twice() -> AbstractContextManager[Any]:
     return patch.object(set_rows, "_one_winner", lambda endpoints: endpoints)
 
 
+@_fault("versions: ")
+def _a_set_has_the_version_of_its_own_row() -> AbstractContextManager[Any]:
+    return patch.object(set_rows, "_head", lambda row, _: {"version": row["version"], "previous": row["previous"]})
+
+
 # ---- restarts ----------------------------------------------------------------------------------------------
 
 

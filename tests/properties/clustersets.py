@@ -12,7 +12,17 @@ from streams.objects.commits import JournalRecord
 from streams.subscription.delivery import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import is_set, parse_row_key
-from tests.support.clustersets import WINDOW, Journal, Member, cluster_id, endpoint_slice, export, service, sets_in
+from tests.support.clustersets import (
+    WINDOW,
+    Journal,
+    Member,
+    cluster_id,
+    endpoint_slice,
+    export,
+    joined,
+    service,
+    sets_in,
+)
 from tests.support.naive_clusterset import NaiveCluster, naive_claims, naive_endpoints, naive_set
 
 NAMES = ("cart", "tea")
@@ -129,6 +139,7 @@ def check_sets(drawn: History) -> None:
         wanted = naive_endpoints(naive, ("shop", name))
         assert addresses == wanted, f"endpoints: {addresses} should be {wanted}"
     _check_unexported(rows, members)
+    _check_versions(journal)
 
 
 def _check_unexported(rows: dict[str, dict[str, Any]], members: list[Member]) -> None:
@@ -141,7 +152,7 @@ def _check_unexported(rows: dict[str, dict[str, Any]], members: list[Member]) ->
 
 def _check_printed(rows: dict[str, dict[str, Any]], naive: list[NaiveCluster]) -> None:
     values = [Row("clusterset", *parse_row_key(key), row["version"], orjson.dumps(row)) for key, row in rows.items()]
-    for row in SetRows().take(values):
+    for row in (each.decode() for each in SetRows().take(values)):
         claims = sorted(
             (endpoint["cluster"], endpoint["address"], port["name"], port["protocol"], port["port"])
             for endpoint in row["endpoints"]
@@ -149,6 +160,32 @@ def _check_printed(rows: dict[str, dict[str, Any]], naive: list[NaiveCluster]) -
         )
         wanted = naive_claims(naive, ("shop", row["name"]))
         assert claims == wanted, f"claims: {claims} should be {wanted}"
+
+
+def _check_versions(journal: Journal) -> None:
+    """What a reader is shown of a set names the version that it replaces, whichever row of it has changed; the last is
+    as who reads the newest rows alone is shown it."""
+    newest_shown: dict[str, dict[str, Any]] = {}
+    for row in joined(journal.writes):
+        before = newest_shown.get(row["name"])
+        wanted = None if before is None else before["version"]
+        assert row["previous"] == wanted, f"versions: {row['version']} follows {row['previous']}, not {wanted}"
+        assert before is None or row["version"] > before["version"], f"versions: {row['version']} is not newer"
+        newest_shown[row["name"]] = row
+    rows = [
+        Row("clusterset", *parse_row_key(key), row["version"], orjson.dumps(row))
+        for key, row in journal.rows().items()
+        if row["state"] != "deleted"
+    ]
+    alone = {row.name: row.decode() for row in SetRows().take(rows)}
+    shown = {name: row for name, row in newest_shown.items() if row["state"] != "deleted"}
+    differing = [name for name in {*alone, *shown} if _content(alone.get(name)) != _content(shown.get(name))]
+    assert not differing, f"shown otherwise: {differing}"
+
+
+def _content(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Without what is replaced: who begins with a snapshot has not had it."""
+    return row and {name: value for name, value in row.items() if name != "previous"}
 
 
 def check_restart(drawn: History, cuts: list[float]) -> None:

@@ -1,6 +1,8 @@
 """Clusters that export Services, folded from the watcher's collector on, in one partition."""
 
 from contextlib import AbstractContextManager
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +16,9 @@ from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.wire.keys import is_row, is_set
+from streams.subscription.delivery import Row
+from streams.subscription.set_rows import SetRows
+from streams.wire.keys import is_row, is_set, parse_row_key
 from tests.support.naive_clusterset import ID_PROPERTY, NaiveCluster, Name
 
 WINDOW = 60
@@ -177,6 +181,19 @@ def newest(writes: list[Write]) -> dict[str, dict[str, Any]]:
             else:
                 rows[write.key.decode()] = orjson.loads(write.value)
     return rows
+
+
+def joined(writes: list[Write]) -> list[dict[str, Any]]:
+    """The sets as readers are shown them, each time that a commit changes one."""
+    sets, shown = SetRows(), []
+    for _, commit in groupby((write for write in writes if write.table == "clusterset"), attrgetter("version")):
+        rows = [
+            Row("clusterset", *parse_row_key(write.key.decode()), write.version, write.value or b"")
+            for write in commit
+            if is_row(write.key)
+        ]
+        shown += [row.decode() for row in sets.take(rows)]
+    return shown
 
 
 def sets_in(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

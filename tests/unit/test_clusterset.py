@@ -310,7 +310,7 @@ def printed(journal: Journal, silent: str = "") -> dict[str, Any]:
         for key, row in journal.rows().items()
     ]
     (joined,) = SetRows().take(rows)
-    return joined
+    return joined.decode()
 
 
 def test_a_printed_set_has_the_endpoints_of_all_clusters(fleet: Fleet) -> None:

@@ -127,6 +127,54 @@ def test_changes_are_printed_as_they_are_made() -> None:
     assert rows[1]["cause"] == [{"kind": "EndpointSlice", "name": "cart-x7k2p", "uid": "u2", "resourceVersion": "7"}]
 
 
+EXPORT = {
+    "apiVersion": "multicluster.x-k8s.io/v1alpha1",
+    "kind": "ServiceExport",
+    "metadata": {
+        "name": "cart", "namespace": "shop", "uid": "u3", "resourceVersion": "8",
+        "creationTimestamp": "2026-11-24T12:00:00Z",
+    },
+}  # fmt: skip
+
+
+def moved(item: dict[str, Any], address: str, version: str = "7") -> dict[str, Any]:
+    """The slice with another address."""
+    meta = {**item["metadata"], "resourceVersion": version}
+    return {**item, "metadata": meta, "endpoints": [{**item["endpoints"][0], "addresses": [address]}]}
+
+
+def test_what_several_clusters_export_is_one_set(tmp_path: Path) -> None:
+    named = {"apiVersion": "about.k8s.io/v1beta1", "kind": "ClusterProperty"}
+    named |= {"metadata": {"name": "cluster.clusterset.k8s.io", "uid": "u4"}, "spec": {"value": "eu-1"}}
+    files = {
+        "east": [SERVICE, SLICE, EXPORT, named],
+        "west": [SERVICE, moved(SLICE, "10.2.2.3"), EXPORT],
+        "north": [SERVICE, moved(SLICE, "10.3.2.3")],
+    }
+    options = []
+    for name, items in files.items():
+        (tmp_path / name).write_text(json.dumps({"kind": "List", "items": items}))
+        options += ["--cluster", f"{name}={tmp_path / name}"]
+    tables = fold("", *options)
+    row = tables["clusterset"]["shop/cart"]
+    assert [(each["cluster"], each["address"]) for each in row["endpoints"]] == [
+        ("east", "10.1.2.3"), ("west", "10.2.2.3"),
+    ]  # fmt: skip
+    assert [each["id"] for each in row["exports"]] == ["eu-1", "west"]
+    assert list(tables["backend"]) == ["east/shop/cart", "north/shop/cart", "west/shop/cart"]
+    assert "10.3.2.3" not in json.dumps(tables["clusterset"])
+
+
+def test_a_change_of_an_exported_services_endpoints_is_one_of_its_set() -> None:
+    text = json.dumps({"kind": "List", "items": [SERVICE, SLICE, EXPORT]})
+    text += event("MODIFIED", moved(SLICE, "10.1.2.4", "9")) + event("DELETED", EXPORT)
+    rows = [row for row in fold(text, "--changes", "--cluster", "east") if row["table"] == "clusterset"]
+    assert [[each["address"] for each in row["endpoints"]] for row in rows] == [["10.1.2.3"], ["10.1.2.4"], []]
+    assert [row["previous"] for row in rows] == [None, rows[0]["version"], rows[1]["version"]]
+    assert [row["cause"][0]["kind"] for row in rows] == ["ServiceExport", "EndpointSlice", "ServiceExport"]
+    assert fold(text)["clusterset"] == {}
+
+
 def test_services_that_are_gone_are_left_out() -> None:
     assert fold(event("ADDED", SERVICE) + "\n" + event("DELETED", SERVICE))["frontend"] == {}
     assert fold(json.dumps(SLICE))["backend"] == {}

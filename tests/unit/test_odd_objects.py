@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from streams.cli.past.fold import fold_command
 from streams.objects.fields import MalformedObject, ip
+from streams.wire.records import FOLDED_TABLES
 
 META = {"name": "ledger", "namespace": "atlas", "uid": "u1", "resourceVersion": "1001"}
 SERVICE: dict[str, Any] = {
@@ -133,7 +134,7 @@ def test_a_foreign_lists_services_are_none(typed: dict[str, str]) -> None:
     """Typed clients clear the kind and apiVersion of each item (client-go#1328): only the list has them."""
     items = [{"metadata": META, "spec": {}, **typed}]
     rows, errors = fold({"kind": "ServiceList", "apiVersion": "serving.knative.dev/v1", "items": items})
-    assert rows == {"frontend": None, "backend": None, "routing": None}
+    assert rows == dict.fromkeys(FOLDED_TABLES)
     assert "Service of serving.knative.dev/v1 (1)" in errors
 
 

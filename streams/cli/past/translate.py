@@ -1,13 +1,11 @@
 """`facets translate`: the xDS resources that a router would get, offline, on objects from files."""
 
-import sys
-from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from streams.cli.objects_input import ObjectsInput
+from streams.cli.objects_input import ClusterFile, ObjectsInput, inputs_by_cluster
 from streams.cli.options import RouterPlace, router_options, routing_options
 from streams.fold.offline import AuditFold
 from streams.serve.xds.build.names import TYPE_URLS, Kind
@@ -18,24 +16,6 @@ from streams.wire.records import Seal
 if TYPE_CHECKING:
     from streams.serve.xds.build.client import Client
     from streams.serve.xds.build.translation import Translation
-
-_DEFAULT_CLUSTER = "local"
-
-
-class ClusterFile(click.ParamType):
-    """NAME=FILE: a cluster's name, and the file with its objects."""
-
-    name = "name=file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, IO[bytes]]:
-        """The name and the opened file."""
-        if isinstance(value, tuple):
-            return value
-        name, separator, path = str(value).partition("=")
-        if not separator or not name or not path:
-            self.fail(f"{value!r} is not NAME=FILE", param, ctx)
-        file: IO[bytes] = click.File("rb").convert(path, param, ctx)
-        return name, file
 
 
 class Kinds(click.ParamType):
@@ -90,9 +70,7 @@ def translate_command(
     from streams.serve.xds.build.client import Client, Place  # noqa: PLC0415
     from streams.serve.xds.build.translation import translate  # noqa: PLC0415
 
-    if files and clusters:
-        raise click.UsageError("give FILEs of one cluster, or --cluster NAME=FILE for each of several, not both")
-    inputs = _inputs(files, clusters)
+    inputs = inputs_by_cluster(files, clusters)
     client = Client(Place(place.zone, place.node, place.cluster), place.traffic, grpc, place.namespace)
     rows: dict[tuple[str, bytes], Row] = {}
     seals: dict[str, Seal] = {}
@@ -113,16 +91,6 @@ def translate_command(
     _print(translation, output)
     for source in sources:
         source.raise_for_unreadable()
-
-
-def _inputs(files: Sequence[IO[bytes]], clusters: Sequence[tuple[str, IO[bytes]]]) -> dict[str, list[IO[bytes]]]:
-    """The files of each cluster."""
-    if not clusters:
-        return {_DEFAULT_CLUSTER: list(files) or [sys.stdin.buffer]}
-    inputs: dict[str, list[IO[bytes]]] = {}
-    for name, file in clusters:
-        inputs.setdefault(name, []).append(file)
-    return inputs
 
 
 def _kinds_for(client: "Client") -> tuple[Kind, ...]:

@@ -150,9 +150,12 @@ def _decoder(table: str) -> "Callable[[Iterable[Row]], list[dict[str, Any]]]":
     """Decodes rows for print. Those of the clusterset need the ones that came before: a set has all clusters'."""
     from streams.subscription.set_rows import SetRows  # noqa: PLC0415
 
-    if table == CLUSTERSET:
-        return SetRows().take
-    return lambda rows: [row.decode() for row in rows]
+    sets = SetRows()
+
+    def decode(rows: "Iterable[Row]") -> list[dict[str, Any]]:
+        return [row.decode() for row in (sets.take(rows) if table == CLUSTERSET else rows)]
+
+    return decode
 
 
 async def _follow(

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from streams.cli.past.fold import fold_command
 from streams.cli.past.translate import translate_command
-from streams.wire.records import TABLES
+from streams.wire.records import FOLDED_TABLES
 
 Object = dict[str, Any]
 CART = "shop/cart"
@@ -33,7 +33,7 @@ class Fold(NamedTuple):
         text = self.given if isinstance(self.given, bytes) else lines(self.given)
         result = CliRunner().invoke(fold_command, input=text)
         self._check_messages(result)
-        tables = json.loads(result.stdout or "null") or {table: {} for table in TABLES}
+        tables = json.loads(result.stdout or "null") or {table: {} for table in FOLDED_TABLES}
         assert sorted(tables["frontend"]) == sorted(self.services)
         return tables
 

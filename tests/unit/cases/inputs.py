@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from streams.wire.records import FOLDED_TABLES
 from tests.unit.cases.case import (
     CART,
     Fold,
@@ -25,7 +26,7 @@ CART_SLICE = endpoint_slice(endpoint("10.7.1.4"))
 BOTH = (CART, "shop/till")
 READY = {"backend": {CART: {"state": "ready", "endpoints": [{"address": "10.7.1.4"}]}}}
 EMPTY = {"backend": {CART: {"state": "empty", "reason": "NoEndpointSlices"}}}
-NOTHING: dict[str, Any] = {"frontend": {}, "backend": {}, "routing": {}}
+NOTHING: dict[str, Any] = {table: {} for table in FOLDED_TABLES}
 _INDENTED, _MARK = 4, "\ufeff".encode()
 
 

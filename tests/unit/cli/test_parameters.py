@@ -15,6 +15,7 @@ from streams.history.coverage import NotKnown
 from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.records import TABLES
 
+BROKER = ["--bootstrap-servers", "127.0.0.1:1"]
 READS_ALL_TABLES = {"wait", "diff", "fold", "work", "serve"}
 
 
@@ -95,11 +96,12 @@ def test_no_name_of_a_resource_means_two() -> None:
         (["history", "shop/cart", "-n", "other"], "-n other excludes shop/cart"),
         (["follow", "--service", "a/x", "--service", "b/y"], "use -n and --cluster"),
         (["wait", "cart", "--resource-version", "1"], "missing option '--cluster'"),
+        (["fold", "--cluster", "east", "--cluster", "west"], "give --cluster NAME=FILE"),
         (["gte"], 'did you mean "get"?'),
     ],
 )
 def test_arguments_that_disagree(arguments: list[str], problem: str) -> None:
-    result = CliRunner().invoke(cli, [*arguments, *(["--bootstrap-servers", "127.0.0.1:1"] if arguments[1:] else [])])
+    result = CliRunner().invoke(cli, [*arguments, *BROKER[: 2 * (arguments[0] not in {"fold", "gte"})]])
     assert result.exit_code == 2
     assert problem in result.stderr
 
