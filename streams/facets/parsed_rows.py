@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from streams.facets.overlay import LOST
-from streams.wire.clusterset_records import ClusterExport, ExportedService, SetExport, SetPort
+from streams.wire.clusterset_records import ClusterExport, ExportedService, SetExport, SetPort, SetType
 from streams.wire.records import (
     CLUSTERSET,
     ChangeGroup,
@@ -78,6 +78,25 @@ class RoutingFacet(Facet):
 
     gateway: DirectionFacet
     mesh: MeshFacet
+
+
+class ContributionFacet(Facet):
+    """The endpoints that a cluster contributes to a set."""
+
+    groups: list[Group]
+
+
+class SetFacet(Facet):
+    """A set: its properties, and the exports that it is made of. `type` is None while none of them is valid."""
+
+    dns_name: str
+    type: SetType | None
+    ports: list[SetPort]
+    session_affinity: str
+    internal_traffic_policy: str | None
+    traffic_distribution: str | None
+    ip_families: list[str]
+    exports: list[SetExport]
 
 
 class ReadRow(RowHead, forbid_unknown_fields=False, omit_defaults=False):
@@ -192,12 +211,33 @@ class _Clusterset(ReadRow, kw_only=True):
     groups: list[Group] | msgspec.UnsetType = msgspec.UNSET
     ports: list[SetPort] | msgspec.UnsetType = msgspec.UNSET
     exports: list[SetExport] | msgspec.UnsetType = msgspec.UNSET
+    type: SetType | None = None
+    dns_name: str = ""
+    session_affinity: str = "None"
+    internal_traffic_policy: str | None = None
+    traffic_distribution: str | None = None
+    ip_families: list[str] = msgspec.field(default_factory=list)
 
     def __post_init__(self) -> None:
         of_cluster, of_set = (self.export, self.service, self.groups), (self.ports, self.exports)
         present, absent = (of_cluster, of_set) if self.cluster else (of_set, of_cluster)
         if msgspec.UNSET in present or any(field is not msgspec.UNSET for field in absent):
             raise ValueError("a row of the clusterset is either a cluster's contribution or a set")
+
+    def facet(self) -> ContributionFacet | SetFacet:
+        if self.cluster:
+            return ContributionFacet(*self._head(), self.groups or [])
+        return SetFacet(
+            *self._head(),
+            self.dns_name,
+            self.type,
+            self.ports or [],
+            self.session_affinity,
+            self.internal_traffic_policy,
+            self.traffic_distribution,
+            self.ip_families,
+            self.exports or [],
+        )
 
 
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {

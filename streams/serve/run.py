@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from streams.kafka.admin import config
+from streams.kafka.range_reader import RangeReader
 from streams.runtime.listening import listen_errors
 from streams.runtime.probes import Readiness, add_probe_routes
 from streams.serve.http.endpoints import all_endpoints
@@ -22,9 +23,10 @@ from streams.serve.metrics import SHARED_ADDRESSES
 from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cluster_metrics import show_freshness
+from streams.subscription.delivery import Row
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, clusters_in, of_clusters
 from streams.subscription.names import suggestion
-from streams.wire.records import TABLES, topic_of
+from streams.wire.records import CLUSTERSET, FOLDED_TABLES, TABLES, topic_of
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
 log = logging.getLogger("facets.serve")
@@ -37,6 +39,9 @@ _LINE_BYTES = 128 * 1024
 
 _END_SECONDS = 5.0
 
+_OLDER_CHECKS = 3
+"""How often tables are looked at, a second apart, before they are taken for those of an older version."""
+
 
 class ServeSettings(NamedTuple):
     """What is served, from where, and on which addresses. No clusters means all. A cluster without a commit for
@@ -48,7 +53,7 @@ class ServeSettings(NamedTuple):
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     clusters: tuple[str, ...] = ()
-    tables: tuple[str, ...] = TABLES
+    tables: tuple[str, ...] = FOLDED_TABLES
     sse: SseSettings = SseSettings()
     silent_after: float = SILENT_AFTER_SECONDS
     clock: Callable[[], float] = time.time
@@ -68,19 +73,20 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set. Raises FacetsError. Routers are admitted after the first snapshot: before it, they
     would get an empty answer. Until then HTTP clients are told to retry (503, /readyz)."""
+    tables = await _choose_tables(settings)
     async with Subscriber(
         settings.bootstrap,
-        tables=settings.tables,
+        tables=tables,
         clusters=settings.clusters,
         progress=True,
         silent_after=settings.silent_after,
         clock=settings.clock,
-        fold_journal=settings.fold_journal and settings.tables == TABLES,
+        fold_journal=settings.fold_journal and set(TABLES) <= set(tables),
         window_seconds=settings.window_seconds,
     ) as subscriber:
-        topic_config = await asyncio.to_thread(config, settings.bootstrap, topic_of(settings.tables[0]))
+        topic_config = await asyncio.to_thread(config, settings.bootstrap, topic_of(tables[0]))
         window = int(topic_config["min.compaction.lag.ms"]) / 1000
-        xds = XdsServer(settings.xds, subscriber.partitions)
+        xds = XdsServer(settings.xds, subscriber.partitions, follows_sets=CLUSTERSET in tables)
         hub = ChangesHub(settings.sse, settings.bootstrap, subscriber.partitions, window)
         async with contextlib.AsyncExitStack() as stack:
             http_port = await _listen(settings, xds, hub, stack)
@@ -100,6 +106,39 @@ async def serve(
                 for task in (*tasks, ready):
                     task.cancel()
                 await asyncio.gather(*tasks, ready, return_exceptions=True)
+
+
+async def _choose_tables(settings: ServeSettings) -> tuple[str, ...]:
+    """The tables to follow: without the clusterset where only some clusters are served (a set is of all of them), and
+    where workers of an older version have written the tables: one that has no seals would hold up the others."""
+    tables = settings.tables
+    if CLUSTERSET not in tables:
+        return tables
+    without = tuple(table for table in tables if table != CLUSTERSET)
+    if settings.clusters:
+        log.info("the clusterset's names are not served: a set is of all clusters, and --cluster selects some")
+        return without
+    for number in range(_OLDER_CHECKS):
+        # The first worker may be about to write it.
+        await asyncio.sleep(1 if number else 0)
+        if not await asyncio.to_thread(_has_older_tables, settings.bootstrap):
+            return tables
+    log.warning(
+        "the clusterset's names are not served: workers of an older version have written the tables; "
+        "upgrade the workers, then restart facets serve"
+    )
+    return without
+
+
+def _has_older_tables(bootstrap: str) -> bool:
+    """Whether the tables have records, but the clusterset has none. Raises BrokerError."""
+    with RangeReader(bootstrap) as reader:
+
+        def has_records(table: str) -> bool:
+            topic = topic_of(table)
+            return any(reader.ends(topic, range(reader.partitions(topic))).values())
+
+        return has_records(TABLES[0]) and not has_records(CLUSTERSET)
 
 
 def warn_of_unknown(clusters: tuple[str, ...], known: set[str]) -> None:
@@ -128,13 +167,18 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
             xds.set_silent(subscriber.silent())
             hub.set_silent(subscriber.silent())
             xds.replace(item.rows, seals)
-            hub.replace(item.reason, item.rows, seals, subscriber.position)
+            hub.replace(item.reason, _without_sets(item.rows), seals, subscriber.position)
         elif isinstance(item, ClusterStatus):
             xds.set_silent(subscriber.silent())
             hub.set_silent(subscriber.silent())
         else:
             xds.apply(item.rows, item.seal, item.partition)
-            hub.apply(item.partition, item.seal, item.rows, item.position)
+            hub.apply(item.partition, item.seal, _without_sets(item.rows), item.position)
+
+
+def _without_sets(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows that HTTP clients get: those of the clusters' own tables."""
+    return tuple(row for row in rows if row.table != CLUSTERSET)
 
 
 def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] = time.time) -> Readiness:

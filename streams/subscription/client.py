@@ -33,7 +33,7 @@ from streams.subscription.record_sources import RecordSources
 from streams.subscription.silence import SilenceMonitor
 from streams.wire.keys import PART_PREFIX, SEAL_PREFIX, is_cluster
 from streams.wire.partitioning import partition_of
-from streams.wire.records import JOURNAL, TABLES, Seal, topic_of
+from streams.wire.records import FOLDED_TABLES, JOURNAL, TABLES, Seal, topic_of
 from streams.wire.row_codec import is_deleted
 from streams.wire.timestamps import later
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
@@ -123,9 +123,10 @@ class Subscriber:
     `cursor`; as a value: its `position`): each change since comes once, or a Snapshot says why not. `progress` also
     yields batches without rows, so that silence is never mistaken for a stall. A cluster without a commit for
     `silent_after` seconds (by `clock`, in seconds since the epoch; None: never) is stale: its rows decode as that, and
-    a ClusterStatus comes when it falls silent and when it is heard of again. With `fold_journal` (for all tables, and
-    without a cursor) it folds the journal itself from the sealed tables on: changes come before the workers have
-    written them, or while there are none, under the same versions; `window_seconds` is then the workers' resume window.
+    a ClusterStatus comes when it falls silent and when it is heard of again. With `fold_journal` (for all tables, with
+    the clusterset or without it, and without a cursor) it folds the journal itself from the sealed tables on: changes
+    come before the workers have written them, or while there are none, under the same versions; `window_seconds` is
+    then the workers' resume window.
     Raises FacetsError if the broker or the topics are missing at the start; later it reconnects by itself.
     """
 
@@ -145,8 +146,8 @@ class Subscriber:
         window_seconds: int = DEFAULT_WINDOW_SECONDS,
     ) -> None:
         self.tables = tuple(tables)
-        if fold_journal and (cursor or set(self.tables) != set(TABLES)):
-            raise ValueError("fold_journal is for all tables, and without a cursor")
+        if fold_journal and (cursor or set(self.tables) not in ({*TABLES}, {*FOLDED_TABLES})):
+            raise ValueError("fold_journal is for all tables (with the clusterset or without), and without a cursor")
         self.partitions = 0
         self._broker = bootstrap or ""
         self._filter = Filter(frozenset(clusters), frozenset(namespaces), frozenset(services))
@@ -194,7 +195,7 @@ class Subscriber:
             if self._folds_journal and counts.get(JOURNAL) != self.partitions:
                 log.warning("%s is not at %s, or is another: the changelogs are followed", JOURNAL, self._broker)
             elif self._folds_journal:
-                self._journal = JournalClient(self._broker, self.partitions, self._window_seconds)
+                self._journal = JournalClient(self._broker, self.partitions, self._window_seconds, self.tables)
         except BaseException:
             await sources.stop()
             raise

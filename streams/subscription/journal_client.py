@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -15,21 +15,21 @@ from streams.subscription.delivery import Subscription
 from streams.subscription.fold_metrics import COMPARED, DIFFERENCES, FOLDED_PARTITIONS, NOT_COMPARED
 from streams.subscription.journal_follower import JournalFollower
 from streams.wire.keys import SEAL_PREFIX
-from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.records import FOLDED_TABLES, JOURNAL, topic_of
 
 log = logging.getLogger("facets.subscriber")
 
 _BOUNDS_SECONDS = 10.0
-_TABLE_OF = {topic_of(table): table for table in TABLES}
+_TABLE_OF = {topic_of(table): table for table in FOLDED_TABLES}
 
 
 class JournalClient:
     """One subscriber's fold of the journal: first `forget`, `gather` each chunk of the changelogs, and `start`."""
 
-    def __init__(self, bootstrap: str, partitions: int, window_seconds: int) -> None:
+    def __init__(self, bootstrap: str, partitions: int, window_seconds: int, tables: Collection[str]) -> None:
         self._bootstrap = bootstrap
         self._partitions = partitions
-        self._follower = JournalFollower(window_seconds)
+        self._follower = JournalFollower(window_seconds, tables)
         self._counted: dict[int, tuple[int, int]] = {}
         self._faults = 0
 

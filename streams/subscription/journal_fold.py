@@ -7,12 +7,13 @@ journal has expired, or another fold version wrote the tables), nothing is folde
 where the worker begins.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 
 import msgspec
 
 from streams.facets.changelog_records import unreadable
+from streams.facets.tables import WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.subscription.comparison import Comparison
@@ -38,8 +39,8 @@ class Obstacle(StrEnum):
 class TableImage:
     """The newest record of each key of a partition's changelogs, by table, as loaded in log order."""
 
-    def __init__(self) -> None:
-        self.records: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in TABLES}
+    def __init__(self, tables: Iterable[str] = TABLES) -> None:
+        self.records: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in tables}
 
     def gather(
         self, table: str, records: Iterable[tuple[int, bytes, bytes | None, int]], *, end: int, strict: bool
@@ -65,15 +66,19 @@ class TableImage:
 
 
 class JournalFold:
-    """One partition. `window_seconds` is the workers' resume window."""
+    """One partition, and of its tables those that are read. `window_seconds` is the workers' resume window."""
 
-    def __init__(self, partition: int, window_seconds: int = DEFAULT_WINDOW_SECONDS) -> None:
+    def __init__(
+        self, partition: int, window_seconds: int = DEFAULT_WINDOW_SECONDS, tables: Collection[str] = TABLES
+    ) -> None:
         self.partition = partition
-        self.sealed = dict.fromkeys(TABLES, -1)
+        self.sealed = dict.fromkeys(tables, -1)
         """The offset that each table had sealed when it was loaded."""
-        self.comparison = Comparison(TABLES)
+        self.comparison = Comparison(tables)
+        self._tables = frozenset(tables)
         self._unsealed: list[Write] = []
-        self._fold = PartitionFold(partition, window_seconds=window_seconds)
+        rules = [table for table in WORKER_TABLES if table.name in self._tables]
+        self._fold = PartitionFold(partition, rules, window_seconds)
 
     @property
     def next_offset(self) -> int:
@@ -111,7 +116,7 @@ class JournalFold:
     def step(self, offset: int, value: bytes | None, appended: int) -> list[Write]:
         """The tables' records that a commit makes (see `PartitionFold.step`); before the first ones, those that were
         loaded without a seal: they are not made again. Raises JournalGap and TablesDiffer."""
-        writes = [write for write in self._fold.step(offset, value, appended) if write.table in TABLES]
+        writes = [write for write in self._fold.step(offset, value, appended) if write.table in self._tables]
         self.comparison.folded(offset, writes)
         unsealed, self._unsealed = self._unsealed, []
         return unsealed + writes

@@ -13,7 +13,7 @@ from streams.fold.fold import JournalGap
 from streams.fold.table import Write
 from streams.subscription.comparison import Cause, TablesDiffer
 from streams.subscription.journal_fold import JournalFold, Obstacle, TableImage, is_ours
-from streams.wire.records import JOURNAL, Seal
+from streams.wire.records import JOURNAL, TABLES, Seal
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
 log = logging.getLogger("facets.subscriber")
@@ -34,10 +34,12 @@ _OBSTACLES = {
 
 
 class JournalFollower:
-    """`faults` counts records of the workers that differ from those folded here, of the same fold version."""
+    """`faults` counts records of the workers that differ from those folded here, of the same fold version; `tables` are
+    those that are read."""
 
-    def __init__(self, window_seconds: int = DEFAULT_WINDOW_SECONDS) -> None:
+    def __init__(self, window_seconds: int = DEFAULT_WINDOW_SECONDS, tables: Collection[str] = TABLES) -> None:
         self.faults = 0
+        self._tables = tuple(tables)
         self._window_seconds = window_seconds
         self._images: dict[int, TableImage] = {}
         self._folds: dict[int, JournalFold] = {}
@@ -50,7 +52,7 @@ class JournalFollower:
 
     def forget(self, partitions: Iterable[int]) -> None:
         """The tables of these partitions are read anew: `gather` takes their records, then `start`."""
-        self._images = {partition: TableImage() for partition in partitions}
+        self._images = {partition: TableImage(self._tables) for partition in partitions}
         for partition in self._images:
             self._drop(partition)
 
@@ -74,7 +76,7 @@ class JournalFollower:
             if self._obstacles.get(partition) is Obstacle.DIFFERENT:
                 continue
             begin, end = bounds[partition]
-            fold = JournalFold(partition, self._window_seconds)
+            fold = JournalFold(partition, self._window_seconds, self._tables)
             obstacle = fold.load(image, begin, end)
             if obstacle is not None:
                 self._block(partition, obstacle, now)

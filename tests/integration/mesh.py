@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 from kafka import KafkaProducer
 
+from streams.facets.tables import WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
@@ -38,7 +39,7 @@ class Tables:
         clean_topics(bootstrap)
         self._producer = KafkaProducer(bootstrap_servers=bootstrap)
         self._collectors: dict[str, Collector] = {}
-        self._folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
+        self._folds = [PartitionFold(partition, WORKER_TABLES) for partition in range(PARTITIONS)]
         self._offsets = [0] * PARTITIONS
         self.version = 100
         self.last: list[JournalRecord] = []

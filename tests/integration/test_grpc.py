@@ -73,9 +73,12 @@ class GrpcClient:
 
 
 @contextlib.asynccontextmanager
-async def client(mesh: Mesh, tmp_path: Path, target: str = CART) -> AsyncIterator[GrpcClient]:
-    bootstrap = tmp_path / "xds.json"
-    bootstrap.write_bytes(orjson.dumps(grpc_bootstrap(Router(("127.0.0.1", mesh.xds_port), "grpc-1"))))
+async def client(
+    mesh: Mesh, tmp_path: Path, target: str = CART, node_id: str = "grpc-1", cluster: str = ""
+) -> AsyncIterator[GrpcClient]:
+    bootstrap = tmp_path / f"{node_id}.json"
+    router = Router(("127.0.0.1", mesh.xds_port), node_id, cluster=cluster)
+    bootstrap.write_bytes(orjson.dumps(grpc_bootstrap(router)))
     process = await asyncio.create_subprocess_exec(
         *bound([sys.executable, str(Path(__file__).parent / "grpc_client.py"), f"xds:///{target}"]),
         stdin=asyncio.subprocess.PIPE,

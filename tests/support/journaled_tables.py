@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 
 from kafka import KafkaProducer
 
+from streams.facets.tables import WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.objects.commits import JournalRecord
-from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.records import FOLDED_TABLES, JOURNAL, topic_of
 from tests.integration.journal import PARTITIONS
 from tests.integration.mesh import Tables
 
@@ -21,7 +22,7 @@ class JournaledTables(Tables):
         self.away = False
         self.alter: Callable[[bytes], bytes] = lambda value: value
         self._worker = KafkaProducer(bootstrap_servers=bootstrap)
-        self._worker_folds = [PartitionFold(partition) for partition in range(PARTITIONS)]
+        self._worker_folds = [PartitionFold(partition, WORKER_TABLES) for partition in range(PARTITIONS)]
         self._unwritten: list[tuple[int, Write]] = []
 
     def back(self) -> None:
@@ -38,7 +39,7 @@ class JournaledTables(Tables):
         for record in self.last:
             at = self._worker.send(JOURNAL, record.value, key=b"east", partition=record.partition).get(60)
             writes = self._worker_folds[record.partition].step(at.offset, record.value, at.timestamp)
-            self._unwritten += [(record.partition, write) for write in writes if write.table in TABLES]
+            self._unwritten += [(record.partition, write) for write in writes if write.table in FOLDED_TABLES]
         if not self.away:
             self._write_tables()
 

@@ -5,6 +5,7 @@ does not: a Pod that waits for this in its preStop hook is listed as draining un
 may still go there.
 """
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ class Gate:
     def evaluate(self) -> None:
         """Look at the server's state as it is now."""
         catalog = self._server.catalog
-        _, has = self._set_of(catalog, Client())
+        _, has = self._set_of(catalog, Client(), catalog.names_of(self._key))
         self.sealed = has is self._target.present
         states = (self._router(catalog, connection) for connection in self._server.connections.values())
         self.routers = [state for state in states if state is not None]
@@ -69,17 +70,18 @@ class Gate:
         standing = connection.ledger.standing(self._key, catalog, 0.0)
         if standing is None:
             return None
-        versions, has = self._set_of(catalog, connection.stream.client)
+        names = [name for name in catalog.names_of(self._key) if connection.stream.follows((name,))]
+        versions, has = self._set_of(catalog, connection.stream.client, names)
         known = self._since.get(connection.number)
         if known is None or known[0] != versions:
             known = self._since[connection.number] = versions, catalog.newest(self._key)[0]
         passed = has is self._target.present and standing.acked >= known[1]
         return RouterState(connection.number, connection.node, standing.acked, passed)
 
-    def _set_of(self, catalog: Catalog, client: Client) -> tuple[tuple[str, ...], bool | None]:
-        """The versions of the Service's endpoint sets as the client gets them, and whether the address is in one; None
-        if that is not known."""
-        answers = [catalog.resource("eds", name, client) for name in catalog.names_of(self._key)]
+    def _set_of(self, catalog: Catalog, client: Client, names: Iterable[str]) -> tuple[tuple[str, ...], bool | None]:
+        """The versions of endpoint sets as the client gets them, and whether the address is in one; None if that is not
+        known."""
+        answers = [catalog.resource("eds", name, client) for name in names]
         sets = [answer for answer in answers if isinstance(answer, Resource)]
         has = None if Absence.UNKNOWN in answers else any(self._has(answer) for answer in sets)
         return tuple(answer.version for answer in sets), has

@@ -97,9 +97,9 @@ class XdsServer:
     """Holds the newest sealed state and serves it. `replace` and `apply` feed it; `start` and `stop` are the gRPC
     server's."""
 
-    def __init__(self, settings: XdsSettings, partitions: int) -> None:
+    def __init__(self, settings: XdsSettings, partitions: int, *, follows_sets: bool = True) -> None:
         self.settings = settings
-        self.catalog = Catalog(partitions)
+        self.catalog = Catalog(partitions, follows_sets=follows_sets)
         self.connections: dict[int, Connection] = {}
         self.port = 0
         self.silent: Mapping[Place, Silence] = {}

@@ -8,6 +8,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 
+from streams.facets.tables import WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
@@ -18,7 +19,7 @@ from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind as XdsKind
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.subscription.delivery import Batch, Filter, Row, Subscription
-from streams.wire.keys import SEAL_PREFIX
+from streams.wire.keys import SEAL_PREFIX, parse_row_key
 
 _ALL = (*RESOURCES, *OPTIONAL)
 CART = "cart.shop.svc.cluster.local:80"
@@ -34,7 +35,7 @@ class World:
     """One partition that holds everything. `put` and `drop` change objects and give the names that changed."""
 
     def __init__(self, *clusters: str, complete: bool = True) -> None:
-        self.fold = PartitionFold(0)
+        self.fold = PartitionFold(0, WORKER_TABLES)
         self.catalog = Catalog(1)
         self.rows: dict[tuple[str, str, str], bytes] = {}
         self._subscription: Subscription | None = None
@@ -91,7 +92,7 @@ class World:
         """What a server makes that reads the tables now."""
         catalog = Catalog(1)
         state = self._following()
-        rows = [Row(table, *key.split("/"), 0, value) for (table, key, _), value in self.rows.items()]
+        rows = [Row(table, *parse_row_key(key), 0, value) for (table, key, _), value in self.rows.items()]
         catalog.replace([row for row in rows if b'"state":"deleted"' not in row.value], state.seals)
         return catalog
 

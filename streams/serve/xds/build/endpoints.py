@@ -25,7 +25,7 @@ Address = tuple[str, int]
 """An IP address (IPv6 in its shortest form, so that one address is one text) and a port number."""
 
 Clusters = tuple[str, ...]
-"""Names of clusters, in order."""
+"""Names of clusters, in the order in which they win."""
 
 
 class Endpoint(NamedTuple):
@@ -39,7 +39,8 @@ class Endpoint(NamedTuple):
 
 
 def endpoints_for(service: Service, port: PortId, place: Place) -> list[Endpoint]:
-    """The endpoint set of a Service port as a client in this place gets it, by cluster and address."""
+    """The endpoint set of a Service port as a client in this place gets it, in the Service's order of clusters, then by
+    address."""
     endpoints = [endpoint for facets in service.clusters for endpoint in _endpoints_in(facets, port)]
     if place.node:
         local = {facets.cluster for facets in service.clusters if _is_local(facets)}
@@ -71,10 +72,10 @@ def cluster_ips_for(service: Service, port: PortId, place: Place) -> list[Endpoi
 
 def without_shared_addresses(endpoints: Iterable[Endpoint], own_cluster: str) -> list[Endpoint]:
     """The endpoints with each address once. Of several clusters with one address, as when they have one Pod network
-    range, the client's own wins, else the lowest by name: no router can tell them apart, and gRPC refuses a set that
-    names an address twice (gRFC A27)."""
+    range, the client's own wins, else the first in the Service's order: no router can tell them apart, and gRPC refuses
+    a set that names an address twice (gRFC A27)."""
     endpoints = list(endpoints)
-    order = sorted(range(len(endpoints)), key=lambda i: (endpoints[i].cluster != own_cluster, endpoints[i].cluster))
+    order = sorted(range(len(endpoints)), key=lambda i: endpoints[i].cluster != own_cluster)
     owners: dict[Address, int] = {}
     for i in order:
         for address in endpoints[i].addresses:

@@ -34,6 +34,8 @@ def cluster(name: str, service: Service, port: PortId, decision: Decision) -> cl
     fields["namespace"].string_value = service.namespace
     fields["service"].string_value = service.name
     fields["routing"].string_value = decision.route
+    if service.is_set:
+        fields["reason"].string_value = decision.reason
     if decision.route == "dns":
         _resolve(message, service, port)
     else:

@@ -54,9 +54,10 @@ class Facets(NamedTuple):
         )
 
     @property
-    def rows(self) -> list[FrontendFacet | BackendFacet | RoutingFacet]:
+    def rows(self) -> list[Facet]:
         """The rows that exist."""
-        return [row for row in (self.frontend, self.backend, self.routing) if row is not None]
+        own: tuple[Facet | None, ...] = (self.frontend, self.backend, self.routing)
+        return [row for row in own if row is not None]
 
     @property
     def is_absent(self) -> bool:
@@ -65,11 +66,13 @@ class Facets(NamedTuple):
 
 
 class Service(NamedTuple):
-    """One Service in every followed cluster, ordered by cluster."""
+    """One Service in every followed cluster, in the order in which they win an address that several have: by name, or
+    by precedence where it is one of the clusterset (`is_set`)."""
 
     namespace: str
     name: str
     clusters: tuple[Facets, ...]
+    is_set: bool = False
 
     def with_port(self, dns_name: str, port: PortId) -> "Service":
         """Only the clusters in which the Service has this DNS name (their domains may differ) and port, or may have

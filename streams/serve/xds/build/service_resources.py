@@ -18,9 +18,9 @@ from streams.wire.routing_records import Traffic
 
 
 class PortName(NamedTuple):
-    """What a resource name means: a port of a Service under one of its DNS names."""
+    """What a resource name means: a port of a Service, or of its set, under one of its DNS names."""
 
-    key: tuple[str, str]
+    unit: tuple[str, str, bool]
     dns_name: str
     port: PortId
 

@@ -1,0 +1,135 @@
+"""A Service of the clusterset (KEP-1645), as its rows have it: the set, and what each cluster contributes.
+
+For the resources it is a Service like any other, in the clusters that count in it: each has the set's properties, and
+its own endpoints under those of the set's ports that it exposes. No cluster's own Service is asked, so that nothing of
+one that is not exported gets in.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from streams.facets.parsed_rows import (
+    BackendFacet,
+    ContributionFacet,
+    DirectionFacet,
+    Facet,
+    FrontendFacet,
+    MeshFacet,
+    RoutingFacet,
+    SetFacet,
+)
+from streams.facets.service_set import DNS_ZONE, precedence
+from streams.serve.xds.build.service import Facets, Service
+from streams.subscription.delivery import Row
+from streams.wire.clusterset_records import SetExport, SetPort
+from streams.wire.records import ServicePort, State
+
+
+class Contribution(NamedTuple):
+    """A cluster's contribution: the newest row that could be read (None: there was none), and whether a later one
+    could not."""
+
+    facet: ContributionFacet | None
+    is_unknown: bool
+
+
+class ServiceSet(NamedTuple):
+    """The set (None: nobody exports), and the contributions by cluster."""
+
+    properties: SetFacet | None = None
+    contributions: Mapping[str, Contribution] = {}
+
+    def with_row(self, row: Row) -> "ServiceSet":
+        """With this row in place of the previous one. As with a Service's own rows, a contribution that is `unknown`
+        keeps the endpoints that it had."""
+        facet: Any = row.facet
+        if not row.cluster:
+            return self._replace(properties=None if facet.state == "deleted" else facet)
+        contributions = dict(self.contributions)
+        before = contributions.pop(row.cluster, Contribution(None, is_unknown=False))
+        if facet.state != "deleted":
+            is_unknown = facet.state == "unknown"
+            keeps = is_unknown and not facet.is_partial
+            contributions[row.cluster] = Contribution(before.facet if keeps else facet, is_unknown)
+        return self._replace(contributions=contributions)
+
+    def only(self, clusters: Iterable[str]) -> "ServiceSet":
+        """Without the contributions of other clusters."""
+        kept = {name: self.contributions[name] for name in clusters if name in self.contributions}
+        return self._replace(contributions=kept)
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is no row of it."""
+        return self.properties is None and not self.contributions
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether a cluster's newest contribution is not known. It may have endpoints, or make the set."""
+        return any(contribution.is_unknown for contribution in self.contributions.values())
+
+    @property
+    def rows(self) -> list[Facet]:
+        """The rows that exist."""
+        own: list[Facet | None] = [self.properties, *(each.facet for each in self.contributions.values())]
+        return [row for row in own if row is not None]
+
+    def ports(self) -> dict[str, list[ServicePort]]:
+        """The set's ports, by its DNS name."""
+        if self.properties is None or self.properties.type is None:
+            return {}
+        return {self.properties.dns_name: [_port(port, port.name) for port in self.properties.ports]}
+
+    def service(self, namespace: str, name: str) -> Service:
+        """The Service in the clusters that count, by their precedence."""
+        return Service(namespace, name, tuple(self._clusters()), is_set=True)
+
+    def _clusters(self) -> Iterator[Facets]:
+        if self.properties is None:
+            return
+        routing = _routing(self.properties)
+        counted = [export for export in self.properties.exports if export.counted]
+        for export in sorted(counted, key=lambda export: precedence(export.created, export.id)):
+            contribution = self.contributions.get(export.cluster)
+            backend = None
+            if contribution is not None and contribution.facet is not None:
+                backend = BackendFacet(*_head(contribution.facet), contribution.facet.groups)
+            yield Facets(export.cluster, _frontend(self.properties, export), backend, routing)
+
+
+def is_set_name(name: str) -> bool:
+    """Whether a resource name is one of the clusterset: SERVICE.NAMESPACE.svc.clusterset.local:PORT."""
+    return name.partition(":")[0].endswith(f".svc.{DNS_ZONE}")
+
+
+def _frontend(properties: SetFacet, export: SetExport) -> FrontendFacet:
+    """How the set is reached in one cluster: with the ports that it exposes. Each has the set's number, and the name
+    that the cluster's endpoints have for it."""
+    return FrontendFacet(
+        *_head(properties),
+        "ClusterIP",
+        [],
+        properties.ip_families,
+        properties.dns_name,
+        None,
+        properties.type == "Headless",
+        [_port(port, port.clusters[export.id]) for port in properties.ports if export.id in port.clusters],
+        properties.session_affinity,
+        properties.traffic_distribution,
+        properties.internal_traffic_policy,
+        False,
+    )
+
+
+def _routing(properties: SetFacet) -> RoutingFacet:
+    """Nobody claims a ClusterSetIP, so clients go to the endpoints."""
+    reason = "Headless" if properties.type == "Headless" else "NoClusterSetIP"
+    return RoutingFacet(*_head(properties), DirectionFacet("endpoint", reason), MeshFacet("endpoint", reason))
+
+
+def _port(port: SetPort, name: str) -> ServicePort:
+    return ServicePort(name, port.port, port.protocol, port.app_protocol, "")
+
+
+def _head(facet: Facet) -> tuple[int, int | None, State, str, tuple[str, ...], bool]:
+    return facet.version, facet.previous, facet.state, facet.at, facet.triggers, facet.is_partial

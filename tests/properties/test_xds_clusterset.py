@@ -1,0 +1,105 @@
+"""Whatever three clusters export, change and take back, a client gets of the clusterset's names what KEP-1645 says."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from msgspec import structs
+
+from streams.serve.xds.build import clusterset, endpoints
+from streams.serve.xds.build.catalog import Catalog
+from streams.serve.xds.build.clusterset import ServiceSet
+from streams.serve.xds.build.service import Service
+from tests.properties.clustersets import History
+from tests.properties.xds_clustersets import check_clusterset_names, histories
+from tests.support.xds_checks import Refused
+
+
+@given(histories)
+def test_clusterset_names_have_the_endpoints_of_those_that_export(drawn: History) -> None:
+    check_clusterset_names(drawn)
+
+
+# ---- planted faults ---------------------------------------------------------------------------------------
+
+
+def _services_are_merged_without_an_export() -> AbstractContextManager[Any]:
+    real = Catalog._service
+
+    def merged(self: Catalog, unit: Any) -> Service:
+        service_set = real(self, unit)
+        if not service_set.is_set or not service_set.clusters:
+            return service_set
+        name = service_set.clusters[0].frontend.dns_name  # type: ignore[union-attr]
+        exporting = {facets.cluster for facets in service_set.clusters}
+        others = [
+            facets._replace(frontend=structs.replace(facets.frontend, dns_name=name), routing=None)
+            for cluster, facets in sorted(self._services.get(unit[:2], {}).items())
+            if cluster not in exporting and facets.frontend is not None and facets.frontend.type != "ExternalName"
+        ]
+        return service_set._replace(clusters=(*service_set.clusters, *others))
+
+    return patch.object(Catalog, "_service", merged)
+
+
+def _an_unexport_takes_nothing_away() -> AbstractContextManager[Any]:
+    real = ServiceSet.with_row
+
+    def with_row(self: ServiceSet, row: Any) -> ServiceSet:
+        after = real(self, row)
+        if self.properties is None:
+            return after
+        fewer = after.properties is None or len(after.properties.exports) < len(self.properties.exports)
+        return self if fewer else after
+
+    return patch.object(ServiceSet, "with_row", with_row)
+
+
+def _the_first_name_wins_and_not_the_oldest_export() -> AbstractContextManager[Any]:
+    return patch.object(clusterset, "precedence", lambda _, cluster_id: cluster_id)
+
+
+def _nobodys_own_endpoints_come_first() -> AbstractContextManager[Any]:
+    real = endpoints.without_shared_addresses
+    return patch.object(endpoints, "without_shared_addresses", lambda candidates, _: real(candidates, ""))
+
+
+def _ports_go_to_all_clusters() -> AbstractContextManager[Any]:
+    real = clusterset._frontend
+
+    def frontend(properties: Any, export: Any) -> Any:
+        for port in properties.ports:
+            port.clusters.setdefault(export.id, port.name)
+        return real(properties, export)
+
+    return patch.object(clusterset, "_frontend", frontend)
+
+
+def _the_sets_names_of_ports_are_looked_up_in_the_endpoints() -> AbstractContextManager[Any]:
+    return patch.object(clusterset, "_port", lambda port, _: _real_port(port, port.name))
+
+
+_real_port = clusterset._port
+_PLANTED: list[Callable[[], AbstractContextManager[Any]]] = [
+    _services_are_merged_without_an_export,
+    _an_unexport_takes_nothing_away,
+    _the_first_name_wins_and_not_the_oldest_export,
+    _nobodys_own_endpoints_come_first,
+    _ports_go_to_all_clusters,
+    _the_sets_names_of_ports_are_looked_up_in_the_endpoints,
+]
+
+
+@pytest.mark.parametrize("plant", _PLANTED, ids=lambda plant: plant.__name__.strip("_").replace("_", "-"))
+def test_a_planted_fault_is_seen(plant: Callable[[], AbstractContextManager[Any]]) -> None:
+    @seed(1)
+    @settings(max_examples=500, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
+    @given(histories)
+    def violated(drawn: History) -> None:
+        check_clusterset_names(drawn)
+
+    with plant(), pytest.raises(Refused):
+        violated()
