@@ -36,7 +36,7 @@ class TableName(click.ParamType):
 
     name = "table"
 
-    def __init__(self, tables: tuple[str, ...] = TABLES) -> None:
+    def __init__(self, tables: tuple[str, ...] = FOLDED_TABLES) -> None:
         self._tables = tables
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -53,6 +53,16 @@ class TableName(click.ParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The tables."""
         return matching(self._tables, incomplete)
+
+
+def readable_tables(tables: tuple[str, ...], clusters: Collection[str]) -> tuple[str, ...]:
+    """The tables to read: those named, else all. Of some clusters alone there is no clusterset, as a set is of all of
+    them: it is left out, and raises click.UsageError where it is named."""
+    if not clusters:
+        return tables or FOLDED_TABLES
+    if CLUSTERSET in tables:
+        raise click.UsageError("a row of the clusterset is of all clusters: it takes no --cluster")
+    return tables or TABLES
 
 
 class ResourceName(click.ParamType):
@@ -166,14 +176,14 @@ class TablePath(click.ParamType):
         first, slash, rest = text.partition("/")
         if self._bare and not (slash and first.lower() in _TABLE_ALIASES):
             return "", ServiceName().convert(text, param, ctx)
-        table = TableName(FOLDED_TABLES).convert(first, param, ctx)
+        table = TableName().convert(first, param, ctx)
         return table, ServiceName().convert(rest, param, ctx) if slash else None
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Tables first, then Services."""
         if self._bare:
             return ServiceName().shell_complete(ctx, param, incomplete)
-        return TableName(FOLDED_TABLES).shell_complete(ctx, param, incomplete)
+        return TableName().shell_complete(ctx, param, incomplete)
 
 
 class ClusterName(click.ParamType):

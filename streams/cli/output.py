@@ -16,6 +16,7 @@ from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.subscription.names import suggestion
 from streams.wire.keys import row_key
+from streams.wire.records import CLUSTERSET
 
 _T = TypeVar("_T")
 
@@ -121,15 +122,23 @@ def sort_rows(rows: Sequence[dict[str, Any]], field: str) -> list[dict[str, Any]
 
 def row_line(table: str, row: dict[str, Any]) -> str:
     """A row as one line of a human-readable log."""
-    head = f"{row['asOf']['at']}  {row['cluster']}  {row['namespace']}/{row['name']}  v{row['version']}  {table}"
+    cluster = row["cluster"] or row["origin"]
+    head = f"{row['asOf']['at']}  {cluster}  {row['namespace']}/{row['name']}  v{row['version']}  {table}"
     if table == "frontend":
         address = ",".join(row["clusterIPs"]) or ("None" if row["headless"] else row["externalName"] or "")
         return f"{head} {row['state']}  {address}"
     if table == "routing":
         ways = "  ".join(f"{way} {row[way]['decision']} ({row[way]['reason']})" for way in ("gateway", "mesh"))
         return f"{head} {row['state']}  {ways}"
-    change = {name: len(row["change"][name]) for name in ("added", "removed", "updated")}
     ready = sum(1 for endpoint in row["endpoints"] if endpoint["ready"])
+    if table == CLUSTERSET:
+        counted = [export["id"] for export in row["exports"] if export["counted"]]
+        conflicts = ",".join(conflict["reason"] for conflict in row["conflicts"])
+        return (
+            f"{head} {row['state']}  {row['type'] or '<none>'}  of {','.join(counted) or '<none>'}"
+            f"  {ready}/{len(row['endpoints'])} ready{f'  {conflicts}' if conflicts else ''}"
+        )
+    change = {name: len(row["change"][name]) for name in ("added", "removed", "updated")}
     return (
         f"{head} {row['state']}  +{change['added']} -{change['removed']} ~{change['updated']}"
         f"  {ready}/{len(row['endpoints'])} ready"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.subscription.delivery import Row
-from streams.wire.records import TABLES
+from streams.wire.records import CLUSTERSET, FOLDED_TABLES
 from streams.wire.row_codec import STAMPS, is_deleted
 
 
@@ -51,7 +51,8 @@ class Until(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A Service that has an address: as its `cluster IP`, or as an `endpoint` (with its state, port and target)."""
+    """A Service that has an address: as its `cluster IP`, as an `endpoint` (with its state, port and target), or as an
+    endpoint of its set in the `clusterset`, which it is by the `cluster`."""
 
     cluster: str
     namespace: str
@@ -70,7 +71,7 @@ def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> I
     ip_text = str(ip).encode()
     for row in rows:
         # An IPv4 address has one form, so a search of the bytes rules rows out; an IPv6 address has many.
-        if row.table not in {"frontend", "backend"} or (ip.version == 4 and ip_text not in row.value):
+        if row.table not in {"frontend", "backend", CLUSTERSET} or (ip.version == 4 and ip_text not in row.value):
             continue
         if is_deleted(row.value):
             continue
@@ -84,13 +85,17 @@ def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> I
                     row.cluster, row.namespace, row.name, "cluster IP", port_list, content["state"], "", row.version
                 )
             continue
+        held_as = CLUSTERSET if row.table == CLUSTERSET else "endpoint"
+        # A set is as its best cluster is; an endpoint is as its own.
+        states = {export["cluster"]: export["state"] for export in content.get("exports", ())}
         for endpoint in content["endpoints"]:
             if _is_address(ip, endpoint["address"]) and _has_port(endpoint["ports"], ports):
-                target = endpoint["target"]
+                cluster, target = endpoint.get("cluster", row.cluster), endpoint["target"]
+                is_stale = states.get(cluster, content["state"]) == "stale"
                 yield Holder(
-                    row.cluster, row.namespace, row.name, "endpoint",
+                    cluster, row.namespace, row.name, held_as,
                     ",".join(f"{port['port']}/{port['protocol']}" for port in endpoint["ports"]),
-                    f"{condition(endpoint)} (stale)" if content["state"] == "stale" else condition(endpoint),
+                    f"{condition(endpoint)} (stale)" if is_stale else condition(endpoint),
                     f"{target['kind']}/{target['name']}" if target else "", row.version,
                 )  # fmt: skip
 
@@ -107,9 +112,13 @@ def condition(endpoint: Mapping[str, Any]) -> str:
 Endpoint = Mapping[str, Any]
 
 
+EXPORT = "export"
+"""What differs of a set where a cluster's export does."""
+
+
 class Difference(NamedTuple):
-    """One difference between two rows of a Service: added (`+`), removed (`-`) or changed (`~`); `what` is an endpoint
-    or a field."""
+    """One difference between two rows of a Service: added (`+`), removed (`-`) or changed (`~`); `what` is an endpoint,
+    a field, or an `export` of the clusterset."""
 
     sign: str
     what: str
@@ -118,22 +127,42 @@ class Difference(NamedTuple):
 
 
 def differences(table: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Difference]:
-    """The differences between two decoded rows; None stands for no row, or a deleted one."""
+    """The differences between two decoded rows (of the clusterset: joined ones); None stands for no row, or a deleted
+    one."""
     if old is None or new is None:
         return [] if old is new else [Difference("-" if new is None else "+", table, old, new)]
     changes = [
         Difference("~", name, old.get(name), new.get(name))
-        for name in sorted({*old, *new} - STAMPS - {"endpoints"})
+        for name in sorted({*old, *new} - STAMPS - {"endpoints", "exports"})
         if old.get(name) != new.get(name)
     ]
-    if table == "backend":
+    if table == CLUSTERSET:
+        changes += _export_differences(old["exports"], new["exports"])
+    if table in {"backend", CLUSTERSET}:
         changes += _endpoint_differences(old["endpoints"], new["endpoints"])
     return changes
 
 
+def clusters_of(row: Row) -> list[str]:
+    """The clusters that a row is of: a set is of all that export it."""
+    return [row.cluster] if row.cluster or not row.value else [each["cluster"] for each in row.decode()["exports"]]
+
+
 def place(row: Row) -> tuple[int, str, str, str]:
     """Sort key of rows as they are shown: by table, then Service, then cluster."""
-    return TABLES.index(row.table), row.namespace, row.name, row.cluster
+    return FOLDED_TABLES.index(row.table), row.namespace, row.name, row.cluster
+
+
+def _export_differences(old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]) -> list[Difference]:
+    before, after = (
+        {export["cluster"]: {name: export[name] for name in export if name != "asOf"} for export in exports}
+        for exports in (old, new)
+    )
+    return [
+        Difference("+" if cluster not in before else "-" if cluster not in after else "~", EXPORT, *pair)
+        for cluster in sorted({*before, *after})
+        if (pair := (before.get(cluster), after.get(cluster)))[0] != pair[1]
+    ]
 
 
 def _endpoint_differences(old: Iterable[Endpoint], new: Iterable[Endpoint]) -> list[Difference]:

@@ -86,11 +86,17 @@ class Replay:
         return all(part.begin == 0 for part in self.parts.values())
 
     def tables(
-        self, until: Until, selection: Filter = EVERYTHING, tables: tuple[str, ...] = TABLES
+        self,
+        until: Until,
+        selection: Filter = EVERYTHING,
+        tables: tuple[str, ...] = TABLES,
+        *,
+        joins_sets: bool = True,
     ) -> dict[Place, Row]:
-        """The newest row of each selected Service in each of these tables, without tombstones. Raises FacetsError."""
+        """The newest row of each selected Service in each of these tables, without tombstones; `joins_sets` as in
+        PartitionReplay. Raises FacetsError."""
         rows: dict[Place, Row] = {}
-        for collector in self.collect(TableRows, until, selection, tables):
+        for collector in self.collect(TableRows, until, selection, tables, joins_sets=joins_sets):
             rows |= collector.rows
         return rows
 
@@ -100,12 +106,14 @@ class Replay:
         until: Until,
         selection: Filter = EVERYTHING,
         tables: tuple[str, ...] = TABLES,
+        *,
+        joins_sets: bool = True,
     ) -> list[_Collector]:
         """The collector of each partition, in their order, with the selected rows. The fewer Services are selected, the
         faster: the changes of others are only decoded. `make_collector` and what it makes are pickled. Raises
         FacetsError."""
         replays = [
-            PartitionReplay(p, *self.parts[p], until, selection, self._window, tables)
+            PartitionReplay(p, *self.parts[p], until, selection, self._window, tables, joins_sets)
             for p in self._partitions(selection)
         ]
         total = sum(replay.end - replay.begin for replay in replays)

@@ -4,11 +4,9 @@ from typing import NamedTuple
 
 from streams.history.collectors import Place
 from streams.history.queries import Until
-from streams.kafka.range_reader import RangeReader
 from streams.subscription.client import Subscriber
 from streams.subscription.delivery import Row
 from streams.wire.keys import row_key
-from streams.wire.records import CLUSTERSET, FOLDED_TABLES, TABLES, topic_of
 from streams.wire.row_codec import same_content
 
 
@@ -19,14 +17,6 @@ class Verdict(NamedTuple):
     identical: int
     same: int
     wrong: tuple[str, ...]
-
-
-def written_tables(bootstrap: str) -> tuple[str, ...]:
-    """The tables that workers have written: those of an older version have no clusterset. Raises BrokerError."""
-    with RangeReader(bootstrap) as reader:
-        count = reader.partitions(topic_of(CLUSTERSET))
-        ends = reader.bounds(topic_of(CLUSTERSET), range(count))[1] if count else {}
-    return FOLDED_TABLES if any(ends.values()) else TABLES
 
 
 async def table_rows(bootstrap: str, tables: tuple[str, ...]) -> tuple[dict[Place, Row], Until]:

@@ -1,12 +1,13 @@
 """The clusterset's sets as readers are shown them: each row with the endpoints of all clusters that count in it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from streams.facets.service_set import precedence, set_state
 from streams.subscription.delivery import Row
+from streams.wire.partitioning import partition_of
 from streams.wire.records import CLUSTERSET
 from streams.wire.row_codec import is_deleted
 
@@ -19,6 +20,20 @@ class SetRows:
     def __init__(self) -> None:
         self._sets: dict[tuple[str, str], Row] = {}
         self._contributions: dict[tuple[str, str], dict[str, Row]] = {}
+
+    def join(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows of any tables, all of one moment: those of the clusterset as `take` returns them, after the others."""
+        if all(row.table != CLUSTERSET for row in rows):
+            return rows
+        others = [row for row in rows if row.table != CLUSTERSET]
+        return [*others, *self.take(row for row in rows if row.table == CLUSTERSET)]
+
+    def set_silence(self, cluster: str, reason: str, partitions: Collection[int], count: int) -> None:
+        """A cluster is silent in these of `count` partitions, and is heard of in the others."""
+        for name, contributions in self._contributions.items():
+            if cluster in contributions:
+                silence = reason if partition_of(*name, count) in partitions else ""
+                contributions[cluster] = contributions[cluster].with_silence(silence)
 
     def take(self, rows: Iterable[Row]) -> list[Row]:
         """Take the clusterset's rows, all of one moment (a tombstone is a row without a value). Returns the sets that

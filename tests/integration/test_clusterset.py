@@ -24,13 +24,62 @@ def the_set(bootstrap: str) -> dict[str, Any]:
     return dict(row)
 
 
+def the_past(bootstrap: str) -> int:
+    """What history, diff, replay and who have of the set, before and since west exports it; its newest version."""
+    lines = facets(bootstrap, "history", "cart", "-n", "shop", "--table", "clusterset").stdout.splitlines()
+    assert [("of east  1/1 ready" in line, "of east,west  2/2 ready" in line) for line in lines] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    assert "<- ServiceExport cart@" in lines[1]
+    assert lines[1].split()[1] == "west"
+    history = facets(bootstrap, "history", "cart", "-n", "shop", "-o", "json").stdout.splitlines()
+    first, last = (row for row in map(json.loads, history) if row["table"] == "clusterset")
+    assert (first["previous"], last["previous"]) == (None, first["version"])
+    assert "clusterset" not in facets(bootstrap, "history", "cart", "-n", "shop", "--cluster", "west").stdout
+    differing = facets(bootstrap, "diff", "cart", "-n", "shop", "--table", "clusterset")
+    assert differing.exit_code == 1
+    assert "+ west  clusterset  10.2.0.1:53,8080  ready" in differing.stdout
+    assert "+ west  clusterset  export  Valid" in differing.stdout
+    assert '~ east  clusterset  export  conflict: "NoConflicts" -> "TypeConflict"' in differing.stdout
+    arguments = ["replay", "clusterset", "-n", "shop", "-o", "json"]
+    then, now = (
+        json.loads(facets(bootstrap, *arguments, *until).stdout)["items"] for until in (["--seq", "west=3"], [])
+    )
+    assert [[each["cluster"] for each in row["endpoints"]] for row in (*then, *now)] == [["east"], ["east", "west"]]
+    shown = the_set(bootstrap)
+    as_seen_by_now = {"exports": [], "state": "", "reason": ""}
+    assert {**now[0], **as_seen_by_now} == {"table": "clusterset", **shown, **as_seen_by_now}
+    held = json.loads(facets(bootstrap, "who", "10.2.0.1", "-o", "json").stdout)["items"]
+    assert [(each["held_as"], each["cluster"]) for each in held] == [("endpoint", "west"), ("clusterset", "west")]
+    wide = facets(bootstrap, "who", "10.2.0.1:8080", "--cluster", "west").stdout
+    assert wide.splitlines()[-1].split()[-1] == "clusterset"
+    assert facets(bootstrap, "who", "10.2.0.1", "--at", "1s", "--cluster", "east").exit_code == 1
+    return int(last["version"])
+
+
+def followed_and_resumed(bootstrap: str, workers: list[Worker], west: Member, version: int) -> None:
+    """A change of one cluster's endpoints is a row with all clusters', for who comes back with a cursor, too."""
+    options = ["-n", "shop", "--silent-after", "1000d"]
+    (snapshot,) = map(json.loads, facets(bootstrap, "follow", "clusterset", *options, "--max", "1").stdout.splitlines())
+    assert [(row["table"], row["version"]) for row in snapshot["rows"]] == [("clusterset", version)]
+    publish(bootstrap, west.apply(endpoint_slice("b", "10.2.0.2")))
+    await_sealed(bootstrap, workers)
+    result = facets(bootstrap, "follow", "cs", *options, "--cursor", snapshot["cursor"], "--max", "1")
+    (batch,) = map(json.loads, result.stdout.splitlines())
+    (row,) = batch["rows"]
+    assert (batch["type"], row["previous"], row["version"]) == ("batch", version, batch["offset"])
+    assert [each["address"] for each in row["endpoints"]] == ["10.1.0.1", "10.2.0.2"]
+    assert [cause["name"] for cause in row["cause"]] == ["b"]
+    assert "10.2.0.2" not in json.dumps(snapshot)
+
+
 def test_two_clusters_export_a_service_and_the_worker_is_killed_meanwhile(
     bootstrap_servers: str, tmp_path: Path, workers: list[Worker]
 ) -> None:
     clean_topics(bootstrap_servers)
     east, west = (Member(name, partitions=PARTITIONS) for name in ("east", "west"))
-    publish(bootstrap_servers, east.begin(service(), endpoint_slice("a", "10.1.0.1"), export()))
     publish(bootstrap_servers, west.begin(service(clusterIP="None"), endpoint_slice("b", "10.2.0.1")))
+    publish(bootstrap_servers, east.begin(service(), endpoint_slice("a", "10.1.0.1"), export()))
     workers.append(Worker(bootstrap_servers, tmp_path, "only"))
     await_sealed(bootstrap_servers, workers)
     row = the_set(bootstrap_servers)
@@ -56,6 +105,8 @@ def test_two_clusters_export_a_service_and_the_worker_is_killed_meanwhile(
     refused = facets(bootstrap_servers, "get", "clusterset", "--cluster", "east")
     assert (refused.exit_code, "takes no --cluster" in refused.output) == (2, True)
 
+    version = the_past(bootstrap_servers)
+    followed_and_resumed(bootstrap_servers, workers, west, version)
     verified = facets(bootstrap_servers, "replay", "--verify")
     assert verified.exit_code == 0, verified.output
     # Two Services in three tables, two contributions, and the set.

@@ -13,6 +13,7 @@ from streams.facets.changelog_records import unreadable
 from streams.facets.tables import FACET_TABLES, WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import TableState, Write
+from streams.history.queries import clusters_of, differences, holders
 from streams.subscription.delivery import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import is_row, is_set, parse_row_key
@@ -340,6 +341,60 @@ def test_a_port_goes_to_the_clusters_that_expose_it_under_the_sets_name(fleet: F
     ]  # fmt: skip
     assert [[port["name"] for port in each["ports"]] for each in row["endpoints"]] == [["http", "dns"], ["http"]]
     assert [each["reason"] for each in row["conflicts"]] == ["PortConflict"]
+
+
+def shown(fleet: Fleet) -> list[Row]:
+    row = printed(fleet.journal)
+    return [Row("clusterset", "", "shop", "cart", row["version"], orjson.dumps(row))]
+
+
+def test_who_has_an_address_names_the_cluster_by_which_it_is_in_a_set(fleet: Fleet) -> None:
+    fleet.export_both()
+    (holder,) = holders("10.2.0.1", shown(fleet))
+    assert (holder.cluster, holder.name, holder.held_as, holder.state) == ("west", "cart", "clusterset", "ready")
+    assert clusters_of(shown(fleet)[0]) == ["east", "west"]
+    assert [each.state for each in holders("10.2.0.1", [Row(*shown(fleet)[0][:5], silenced(fleet))])] == [
+        "ready (stale)"
+    ]
+    fleet.journal.take(fleet.west.delete(export()))
+    assert list(holders("10.2.0.1", shown(fleet))) == []
+
+
+def silenced(fleet: Fleet) -> bytes:
+    return orjson.dumps(printed(fleet.journal, silent="west"))
+
+
+def test_what_differs_in_a_set_is_endpoints_exports_and_fields(fleet: Fleet) -> None:
+    fleet.journal.take(fleet.east.apply(export(created="2026-11-24T12:00:00Z")))
+    before = printed(fleet.journal)
+    fleet.journal.take(
+        fleet.west.apply(service(sessionAffinity="ClientIP"), export(created="2026-11-24T13:00:00Z")),
+    )
+    after = printed(fleet.journal)
+    found = differences("clusterset", before, after)
+    assert [(each.sign, each.what) for each in found] == [
+        ("~", "conflicts"), ("~", "ports"), ("~", "export"), ("+", "export"), ("+", "10.2.0.1:53,8080"),
+    ]  # fmt: skip
+    assert [each.after["cluster"] for each in found[2:]] == ["east", "west", "west"]
+    fleet.journal.take(fleet.west.heartbeat())
+    assert differences("clusterset", after, printed(fleet.journal)) == []
+
+
+def test_a_cluster_that_falls_silent_is_stale_in_its_sets_until_it_is_heard_of_again(fleet: Fleet) -> None:
+    fleet.export_both()
+    sets = SetRows()
+    rows = [
+        Row("clusterset", *parse_row_key(key), row["version"], orjson.dumps(row))
+        for key, row in fleet.journal.rows().items()
+    ]
+    sets.take(rows)
+    own = next(row for row in rows if row.cluster == "east")
+    states = []
+    for reason, partitions in (("silent", (0,)), ("silent", (1,)), ("", ())):
+        sets.set_silence("west", reason, partitions, 1)
+        (row,) = sets.join([own])
+        states.append([each["state"] for each in row.decode()["exports"]])
+    assert states == [["ready", "stale"], ["ready", "ready"], ["ready", "ready"]]
 
 
 def test_one_cluster_wins_an_address_and_its_port(fleet: Fleet) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from streams.cli.names import ServiceName, ServicePath, clusters_option, namespace_option
+from streams.cli.names import ServiceName, ServicePath, TableName, clusters_option, namespace_option, readable_tables
 from streams.cli.options import Moment, bootstrap_option
 from streams.cli.output import run
 from streams.exit_codes import ExitCode
@@ -32,6 +32,10 @@ class Point(click.ParamType):
 @namespace_option()
 @clusters_option
 @click.option(
+    "--table", "tables", multiple=True, type=TableName(),
+    help="Only this table: frontend (fe), backend (be), routing (rt) or clusterset (cs); repeatable.",
+)  # fmt: skip
+@click.option(
     "--from", "old", type=Point(), help="A version (as rows and `facets history` have it), or a time, or how long ago "
     "(15m).  [default: the version before the newest]",
 )  # fmt: skip
@@ -44,6 +48,7 @@ def diff_command(
     service: ServicePath,
     namespace: str | None,
     clusters: tuple[str, ...],
+    tables: tuple[str, ...],
     old: tuple[int, str] | None,
     new: tuple[int, str] | None,
     output: str,
@@ -51,28 +56,31 @@ def diff_command(
 ) -> None:
     """Show what differs between two states of SERVICE.
 
-    Endpoints added (+), removed (-) or changed (~), and fields.
+    Endpoints added (+), removed (-) or changed (~), fields, and exports of the clusterset.
 
-    A state is that of its rows in all tables (frontend, backend, routing) at a version (a journal offset) or at
-    a time, replayed from the retained journal. Exit code 0 if nothing differs, 1 if something does (as diff
-    does), 3 if the journal does not cover it.
+    A state is that of its rows in all tables (frontend, backend, routing, clusterset) at a version (a journal offset)
+    or at a time, replayed from the retained journal. Of some clusters there is no clusterset, which is of all. Exit
+    code 0 if nothing differs, 1 if something does (as diff does), 3 if the journal does not cover it.
 
     \b
     facets diff cart -n shop                          the last change
     facets diff cart -n shop --from 1031 --to 1042
     facets diff cart -n shop --from 1h
+    facets diff cart -n shop --table clusterset       what its clusters export together
     """
     from streams.cli.past.replay import folding, remark  # noqa: PLC0415
     from streams.history.collectors import AllRows  # noqa: PLC0415
     from streams.history.coverage import NotKnown, known_at  # noqa: PLC0415
-    from streams.history.queries import Difference, Until, differences  # noqa: PLC0415
+    from streams.history.queries import Difference, Until, clusters_of, differences  # noqa: PLC0415
     from streams.subscription.delivery import Filter  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
 
     space, name, clusters = service.resolve(namespace, clusters)
+    tables = readable_tables(tables, clusters)
     with folding(bootstrap_servers) as replay:
         row_filter = Filter(frozenset(clusters), frozenset({space}), frozenset({name}))
-        rows = [row for collector in replay.collect(AllRows, Until(), row_filter) for row in collector.rows]
+        collectors = replay.collect(AllRows, Until(), row_filter, tables)
+        rows = [row for collector in collectors for row in collector.rows]
         run(check_names(bootstrap_servers, rows, clusters=clusters, namespaces=[space], services=[name]))
         ((partition, coverage),) = replay.coverage.items()
     versions = sorted({row.version for row in rows if row.value})
@@ -80,18 +88,18 @@ def diff_command(
         raise NotKnown(f"the journal has no row of {space}/{name}", "facets get frontend -A lists those of now")
     newest = new or (versions[-1], "")
     before = old or (versions[-2] if len(versions) > 1 else versions[-1] - 1, "")
-    row_clusters = sorted({row.cluster for row in rows})
+    row_clusters = sorted({cluster for row in rows for cluster in clusters_of(row)})
     known_clusters = set(row_clusters)
     for point in (before, newest):
         known_clusters &= set(known_at(coverage, partition, *point, row_clusters))
     if unknown_clusters := [cluster for cluster in row_clusters if cluster not in known_clusters]:
         remark([f"cluster {', '.join(unknown_clusters)}: not known at both, left out"])
-    rows = [row for row in rows if row.cluster in known_clusters]
+    rows = [row for row in rows if known_clusters.issuperset(clusters_of(row))]
     old_rows, new_rows = _state(rows, before), _state(rows, newest)
     changes: list[tuple[str, str, Difference]] = []
     for table, cluster in sorted({*old_rows, *new_rows}):
         pair = [_decode(state.get((table, cluster))) for state in (old_rows, new_rows)]
-        changes += [(table, cluster, difference) for difference in differences(table, *pair)]
+        changes += [(table, cluster or _cluster_of(difference), difference) for difference in differences(table, *pair)]
     if output == "json":
         items = [{"table": table, "cluster": cluster, **difference._asdict()} for table, cluster, difference in changes]
         click.echo(orjson.dumps({"items": items}, option=orjson.OPT_INDENT_2).decode())
@@ -101,7 +109,7 @@ def diff_command(
         else:
             click.echo(f"{space}/{name}: no difference between {_point(before)} and {_point(newest)}")
         for table, cluster, difference in changes:
-            click.echo(f"{difference.sign} {cluster}  {table}  {_describe(difference)}")
+            click.echo(f"{difference.sign} {cluster or '-'}  {table}  {_describe(difference)}")
     raise SystemExit(ExitCode.NEGATIVE if changes else ExitCode.OK)
 
 
@@ -127,10 +135,17 @@ def _point(point: tuple[int, str]) -> str:
     return point[1] or f"version {point[0]}"
 
 
-def _describe(difference: Any) -> str:
-    from streams.history.queries import condition  # noqa: PLC0415
+def _cluster_of(difference: Any) -> str:
+    """The cluster of an endpoint or an export of a set; "" of its other fields."""
+    part = difference.after or difference.before
+    return str(part.get("cluster", "")) if isinstance(part, dict) else ""
 
-    if difference.sign == "~" and not (isinstance(difference.before, dict) and "address" in difference.before):
+
+def _describe(difference: Any) -> str:
+    from streams.history.queries import EXPORT, condition  # noqa: PLC0415
+
+    is_part = difference.what == EXPORT or (isinstance(difference.before, dict) and "address" in difference.before)
+    if difference.sign == "~" and not is_part:
         return f"{difference.what}: {_short(difference.before)} -> {_short(difference.after)}"
     if difference.sign == "~":
         fields = [name for name in difference.after if difference.before.get(name) != difference.after[name]]
@@ -139,6 +154,8 @@ def _describe(difference: Any) -> str:
         )
         return f"{difference.what}  {what}"
     endpoint = difference.after or difference.before
+    if difference.what == EXPORT:
+        return f"{EXPORT}  {endpoint['valid']}"
     if "address" in endpoint:
         return f"{difference.what}  {condition(endpoint)}" + (
             f"  {endpoint['target']['name']}" if endpoint["target"] else ""

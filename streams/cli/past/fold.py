@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from itertools import chain, groupby
+from itertools import groupby
 from operator import attrgetter
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ from streams.fold.table import Write
 from streams.subscription.delivery import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import parse_row_key, row_key
-from streams.wire.records import CLUSTERSET, FOLDED_TABLES
+from streams.wire.records import FOLDED_TABLES
 
 
 class ClusterNameOrFile(click.ParamType):
@@ -120,8 +120,7 @@ class _Printer:
                 Row(write.table, *parse_row_key(write.key.decode()), write.version, write.value or b"")
                 for write in commit
             ]
-            sets = self._sets.take(row for row in rows if row.table == CLUSTERSET)
-            for row in chain((row for row in rows if row.table != CLUSTERSET), sets):
+            for row in self._sets.join(rows):
                 self._put(row)
 
     def finish(self) -> None:

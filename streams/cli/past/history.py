@@ -6,7 +6,7 @@ from typing import Any
 import click
 import orjson
 
-from streams.cli.names import ServiceName, ServicePath, TableName, clusters_option, namespace_option
+from streams.cli.names import ServiceName, ServicePath, TableName, clusters_option, namespace_option, readable_tables
 from streams.cli.options import Moment, bootstrap_option
 from streams.cli.output import row_line, run
 from streams.exit_codes import ExitCode
@@ -21,7 +21,7 @@ from streams.exit_codes import ExitCode
     "tables",
     multiple=True,
     type=TableName(),
-    help="Only this table: frontend (fe), backend (be) or routing (rt); repeatable.",
+    help="Only this table: frontend (fe), backend (be), routing (rt) or clusterset (cs); repeatable.",
 )
 @click.option("--since", type=Moment(), help="From this time on (RFC 3339, or how long ago: 15m).")
 @click.option("--until", type=Moment(), help="Up to this time.")
@@ -47,13 +47,15 @@ def history_command(
     """List the rows of SERVICE over time, and what caused each.
 
     Without SERVICE, those of all Services. Each row is shown with its change. The rows follow from the retained
-    journal, so those that compaction has removed from the tables are included. Exit code 1 if there is none in the
-    time asked for, 3 if the journal does not cover it.
+    journal, so those that compaction has removed from the tables are included. What clusters export together is a row
+    of the clusterset each time that it changes, in whichever of them. Exit code 1 if there is none in the time asked
+    for, 3 if the journal does not cover it.
 
     \b
     facets history cart -n shop
     facets history cart -n shop --since 15m -o json | jq .cause
     facets history --cluster east --last 50
+    facets history cart -n shop --table clusterset
     """
     from streams.cli.past.replay import folding, remark  # noqa: PLC0415
     from streams.history.collectors import LastRows  # noqa: PLC0415
@@ -67,11 +69,12 @@ def history_command(
     if service is not None:
         space, name, clusters = service.resolve(namespace, clusters)
         spaces, names = (space,), (name,)
+    read_tables = readable_tables(tables, clusters)
     make_collector = partial(LastRows, tables, since or "", last)
     newest = make_collector()
     with folding(bootstrap_servers) as replay:
         row_filter = Filter(frozenset(clusters), frozenset(spaces), frozenset(names))
-        for collector in replay.collect(make_collector, Until(at=until or ""), row_filter):
+        for collector in replay.collect(make_collector, Until(at=until or ""), row_filter, read_tables):
             newest.add(collector)
         known = newest.services.values()
         run(check_names(bootstrap_servers, known, clusters=clusters, namespaces=spaces, services=names))

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace
+from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace, readable_tables
 from streams.cli.options import Assigned, Duration, Moment, bootstrap_option
 from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, run_within
 from streams.exit_codes import ExitCode
-from streams.wire.records import TABLES
 
 if TYPE_CHECKING:
     from streams.history.replay import Replay
@@ -59,8 +58,8 @@ def replay_command(
 ) -> None:
     """Print the tables as they were at a point, by folding the journal again.
 
-    To its end, or up to a point. TABLES are frontend (fe), backend (be) and routing (rt); without one all of
-    them.
+    To its end, or up to a point. TABLES are frontend (fe), backend (be), routing (rt) and clusterset (cs); without one
+    all of them (of some clusters: without the clusterset, which is of all).
 
     The tables follow from the journal alone, so this is what they held. Nothing is written. Without -n all namespaces.
     Exit code 3 if the journal does not cover the point: it begins later, or ends before.
@@ -68,6 +67,7 @@ def replay_command(
     \b
     facets replay backend --at 15m -n shop
     facets replay --seq east=5120 -o json
+    facets replay clusterset --at 15m                 what clusters exported together a quarter of an hour ago
     facets replay --verify                            do the tables follow from the journal, byte for byte?
     """
     from streams.history.coverage import check_covered, check_offset  # noqa: PLC0415
@@ -85,20 +85,18 @@ def replay_command(
         _verify(bootstrap_servers, timeout)
         return
     names, spaces, clusters = one_namespace(services, () if all_namespaces else namespaces, clusters)
+    tables = readable_tables(tables, clusters)
     with folding(bootstrap_servers) as replay:
         for partition, offset in offsets:
             if partition not in replay.parts:
                 raise click.BadParameter(f"partition {partition} not found: there are 0 to {len(replay.parts) - 1}")
             check_offset(partition, offset, *replay.parts[partition])
-        newest = replay.tables(until, Filter(frozenset(clusters), frozenset(spaces), frozenset(names)))
+        row_filter = Filter(frozenset(clusters), frozenset(spaces), frozenset(names))
+        newest = replay.tables(until, row_filter, tables)
         run(check_names(bootstrap_servers, newest.values(), clusters=clusters, namespaces=spaces, services=names))
         remark(check_covered(replay.coverage, until, clusters))
-    rows = [
-        row
-        for row in sorted(newest.values(), key=place)
-        if (not tables or row.table in tables) and not is_deleted(row.value)
-    ]
-    _print([(row.table, row.decode()) for row in rows], tables or TABLES, output, headers=not no_headers)
+    rows = [row for row in sorted(newest.values(), key=place) if not is_deleted(row.value)]
+    _print([(row.table, row.decode()) for row in rows], tables, output, headers=not no_headers)
     if not rows:
         click.echo("No rows.", err=True)
 
@@ -119,13 +117,15 @@ def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], outp
 
 
 def _verify(bootstrap: str, timeout: float) -> None:
-    from streams.history.verification import compare, table_rows, written_tables  # noqa: PLC0415
+    from streams.history.verification import compare, table_rows  # noqa: PLC0415
+    from streams.subscription.set_client import written_tables  # noqa: PLC0415
     from streams.wire.row_codec import is_deleted  # noqa: PLC0415
 
     tables = written_tables(bootstrap)
     actual, sealed = run_within(timeout, table_rows(bootstrap, tables))
     with folding(bootstrap) as replay:
-        replayed = {key: row for key, row in replay.tables(sealed, tables=tables).items() if not is_deleted(row.value)}
+        rows = replay.tables(sealed, tables=tables, joins_sets=False)
+        replayed = {key: row for key, row in rows.items() if not is_deleted(row.value)}
         verdict = compare(actual, replayed, whole=replay.whole)
     through = ", ".join(f"{partition}: {offset}" for partition, offset in sorted(sealed.offsets.items()))
     click.echo(f"{verdict.identical} rows of {', '.join(tables)} follow from the journal byte for byte")

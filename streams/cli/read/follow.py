@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streams.cli.cursor_file import CursorFile
-from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace
+from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace, readable_tables
 from streams.cli.options import Duration, bootstrap_option, silence_option
 from streams.cli.output import row_line, run
 from streams.cli.standard_streams import until_reader_leaves
@@ -57,23 +57,27 @@ def follow_command(
 ) -> None:
     """Follow TABLES: a snapshot, then each sealed change.
 
-    TABLES are frontend (fe), backend (be) and routing (rt); without one it is the backend. Each line has the
-    rows of one journal offset, complete, and a cursor to go on from. Apply a line at once, or not at all. A
+    TABLES are frontend (fe), backend (be), routing (rt) and clusterset (cs); without one it is the backend. Each line
+    has the rows of one journal offset, complete, and a cursor to go on from. Apply a line at once, or not at all. A
     line of type `snapshot` replaces everything; its reason is `start`, or why the changes can't be had one by
     one: `gap`, `expired` or `lost`. One of type `cluster` says that a cluster has fallen silent (`stale` says
     why: its rows are what was last known) or is heard of again (`stale` is empty). Without -n all namespaces.
     Unknown names are an error, unless --allow-unknown is given. With --changes, a backend row of a change has no
-    `endpoints`: apply its `change` to the row of version `previous`.
+    `endpoints`: apply its `change` to the row of version `previous`. A row of the clusterset is always whole: the
+    Service of all clusters that export it, with their endpoints.
 
     \b
     facets follow backend -n shop --changes | jq -c '.rows[].change'
     facets follow frontend backend routing -o text
+    facets follow clusterset -n shop
     facets follow --cursor-file router.cursor        # stop and start it: nothing is missed, nothing comes twice
     """
     from streams.subscription.client import Batch, Snapshot, Subscriber  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
+    from streams.subscription.set_client import join_sets  # noqa: PLC0415
 
     names, spaces, clusters = one_namespace(services, () if all_namespaces else namespaces, clusters)
+    followed = readable_tables(tables or ("backend",), clusters)
     cursor_store = CursorFile(cursor_file) if cursor_file is not None else None
     if cursor is None and cursor_store is not None:
         cursor = cursor_store.read()
@@ -84,7 +88,7 @@ def follow_command(
         count = 0
         async with Subscriber(
             bootstrap_servers,
-            tables=tables or ("backend",),
+            tables=followed,
             clusters=clusters,
             namespaces=spaces,
             services=names,
@@ -93,7 +97,7 @@ def follow_command(
             progress=progress or cursor_store is not None,
             silent_after=silent_after,
         ) as subscriber:
-            async for item in subscriber:
+            async for item in join_sets(subscriber, bootstrap_servers, cursor):
                 if isinstance(item, Snapshot) and item.reason == "start" and not allow_unknown:
                     await check_names(
                         bootstrap_servers, item.rows, clusters=clusters, namespaces=spaces, services=names

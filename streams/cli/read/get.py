@@ -1,15 +1,14 @@
 """`facets get`: prints rows of a table, as of now and as they change."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from streams.cli.names import ServicePath, TablePath, filter_options
+from streams.cli.names import ServicePath, TablePath, filter_options, readable_tables
 from streams.cli.options import Duration, bootstrap_option, silence_option
 from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, sort_rows, within
 from streams.cli.standard_streams import until_reader_leaves
-from streams.wire.records import CLUSTERSET
 
 if TYPE_CHECKING:
     from streams.subscription.client import Batch, ClusterStatus, Snapshot
@@ -105,17 +104,14 @@ def get_command(
     if watch and (cut or sort_by):
         raise click.UsageError("-w prints rows as they change: it takes neither --cut nor --sort-by")
     kind, query = _parse_query(table, services, clusters, namespaces, all_namespaces)
-    if kind == CLUSTERSET and (query.clusters or any(path.cluster for path in query.paths)):
-        raise click.UsageError("a row of the clusterset is of all clusters: it takes no --cluster")
+    readable_tables((kind,), [*query.clusters, *(path.cluster for path in query.paths if path.cluster)])
     selection = query.selection()
     printer = RowPrinter(
         kind, output, headers=not no_headers, namespaced=len(selection.namespaces) != 1, streaming=watch
     )
 
-    decode = _decoder(kind)
-
     def show(candidates: "Iterable[Row]") -> None:
-        rows = decode(row for row in candidates if query.takes(row))
+        rows = [row.decode() for row in candidates if query.takes(row)]
         rows.sort(key=lambda row: (row["namespace"], row["name"], row["cluster"]))
         if sort_by:
             rows = sort_rows(rows, sort_by)
@@ -124,6 +120,8 @@ def get_command(
 
     async def get() -> None:
         from streams.subscription.client import Subscriber  # noqa: PLC0415
+        from streams.subscription.set_client import join_sets  # noqa: PLC0415
+        from streams.subscription.set_rows import SetRows  # noqa: PLC0415
 
         remedy = "a cut needs every partition sealed: check watcher and worker with facets doctor" if cut else ""
         async with Subscriber(
@@ -134,34 +132,22 @@ def get_command(
             services=selection.services,
             silent_after=silent_after,
         ) as subscriber:
-            items = aiter(subscriber)
+            items = join_sets(subscriber, bootstrap_servers)
             snapshot = await within(timeout, anext(items) if watch else subscriber.snapshot(cut=cut), remedy)
-            show(snapshot.rows)
-            await within(timeout, _check_found(bootstrap_servers, snapshot.rows, query, clusters, namespaces))
-            if not snapshot.rows and not watch:
+            rows = snapshot.rows if watch else SetRows().join(snapshot.rows)
+            show(rows)
+            await within(timeout, _check_found(bootstrap_servers, rows, query, clusters, namespaces))
+            if not rows and not watch:
                 click.echo(f"No {kind} rows found{_where(query)}.", err=True)
             if watch:
-                await until_reader_leaves(_follow(items, query, decode, printer))
+                await until_reader_leaves(_follow(items, query, printer))
 
     run(get())
-
-
-def _decoder(table: str) -> "Callable[[Iterable[Row]], list[dict[str, Any]]]":
-    """Decodes rows for print. Those of the clusterset need the ones that came before: a set has all clusters'."""
-    from streams.subscription.set_rows import SetRows  # noqa: PLC0415
-
-    sets = SetRows()
-
-    def decode(rows: "Iterable[Row]") -> list[dict[str, Any]]:
-        return [row.decode() for row in (sets.take(rows) if table == CLUSTERSET else rows)]
-
-    return decode
 
 
 async def _follow(
     items: "AsyncIterator[Snapshot | Batch | ClusterStatus]",
     query: Query,
-    decode: "Callable[[Iterable[Row]], list[dict[str, Any]]]",
     printer: RowPrinter,
 ) -> None:
     from streams.subscription.client import ClusterStatus  # noqa: PLC0415
@@ -172,7 +158,7 @@ async def _follow(
                 f"cluster {item.cluster}: {f'stale: {item.stale}' if item.stale else 'heard of again'}", err=True
             )
             continue
-        rows = decode(row for row in item.rows if query.takes(row))
+        rows = [row.decode() for row in item.rows if query.takes(row)]
         if rows:
             printer.print(rows)
 

@@ -16,7 +16,6 @@ from streams.cli.output import run
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.wire.address_text import format_address
-from streams.wire.records import TABLES
 
 _NAMES_SECONDS = 15.0
 
@@ -64,8 +63,8 @@ def wait_command(
 ) -> None:
     """Wait until everything up to a resourceVersion is sealed, or an address is gone from SERVICE's endpoints.
 
-    --resource-version: in all tables (frontend, backend, routing), for SERVICE, or for all Services of the cluster.
-    With --acked the routers are those that are connected to `facets serve` at --server and follow the Service.
+    --resource-version: in all tables (frontend, backend, routing, clusterset), for SERVICE, or for all Services of the
+    cluster. With --acked the routers are those that are connected to `facets serve` at --server and follow the Service.
 
     --gone, --present: by the word of `facets serve` at --server; an endpoint that drains counts as gone, as no new
     request goes to it. With --acked each connected router that follows the Service has acknowledged a set without the
@@ -86,6 +85,7 @@ def wait_command(
         _wait_for_address(service, namespace, cluster, gone, present, acked, at_least_routers, server, timeout, output)
         return
     from streams.subscription.client import Subscriber  # noqa: PLC0415
+    from streams.subscription.set_client import written_tables  # noqa: PLC0415
 
     name, space = "", ""
     if service is not None:
@@ -102,11 +102,13 @@ def wait_command(
 
     async def wait() -> bool:
         try:
-            async with asyncio.timeout(timeout), Subscriber(bootstrap, tables=TABLES) as subscriber:
-                await subscriber.wait(
-                    resource_version, cluster=cluster, resource=resource, namespace=space, service=name,
-                    progress=at.update,
-                )  # fmt: skip
+            async with asyncio.timeout(timeout):
+                tables = await asyncio.to_thread(written_tables, bootstrap)
+                async with Subscriber(bootstrap, tables=tables) as subscriber:
+                    await subscriber.wait(
+                        resource_version, cluster=cluster, resource=resource, namespace=space, service=name,
+                        progress=at.update,
+                    )  # fmt: skip
         except TimeoutError:
             return False
         return True

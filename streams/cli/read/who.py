@@ -13,6 +13,7 @@ from streams.cli.options import Duration, Moment, bootstrap_option
 from streams.cli.output import no_headers_option, print_grid, run, run_within
 from streams.exit_codes import ExitCode
 from streams.wire.address_text import format_address
+from streams.wire.records import CLUSTERSET, FOLDED_TABLES
 
 _PORTS_WIDTH = 16
 
@@ -47,8 +48,9 @@ def who_command(
 ) -> None:
     """Find the Services, in all clusters, that have an IP address.
 
-    As cluster IP, or as an endpoint. With a port, only those that have it there. Exit code 1 if none has, 3 if the
-    journal does not cover the time. With --at the journal is folded again up to that time.
+    As cluster IP, as an endpoint, or (clusterset) as an endpoint of the set that clusters export together, with the
+    cluster by which it is in it. With a port, only those that have it there. Exit code 1 if none has, 3 if the journal
+    does not cover the time. With --at the journal is folded again up to that time.
 
     \b
     facets who 10.1.2.3
@@ -59,8 +61,8 @@ def who_command(
 
     ip, ports = address
     rows = _now(bootstrap_servers, clusters, timeout) if at is None else _then(bootstrap_servers, clusters, at)
-    ordered = sorted((row for row in rows if not clusters or row.cluster in clusters), key=place)
-    matches = list(holders(ip, ordered, ports))
+    found = holders(ip, sorted(rows, key=place), ports)
+    matches = [holder for holder in found if not clusters or holder.cluster in clusters]
     if output == "json":
         click.echo(
             orjson.dumps({"items": [holder._asdict() for holder in matches]}, option=orjson.OPT_INDENT_2).decode()
@@ -79,7 +81,7 @@ def _lines(matches: "Iterable[Holder]", *, wide: bool) -> list[list[str]]:
             *(holder.cluster, holder.namespace, holder.name, holder.state),
             *[str(holder.version)] * wide,
             fit(holder.ports.split(",") if holder.ports else [], sys.maxsize if wide else _PORTS_WIDTH),
-            holder.target or holder.held_as,
+            holder.held_as if holder.held_as == CLUSTERSET else holder.target or holder.held_as,
         ]
         for holder in matches
     ]
@@ -94,7 +96,7 @@ def _then(bootstrap: str, clusters: tuple[str, ...], at: str) -> "Iterable[Row]"
 
     with folding(bootstrap) as replay:
         until = Until(at=at)
-        rows = replay.tables(until).values()
+        rows = replay.tables(until, tables=FOLDED_TABLES).values()
         run(check_names(bootstrap, rows, clusters=clusters))
         remark(check_covered(replay.coverage, until, clusters))
         return rows
@@ -103,11 +105,12 @@ def _then(bootstrap: str, clusters: tuple[str, ...], at: str) -> "Iterable[Row]"
 def _now(bootstrap: str, clusters: tuple[str, ...], seconds: float) -> "tuple[Row, ...]":
     from streams.subscription.client import Subscriber  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
+    from streams.subscription.set_client import read_sets  # noqa: PLC0415
 
     async def snapshot() -> "tuple[Row, ...]":
         async with Subscriber(bootstrap, tables=("frontend", "backend"), clusters=clusters) as subscriber:
             rows = (await subscriber.snapshot()).rows
         await check_names(bootstrap, rows, clusters=clusters)
-        return rows
+        return rows + await read_sets(bootstrap)
 
     return run_within(seconds, snapshot())

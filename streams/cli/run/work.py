@@ -37,7 +37,7 @@ def work_command(
 ) -> None:
     """Fold the journal into the facet tables.
 
-    Reads facets.journal, writes facets.frontend, facets.backend and facets.routing with a seal after every
+    Reads facets.journal, writes facets.frontend, .backend, .routing and .clusterset with a seal after every
     commit, and serves single rows at http://HTTP_HOST:HTTP_PORT/v1/TABLE/CLUSTER/NAMESPACE/NAME. Start more of
     them to share the partitions; kill any of them at any time: the next one goes on at the last seal.
 

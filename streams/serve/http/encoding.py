@@ -70,7 +70,8 @@ def print_in_batch(text: bytes, form: RowForm) -> bytes:
 
 def print_row(row: Row) -> bytes:
     """A row as JSON, with its table's name first: `stale` while its cluster is silent."""
-    groups = row.facet.groups if isinstance(row.facet, BackendFacet) else []
+    facet = row.facet if row.table == "backend" else None
+    groups = facet.groups if isinstance(facet, BackendFacet) else []
     return overlay_json(row_forms.print_row(row.table, row.value, groups), row.silence)
 
 

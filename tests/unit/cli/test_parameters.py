@@ -13,7 +13,7 @@ from streams.cli.past.diff import Point
 from streams.cli.read.who import AddressPorts
 from streams.history.coverage import NotKnown
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.wire.records import TABLES
+from streams.wire.records import FOLDED_TABLES, TABLES
 
 BROKER = ["--bootstrap-servers", "127.0.0.1:1"]
 READS_ALL_TABLES = {"wait", "diff", "fold", "work", "serve"}
@@ -96,6 +96,11 @@ def test_no_name_of_a_resource_means_two() -> None:
         (["history", "shop/cart", "-n", "other"], "-n other excludes shop/cart"),
         (["follow", "--service", "a/x", "--service", "b/y"], "use -n and --cluster"),
         (["wait", "cart", "--resource-version", "1"], "missing option '--cluster'"),
+        (["get", "cs", "--cluster", "east"], "clusterset is of all clusters"),
+        (["follow", "clusterset", "--cluster", "east"], "clusterset is of all clusters"),
+        (["history", "east/shop/cart", "--table", "cs"], "clusterset is of all clusters"),
+        (["diff", "east/shop/cart", "--table", "cs"], "clusterset is of all clusters"),
+        (["replay", "cs", "--cluster", "east"], "clusterset is of all clusters"),
         (["fold", "--cluster", "east", "--cluster", "west"], "give --cluster NAME=FILE"),
         (["gte"], 'did you mean "get"?'),
     ],
@@ -113,4 +118,5 @@ def test_help_names_every_table_where_one_can_be_chosen_or_read(name: str) -> No
     chooses = any(isinstance(parameter.type, TableName | TablePath) for parameter in command.params)
     if chooses or name in READS_ALL_TABLES:
         text = CliRunner().invoke(cli, [name, "--help"]).output
-        assert [table for table in TABLES if table not in text] == []
+        tables = TABLES if name == "serve" else FOLDED_TABLES
+        assert [table for table in tables if table not in text] == []
