@@ -23,7 +23,6 @@ from streams.serve.metrics import SHARED_ADDRESSES
 from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cluster_metrics import show_freshness
-from streams.subscription.delivery import Row
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, clusters_in, of_clusters
 from streams.subscription.names import suggestion
 from streams.wire.records import CLUSTERSET, FOLDED_TABLES, TABLES, topic_of
@@ -87,7 +86,7 @@ async def serve(
         topic_config = await asyncio.to_thread(config, settings.bootstrap, topic_of(tables[0]))
         window = int(topic_config["min.compaction.lag.ms"]) / 1000
         xds = XdsServer(settings.xds, subscriber.partitions, follows_sets=CLUSTERSET in tables)
-        hub = ChangesHub(settings.sse, settings.bootstrap, subscriber.partitions, window)
+        hub = ChangesHub(settings.sse, settings.bootstrap, subscriber.partitions, window, tables)
         async with contextlib.AsyncExitStack() as stack:
             http_port = await _listen(settings, xds, hub, stack)
             tasks: set[asyncio.Task[Any]] = {
@@ -167,18 +166,13 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
             xds.set_silent(subscriber.silent())
             hub.set_silent(subscriber.silent())
             xds.replace(item.rows, seals)
-            hub.replace(item.reason, _without_sets(item.rows), seals, subscriber.position)
+            hub.replace(item.reason, item.rows, seals, subscriber.position)
         elif isinstance(item, ClusterStatus):
             xds.set_silent(subscriber.silent())
             hub.set_silent(subscriber.silent())
         else:
             xds.apply(item.rows, item.seal, item.partition)
-            hub.apply(item.partition, item.seal, _without_sets(item.rows), item.position)
-
-
-def _without_sets(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The rows that HTTP clients get: those of the clusters' own tables."""
-    return tuple(row for row in rows if row.table != CLUSTERSET)
+            hub.apply(item.partition, item.seal, item.rows, item.position)
 
 
 def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] = time.time) -> Readiness:

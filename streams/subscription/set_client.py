@@ -34,11 +34,12 @@ async def read_sets(bootstrap: str) -> tuple[Row, ...]:
 
 
 async def join_sets(
-    subscriber: Subscriber, bootstrap: str, cursor: str | None = None
+    subscriber: Subscriber, bootstrap: str, cursor: str | Cursor | None = None
 ) -> AsyncGenerator[Snapshot | Batch | ClusterStatus, None]:
     """What the subscriber delivers, with the clusterset's sets joined; `cursor` is the one that it resumes from."""
     sets = SetRows()
-    applied = dict(Cursor.decode(cursor).applied) if cursor and CLUSTERSET in subscriber.tables else {}
+    position = Cursor.decode(cursor) if isinstance(cursor, str) and cursor else cursor
+    applied = dict(position.applied) if isinstance(position, Cursor) and CLUSTERSET in subscriber.tables else {}
     async for item in subscriber:
         if isinstance(item, Snapshot):
             sets, applied = SetRows(), {}

@@ -1,12 +1,13 @@
 """The clusterset's sets as readers are shown them: each row with the endpoints of all clusters that count in it."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from streams.facets.service_set import precedence, set_state
 from streams.subscription.delivery import Row
+from streams.subscription.freshness import overlay
 from streams.wire.partitioning import partition_of
 from streams.wire.records import CLUSTERSET
 from streams.wire.row_codec import is_deleted
@@ -81,6 +82,18 @@ def join_set(row: _Json, contributions: dict[str, _Json]) -> _Json:
     _set_state(joined)
     joined["endpoints"] = _one_winner(list(_endpoints(joined, contributions)))
     return joined
+
+
+def overlay_set(text: bytes, silences: Mapping[str, str]) -> bytes:
+    """A joined set's JSON as it is shown while clusters are silent; `silences` are the reasons, by cluster."""
+    joined: _Json = msgspec.json.decode(text)
+    silent = [export for export in joined["exports"] if export["cluster"] in silences]
+    if not silent:
+        return text
+    for export in silent:
+        overlay(export, silences[export["cluster"]])
+    _set_state(joined)
+    return msgspec.json.encode(joined)
 
 
 def _head(row: _Json, contributions: Iterable[_Json]) -> _Json:

@@ -55,7 +55,7 @@ def _types() -> dict[str, tuple[str, Any]]:
         f"{table}-view.json": (
             f"A row of the {table} table, as the commands and HTTP print it", row_view(table, tagged=False)
         )
-        for table in TABLES
+        for table in FOLDED_TABLES
     }  # fmt: skip
     commit, event = _commit()
     return {

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from streams.wire import records, routing_records
-from streams.wire.records import ChangeGroup, Group, decode_row
+from streams.wire import clusterset_records, records, routing_records
+from streams.wire.records import CLUSTERSET, ChangeGroup, Group, decode_row
 
 _encode = msgspec.json.encode
 
@@ -15,8 +15,9 @@ ROW_TYPES: dict[str, Any] = {
     "frontend": records.FrontendRow,
     "backend": records.BackendRow,
     "routing": routing_records.RoutingRow,
+    CLUSTERSET: clusterset_records.SetRow,
 }
-"""The topics' form, by table."""
+"""The topics' form, by table; of the clusterset that of a set."""
 
 
 _ENDPOINT = msgspec.defstruct(
@@ -32,16 +33,38 @@ _ENDPOINT_CHANGE = msgspec.defstruct(
 )
 
 
+_SET_ENDPOINT = msgspec.defstruct(
+    "SetEndpoint", [("cluster", str)], bases=(_ENDPOINT,), kw_only=True, forbid_unknown_fields=True
+)
+_SHOWN_EXPORT = msgspec.defstruct(
+    "ShownExport",
+    [("asOf", records.AsOf | msgspec.UnsetType, msgspec.UNSET)],
+    bases=(clusterset_records.SetExport,),
+    namespace={"__doc__": "A cluster's export, and where in its cluster's history its contribution stands."},
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+_SET_DOC = (
+    "The Service of all clusters that export it, joined with what they contribute: `endpoints` are those of the "
+    "clusters that are `counted`, each with its `cluster` and with the set's names of ports; no address, port and "
+    "protocol is there twice. `version`, `asOf` and `cause` are of the newest change, of the set or of the cluster "
+    "`origin`; `previous` is the version that the joined set had before. `cluster` is empty."
+)
+
+
 def row_view(table: str, *, tagged: bool, in_batch: bool = False) -> Any:
     """The printed form, as `records.decode_row` makes it: that of the topic, but a backend's groups are spread out
-    into whole endpoints. `table` is in it where rows of several tables stand together: always with `tagged`. A backend
-    row `in_batch` may be without its `endpoints` (`without_endpoints`)."""
+    into whole endpoints, and a set is joined with its clusters' contributions (`subscription/set_rows`). `table` is in
+    it where rows of several tables stand together: always with `tagged`. A backend row `in_batch` may be without its
+    `endpoints` (`without_endpoints`)."""
     kind = ROW_TYPES[table]
     fields: list[Any] = [] if tagged else [("table", Literal[table] | msgspec.UnsetType, msgspec.UNSET)]
     for field in msgspec.structs.fields(kind):
         if table == "backend" and field.name in {"groups", "change"}:
             continue
-        if field.required:
+        if table == CLUSTERSET and field.name == "exports":
+            fields.append(("exports", list[_SHOWN_EXPORT]))  # type: ignore[valid-type]
+        elif field.required:
             fields.append((field.encode_name, field.type))
         elif field.default is not msgspec.NODEFAULT:
             fields.append((field.encode_name, field.type, field.default))
@@ -51,8 +74,11 @@ def row_view(table: str, *, tagged: bool, in_batch: bool = False) -> Any:
         endpoints: Any = list[_ENDPOINT]  # type: ignore[valid-type]
         optional = ("endpoints", endpoints | msgspec.UnsetType, msgspec.UNSET)
         fields += [optional if in_batch else ("endpoints", endpoints), ("change", _ENDPOINT_CHANGE)]
+    if table == CLUSTERSET:
+        fields.append(("endpoints", list[_SET_ENDPOINT]))  # type: ignore[valid-type]
+    text = _SET_DOC if table == CLUSTERSET else kind.__doc__
     return msgspec.defstruct(
-        f"{table.capitalize()}{'InBatch' if in_batch else 'View'}", fields, namespace={"__doc__": kind.__doc__},
+        f"{table.capitalize()}{'InBatch' if in_batch else 'View'}", fields, namespace={"__doc__": text},
         kw_only=True, forbid_unknown_fields=True, tag_field="table" if tagged else None, tag=table if tagged else None,
     )  # fmt: skip
 

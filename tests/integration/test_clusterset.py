@@ -1,16 +1,24 @@
 """The clusterset on a real Kafka: what two clusters export is one Service, and follows from the journal."""
 
+import asyncio
 import json
 import signal
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator
 
 from streams.cli import cli
 from tests.integration.journal import PARTITIONS, clean_topics, publish
+from tests.integration.mesh import endpoint_slice as mesh_slice
+from tests.integration.mesh import running
+from tests.integration.mesh import service as mesh_service
 from tests.support.clustersets import Member, endpoint_slice, export, service
+from tests.support.server_sent_events import Described, changes
 from tests.support.worker_processes import Worker, await_sealed
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 def facets(bootstrap: str, *arguments: str) -> Result:
@@ -111,3 +119,34 @@ def test_two_clusters_export_a_service_and_the_worker_is_killed_meanwhile(
     assert verified.exit_code == 0, verified.output
     # Two Services in three tables, two contributions, and the set.
     assert verified.stdout.startswith("9 rows of frontend, backend, routing, clusterset follow from the journal")
+
+
+async def test_sets_over_http_are_as_described_and_caught_up_with_from_a_cursor(bootstrap_servers: str) -> None:
+    exported = export()
+    exported["metadata"]["uid"] = "uid-export"
+
+    def of(name: str, *addresses: str) -> dict[str, Any]:
+        return mesh_slice(f"cart-{name}", "cart", 8080, dict.fromkeys(addresses, "ready"))
+
+    async with running(bootstrap_servers, mesh_service(), of("a", "10.1.0.1"), exported, ring_events=2) as mesh:
+        described = await Described.of(mesh)
+        await asyncio.to_thread(mesh.tables.start, mesh_service(), of("b", "10.2.0.1"), exported, cluster="west")
+        async with changes(mesh, "table=clusterset") as client:
+            while len((event := await client.read())[2]["rows"][0]["endpoints"]) < 2:
+                pass
+        cursor, (first,) = event[1], event[2]["rows"]
+        for i in range(2, 6):
+            await asyncio.to_thread(mesh.tables.put, of("b", f"10.2.0.{i}"), cluster="west")
+        async with changes(mesh, "table=clusterset", cursor) as client:
+            events = [await client.read() for _ in range(4)]
+        assert [kind for kind, _, _ in events] == ["batch"] * 4
+        rows = [row for _, _, data in events for row in data["rows"]]
+        assert [[each["address"] for each in row["endpoints"]] for row in rows] == [
+            ["10.1.0.1", f"10.2.0.{i}"] for i in range(2, 6)
+        ]
+        assert [row["previous"] for row in rows] == [first["version"], *(row["version"] for row in rows[:-1])]
+        path = "/v1/facets/clusterset"
+        described.check_answer(f"{path}/{{namespace}}/{{service}}", 200, found := await mesh.get(f"{path}/shop/cart"))
+        assert found["items"] == rows[-1:]
+        schema = json.loads((SCHEMAS / "clusterset-view.json").read_text())
+        Draft202012Validator(schema).validate(found["items"][0])

@@ -68,6 +68,8 @@ def test_what_is_described_is_answered_as_described(case: Case, server: str) -> 
     if case.query.get("cursor") == "":
         # An empty one is as none, whatever a format says; what is no cursor is another text.
         case.query["cursor"] = "nonsense"
+    if case.meta is not None and case.meta.generation.mode.is_positive and _asks_for_sets(case):
+        case.query.pop("cluster", None)  # What a set is not of is not for a type to say.
     answer = _answer(case.as_transport_kwargs(base_url=server))
     case.validate_response(answer)
 
@@ -84,6 +86,10 @@ def _answer(request: dict[str, Any]) -> requests.Response:
             answer._content = b""
         _ = answer.content  # Read before the connection is closed.
         return answer
+
+
+def _asks_for_sets(case: Case) -> bool:
+    return case.operation.path == "/v1/facets/clusterset" or "clusterset" in (case.query.get("table") or ())
 
 
 def _waits(query: dict[str, Any]) -> bool:

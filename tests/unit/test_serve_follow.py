@@ -1,6 +1,7 @@
 """Which tables serve follows, and what it does with what its subscriber delivers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -76,7 +77,7 @@ async def test_the_clusterset_is_followed_but_not_in_tables_of_older_workers_or_
     assert await _choose_tables(settings._replace(clusters=("east",))) == TABLES
 
 
-async def test_rows_of_the_clusterset_are_for_xds_alone() -> None:
+async def test_the_clusterset_is_for_xds_as_names_and_for_http_as_sets() -> None:
     world = World()
     world.put(service(), slice_of(endpoint("10.1.0.1")), {**export(), "metadata": {**export()["metadata"], "uid": "u"}})
     batches = [Batch(0, batch.seal, batch.rows, Cursor(batch.seal.at, {0: batch.seal.offset}, {}))
@@ -85,6 +86,8 @@ async def test_rows_of_the_clusterset_are_for_xds_alone() -> None:
     await _follow(_Delivered(batches), xds, hub, ())  # type: ignore[arg-type]
     await hub.close()
     assert "cart.shop.svc.clusterset.local:80" in xds.catalog.names("cds")
-    assert {shown.printed.row.table for shown in hub.feed.rows(Selection(frozenset(FOLDED_TABLES), EVERYTHING))} == set(
-        TABLES
-    )
+    (shown,) = hub.feed.rows(Selection(frozenset({"clusterset"}), EVERYTHING))
+    row = json.loads(shown.text)
+    assert (row["table"], row["cluster"], [each["address"] for each in row["endpoints"]]) == (
+        "clusterset", "", ["10.1.0.1"],
+    )  # fmt: skip

@@ -50,7 +50,11 @@ def test_a_damaged_cursor(text: str) -> None:
             "parameter timeout must be a number of seconds from 0 to 3600 (got 'nan')",
         ),
         (acked.Query, "cluster=a&resourceVersion=x", "parameter resourceVersion must be a decimal number (got 'x')"),
-        (changes.Query, "table=pods", "parameter table must be one of frontend, backend, routing (got 'pods')"),
+        (
+            changes.Query,
+            "table=pods",
+            "parameter table must be one of frontend, backend, routing, clusterset (got 'pods')",
+        ),
         (
             changes.Query,
             "namespace=a&namespace=B",

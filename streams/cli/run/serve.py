@@ -52,11 +52,11 @@ def serve_command(
 ) -> None:
     """Serve the facets to routers: xDS (ADS) for Envoy and gRPC, and HTTP.
 
-    Over HTTP as the tables have them (frontend, backend, routing); over xDS each Service port is a cluster,
-    endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT. The Services of several clusters
-    that share a name are one, with all their endpoints. What clusters export is under
-    SERVICE.NAMESPACE.svc.clusterset.local:PORT (not with --cluster). There is no TLS: keep it on loopback, or
-    behind a proxy that has it.
+    Over HTTP as the tables have them (frontend, backend, routing, clusterset); over xDS each Service port is a
+    cluster, endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT. The Services of several
+    clusters that share a name are one, with all their endpoints. What clusters export is in the clusterset and under
+    SERVICE.NAMESPACE.svc.clusterset.local:PORT (neither is there with --cluster). There is no TLS: keep it on
+    loopback, or behind a proxy that has it.
 
     From the tables on it folds the journal itself, so changes don't wait for the workers, and go on while there are
     none. What the workers write is compared; if they write other rows, these count (a new snapshot), and

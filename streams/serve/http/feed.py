@@ -5,7 +5,7 @@ from its cursor. A batch is encoded once, and once more for each subset of its r
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from streams.serve.http.encoding import (
@@ -25,8 +25,9 @@ from streams.serve.http.encoding import (
 )
 from streams.subscription.delivery import Cursor, Row
 from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json
+from streams.subscription.set_rows import SetRows, overlay_set
 from streams.wire.partitioning import partition_of
-from streams.wire.records import Record, Seal
+from streams.wire.records import CLUSTERSET, Record, Seal
 from streams.wire.row_codec import is_deleted
 
 _PLACE_BYTES = 48
@@ -95,14 +96,18 @@ class _Entry:
 
 
 class ShownRow(NamedTuple):
-    """A row as it was shown at one moment; `silence` is why its cluster was considered silent."""
+    """A row as it was shown at one moment; `silence` is why its cluster was considered silent, `silences` why those of
+    a set's clusters were that are."""
 
     printed: PrintedRow
     silence: str
+    silences: tuple[tuple[str, str], ...] = ()
 
     @property
     def text(self) -> bytes:
         """The row as JSON."""
+        if self.silences:
+            return overlay_set(self.printed.text, dict(self.silences))
         return overlay_json(self.printed.text, self.silence)
 
 
@@ -158,6 +163,7 @@ class Feed:
         self.seals: dict[tuple[int, str], Seal] = {}
         self.silent: Mapping[Place, Silence] = {}
         self._rows: dict[Key, PrintedRow] = {}
+        self._sets = SetRows()
         self._ring: deque[_Entry] = deque()
         self._limits = ring_events, ring_bytes
         self._first = 0
@@ -177,7 +183,8 @@ class Feed:
         self.generation += 1
         self.reason = reason
         self.seals = dict(seals)
-        self._rows = {_key(row): PrintedRow(_without_silence(row)) for row in rows}
+        self._sets = SetRows()
+        self._rows = {_key(row): PrintedRow(row) for row in self._join(rows)}
         self._first = self.next
         self._ring.clear()
         self._bytes = 0
@@ -190,9 +197,9 @@ class Feed:
         self.seals[partition, seal.cluster] = seal
         self._cursor, self.at = cursor, max(self.at, seal.at)
         self._applied[partition] = seal.offset
-        if not rows:
+        printed = tuple(PrintedRow(row) for row in self._join(rows))
+        if not printed:
             return
-        printed = tuple(PrintedRow(_without_silence(row)) for row in rows)
         for printed_row in printed:
             if is_deleted(printed_row.row.value):
                 self._rows.pop(_key(printed_row.row), None)
@@ -200,6 +207,10 @@ class Feed:
                 self._rows[_key(printed_row.row)] = printed_row
         head = batch_head(partition, seal, quiet=False)
         self._append(_Entry(partition, seal.offset, head, printed, cursor))
+
+    def _join(self, rows: Iterable[Row]) -> Sequence[Row]:
+        """The rows with the clusterset's sets joined, without a reader's judgement: that is added when it is shown."""
+        return self._sets.join([row.with_silence("") for row in rows])
 
     def beat(self) -> None:
         """A heartbeat for all."""
@@ -315,23 +326,27 @@ class Feed:
         if not self.silent:
             return ShownRow(printed, "")
         row = printed.row
-        silence = self.silent.get((partition_of(row.namespace, row.name, self.partitions), row.cluster))
+        partition = partition_of(row.namespace, row.name, self.partitions)
+        if row.table == CLUSTERSET:
+            return ShownRow(printed, "", tuple(sorted(self._silences(printed.text, partition))))
+        silence = self.silent.get((partition, row.cluster))
         return ShownRow(printed, silence.reason if silence is not None else "")
+
+    def _silences(self, text: bytes, partition: int) -> Iterator[tuple[str, str]]:
+        """The silent clusters of a joined set, with the reasons."""
+        for (place, cluster), silence in self.silent.items():
+            if place == partition and b'"cluster":"%b"' % cluster.encode() in text:
+                yield cluster, silence.reason
 
     def rows(self, selection: Selection) -> list[ShownRow]:
         """The selected rows."""
         return [self.show(printed) for _, printed in sorted(self._rows.items()) if selection.takes(printed.row)]
 
     def row(self, table: str, namespace: str, name: str) -> list[ShownRow]:
-        """A Service's rows in each cluster that has it."""
-        clusters = sorted(clusters_in(self.seals))
+        """A Service's rows in each cluster that has it; of the clusterset its set."""
+        clusters = [""] if table == CLUSTERSET else sorted(clusters_in(self.seals))
         printed_rows = (self._rows.get((table, cluster, namespace, name)) for cluster in clusters)
         return [self.show(printed) for printed in printed_rows if printed is not None]
-
-
-def _without_silence(row: Row) -> Row:
-    """The row without a reader's judgement: that is added when it is shown."""
-    return row.with_silence("")
 
 
 def _key(row: Row) -> Key:

@@ -8,7 +8,7 @@ import msgspec
 from streams.serve.http.endpoint import Body, Endpoint, Error
 from streams.serve.http.parameters import Conditional
 from streams.wire.json_schema import tidy
-from streams.wire.records import TABLES
+from streams.wire.records import FOLDED_TABLES
 
 _REF = "#/components/schemas/"
 
@@ -43,7 +43,7 @@ def _by_table(endpoint: Endpoint) -> Iterator[Endpoint]:
     if "{table}" not in endpoint.path:
         yield endpoint
         return
-    for table in TABLES:
+    for table in FOLDED_TABLES:
         yield endpoint._replace(
             path=endpoint.path.replace("{table}", table),
             operation=endpoint.operation.replace("{table}", table.capitalize()),

@@ -7,13 +7,13 @@ import msgspec
 from msgspec import Meta
 
 from streams.wire.name_syntax import CLUSTER_NAME, KUBERNETES_NAME, RESOURCE_VERSION, NameSyntax
-from streams.wire.records import TABLES
+from streams.wire.records import FOLDED_TABLES
 
 MAX_VALUES = 100
 """How often a repeatable parameter may be given."""
 
 MAX_CURSOR = 32_000
-"""The longest cursor, in characters: enough for three tables of 256 partitions."""
+"""The longest cursor, in characters: enough for four tables of 256 partitions."""
 
 CURSOR_FORMAT = "facets-cursor"
 """The JSON Schema format of cursors, which are opaque: only a server or subscriber makes them."""
@@ -40,7 +40,7 @@ REPEATABLE = Meta(max_length=MAX_VALUES, description="Repeatable; without one al
 FIRST_COUNTS = {"repeated": "first"}
 """If such a parameter is repeated, the first one counts; for any other, repetition is an error."""
 
-Table = Annotated[Literal[TABLES], one_of(TABLES)]  # type: ignore[valid-type]
+Table = Annotated[Literal[FOLDED_TABLES], one_of(FOLDED_TABLES)]  # type: ignore[valid-type]
 ClusterName = Annotated[str, _name(CLUSTER_NAME)]
 KubernetesName = Annotated[str, _name(KUBERNETES_NAME)]
 WaitSeconds = Annotated[float, Meta(ge=0, le=3600, description="Seconds.", extra=FIRST_COUNTS)]

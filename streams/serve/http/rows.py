@@ -9,14 +9,14 @@ import msgspec
 from aiohttp import web
 
 from streams.serve.http.feed import ShownRow
-from streams.wire.records import TABLES
+from streams.wire.records import FOLDED_TABLES
 from streams.wire.row_forms import row_view
 
 _CHUNK = 64 * 1024
 _READ_WITHIN = 60.0
 _ANY = "*"
 
-VIEWS: dict[str, Any] = {table: row_view(table, tagged=True) for table in TABLES}
+VIEWS: dict[str, Any] = {table: row_view(table, tagged=True) for table in FOLDED_TABLES}
 """A row as it is printed, by table."""
 
 IN_BATCH: dict[str, Any] = {
@@ -34,9 +34,10 @@ ITEMS: dict[str, Any] = {
 def entity_tag(rows: Iterable[ShownRow]) -> str:
     """The same for the same rows, from whichever server they come: a row of one version has one content."""
     digest = hashlib.blake2b(digest_size=16)
-    for printed, silence in rows:
+    for printed, silence, silences in rows:
         row = printed.row
-        digest.update(msgspec.json.encode((row.table, row.cluster, row.namespace, row.name, row.version, silence)))
+        place = row.table, row.cluster, row.namespace, row.name, row.version
+        digest.update(msgspec.json.encode((*place, silence, *silences)))
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ these is limited.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from aiohttp import web
@@ -29,12 +29,13 @@ from streams.serve.http.encoding import (
     with_rows,
 )
 from streams.serve.http.feed import Feed, Lost, Reader
-from streams.serve.http.query import NO_SNAPSHOT, Busy
+from streams.serve.http.query import NO_SNAPSHOT, BadParameter, Busy, NotFound
 from streams.serve.metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
 from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
 from streams.subscription.delivery import Cursor, Row
 from streams.subscription.freshness import Place, Silence
-from streams.wire.records import Seal
+from streams.subscription.set_client import join_sets
+from streams.wire.records import CLUSTERSET, FOLDED_TABLES, Seal
 from streams.wire.timestamps import later
 
 log = logging.getLogger("facets.http")
@@ -81,11 +82,19 @@ class ChangesHub:
     """Holds the feed and its clients. `replace` and `apply` feed it; before the first snapshot no client is
     admitted."""
 
-    def __init__(self, settings: SseSettings, bootstrap: str, partitions: int, window: float) -> None:
+    def __init__(
+        self,
+        settings: SseSettings,
+        bootstrap: str,
+        partitions: int,
+        window: float,
+        tables: Collection[str] = FOLDED_TABLES,
+    ) -> None:
         self.settings = settings
         self.feed = Feed(partitions, settings.ring_events, settings.ring_bytes)
         self.bootstrap = bootstrap
         self.window = window
+        self.tables = frozenset(tables)
         self.ready = False
         self.closing = False
         self.clients = 0
@@ -187,6 +196,16 @@ class ChangesHub:
         """Raises Busy before the first snapshot."""
         if not self.ready:
             raise Busy(NO_SNAPSHOT, 1)
+
+    def check_served(self, tables: Collection[str], clusters: Collection[str]) -> None:
+        """Raises NotFound for a table that is not followed, and BadParameter for some clusters of the clusterset."""
+        if CLUSTERSET in tables and CLUSTERSET not in self.tables:
+            raise NotFound(
+                "the clusterset is not served here: with --cluster facets serve has no sets, as they are of all "
+                "clusters; without it, workers of an older version write the tables: upgrade them, then restart it"
+            )
+        if CLUSTERSET in tables and clusters:
+            raise BadParameter("cluster", "a row of the clusterset is of all clusters: leave parameter cluster out")
 
     async def follow(self, request: web.Request, selection: Selection, cursor: Cursor | None) -> web.StreamResponse:
         """A stream of the selection, from the cursor or from a snapshot. Raises Busy."""
@@ -349,7 +368,8 @@ class _Client:
                 namespaces=row_filter.namespaces, services=row_filter.services, cursor=cursor, progress=True,
                 silent_after=None,
             ) as subscriber,
-            contextlib.aclosing(with_pauses(aiter(subscriber), _QUIET_SECONDS)) as items,
+            contextlib.aclosing(join_sets(subscriber, self._hub.bootstrap, cursor)) as joined,
+            contextlib.aclosing(with_pauses(joined, _QUIET_SECONDS)) as items,
         ):  # fmt: skip
             async for item in items:
                 if item is None and not subscriber.has_resumed:

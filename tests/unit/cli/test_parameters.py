@@ -13,7 +13,7 @@ from streams.cli.past.diff import Point
 from streams.cli.read.who import AddressPorts
 from streams.history.coverage import NotKnown
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.wire.records import FOLDED_TABLES, TABLES
+from streams.wire.records import FOLDED_TABLES
 
 BROKER = ["--bootstrap-servers", "127.0.0.1:1"]
 READS_ALL_TABLES = {"wait", "diff", "fold", "work", "serve"}
@@ -118,5 +118,4 @@ def test_help_names_every_table_where_one_can_be_chosen_or_read(name: str) -> No
     chooses = any(isinstance(parameter.type, TableName | TablePath) for parameter in command.params)
     if chooses or name in READS_ALL_TABLES:
         text = CliRunner().invoke(cli, [name, "--help"]).output
-        tables = TABLES if name == "serve" else FOLDED_TABLES
-        assert [table for table in tables if table not in text] == []
+        assert [table for table in FOLDED_TABLES if table not in text] == []

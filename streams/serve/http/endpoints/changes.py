@@ -10,7 +10,7 @@ from aiohttp import web
 
 from streams.serve.http.encoding import ROW_FORMS, BatchHead, End, Heartbeat, Selection, SnapshotHead
 from streams.serve.http.endpoint import Body, Endpoint, Parameters
-from streams.serve.http.parameters import REPEATABLE, ClusterName, CursorText, KubernetesName, Table, one_of
+from streams.serve.http.parameters import MAX_VALUES, REPEATABLE, ClusterName, CursorText, KubernetesName, Table, one_of
 from streams.serve.http.query import BadParameter
 from streams.serve.http.rows import IN_BATCH, VIEWS
 from streams.subscription.delivery import Cursor, Filter, InvalidCursor
@@ -21,7 +21,7 @@ RowForm = Annotated[
     one_of(ROW_FORMS),
     msgspec.Meta(
         description="In batches, backend rows whole, or without `endpoints`: apply `change` to the row of version "
-        "`previous`. It has no effect on snapshots."
+        "`previous`. It has no effect on snapshots, nor on rows of other tables."
     ),
 ]
 
@@ -29,7 +29,10 @@ RowForm = Annotated[
 class Query(msgspec.Struct, forbid_unknown_fields=True):
     """Which rows, and from where on."""
 
-    table: Annotated[list[Table], REPEATABLE] = []
+    table: Annotated[
+        list[Table],
+        msgspec.Meta(max_length=MAX_VALUES, description="Repeatable; without one frontend, backend and routing."),
+    ] = []
     cluster: Annotated[list[ClusterName], REPEATABLE] = []
     namespace: Annotated[list[KubernetesName], REPEATABLE] = []
     service: Annotated[list[KubernetesName], REPEATABLE] = []
@@ -47,13 +50,13 @@ class Headers(msgspec.Struct, forbid_unknown_fields=True):
 
 async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> web.StreamResponse:
     query: Query = parameters.query
+    tables = frozenset(query.table or TABLES)
+    parts.hub.check_served(tables, query.cluster)
     row_filter = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
     # Both are decoded: a damaged one is an error even if the other counts.
     header = _cursor("Last-Event-ID", parameters.headers.last_event_id)
     cursor = header or _cursor("cursor", query.cursor)
-    response: web.StreamResponse = await parts.hub.follow(
-        request, Selection(frozenset(query.table or TABLES), row_filter, query.rows), cursor
-    )
+    response: web.StreamResponse = await parts.hub.follow(request, Selection(tables, row_filter, query.rows), cursor)
     return response
 
 
@@ -121,6 +124,7 @@ ENDPOINT = Endpoint(
     headers=Headers,
     description="Events are `snapshot` (SnapshotEvent), `batch` (BatchEvent), `heartbeat` (Heartbeat) and `end` (End). "
     "Their ids are cursors, as those of `facets follow` are: with Last-Event-ID each change since comes once, or a "
-    "snapshot says why not.",
+    "snapshot says why not. A row of the clusterset comes each time that the set changes, or what one of its clusters "
+    "contributes: it is whole, with the endpoints of all, and takes no `cluster`.",
     stays=True,
 )

@@ -23,6 +23,7 @@ class Query(msgspec.Struct, forbid_unknown_fields=True):
 async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> web.StreamResponse:
     parts.hub.check_ready()
     query: Query = parameters.query
+    parts.hub.check_served((parameters.path.table,), query.cluster)
     row_filter = Filter(frozenset(query.cluster), frozenset(query.namespace), frozenset(query.service))
     return await answer_rows(request, parts.hub.feed.rows(Selection(frozenset({parameters.path.table}), row_filter)))
 
@@ -36,4 +37,5 @@ ENDPOINT = Endpoint(
     query=Query,
     path_parameters=TablePath,
     headers=Conditional,
+    description="A row of the clusterset is of all clusters: it takes no `cluster`.",
 )
