@@ -142,7 +142,7 @@ def router_options(cluster_option: str) -> Callable[[Command], Command]:
             cluster_option,
             "router_cluster",
             default="",
-            help="The cluster that the router runs in: it gets cluster IPs of that one only.",
+            help="The cluster that the router runs in: a Service's own name is for it that of this cluster.",
         )
         @click.option("--namespace", default="", help="The router's namespace, whose own mesh routes it follows.")
         @click.option(

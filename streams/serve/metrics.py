@@ -12,6 +12,10 @@ SHARED_ADDRESSES = Gauge(
     "facets_xds_shared_addresses",
     "Addresses in the endpoint sets of clients that more than one cluster has; each set has them of one.",
 )
+UNPLACED_CLIENTS = Gauge(
+    "facets_xds_clients_without_cluster",
+    "Connected xDS clients that name no cluster: of each Service they get that of the first cluster that has it.",
+)
 RESPONSES = Counter("facets_xds_responses_total", "Responses sent.", ["type"])
 NACKS = Counter("facets_xds_nacks_total", "Responses that a client refused.", ["type"])
 ENDED = Counter(

@@ -19,7 +19,7 @@ from streams.serve.http.endpoints.readiness import Ready
 from streams.serve.http.query import NO_SNAPSHOT
 from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
-from streams.serve.metrics import SHARED_ADDRESSES
+from streams.serve.metrics import SHARED_ADDRESSES, UNPLACED_CLIENTS
 from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cluster_metrics import show_freshness
@@ -186,6 +186,7 @@ def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] 
     def refresh() -> None:
         show_freshness(of_clusters(xds.catalog.seals, clock(), xds.silent))
         SHARED_ADDRESSES.set(sum(1 for _ in xds.catalog.shared_addresses()))
+        UNPLACED_CLIENTS.set(len(xds.unplaced))
 
     return Readiness({"tables": lambda: "" if hub.ready else NO_SNAPSHOT}, details=details, refresh=refresh)
 

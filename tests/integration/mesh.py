@@ -27,6 +27,7 @@ AT = "2026-11-24T12:00:00.000Z"
 DEADLINE = 60
 _ALL = (*RESOURCES, *OPTIONAL)
 CART = "cart.shop.svc.cluster.local:80"
+EXPORTED_CART = "cart.shop.svc.clusterset.local:80"
 
 
 class Tables:

@@ -13,8 +13,19 @@ import pytest
 
 from streams.runtime.parent_death import bound
 from streams.serve.xds.build.bootstrap import Router, envoy_bootstrap
-from tests.integration.mesh import CART, Backend, Mesh, endpoint_slice, eventually, free_port, running, service
+from tests.integration.mesh import (
+    CART,
+    EXPORTED_CART,
+    Backend,
+    Mesh,
+    endpoint_slice,
+    eventually,
+    free_port,
+    running,
+    service,
+)
 from tests.support.routes import annotated, by_cookie, route, rule, to_service
+from tests.unit.xds.world import exported_cart
 
 
 class Envoy:
@@ -297,13 +308,13 @@ async def test_datagrams_go_to_a_udp_port_beside_a_tcp_port_of_two_clusters_with
     ports = [{"name": "http", "port": 80}, {"name": "datagrams", "port": 80, "protocol": "UDP"}]
     both = endpoint_slice("cart-a", "cart", port, {"127.0.1.1": "ready"})
     both["ports"].append({"name": "datagrams", "port": port, "protocol": "UDP"})
-    listener = udp_listener(listened, f"{CART}/udp")
+    listener = udp_listener(listened, f"{EXPORTED_CART}/udp")
     async with (
-        running(bootstrap_servers, service(ports=ports), both) as mesh,
+        running(bootstrap_servers, service(ports=ports), both, exported_cart()) as mesh,
         envoy(mesh, tmp_path, listeners=[listener]) as router,
     ):
         await asyncio.to_thread(mesh.tables.start, cluster="west")
-        await mesh.put(service(ports=ports), both, cluster="west")
+        await mesh.put(exported_cart(), service(ports=ports), both, cluster="west")
         asker, questions = await loop.create_datagram_endpoint(_Datagrams, remote_addr=("127.0.0.1", listened))
 
         async def is_answered() -> bool:
@@ -315,12 +326,12 @@ async def test_datagrams_go_to_a_udp_port_beside_a_tcp_port_of_two_clusters_with
                 return False
 
         await eventually(is_answered, "a datagram is answered")
-        assert await router.get() == (200, "127.0.1.1")
+        assert await router.get(EXPORTED_CART) == (200, "127.0.1.1")
         report = await mesh.get("/v1/propagation?namespace=shop&service=cart")
         (seen,) = report["clients"]
         assert (seen["node"], seen["nacks"], seen["lastNack"]) == ("envoy-1", 0, "")
         shared = [(entry["resource"], entry["clusters"]) for entry in report["services"][0]["sharedAddresses"]]
-        assert shared == [(CART, ["east", "west"]), (f"{CART}/udp", ["east", "west"])]
+        assert shared == [(EXPORTED_CART, ["east", "west"]), (f"{EXPORTED_CART}/udp", ["east", "west"])]
         asker.close()
     resolver.close()
     await backend.stop()

@@ -13,8 +13,19 @@ import orjson
 
 from streams.runtime.parent_death import bound
 from streams.serve.xds.build.bootstrap import Router, grpc_bootstrap
-from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, free_port, running, service
+from tests.integration.mesh import (
+    CART,
+    DEADLINE,
+    EXPORTED_CART,
+    Mesh,
+    endpoint_slice,
+    eventually,
+    free_port,
+    running,
+    service,
+)
 from tests.support.routes import annotated, by_cookie, route, rule, to_service
+from tests.unit.xds.world import exported_cart
 
 
 class Backend:
@@ -174,10 +185,13 @@ async def test_one_address_in_two_clusters_and_in_two_slices_is_never_refused(
     both = {each.address: "ready" for each in backends}
     one = {"127.0.1.1": "ready"}
     cart = endpoint_slice("cart-a", "cart", port, one)
-    async with running(bootstrap_servers, service(), cart) as mesh, client(mesh, tmp_path) as caller:
+    async with (
+        running(bootstrap_servers, service(), cart, exported_cart()) as mesh,
+        client(mesh, tmp_path, EXPORTED_CART) as caller,
+    ):
         await caller.until(set(one))
         await asyncio.to_thread(mesh.tables.start, cluster="west")
-        await mesh.put(service(), endpoint_slice("cart-a", "cart", port, both), cluster="west")
+        await mesh.put(exported_cart(), service(), endpoint_slice("cart-a", "cart", port, both), cluster="west")
         await caller.until(set(both))
         # A port is added: the slice with both ports is there before the other one goes.
         ports = [{"name": "http", "port": 80}, {"name": "ops", "port": 9102}]

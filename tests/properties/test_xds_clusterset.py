@@ -1,4 +1,5 @@
-"""Whatever three clusters export, change and take back, a client gets of the clusterset's names what KEP-1645 says."""
+"""Whatever three clusters export, change and take back, a client gets of the clusterset's names what KEP-1645 says, and
+under a Service's own name that of its own cluster alone."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,16 +12,22 @@ from msgspec import structs
 
 from streams.serve.xds.build import clusterset, endpoints
 from streams.serve.xds.build.catalog import Catalog
+from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.clusterset import ServiceSet
 from streams.serve.xds.build.service import Service
 from tests.properties.clustersets import History
-from tests.properties.xds_clustersets import check_clusterset_names, histories
+from tests.properties.xds_clustersets import check_clusterset_names, check_own_names, histories
 from tests.support.xds_checks import Refused
 
 
 @given(histories)
 def test_clusterset_names_have_the_endpoints_of_those_that_export(drawn: History) -> None:
     check_clusterset_names(drawn)
+
+
+@given(histories)
+def test_a_services_own_name_has_the_endpoints_of_the_clients_cluster_alone(drawn: History) -> None:
+    check_own_names(drawn)
 
 
 # ---- planted faults ---------------------------------------------------------------------------------------
@@ -37,7 +44,7 @@ def _services_are_merged_without_an_export() -> AbstractContextManager[Any]:
         exporting = {facets.cluster for facets in service_set.clusters}
         others = [
             facets._replace(frontend=structs.replace(facets.frontend, dns_name=name), routing=None)
-            for cluster, facets in sorted(self._services.get(unit[:2], {}).items())
+            for cluster, facets in sorted(self.index.services.get((unit.namespace, unit.name), {}).items())
             if cluster not in exporting and facets.frontend is not None and facets.frontend.type != "ExternalName"
         ]
         return service_set._replace(clusters=(*service_set.clusters, *others))
@@ -82,6 +89,27 @@ def _the_sets_names_of_ports_are_looked_up_in_the_endpoints() -> AbstractContext
     return patch.object(clusterset, "_port", lambda port, _: _real_port(port, port.name))
 
 
+def _own_names_are_merged() -> AbstractContextManager[Any]:
+    real = Catalog._service
+
+    def merged(self: Catalog, unit: Any) -> Service:
+        found = real(self, unit)
+        of_all = self.index.services.get((unit.namespace, unit.name), {})
+        return found if found.is_set else found._replace(clusters=tuple(of_all.values()))
+
+    return patch.object(Catalog, "_service", merged)
+
+
+def _another_clusters_service_stands_in() -> AbstractContextManager[Any]:
+    real = Catalog.cluster_for
+
+    def cluster_for(self: Catalog, name: str, client: Client) -> Any:
+        own = real(self, name, client)
+        return own if own in self._names.get(name, {}) else real(self, name, Client())
+
+    return patch.object(Catalog, "cluster_for", cluster_for)
+
+
 _real_port = clusterset._port
 _PLANTED: list[Callable[[], AbstractContextManager[Any]]] = [
     _services_are_merged_without_an_export,
@@ -93,13 +121,18 @@ _PLANTED: list[Callable[[], AbstractContextManager[Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("plant", _PLANTED, ids=lambda plant: plant.__name__.strip("_").replace("_", "-"))
+_PLANTED_IN_OWN = [_own_names_are_merged, _another_clusters_service_stands_in]
+
+
+@pytest.mark.parametrize(
+    "plant", _PLANTED + _PLANTED_IN_OWN, ids=lambda plant: plant.__name__.strip("_").replace("_", "-")
+)
 def test_a_planted_fault_is_seen(plant: Callable[[], AbstractContextManager[Any]]) -> None:
     @seed(1)
     @settings(max_examples=500, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
     @given(histories)
     def violated(drawn: History) -> None:
-        check_clusterset_names(drawn)
+        check_own_names(drawn) if plant in _PLANTED_IN_OWN else check_clusterset_names(drawn)
 
     with plant(), pytest.raises(Refused):
         violated()

@@ -90,6 +90,32 @@ def check_clusterset_names(drawn: History) -> None:
             raise Refused(f"{resource} in {cluster or 'no cluster'} has {served}, not {wanted}")
 
 
+def check_own_names(drawn: History) -> None:
+    """A Service's own name has, for clients of each cluster, what that cluster has alone, and for one that names none
+    what the first has that has the Service. Raises Refused."""
+    journal, members = folded(drawn)
+    catalog = catalog_of(journal)
+    naive = {member.naive.name: member.naive for member in members}
+    having = sorted(name for name, cluster in naive.items() if CART in cluster.services)
+    for asking in ("", *CLUSTERS):
+        home = asking or (having[0] if having else "")
+        spec = naive[home].services[CART]["spec"] if home in having else {}
+        ports = [] if spec.get("type") == "ExternalName" else spec.get("ports", [])
+        numbers = {(port["port"], port["protocol"]) for port in ports}
+        client = Client(Place(cluster=asking))
+        for number in (80, 81, 53):
+            of_number = [port for port in ports if port["port"] == number]
+            name = f"cart.shop.svc.cluster.local:{number}"
+            wanted: Addresses | None = None
+            for port in of_number:
+                assert _resource_name("cart.shop.svc.cluster.local", port, numbers) == name
+                own = own_addresses(naive[home], port["name"], port["protocol"])
+                wanted = dict.fromkeys(own, home)
+            served = addresses(catalog, name, client)
+            if served != wanted:
+                raise Refused(f"{name} in {asking or 'no cluster'} has {served}, not {wanted}")
+
+
 def merged(clusters: list[NaiveCluster], port: dict[str, Any], exports: list[Any], own: str) -> Addresses:
     """The addresses of a set's port, each of the client's own cluster if that has it, else of that with the oldest
     export."""

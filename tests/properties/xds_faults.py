@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from streams.serve.xds.build import assignment as assignments
-from streams.serve.xds.build import catalog, endpoints, resources, service_resources
-from streams.serve.xds.build.client import Place
+from streams.serve.xds.build import catalog, clusterset, endpoints, resources, service_resources
 from streams.serve.xds.build.service import Service
 from streams.serve.xds.protocol import stream
 from tests.properties.xds_worlds import Step, check_followers, check_resources, check_unknown
@@ -72,14 +71,43 @@ def _nothing_that_terminates_is_used() -> AbstractContextManager[Any]:
     return patch.object(endpoints, "all", lambda _: False, create=True)
 
 
-@_fault("cluster IPs of")
-def _cluster_ips_of_all_for_everybody() -> AbstractContextManager[Any]:
-    real = endpoints.cluster_ips_for
+@_fault("a Service that is not the client's|is not in the rows|cluster IPs")
+def _every_client_gets_the_first_clusters_service() -> AbstractContextManager[Any]:
+    real = catalog.Catalog.cluster_for
 
-    def all_ips(service: Service, port: Any, _: Place) -> Any:
-        return real(service, port, Place())
+    def first(self: Any, name: str, _: Any) -> Any:
+        return real(self, name, catalog.UNPLACED)
 
-    return patch.multiple(assignments, cluster_ips_for=all_ips)
+    return patch.object(catalog.Catalog, "cluster_for", first)
+
+
+@_fault("is not in the rows|cluster IPs|is (east|west)'s for|an address twice|no usable endpoint|two servers differ")
+def _services_of_one_name_are_merged() -> AbstractContextManager[Any]:
+    real = catalog.Catalog._service
+
+    def merged(self: Any, unit: Any) -> Service:
+        found = real(self, unit)
+        if found.is_set:
+            return found
+        of_all = self.index.services[unit.namespace, unit.name]
+        return found._replace(clusters=tuple(facets for _, facets in sorted(of_all.items())))
+
+    return patch.object(catalog.Catalog, "_service", merged)
+
+
+@_fault("no resource although")
+def _another_clusters_name_hides_the_own() -> AbstractContextManager[Any]:
+    real = catalog.Catalog._rename
+
+    def rename(self: Any, unit: Any) -> Any:
+        names = real(self, unit)
+        for name in names:
+            for other in [cluster for cluster in self._names[name] if cluster not in {"", unit.cluster}]:
+                self._names[name].pop(other)
+                self._of_unit.pop(unit._replace(cluster=other), None)
+        return names
+
+    return patch.object(catalog.Catalog, "_rename", rename)
 
 
 @_fault("not known to be empty", check_unknown)
@@ -193,12 +221,12 @@ def _routes_before_clusters() -> AbstractContextManager[Any]:
     return patch.object(stream, "TYPE_URLS", dict(reversed(stream.TYPE_URLS.items())))
 
 
-@_fault("two servers differ")
-def _clusters_in_order_of_arrival() -> AbstractContextManager[Any]:
-    def as_they_came(items: Iterable[Any]) -> list[Any]:
+@_fault("is (east|west)'s for")
+def _the_age_of_exports_is_not_asked() -> AbstractContextManager[Any]:
+    def as_they_come(items: Iterable[Any], **_: Any) -> list[Any]:
         return list(items)
 
-    return patch.object(catalog, "sorted", as_they_came, create=True)
+    return patch.object(clusterset, "sorted", as_they_come, create=True)
 
 
 @_fault("two servers differ|not in the rows|not known to be empty|is (east|west)'s for")

@@ -1,10 +1,11 @@
-"""Services in several clusters, as they change, and what must hold of the resources that clients get of them.
+"""Services in several clusters, as they change and are exported, and what must hold of the resources that clients get.
 
 Each check is called for by the README or by a client (`support/xds_checks`), and recomputes what it needs from the
 rows (`support/xds_expected`).
 """
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from itertools import product
 from typing import Any, NamedTuple, get_args
 
@@ -15,15 +16,17 @@ from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.names import Kind
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.subscription.delivery import Row
-from streams.wire.records import decode_row
+from streams.wire.keys import parse_row_key
+from streams.wire.records import CLUSTERSET, decode_row
 from tests.support import xds_expected as expected
 from tests.support.routes import annotated
 from tests.support.xds_checks import Refused, addresses_of, check_resource
 from tests.support.xds_follower import Follower
-from tests.unit.xds.world import World, endpoint, service, slice_of
+from tests.unit.xds.world import World, endpoint, exported_cart, service, slice_of
 
 DOMAIN = "cart.shop.svc.cluster.local"
-NAMES = [f"{DOMAIN}:80", f"{DOMAIN}:53", f"{DOMAIN}:53/udp"]
+OF_SET = "cart.shop.svc.clusterset.local"
+NAMES = [f"{domain}:{port}" for domain in (DOMAIN, OF_SET) for port in ("80", "53", "53/udp")]
 CLIENTS = [
     Client(),
     Client(grpc=True),
@@ -100,13 +103,21 @@ def _slices(draw: st.DrawFn) -> dict[str, Any]:
     return slice_of(*endpoints, name=name, addressType=family, ports=[_OWN_PORTS[port] for port in ports])
 
 
-_steps = st.builds(Step, _clusters, st.one_of(_services(), _slices(), _slices()), st.sampled_from([False] * 4 + [True]))
+_exports = st.builds(exported_cart, st.sampled_from([f"2026-11-{day}T12:00:00Z" for day in (20, 21)]))
+_steps = st.builds(
+    Step, _clusters, st.one_of(_services(), _slices(), _slices(), _exports), st.sampled_from([False] * 4 + [True])
+)
 
 
 @st.composite
 def journals(draw: st.DrawFn) -> list[Step]:
-    """Changes in two clusters. Most begin with a Service and a slice in each."""
-    start = [Step(cluster, item) for cluster in ("east", "west") for item in (draw(_services()), draw(_slices()))]
+    """Changes in two clusters. Most begin with a Service and a slice in each, often the same, and with exports."""
+    begun = draw(_services()), draw(_slices())
+    start = [Step("east", item) for item in begun]
+    begun = begun if draw(st.booleans()) else (draw(_services()), draw(_slices()))
+    start += [Step("west", item) for item in begun]
+    exporting = draw(st.sampled_from([("east", "west"), ("east", "west"), ("west",), ()]))
+    start += [Step(cluster, draw(_exports)) for cluster in exporting]
     return (start if draw(st.sampled_from([True] * 5 + [False])) else []) + draw(st.lists(_steps, max_size=8))
 
 
@@ -135,7 +146,7 @@ def check_resources(steps: list[Step]) -> None:
             # What was built before a change must not be there after it.
             list(_asked(world.catalog))
         applied(world, step)
-    rows = _rows(world)
+    rows = rows_of(world)
     _check_catalog(world.catalog, rows)
     _check_equal(world.catalog, _from_snapshot(world, rows))
 
@@ -146,32 +157,47 @@ def check_unknown(steps: list[Step]) -> None:
     for step in steps:
         applied(world, step)
     for cluster in ("east", "west"):
-        rows = _rows(world)
-        if "backend" in rows.get(cluster, {}):
-            rows[cluster]["backend"] = {**rows[cluster]["backend"], "state": "unknown"}
+        rows = rows_of(world)
+        if "backend" in rows.own.get(cluster, {}):
+            rows.own[cluster]["backend"] = {**rows.own[cluster]["backend"], "state": "unknown"}
+            if cluster in rows.contributions:
+                rows.contributions[cluster] = {**rows.contributions[cluster], "state": "unknown", "reason": "Lost"}
             _check_catalog(_from_snapshot(world, rows), rows)
 
 
-def _rows(world: World) -> dict[str, dict[str, expected.Row]]:
-    rows: dict[str, dict[str, expected.Row]] = {}
+def rows_of(world: World) -> expected.Rows:
+    """The Service's newest rows."""
+    rows = expected.Rows({}, None, {})
     for (table, key, _), value in world.rows.items():
-        row = decode_row(table, value)
-        if row["state"] != "deleted":
-            rows.setdefault(key.split("/")[0], {})[table] = row
-    return {cluster: tables for cluster, tables in rows.items() if "frontend" in tables}
+        row, cluster = decode_row(table, value), parse_row_key(key).cluster
+        if row["state"] == "deleted":
+            continue
+        if table != CLUSTERSET:
+            rows.own.setdefault(cluster, {})[table] = row
+        elif cluster:
+            rows.contributions[cluster] = row
+        else:
+            rows = rows._replace(of_set=row)
+    return rows._replace(own={cluster: tables for cluster, tables in rows.own.items() if "frontend" in tables})
 
 
-def _from_snapshot(world: World, rows: expected.Tables) -> Catalog:
+def _from_snapshot(world: World, rows: expected.Rows) -> Catalog:
     """Another server's catalog: it reads the newest rows only, in another order."""
     catalog = Catalog(1)
     snapshot = []
     for (table, key, _), value in reversed(world.rows.items()):
-        cluster, namespace, name = key.split("/")
-        row = rows.get(cluster, {}).get(table)
+        owner = parse_row_key(key)
+        if table != CLUSTERSET:
+            row = rows.own.get(owner.cluster, {}).get(table)
+        else:
+            row = rows.contributions.get(owner.cluster) if owner.cluster else rows.of_set
         if row is not None:
-            state = decode_row(table, value)["state"]
-            written = value.replace(f'"state":"{state}"'.encode(), f'"state":"{row["state"]}"'.encode(), 1)
-            snapshot.append(Row(table, cluster, namespace, name, row["version"], written))
+            before = decode_row(table, value)
+            written = value
+            for field in ("state", "reason"):
+                old, new = (f'"{field}":"{fields[field]}"'.encode() for fields in (before, row))
+                written = written.replace(old, new, 1)
+            snapshot.append(Row(table, *owner, row["version"], written))
     catalog.replace(snapshot, world.catalog.seals)
     return catalog
 
@@ -193,9 +219,11 @@ def _check_equal(one: Catalog, other: Catalog) -> None:
             raise Refused(f"two servers differ: {kind} {name} for {client}")
 
 
-def _check_catalog(catalog: Catalog, rows: expected.Tables) -> None:
+def _check_catalog(catalog: Catalog, rows: expected.Rows) -> None:
     for kind, name, client, resource in _asked(catalog):
         if not isinstance(resource, Resource):
+            if kind == "cds" and not client.grpc and is_there(rows, name, client):
+                raise Refused(f"no resource although the Service is there: {name} for {client}")
             continue
         message = check_resource(kind, name, resource.body.value, grpc=client.grpc)
         if kind == "eds":
@@ -204,25 +232,38 @@ def _check_catalog(catalog: Catalog, rows: expected.Tables) -> None:
             cluster = check_resource("cds", name, cds.body.value)
             route = cluster.metadata.filter_metadata["facets"]["routing"]
             check_set(message, name, client, rows, route)
+        elif not is_there(rows, name, client):
+            raise Refused(f"a Service that is not the client's: {kind} {name} for {client}")
 
 
-def check_set(message: Any, name: str, client: Client, rows: expected.Tables, route: str) -> None:
+def is_there(rows: expected.Rows, name: str, client: Client) -> bool:
+    """Whether the client has a Service with a port of this name."""
+    tables = expected.rows_for(rows, name, client.place.cluster)
+    return expected.has_port(tables, *_port_of(tables, name))
+
+
+def check_set(message: Any, name: str, client: Client, rows: expected.Rows, route: str) -> None:
     """A set is of the rows' endpoints, empty only when known to be, and usable if they are; in each address it names
     the client's own cluster first."""
-    number, transport = (53, "UDP") if name.endswith("/udp") or _is_udp_only(rows, name) else (int(name[-2:]), "TCP")
+    tables = expected.rows_for(rows, name, client.place.cluster)
+    port = _port_of(tables, name)
     owners = {
         address: entry.metadata.filter_metadata["facets"]["cluster"]
         for locality in message.endpoints
         for entry in locality.lb_endpoints
         for address in addresses_of(entry)
     }
-    place = expected.Place(client.place.cluster, client.place.node)
+    if not is_there(rows, name, client):
+        raise Refused(f"a Service that is not the client's: eds {name} for {client}")
+    is_own = port[0] == DOMAIN
+    place = expected.Place(next(iter(tables)) if is_own else client.place.cluster, client.place.node)
     if route == "service":
-        if not owners or not (set(owners.values()) == {place.cluster} or not place.cluster):
-            raise Refused(f"cluster IPs of {set(owners.values())} for a client of {place.cluster}")
+        ips = [str(ip_address(ip)) for ip in tables[place.cluster]["frontend"]["clusterIPs"]] if is_own else []
+        if set(owners.values()) != {place.cluster} or sorted(address for address, _ in owners) != sorted(ips):
+            raise Refused(f"cluster IPs {owners} for a client of {place.cluster}")
         return
-    possible = expected.candidates(rows, DOMAIN, number, transport, place)
-    if not owners and (possible or not expected.is_known(rows, DOMAIN, number, transport)):
+    possible = expected.candidates(tables, *port, place)
+    if not owners and (possible or not expected.is_known(tables, *port)):
         raise Refused(f"an empty set that is not known to be empty: {name} for {client}")
     for address, cluster in owners.items():
         if address not in {each.address for each in possible}:
@@ -235,6 +276,13 @@ def check_set(message: Any, name: str, client: Client, rows: expected.Tables, ro
         raise Refused(f"no usable endpoint although all serve: {name} for {client}")
 
 
-def _is_udp_only(rows: expected.Tables, name: str) -> bool:
-    ports = [port for tables in rows.values() for port in tables["frontend"]["ports"]]
-    return name.endswith(":53") and not any((port["port"], port["protocol"]) == (53, "TCP") for port in ports)
+def _port_of(tables: expected.Tables, name: str) -> tuple[str, int, str]:
+    """The DNS name, number and protocol that a resource name means: TCP's, unless there is UDP alone."""
+    domain, _, rest = name.partition(":")
+    number = int(rest.partition("/")[0])
+    ports = [port for of_cluster in tables.values() for port in of_cluster["frontend"]["ports"]]
+    protocols = {port["protocol"] for port in ports if port["port"] == number}
+    is_udp = rest.endswith("/udp") or protocols == {"UDP"}
+    if rest.endswith("/udp") and "TCP" not in protocols:
+        number = 0  # Then its name is without it.
+    return domain, number, "UDP" if is_udp else "TCP"

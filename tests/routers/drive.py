@@ -21,6 +21,7 @@ from tests.routers.services import (
     tea_addresses,
 )
 from tests.routers.stage import ROUTERS, Stage
+from tests.support.controlplane import service_exports
 from tests.support.controlplane.workload import SLICES, port
 
 _RETIRE_SECONDS = 3.0
@@ -64,6 +65,9 @@ class Drive:
     async def prepare(self) -> None:
         """Everything, with all backends, before the first request."""
         await asyncio.gather(*map(self._prepare_cluster, self.joined))
+        for cluster in self.joined:
+            for name in ("cart", "tea"):
+                await asyncio.to_thread(service_exports.export, self.stage.planes[cluster].api, NAMESPACE, name)
         for addresses in {addresses for both in _TEA.values() for addresses in both}:
             await self.stage.backends.start(addresses, (HTTP, OPS))
         await self.stage.start_facets()

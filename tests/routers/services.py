@@ -24,8 +24,8 @@ STATES = {
 
 
 def resource(service: str, number: int) -> str:
-    """The xDS resource name of a Service port."""
-    return f"{service}.{NAMESPACE}.svc.cluster.local:{number}"
+    """The xDS resource name of a Service port: that of the clusterset, as each cluster exports the Services."""
+    return f"{service}.{NAMESPACE}.svc.clusterset.local:{number}"
 
 
 def service_ports(names: Iterable[str]) -> list[dict[str, Any]]:
@@ -203,8 +203,8 @@ class SliceService:
 
 
 def tea_addresses(services: Iterable[SliceService]) -> set[str]:
-    """The addresses that get new requests: of an address that two clusters have, the first cluster by name decides
-    (README); draining ones are left only where nothing else is (KEP-1669)."""
+    """The addresses that get new requests: of an address that two clusters have, that with the older export decides,
+    which is the first by name (README); draining ones are left only where nothing else is (KEP-1669)."""
     states: dict[str, str] = {}
     for service in sorted(services, key=lambda service: service.cluster):
         for address, state in service.addresses().items():

@@ -25,7 +25,7 @@ from streams.serve.xds.build.bootstrap import Router, envoy_bootstrap, grpc_boot
 from tests.routers.backends import Backends
 from tests.routers.load import DEADLINE, Load
 from tests.support.bound_process import start_bound
-from tests.support.controlplane import ControlPlane, Workload
+from tests.support.controlplane import ControlPlane, Workload, service_exports
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = 4
@@ -88,6 +88,7 @@ class Stage:
         workload = Workload(plane.api, subnet=_SUBNETS[name], prefix=f"{name}-n")
         workload.add_nodes()
         workload.add_namespace("shop")
+        service_exports.install(plane.api)
         return workload
 
     async def start_facets(self) -> None:

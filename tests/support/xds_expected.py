@@ -1,4 +1,8 @@
-"""What an endpoint set must be by the rows alone, in the plainest way: rows are read as any Kafka client reads them."""
+"""What an endpoint set must be by the rows alone, in the plainest way: rows are read as any Kafka client reads them.
+
+A Service's own name is for a client that of its own cluster, and nobody else's; a name of the clusterset is that of the
+clusters that export (KEP-1645), under the set's ports and with its properties.
+"""
 
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
@@ -6,7 +10,7 @@ from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 Tables = Mapping[str, Mapping[str, Row]]
-"""A Service's rows: by cluster, then by table."""
+"""A Service's rows: by cluster, then by table. The first cluster wins an address that several have."""
 
 
 class Place(NamedTuple):
@@ -25,12 +29,46 @@ class Candidate(NamedTuple):
     serves: bool
 
 
+class Rows(NamedTuple):
+    """A Service's own rows in each cluster; the clusterset's, of the set and of each cluster."""
+
+    own: dict[str, dict[str, Row]]
+    of_set: Row | None
+    contributions: dict[str, Row]
+
+
+def rows_for(rows: Rows, name: str, cluster: str) -> Tables:
+    """The rows that a name means for a client of a cluster ("": it names none, and gets the Service of the first that
+    has it)."""
+    if not name.partition(":")[0].endswith(".clusterset.local"):
+        home = cluster or min(rows.own, default="")
+        return {home: rows.own[home]} if home in rows.own else {}
+    if rows.of_set is None:
+        return {}
+    exports = [export for export in rows.of_set["exports"] if export["counted"]]
+    tables: dict[str, dict[str, Row]] = {}
+    for export in sorted(exports, key=lambda export: (export["created"], export["id"])):
+        ports = [port for port in rows.of_set["ports"] if export["id"] in port["clusters"]]
+        frontend = {
+            "dnsName": rows.of_set["dnsName"],
+            "internalTrafficPolicy": rows.of_set["internalTrafficPolicy"],
+            "ports": [{**port, "name": port["clusters"][export["id"]]} for port in ports],
+        }
+        tables[export["cluster"]] = {"frontend": frontend, "backend": rows.contributions[export["cluster"]]}
+    return tables
+
+
+def has_port(rows: Tables, dns_name: str, number: int, protocol: str) -> bool:
+    """Whether some cluster has the port."""
+    return any(_port(tables.get("frontend"), dns_name, number, protocol) is not None for tables in rows.values())
+
+
 def candidates(rows: Tables, dns_name: str, number: int, protocol: str, place: Place) -> list[Candidate]:
-    """The endpoints that may be in the set of a port: those of all clusters, where internalTrafficPolicy is Local those
-    of the client's node (v1 ServiceSpec.internalTrafficPolicy)."""
+    """The endpoints that may be in the set of a port: those of these clusters, where internalTrafficPolicy is Local
+    those of the client's node (v1 ServiceSpec.internalTrafficPolicy)."""
     possible: list[Candidate] = []
     local: set[str] = set()
-    for cluster, tables in sorted(rows.items()):
+    for cluster, tables in rows.items():
         frontend, backend = tables.get("frontend"), tables.get("backend")
         port = _port(frontend, dns_name, number, protocol)
         if frontend is None or backend is None or port is None or _is_lost(backend):
@@ -51,9 +89,9 @@ def candidates(rows: Tables, dns_name: str, number: int, protocol: str, place: P
 
 
 def owner(address: tuple[str, int], possible: Iterable[Candidate], place: Place) -> str:
-    """Whose endpoint an address is for the client: its own cluster's, else that of the first by name."""
-    clusters = {each.cluster for each in possible if each.address == address}
-    return place.cluster if place.cluster in clusters else min(clusters)
+    """Whose endpoint an address is for the client: its own cluster's, else that of the first."""
+    clusters = [each.cluster for each in possible if each.address == address]
+    return place.cluster if place.cluster in clusters else clusters[0]
 
 
 def is_known(rows: Tables, dns_name: str, number: int, protocol: str) -> bool:

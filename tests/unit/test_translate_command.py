@@ -66,19 +66,29 @@ def test_a_default_by_direction_decides_and_gives_the_cluster_ip() -> None:
     assert addresses_of(translate("--gateway-default", "service", text=text)) == ["10.1.0.1"]
 
 
-def test_of_several_clusters_an_address_stands_once_and_is_the_clients_own(tmp_path: Path) -> None:
+def test_of_several_clusters_a_client_gets_its_own_and_what_all_export(tmp_path: Path) -> None:
     options = []
+    export = {"apiVersion": "multicluster.x-k8s.io/v1beta1", **world.exported_cart()}
     for name, own in (("east", "10.1.0.1"), ("west", "10.1.0.2")):
-        (tmp_path / name).write_text(manifest(SERVICE, slice_of(own, "10.1.0.9")))
+        (tmp_path / name).write_text(manifest(SERVICE, slice_of(own, "10.1.0.9"), export))
         options += ["--cluster", f"{name}={tmp_path / name}"]
-    resources = translate(*options, "--client-cluster", "west")
-    assert sorted(addresses_of(resources)) == ["10.1.0.1", "10.1.0.2", "10.1.0.9"]
-    clusters = {
-        endpoint["endpoint"]["address"]["socket_address"]["address"]: endpoint["metadata"]["filter_metadata"]["facets"]
-        for locality in resources["eds"][0]["endpoints"]
-        for endpoint in locality["lb_endpoints"]
+    by_name = {
+        assignment["cluster_name"]: {
+            endpoint["endpoint"]["address"]["socket_address"]["address"]: (
+                endpoint["metadata"]["filter_metadata"]["facets"]["cluster"]
+            )
+            for locality in assignment["endpoints"]
+            for endpoint in locality["lb_endpoints"]
+        }
+        for assignment in translate(*options, "--client-cluster", "west")["eds"]
     }
-    assert clusters["10.1.0.9"] == {"cluster": "west"}
+    assert by_name == {
+        NAME: {"10.1.0.2": "west", "10.1.0.9": "west"},
+        NAME.replace("cluster.local", "clusterset.local"): {"10.1.0.1": "east", "10.1.0.2": "west", "10.1.0.9": "west"},
+    }
+    without = translate(*options)["eds"]
+    assert [assignment["cluster_name"] for assignment in without] == list(by_name)
+    assert "10.1.0.2" not in str(without[0])
 
 
 def test_what_can_not_be_read_is_named_and_the_rest_is_translated() -> None:

@@ -7,7 +7,8 @@ import orjson
 
 from streams.cli.objects_input import ClusterFile, ObjectsInput, inputs_by_cluster
 from streams.cli.options import RouterPlace, router_options, routing_options
-from streams.fold.offline import AuditFold
+from streams.facets.tables import WHOLE_WORKER_TABLES
+from streams.fold.offline import AuditFold, OfflineJournal
 from streams.serve.xds.build.names import TYPE_URLS, Kind
 from streams.subscription.delivery import Row
 from streams.wire.keys import parse_row_key
@@ -59,7 +60,9 @@ def translate_command(
     """Translate Kubernetes objects into the xDS resources that a router would get of them.
 
     Each FILE (without one, standard input) is as for `facets fold`, and all are of one cluster; with --cluster there
-    are several. Prints {"cds": [...], "eds": [...], ...}, the resources of a type in the order of their names.
+    are several: a Service's own name is that of the client's cluster (without --client-cluster, of the first by name
+    that has it), and what clusters export together is named SERVICE.NAMESPACE.svc.clusterset.local:PORT.
+    Prints {"cds": [...], "eds": [...], ...}, the resources of a type in the order of their names.
     Resources of which a router would be told nothing, so that it keeps what it has, are named on standard error.
 
     \b
@@ -75,9 +78,10 @@ def translate_command(
     rows: dict[tuple[str, bytes], Row] = {}
     seals: dict[str, Seal] = {}
     sources = []
+    journal = OfflineJournal(WHOLE_WORKER_TABLES)
     for name, cluster_files in inputs.items():
         source = ObjectsInput("translate", cluster_files)
-        fold = AuditFold(name, cluster_domain, routing_defaults=routing_defaults)
+        fold = AuditFold(name, cluster_domain, routing_defaults=routing_defaults, journal=journal)
         sources.append(source)
         for write in source.writes(fold):
             if write.value is None:

@@ -36,6 +36,14 @@ from streams.cli.options import Duration, bootstrap_option, http_options, silenc
     is_flag=True,
     help="Follow the tables' changelogs alone: what no worker has written is not served.",
 )
+@click.option(
+    "--client-cluster",
+    envvar="FACETS_CLIENT_CLUSTER",
+    default="",
+    metavar="NAME",
+    help="The cluster of xDS clients whose node.metadata names none (FACETS_CLIENT_CLUSTER).  [default: they get each "
+    "Service of the first cluster by name that has it]",
+)
 @silence_option
 def serve_command(
     bootstrap_servers: str,
@@ -48,15 +56,16 @@ def serve_command(
     max_http_clients: int,
     answer_within: float,
     from_changelogs: bool,
+    client_cluster: str,
     silent_after: float,
 ) -> None:
     """Serve the facets to routers: xDS (ADS) for Envoy and gRPC, and HTTP.
 
     Over HTTP as the tables have them (frontend, backend, routing, clusterset); over xDS each Service port is a
-    cluster, endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT. The Services of several
-    clusters that share a name are one, with all their endpoints. What clusters export is in the clusterset and under
-    SERVICE.NAMESPACE.svc.clusterset.local:PORT (neither is there with --cluster). There is no TLS: keep it on
-    loopback, or behind a proxy that has it.
+    cluster, endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT, for each client those of its
+    own cluster (node.metadata.cluster). What clusters export to each other is in the clusterset, and one Service for
+    all clients: SERVICE.NAMESPACE.svc.clusterset.local:PORT (neither is there with --cluster). There is no TLS: keep
+    it on loopback, or behind a proxy that has it.
 
     From the tables on it folds the journal itself, so changes don't wait for the workers, and go on while there are
     none. What the workers write is compared; if they write other rows, these count (a new snapshot), and
@@ -84,7 +93,7 @@ def serve_command(
 
     settings = ServeSettings(
         bootstrap=bootstrap_servers,
-        xds=XdsSettings(xds_host, xds_port, max_clients, answer_within),
+        xds=XdsSettings(xds_host, xds_port, max_clients, answer_within, client_cluster),
         http_host=http_host,
         http_port=http_port,
         clusters=clusters,

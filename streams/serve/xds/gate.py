@@ -12,9 +12,11 @@ from typing import NamedTuple
 from envoy.config.core.v3.health_check_pb2 import HealthStatus
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
-from streams.serve.xds.build.catalog import Catalog, Key
-from streams.serve.xds.build.client import Client
+from streams.serve.xds.build.catalog import Catalog
+from streams.serve.xds.build.client import Client, Place
+from streams.serve.xds.build.clusterset import is_set_name
 from streams.serve.xds.build.resource import Absence, Resource
+from streams.serve.xds.build.service_index import Key
 from streams.serve.xds.server import Connection, XdsServer
 
 _IN_USE = (HealthStatus.UNKNOWN, HealthStatus.HEALTHY)
@@ -42,8 +44,9 @@ class RouterState(NamedTuple):
 
 
 class Gate:
-    """The gate of one Service. Evaluate it at every change; `sealed` is whether the newest sealed set is as is waited
-    for, `routers` those that follow the Service.
+    """The gate of one Service, in the clusters that have it and in the clusterset. Evaluate it at every change;
+    `sealed` is whether the newest sealed sets are as is waited for, `routers` those that follow the Service (for an
+    address to be present: that are given the endpoints of a cluster that has it).
 
     Sealed sets change faster than they are looked at here, so a router has only passed when it acknowledged the version
     at which its own set was last found changed, or a newer one.
@@ -61,17 +64,38 @@ class Gate:
     def evaluate(self) -> None:
         """Look at the server's state as it is now."""
         catalog = self._server.catalog
-        _, has = self._set_of(catalog, Client(), catalog.names_of(self._key))
-        self.sealed = has is self._target.present
-        states = (self._router(catalog, connection) for connection in self._server.connections.values())
+        names = catalog.names_of(self._key)
+        views = [("", [name for name in names if is_set_name(name)])]
+        views += [
+            (cluster, [name for name in names if not is_set_name(name)]) for cluster in catalog.clusters_with(self._key)
+        ]
+        has = {cluster: self._set_of(catalog, _client_in(cluster), of_view)[1] for cluster, of_view in views}
+        is_anywhere = None if None in has.values() else any(has.values())
+        self.sealed = is_anywhere is self._target.present
+        clusters = {cluster for cluster, of_cluster in has.items() if of_cluster}
+        waits_for_all = not (self.sealed and self._target.present)
+        states = (
+            self._router(catalog, connection, None if waits_for_all else clusters)
+            for connection in self._server.connections.values()
+        )
         self.routers = [state for state in states if state is not None]
 
-    def _router(self, catalog: Catalog, connection: Connection) -> RouterState | None:
+    def _router(self, catalog: Catalog, connection: Connection, clusters: set[str] | None) -> RouterState | None:
+        """A router that follows the Service. One whose own cluster is not among `clusters` can't get the address by the
+        Service's own name: that is another Service there."""
         standing = connection.ledger.standing(self._key, catalog, 0.0)
         if standing is None:
             return None
-        names = [name for name in catalog.names_of(self._key) if connection.stream.follows((name,))]
-        versions, has = self._set_of(catalog, connection.stream.client, names)
+        client = connection.stream.client
+        names = [
+            name
+            for name in catalog.names_for(self._key, client)
+            if connection.stream.follows((name,))
+            and (clusters is None or is_set_name(name) or catalog.cluster_for(name, client) in clusters)
+        ]
+        if not names and clusters is not None:
+            return None
+        versions, has = self._set_of(catalog, client, names)
         known = self._since.get(connection.number)
         if known is None or known[0] != versions:
             known = self._since[connection.number] = versions, catalog.newest(self._key)[0]
@@ -112,3 +136,7 @@ class Gate:
             return ip_address(text) == self._target.address
         except ValueError:
             return False  # A DNS name.
+
+
+def _client_in(cluster: str) -> Client:
+    return Client(Place(cluster=cluster))

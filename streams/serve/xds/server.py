@@ -18,9 +18,10 @@ from envoy.service.discovery.v3 import discovery_pb2
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.serve.metrics import CLIENTS, ENDED, NACKS, PROPAGATION, RESPONSES
-from streams.serve.xds.build.catalog import Catalog, Changes, Key
+from streams.serve.xds.build.catalog import Catalog, Changes
 from streams.serve.xds.build.client import Client, namespace_of, place_of
 from streams.serve.xds.build.names import TYPE_URLS, Kind
+from streams.serve.xds.build.service_index import Key
 from streams.serve.xds.protocol.delta import DeltaStream
 from streams.serve.xds.protocol.propagation import NEVER, Ledger, epoch_seconds
 from streams.serve.xds.protocol.sotw import SotwStream
@@ -46,12 +47,14 @@ _SERVICES: tuple[tuple[str, str, Kind | None], ...] = (
 
 
 class XdsSettings(NamedTuple):
-    """Where to listen, and the limits for clients. Times in seconds."""
+    """Where to listen, and the limits for clients. Times in seconds. `client_cluster` is the cluster of clients that
+    name none."""
 
     host: str = "127.0.0.1"
     port: int = 18000
     max_clients: int = 1000
     answer_within: float = 60.0
+    client_cluster: str = ""
 
 
 class StreamEnded(Exception):
@@ -106,6 +109,7 @@ class XdsServer:
         self.ready = asyncio.Event()
         self._change_event = asyncio.Event()
         self._numbers = 0
+        self._has_warned = False
         self._server: Any = None
 
     # ---- the state ------------------------------------------------------------------------------------
@@ -113,6 +117,7 @@ class XdsServer:
     def replace(self, rows: tuple[Row, ...], seals: Any) -> None:
         """Take a snapshot."""
         self._publish(self.catalog.replace(rows, seals), {}, wake_all=True)
+        self._warn_of_unplaced()
         self.ready.set()
 
     def apply(self, rows: tuple[Row, ...], seal: Any, partition: int) -> None:
@@ -120,7 +125,10 @@ class XdsServer:
         known = self.catalog.known
         before = {key: self.catalog.newest(key)[0] for key in {(row.namespace, row.name) for row in rows}}
         changes = self.catalog.apply(rows, seal, partition)
-        self._publish(changes, before, wake_all=self.catalog.known != known)
+        is_more_known = self.catalog.known != known
+        self._publish(changes, before, wake_all=is_more_known)
+        if is_more_known:
+            self._warn_of_unplaced()
 
     def set_silent(self, silent: Mapping[Place, Silence]) -> None:
         """Take the silent clusters, by partition. Clients keep their resources: an endpoint set that may be out of date
@@ -129,18 +137,18 @@ class XdsServer:
 
     def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
         timed = [
-            (
-                (key, before.get(key, NEVER), tuple(sorted(change.names))),
-                change.names,
-                epoch_seconds(change.trigger),
-                epoch_seconds(change.at),
-            )
+            (key, before.get(key, NEVER), epoch_seconds(change.trigger), epoch_seconds(change.at))
             for key, change in changes.items()
         ]
+        by_cluster: dict[str, list[tuple[set[str], tuple[str, ...]]]] = {}
         for connection in self.connections.values():
             stream = connection.stream
-            for (key, version, ordered), names, triggered, committed in timed:
-                if stream.touch(names):
+            cluster = stream.client.place.cluster
+            if cluster not in by_cluster:
+                touched = [change.names_for(cluster) for change in changes.values()]
+                by_cluster[cluster] = [(names, tuple(sorted(names))) for names in touched]
+            for (key, version, triggered, committed), (names, ordered) in zip(timed, by_cluster[cluster], strict=True):
+                if names and stream.touch(names):
                     # As in kube-proxy: what was triggered before the client connected is not late.
                     at = triggered if triggered >= connection.since else committed
                     connection.ledger.record_change(key, version, at, ordered)
@@ -245,7 +253,7 @@ class XdsServer:
                 self._disconnect(connection)
 
     def _connect(self, node: Any, variant: Variant, context: Any, deadline: asyncio.Timeout) -> Connection:
-        client = client_of(node)
+        client = client_of(node, self.settings.client_cluster)
         self._numbers += 1
         stream = SotwStream(client) if variant == "sotw" else DeltaStream(client)
         connection = Connection(self._numbers, node, variant, stream, context, deadline)
@@ -253,7 +261,31 @@ class XdsServer:
         self.connections[connection.number] = connection
         CLIENTS.labels(variant).inc()
         log.info("%s: connected (%s, %s)", connection.node, variant, connection.peer)
+        self._warn_of_unplaced()
+        cluster, followed = client.place.cluster, self.catalog.index.clusters
+        if cluster and followed and cluster not in followed:
+            log.warning(
+                "%s: is in cluster %s, which is not followed: nothing is known of its own Services (followed: %s)",
+                connection.node, cluster[:80], ", ".join(sorted(followed)),
+            )  # fmt: skip
         return connection
+
+    @property
+    def unplaced(self) -> list[Connection]:
+        """The clients of which nobody says in which cluster they are."""
+        return [connection for connection in self.connections.values() if not connection.stream.client.place.cluster]
+
+    def _warn_of_unplaced(self) -> None:
+        """Warn, once, of clients that name no cluster although there are several."""
+        if self._has_warned or len(self.catalog.index.clusters) < 2 or not (unplaced := self.unplaced):
+            return
+        self._has_warned = True
+        log.warning(
+            "%s: names no cluster; such clients get of each Service that of the first cluster by name that has it. Set "
+            "node.metadata.cluster in the client's bootstrap (facets envoy-bootstrap --cluster NAME), or start facets "
+            "serve with --client-cluster NAME",
+            unplaced[0].node,
+        )
 
     def _disconnect(self, connection: Connection) -> None:
         if connection.writer is not None:
@@ -333,9 +365,9 @@ class XdsServer:
             connection.deadline.reschedule(by)
 
 
-def client_of(node: Any) -> Client:
-    """What a client's node says of it. Raises ProtocolViolation for a node without a usable id, or with an unknown kind
-    of traffic."""
+def client_of(node: Any, client_cluster: str = "") -> Client:
+    """What a client's node says of it; if it names no cluster, it is in `client_cluster`. Raises ProtocolViolation for
+    a node without a usable id, or with an unknown kind of traffic."""
     if not node.id:
         raise ProtocolViolation("node.id is empty: set node.id in the client's bootstrap (Envoy: --service-node)")
     if len(node.id) > 256 or not node.id.isprintable():
@@ -345,4 +377,6 @@ def client_of(node: Any) -> Client:
     if traffic not in {"mesh", "gateway"}:
         raise ProtocolViolation(f"node.metadata.traffic is {traffic[:40]!r}: must be mesh or gateway")
     is_grpc = node.user_agent_name.startswith("gRPC")
-    return Client(place_of(node), traffic, is_grpc, namespace_of(node))  # type: ignore[arg-type]
+    place = place_of(node)
+    place = place._replace(cluster=place.cluster or client_cluster)
+    return Client(place, traffic, is_grpc, namespace_of(node))  # type: ignore[arg-type]

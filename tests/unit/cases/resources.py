@@ -5,6 +5,7 @@ from typing import Any
 from tests.support.routes import annotated
 from tests.unit.cases.case import DRAINING, NAME, Object, Translate, endpoint, endpoint_slice, port, service
 from tests.unit.cases.endpoint_sets import EXTERNAL, OPS, WEB
+from tests.unit.xds.world import exported_cart
 
 _DUAL: dict[str, Any] = {"clusterIPs": ["10.96.40.7", "fd00:96::7"], "ipFamilies": ["IPv4", "IPv6"]}
 _LOCAL: dict[str, Any] = {"internalTrafficPolicy": "Local"}
@@ -18,6 +19,7 @@ _HTTP2: dict[str, Any] = {
         }
     }
 }
+_SET = "cart.shop.svc.clusterset.local:80"
 _UNREADY = {"conditions": {"ready": False}}
 
 
@@ -29,6 +31,16 @@ def cluster(address: str, **fields: Any) -> list[Object]:
 def served(*addresses: str, name: str = NAME) -> dict[str, Any]:
     """The Service's endpoint set alone."""
     return {"eds": {name: list(addresses)}}
+
+
+def served_and_exported(local: list[str], of_set: list[str]) -> dict[str, Any]:
+    """The endpoint sets of the Service's own name, and of the clusterset's."""
+    return {"eds": {NAME: local, _SET: of_set}}
+
+
+def exported(**clusters: list[Object]) -> dict[str, list[Object]]:
+    """Clusters that export the Service, all at the same time."""
+    return {name: [*objects, exported_cart()] for name, objects in clusters.items()}
 
 
 def _by_service(ip: str, address: str) -> list[Object]:
@@ -57,15 +69,16 @@ CASES = [
     ),
     Translate(
         "xds-same-cluster-ip",
-        "linkerd/linkerd2#11429: two clusters with one range of cluster IPs, as installers default to",
+        "linkerd/linkerd2#11429: two clusters with one range of cluster IPs, as installers default to; the client gets "
+        "the Service of one cluster",
         {"east": _by_service("10.96.40.7", "10.7.1.4"), "west": _by_service("10.96.40.7", "10.8.1.4")},
         served("10.96.40.7:80 HEALTHY"),
     ),
     Translate(
         "xds-same-pod-ip",
         "istio/istio#14066: two clusters with one range of Pod IPs",
-        {"east": cluster("10.7.1.4", pod="a"), "west": cluster("10.7.1.4", pod="b")},
-        served("10.7.1.4:8080 HEALTHY"),
+        exported(east=cluster("10.7.1.4", pod="a"), west=cluster("10.7.1.4", pod="b")),
+        served_and_exported(["10.7.1.4:8080 HEALTHY"], ["10.7.1.4:8080 HEALTHY"]),
     ),
     Translate(
         "xds-odd-address-empties",
@@ -86,18 +99,18 @@ CASES = [
     Translate(
         "xds-local-two-clusters",
         "submariner-io/lighthouse#1989: both clusters have a node of this name",
-        {
-            "east": [service(**_LOCAL), endpoint_slice(endpoint("10.7.1.4", **_ON_BLUE))],
-            "west": [service(**_LOCAL), endpoint_slice(endpoint("10.8.1.4", **_ON_BLUE))],
-        },
-        served("10.7.1.4:8080 HEALTHY"),
+        exported(
+            east=[service(**_LOCAL), endpoint_slice(endpoint("10.7.1.4", **_ON_BLUE))],
+            west=[service(**_LOCAL), endpoint_slice(endpoint("10.8.1.4", **_ON_BLUE))],
+        ),
+        served_and_exported(["10.7.1.4:8080 HEALTHY"], ["10.7.1.4:8080 HEALTHY"]),
         ("--node", "blue"),
     ),
     Translate(
         "xds-draining-cluster",
         "KEP-1669: only where all endpoints terminate; of all clusters, that is",
-        {"east": cluster("10.7.1.4", conditions=DRAINING), "west": cluster("10.8.1.4")},
-        served("10.7.1.4:8080 DRAINING", "10.8.1.4:8080 HEALTHY"),
+        exported(east=cluster("10.7.1.4", conditions=DRAINING), west=cluster("10.8.1.4")),
+        served_and_exported(["10.7.1.4:8080 HEALTHY"], ["10.7.1.4:8080 DRAINING", "10.8.1.4:8080 HEALTHY"]),
     ),
     Translate(
         "xds-h2c",
@@ -163,27 +176,27 @@ CASES = [
     Translate(
         "xds-port-named-otherwise-elsewhere",
         "a Service port's name is its cluster's own, its number is common (MCS API, KEP-1645)",
-        {
-            "east": cluster("10.7.1.4"),
-            "west": [service(ports=[port("http", 80)]), endpoint_slice(endpoint("10.8.1.4"), ports=[port("http", 81)])],
-        },
-        served("10.7.1.4:8080 HEALTHY", "10.8.1.4:81 HEALTHY"),
+        exported(
+            east=cluster("10.7.1.4"),
+            west=[service(ports=[port("http", 80)]), endpoint_slice(endpoint("10.8.1.4"), ports=[port("http", 81)])],
+        ),
+        served_and_exported(["10.7.1.4:8080 HEALTHY"], ["10.7.1.4:8080 HEALTHY", "10.8.1.4:81 HEALTHY"]),
     ),
     Translate(
         "xds-same-pod-ip-own-cluster",
         "as xds-same-pod-ip: a client's own cluster has the address",
-        {"east": cluster("10.7.1.4"), "west": cluster("10.7.1.4", **_UNREADY)},
-        served("10.7.1.4:8080 UNHEALTHY"),
+        exported(east=cluster("10.7.1.4"), west=cluster("10.7.1.4", **_UNREADY)),
+        served_and_exported(["10.7.1.4:8080 UNHEALTHY"], ["10.7.1.4:8080 UNHEALTHY"]),
         ("--client-cluster", "west"),
     ),
     Translate(
         "xds-same-pod-ip-spelt-otherwise",
         "as xds-same-pod-ip, of IPv6",
-        {
-            cluster: [service(), endpoint_slice(endpoint(address), addressType="IPv6")]
-            for cluster, address in (("east", "fd00::1"), ("west", "FD00:0:0::0001"))
-        },
-        served("fd00::1:8080 HEALTHY"),
+        exported(
+            east=[service(), endpoint_slice(endpoint("fd00::1"), addressType="IPv6")],
+            west=[service(), endpoint_slice(endpoint("FD00:0:0::0001"), addressType="IPv6")],
+        ),
+        served_and_exported(["fd00::1:8080 HEALTHY"], ["fd00::1:8080 HEALTHY"]),
     ),
     Translate(
         "xds-two-families",
@@ -198,21 +211,25 @@ CASES = [
     Translate(
         "xds-second-family-shared",
         "as xds-same-pod-ip: only the second address is in both clusters",
-        {
-            cluster: [
-                service(**_DUAL),
-                endpoint_slice(endpoint(address, pod=cluster)),
-                endpoint_slice(endpoint("fd00::1", pod=cluster), name="cart-b", addressType="IPv6"),
-            ]
-            for cluster, address in (("east", "10.7.1.4"), ("west", "10.8.1.4"))
-        },
-        served("10.7.1.4:8080+fd00::1:8080 HEALTHY", "10.8.1.4:8080 HEALTHY"),
+        exported(
+            **{
+                name: [
+                    service(**_DUAL),
+                    endpoint_slice(endpoint(address, pod=name)),
+                    endpoint_slice(endpoint("fd00::1", pod=name), name="cart-b", addressType="IPv6"),
+                ]
+                for name, address in (("east", "10.7.1.4"), ("west", "10.8.1.4"))
+            }
+        ),
+        served_and_exported(
+            ["10.7.1.4:8080+fd00::1:8080 HEALTHY"], ["10.7.1.4:8080+fd00::1:8080 HEALTHY", "10.8.1.4:8080 HEALTHY"]
+        ),
     ),
     Translate(
-        "xds-cluster-ips-of-all",
-        "a client that doesn't name its cluster gets the cluster IPs of all",
+        "xds-client-of-no-cluster",
+        "a client that doesn't name its cluster gets the Service of the first by name, never a mix (KEP-1645)",
         {"east": _by_service("10.96.40.7", "10.7.1.4"), "west": _by_service("10.97.40.7", "10.8.1.4")},
-        served("10.96.40.7:80 HEALTHY", "10.97.40.7:80 HEALTHY"),
+        served("10.96.40.7:80 HEALTHY"),
     ),
     Translate(
         "xds-cluster-ip-of-own-cluster",
@@ -222,10 +239,13 @@ CASES = [
         ("--client-cluster", "west"),
     ),
     Translate(
-        "xds-cluster-ip-of-no-use",
-        "the same: a client of a third cluster gets endpoints",
-        {"east": _by_service("10.96.40.7", "10.7.1.4"), "west": _by_service("10.97.40.7", "10.8.1.4")},
-        served("10.7.1.4:8080 HEALTHY", "10.8.1.4:8080 HEALTHY"),
+        "xds-client-of-a-third-cluster",
+        "the same: a client of a third cluster has what is exported, by its endpoints",
+        {
+            **exported(east=_by_service("10.96.40.7", "10.7.1.4"), west=_by_service("10.97.40.7", "10.8.1.4")),
+            "south": [],
+        },
+        {"eds": {_SET: ["10.7.1.4:8080 HEALTHY", "10.8.1.4:8080 HEALTHY"]}},
         ("--client-cluster", "south"),
     ),
     Translate(
@@ -244,11 +264,11 @@ CASES = [
     Translate(
         "xds-local-own-cluster",
         "as xds-local-two-clusters, for a client that names its cluster",
-        {
-            "east": [service(**_LOCAL), endpoint_slice(endpoint("10.7.1.4", **_ON_BLUE))],
-            "west": [service(**_LOCAL), endpoint_slice(endpoint("10.8.1.4", **_ON_BLUE))],
-        },
-        served("10.8.1.4:8080 HEALTHY"),
+        exported(
+            east=[service(**_LOCAL), endpoint_slice(endpoint("10.7.1.4", **_ON_BLUE))],
+            west=[service(**_LOCAL), endpoint_slice(endpoint("10.8.1.4", **_ON_BLUE))],
+        ),
+        served_and_exported(["10.8.1.4:8080 HEALTHY"], ["10.8.1.4:8080 HEALTHY"]),
         ("--node", "blue", "--client-cluster", "west"),
     ),
     Translate(
@@ -299,8 +319,8 @@ CASES = [
     Translate(
         "xds-no-readable-address",
         "as xds-odd-address-empties: no empty set where nothing is known",
-        {"east": [service(), endpoint_slice(endpoint("nowhere"))], "west": [service(), endpoint_slice()]},
-        {"cds": {NAME: {"type": "EDS"}}, "eds": {}},
+        exported(east=[service(), endpoint_slice(endpoint("nowhere"))], west=[service(), endpoint_slice()]),
+        {"cds": {NAME: {"type": "EDS"}, _SET: {"type": "EDS"}}, "eds": {}},
     ),
     Translate(
         "xds-empty-beside-others",
@@ -310,8 +330,8 @@ CASES = [
     ),
     Translate(
         "xds-extname-elsewhere",
-        "a cluster that runs the Service comes before one that only names it",
-        {"east": [service(**EXTERNAL)], "west": cluster("10.8.1.4")},
-        {"cds": {NAME: {"type": "EDS"}}, **served("10.8.1.4:8080 HEALTHY")},
+        "KEP-1645, Service Types: an ExternalName is no part of the set",
+        exported(east=[service(**EXTERNAL)], west=cluster("10.8.1.4")),
+        {"cds": {NAME: {"type": "LOGICAL_DNS"}, _SET: {"type": "EDS"}}, "eds": {_SET: ["10.8.1.4:8080 HEALTHY"]}},
     ),
 ]

@@ -9,18 +9,16 @@ from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.subscription.delivery import Row
 from streams.wire.keys import parse_row_key
-from tests.support import clustersets
-from tests.unit.xds.world import World, endpoint, service, slice_of, summary
+from tests.unit.xds.world import World, endpoint, exported_cart, service, slice_of, summary
 
 CART = "cart.shop.svc.clusterset.local:80"
 EAST, WEST = (Client(Place(cluster=name)) for name in ("east", "west"))
 TERMINATING = {"ready": False, "serving": True, "terminating": True}
 
 
-def export(day: int = 24, **spec: Any) -> dict[str, Any]:
+def export(day: int = 24) -> dict[str, Any]:
     """A ServiceExport; the older one has precedence."""
-    item = clustersets.export(created=f"2026-11-{day}T12:00:00Z", **spec)
-    return {**item, "metadata": {**item["metadata"], "uid": "uid-export"}}
+    return exported_cart(f"2026-11-{day}T12:00:00Z")
 
 
 def owners(world: World, client: Client = Client(), name: str = CART) -> dict[str, str]:  # noqa: B008

@@ -12,12 +12,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.struct_pb2 import Struct
 
 from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
 from tests.support.serving import DEADLINE, EDS, Served, serving, stream
-from tests.unit.xds.world import CART, endpoint, service, slice_of
+from tests.unit.xds.world import CART, endpoint, exported_cart, service, slice_of
 
 FIRST, SECOND = "10.1.0.1", "10.1.0.2"
 
@@ -54,9 +55,14 @@ async def asking(served: Served) -> AsyncIterator[Asked]:
         yield Asked(http)
 
 
-async def follow(call: Any, node: str = "n1") -> Any:
+async def follow(call: Any, node: str = "n1", cluster: str = "", name: str = CART) -> Any:
     """Subscribe to the Service's endpoints; returns the first response, not acknowledged."""
-    request = discovery_pb2.DeltaDiscoveryRequest(node=Node(id=node), type_url=EDS, resource_names_subscribe=[CART])
+    metadata = Struct()
+    if cluster:
+        metadata["cluster"] = cluster
+    request = discovery_pb2.DeltaDiscoveryRequest(
+        node=Node(id=node, metadata=metadata), type_url=EDS, resource_names_subscribe=[name]
+    )
     await call.write(request)
     return await call.read()
 
@@ -141,6 +147,37 @@ async def test_present_with_port_and_cluster_and_how_many_routers() -> None:
         )
         await acknowledge(call, await follow(call))
         assert (await waiting)["done"]
+
+
+async def test_only_routers_that_are_given_the_clusters_endpoints_are_waited_for() -> None:
+    of_set = CART.replace("cluster.local", "clusterset.local")
+    async with (
+        serving() as served,
+        asking(served) as asked,
+        stream(served.server, "Delta") as in_east,
+        stream(served.server, "Delta") as in_west,
+        stream(served.server, "Delta") as of_both,
+    ):
+        served.world.start("west")
+        served.world.put(service(), slice_of(endpoint("10.2.0.1")), cluster="west")
+        served.put()
+        await acknowledge(in_east, await follow(in_east, "n1", "east"))
+        await acknowledge(in_west, await follow(in_west, "n2", "west"))
+        present = await asked.wait(present=FIRST, acked="true", timeout=str(DEADLINE))
+        assert (present["done"], [router["node"] for router in present["routers"]]) == (True, ["n1"])
+        present = await asked.wait(present="10.2.0.1", acked="true", timeout=str(DEADLINE))
+        assert [router["node"] for router in present["routers"]] == ["n2"]
+        served.put(exported_cart())
+        response = await follow(of_both, "n3", "west", of_set)
+        assert not await asked.now(present=FIRST, acked="true", cluster="east")
+        await acknowledge(of_both, response)
+        present = await asked.wait(present=FIRST, acked="true", cluster="east", timeout=str(DEADLINE))
+        assert (present["done"], [router["node"] for router in present["routers"]]) == (True, ["n1", "n3"])
+        served.put(slice_of(endpoint(SECOND)))
+        await acknowledge(in_east, await in_east.read())
+        assert not await asked.now(gone=FIRST, acked="true")
+        await acknowledge(of_both, await of_both.read())
+        assert (await asked.wait(gone=FIRST, acked="true", timeout=str(DEADLINE)))["done"]
 
 
 async def test_a_deleted_service_has_no_address_once_that_is_acknowledged() -> None:

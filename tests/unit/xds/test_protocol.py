@@ -11,7 +11,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
     DiscoveryResponse,
 )
 
-from streams.serve.xds.build.client import Client
+from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.names import KINDS, TYPE_URLS, Kind
 from streams.serve.xds.protocol.delta import DeltaStream
 from streams.serve.xds.protocol.sotw import SotwStream
@@ -188,17 +188,22 @@ def test_wildcard_and_names(variant: type[Any]) -> None:
 @pytest.mark.parametrize("variant", [Sotw, Delta])
 def test_nobody_is_told_what_all_there_is_before_it_is_known(variant: type[Any]) -> None:
     world = World(complete=False)
-    client = variant(world)
-    assert client.ask("cds") == []
-    assert client.ask("eds", CART) == []
+    in_west, unplaced = variant(world, Client(Place(cluster="west"))), variant(world)
+    for client in (in_west, unplaced):
+        assert client.ask("cds") == []
+        assert client.ask("eds", CART) == []
     changed = world.start("west", service(), slice_of(A))
-    assert client.read(changed) == [Said("cds", [CART]), Said("eds", [CART])]
+    assert in_west.read(changed) == [Said("cds", [CART]), Said("eds", [CART])]
+    # Whether the first cluster has the Service is not known yet.
+    assert [said for said in unplaced.read(changed) if said.names] == []
+    changed = world.start("east")
+    assert [said.names for said in unplaced.read(changed) if said.names] == [[CART], [CART]]
 
 
 def test_sotw_by_name_nothing_is_left_out_before_it_is_known() -> None:
     # Partition 1 is not sealed yet; a client that comes from another server may have its Services.
     world = cart()
-    world.catalog.partitions = 2
+    world.catalog.index.partitions = 2
     names = [f"s{i}.shop.svc.cluster.local:80" for i in range(20)]
     other = next(name for name in names if world.catalog.partition(("shop", name.partition(".")[0])) == 1)
     for kind in ("lds", "cds"):

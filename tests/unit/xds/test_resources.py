@@ -229,16 +229,6 @@ def test_headless_services_have_their_endpoints() -> None:
     assert list(summary(world.get("eds"))) == ["10.1.0.1:8080"]
 
 
-def test_clusters_are_united_and_each_says_where_an_endpoint_is() -> None:
-    world = World("east", "west")
-    world.put(service(), slice_of(endpoint("10.1.0.1", zone="z1")))
-    world.put(service(clusterIP="10.97.0.7"), slice_of(endpoint("10.2.0.1", zone="z1")), cluster="west")
-    (locality,) = world.get("eds").endpoints
-    assert [each.metadata.filter_metadata["facets"]["cluster"] for each in locality.lb_endpoints] == ["east", "west"]
-    world.drop(service(), cluster="west")
-    assert list(summary(world.get("eds"))) == ["10.1.0.1:8080"]
-
-
 def test_http2_where_the_port_says_so() -> None:
     world = World()
     world.put(service(ports=[{"name": "http", "port": 80, "appProtocol": "kubernetes.io/h2c"}]))

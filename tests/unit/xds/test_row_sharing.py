@@ -83,7 +83,7 @@ def test_rows_of_a_snapshot_share_what_the_catalog_holds() -> None:
     world.put(service(), slice_of(endpoint("10.1.0.1")))
     rows = [row for row in world.batches[-1].rows if row.table == "backend"]
     world.catalog.replace(world.batches[-1].rows, world.catalog.seals)
-    (facets,) = world.catalog._services["shop", "cart"].values()
+    (facets,) = world.catalog.index.services["shop", "cart"].values()
     assert facets.backend is rows[0].facet
 
 

@@ -20,7 +20,7 @@ from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
 from streams.serve.run import serve_readiness
 from tests.support.serving import DEADLINE, EDS, serving, stream
-from tests.unit.xds.world import CART, endpoint, service, slice_of
+from tests.unit.xds.world import CART, endpoint, exported_cart, service, slice_of
 
 
 def ask(**fields: Any) -> discovery_pb2.DiscoveryRequest:
@@ -207,19 +207,21 @@ async def test_addresses_of_several_clusters_and_where_a_client_is_are_shown_and
     async with serving() as served:
         hub = ChangesHub(SseSettings(), "", 1, 60.0)
         served.world.start("west")
-        served.world.put(service(), slice_of(endpoint("10.1.0.1"), endpoint("10.2.0.1")), cluster="west")
-        served.put()
+        of_set = CART.replace("cluster.local", "clusterset.local")
+        addresses = slice_of(endpoint("10.1.0.1"), endpoint("10.2.0.1"))
+        served.world.put(service(), addresses, exported_cart(), cluster="west")
+        served.put(exported_cart())
         metadata = Struct()
         metadata["cluster"], metadata["namespace"] = "west", "shop"
         app = web.Application(middlewares=[in_json])
         add_endpoints(app, served.server, hub, time.time, all_endpoints())
         add_probe_routes(app, serve_readiness(served.server, hub))
         async with stream(served.server) as call, TestClient(TestServer(app)) as http:
-            await call.write(ask(node=Node(id="n1", metadata=metadata)))
+            await call.write(ask(resource_names=[of_set], node=Node(id="n1", metadata=metadata)))
             await call.read()
             report = await (await http.get("/v1/propagation")).json()
             assert [(client["cluster"], client["namespace"]) for client in report["clients"]] == [("west", "shop")]
             assert report["services"][0]["sharedAddresses"] == [
-                {"resource": CART, "address": "10.1.0.1:8080", "clusters": ["east", "west"]}
+                {"resource": of_set, "address": "10.1.0.1:8080", "clusters": ["east", "west"]}
             ]
             assert "facets_xds_shared_addresses 1.0" in await (await http.get("/metrics")).text()

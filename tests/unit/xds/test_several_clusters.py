@@ -1,4 +1,4 @@
-"""One Service in several clusters: whose endpoint an address is, whose node, and whose cluster IP."""
+"""One Service that several clusters export: whose endpoint an address is, and whose node."""
 
 import msgspec
 import pytest
@@ -8,17 +8,25 @@ from google.protobuf.struct_pb2 import Struct
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.server import client_of
-from tests.support.routes import annotated
-from tests.unit.xds.world import CART, World, endpoint, service, slice_of, summary
+from tests.unit.xds.world import World, endpoint, exported_cart, service, slice_of, summary
 
+CART = "cart.shop.svc.clusterset.local:80"
 EAST, WEST, NORTH = (Client(Place(cluster=name)) for name in ("east", "west", "north"))
 TERMINATING = {"ready": False, "serving": True, "terminating": True}
 LOCAL = {"internalTrafficPolicy": "Local"}
 
 
+def exporting(*clusters: str) -> World:
+    """Clusters that export the Service, all at the same time: the first by name has precedence."""
+    world = World(*clusters)
+    for cluster in clusters or ("east",):
+        world.put(exported_cart(), cluster=cluster)
+    return world
+
+
 def owners(world: World, client: Client = Client()) -> dict[str, str]:  # noqa: B008
     """By address (in the order of the set) the cluster whose endpoint it is."""
-    entries = [entry for locality in world.get("eds", client=client).endpoints for entry in locality.lb_endpoints]
+    entries = [entry for locality in world.get("eds", CART, client).endpoints for entry in locality.lb_endpoints]
     addresses = {}
     for entry in entries:
         cluster = entry.metadata.filter_metadata["facets"]["cluster"]
@@ -33,7 +41,7 @@ def owners(world: World, client: Client = Client()) -> dict[str, str]:  # noqa: 
 
 
 def test_of_two_clusters_with_one_address_the_clients_own_wins_else_the_first_by_name() -> None:
-    world = World("west", "east")
+    world = exporting("west", "east")
     world.put(service(), slice_of(endpoint("10.7.1.4", zone="z-a")))
     world.put(service(), slice_of(endpoint("10.7.1.4"), endpoint("10.8.1.4")), cluster="west")
     assert owners(world) == {"10.7.1.4": "east", "10.8.1.4": "west"}
@@ -44,7 +52,7 @@ def test_of_two_clusters_with_one_address_the_clients_own_wins_else_the_first_by
 
 
 def test_an_endpoint_keeps_the_addresses_that_no_other_cluster_has() -> None:
-    world = World("east", "west")
+    world = exporting("east", "west")
     families = {"clusterIPs": ["10.96.0.7", "fd00::7"], "ipFamilies": ["IPv4", "IPv6"]}
     pod = {"targetRef": {"kind": "Pod", "name": "cart-1", "namespace": "shop", "uid": "pod-1"}}
     world.put(service(), slice_of(endpoint("10.7.1.4")))
@@ -59,7 +67,7 @@ def test_an_endpoint_keeps_the_addresses_that_no_other_cluster_has() -> None:
 
 
 def test_a_port_that_clusters_name_differently_is_still_one_set() -> None:
-    world = World("east", "west")
+    world = exporting("east", "west")
     named = [{"name": "web", "port": 8080, "protocol": "TCP"}]
     world.put(service(), slice_of(endpoint("10.7.1.4")))
     world.put(service(ports=[{"name": "web", "port": 80}]), slice_of(endpoint("10.7.1.4"), ports=named), cluster="west")
@@ -68,7 +76,7 @@ def test_a_port_that_clusters_name_differently_is_still_one_set() -> None:
 
 def test_two_slices_of_one_address_are_one_endpoint_while_a_port_is_added() -> None:
     # kubernetes/website#23084: the controller makes the slice with both ports before it deletes the old one.
-    world = World()
+    world = exporting()
     both = [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "ops", "port": 9102, "protocol": "TCP"}]
     world.put(service(ports=[{"name": "http", "port": 80}, {"name": "ops", "port": 9102}]))
     world.put(slice_of(endpoint("10.7.1.4")))
@@ -77,14 +85,14 @@ def test_two_slices_of_one_address_are_one_endpoint_while_a_port_is_added() -> N
 
 
 def test_two_pods_on_the_hosts_network_are_two_endpoints() -> None:
-    world = World()
+    world = exporting()
     other = [{"name": "http", "port": 8081, "protocol": "TCP"}]
     world.put(service(), slice_of(endpoint("198.51.100.9")), slice_of(endpoint("198.51.100.9"), name="b", ports=other))
-    assert list(summary(world.get("eds"))) == ["198.51.100.9:8080", "198.51.100.9:8081"]
+    assert list(summary(world.get("eds", CART))) == ["198.51.100.9:8080", "198.51.100.9:8081"]
 
 
 def test_clients_share_a_set_unless_their_cluster_makes_a_difference() -> None:
-    world = World("east", "west")
+    world = exporting("east", "west")
     world.put(service(), slice_of(endpoint("10.7.1.4")))
     world.put(service(), slice_of(endpoint("10.8.1.4")), cluster="west")
 
@@ -106,30 +114,30 @@ def test_clients_share_a_set_unless_their_cluster_makes_a_difference() -> None:
 
 def test_local_falls_back_to_what_terminates_on_the_clients_node() -> None:
     # KEP-1669, and kubernetes pkg/proxy/topology.go: the fallback is within the policy's scope.
-    world = World()
+    world = exporting()
     world.put(
         service(**LOCAL),
         slice_of(endpoint("10.7.1.4", nodeName="blue", **TERMINATING), endpoint("10.7.2.4", nodeName="green")),
     )
-    assert summary(world.get("eds", client=Client(Place(node="blue")))) == {"10.7.1.4:8080": (0, "", "HEALTHY")}
-    assert summary(world.get("eds")) == {
+    assert summary(world.get("eds", CART, Client(Place(node="blue")))) == {"10.7.1.4:8080": (0, "", "HEALTHY")}
+    assert summary(world.get("eds", CART)) == {
         "10.7.1.4:8080": (0, "", "DRAINING"),
         "10.7.2.4:8080": (0, "", "HEALTHY"),
     }
 
 
 def test_what_terminates_in_one_cluster_drains_while_another_has_a_ready_endpoint() -> None:
-    world = World("east", "west")
+    world = exporting("east", "west")
     world.put(service(), slice_of(endpoint("10.7.1.4", **TERMINATING)))
     world.put(service(), slice_of(endpoint("10.8.1.4")), cluster="west")
-    assert [health for *_, health in summary(world.get("eds")).values()] == ["DRAINING", "HEALTHY"]
+    assert [health for *_, health in summary(world.get("eds", CART)).values()] == ["DRAINING", "HEALTHY"]
     world.put(slice_of(endpoint("10.8.1.4", ready=False, serving=False)), cluster="west")
-    assert [health for *_, health in summary(world.get("eds")).values()] == ["HEALTHY", "UNHEALTHY"]
+    assert [health for *_, health in summary(world.get("eds", CART)).values()] == ["HEALTHY", "UNHEALTHY"]
 
 
 @pytest.mark.parametrize(("client", "address"), [(EAST, "10.7.1.4"), (WEST, "10.8.1.4"), (Client(), "10.7.1.4")])
 def test_a_nodes_name_means_something_in_its_cluster_only(client: Client, address: str) -> None:
-    world = World("west", "east")
+    world = exporting("west", "east")
     world.put(service(**LOCAL), slice_of(endpoint("10.7.1.4", nodeName="worker-1")))
     world.put(service(**LOCAL), slice_of(endpoint("10.8.1.4", nodeName="worker-1")), cluster="west")
     at = client._replace(place=client.place._replace(node="worker-1"))
@@ -139,91 +147,49 @@ def test_a_nodes_name_means_something_in_its_cluster_only(client: Client, addres
 
 
 def test_a_node_of_the_same_name_in_another_cluster_is_not_near() -> None:
-    world = World("east", "west")
+    world = exporting("east", "west")
     near = {"trafficDistribution": "PreferSameNode"}
     world.put(service(**near), slice_of(endpoint("10.7.1.4", nodeName="worker-1", zone="z1")))
     world.put(service(**near), slice_of(endpoint("10.8.1.4", nodeName="worker-1", zone="z2")), cluster="west")
-    in_west = summary(world.get("eds", client=Client(Place("z1", "worker-1", "west"))))
+    in_west = summary(world.get("eds", CART, Client(Place("z1", "worker-1", "west"))))
     assert {address: priority for address, (priority, *_) in in_west.items()} == {
         "10.8.1.4:8080": 0, "10.7.1.4:8080": 1,
     }  # fmt: skip
 
 
 def test_node_hints_are_for_the_nodes_of_their_cluster() -> None:
-    world = World("east", "west")
+    world = exporting("east", "west")
     hints = {"hints": {"forNodes": [{"name": "worker-1"}]}}
     world.put(service(), slice_of(endpoint("10.7.1.4", **hints)))
     world.put(service(), slice_of(endpoint("10.8.1.4", **hints)), cluster="west")
-    in_west = summary(world.get("eds", client=Client(Place("", "worker-1", "west"))))
+    in_west = summary(world.get("eds", CART, Client(Place("", "worker-1", "west"))))
     assert {address: priority for address, (priority, *_) in in_west.items()} == {
         "10.8.1.4:8080": 0, "10.7.1.4:8080": 1,
     }  # fmt: skip
-
-
-# ---- cluster IPs ------------------------------------------------------------------------------------------
-
-
-def by_service(cluster_ip: str) -> dict[str, object]:
-    return annotated(service(clusterIP=cluster_ip), mesh="service")
-
-
-def test_a_cluster_ip_is_given_to_clients_of_its_own_cluster() -> None:
-    world = World("east", "west")
-    world.put(by_service("10.96.40.7"), slice_of(endpoint("10.7.1.4")))
-    world.put(by_service("10.97.40.7"), slice_of(endpoint("10.8.1.4")), cluster="west")
-    assert owners(world, EAST) == {"10.96.40.7": "east"}
-    assert owners(world, WEST) == {"10.97.40.7": "west"}
-    assert owners(world) == {"10.96.40.7": "east", "10.97.40.7": "west"}
-
-
-def test_one_cluster_ip_of_two_clusters_is_named_once() -> None:
-    # linkerd/linkerd2#11429: two clusters with one range of cluster IPs, as installers default to.
-    world = World("east", "west")
-    for cluster in ("east", "west"):
-        world.put(by_service("10.96.40.7"), slice_of(endpoint("10.7.1.4")), cluster=cluster)
-    assert owners(world) == {"10.96.40.7": "east"}
-    assert owners(world, WEST) == {"10.96.40.7": "west"}
-
-
-def test_where_the_clients_cluster_has_no_cluster_ip_the_endpoints_are_given() -> None:
-    world = World("east", "north")
-    world.put(by_service("10.96.40.7"), slice_of(endpoint("10.7.1.4")))
-    assert owners(world, NORTH) == {"10.7.1.4": "east"}
-    assert world.get("cds", client=NORTH).metadata.filter_metadata["facets"]["routing"] == "endpoint"
-    assert world.get("cds", client=EAST).metadata.filter_metadata["facets"]["routing"] == "service"
-
-
-def test_a_port_is_reached_as_the_clusters_that_have_it_say() -> None:
-    world = World("east", "west")
-    ports = [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]
-    world.put(service(type="ExternalName", externalName="cart.example.net", clusterIP="", ports=ports))
-    world.put(service(), slice_of(endpoint("10.8.1.4")), cluster="west")
-    assert owners(world) == {"10.8.1.4": "west"}
-    assert world.get("eds", "cart.shop.svc.cluster.local:81") is Absence.MISSING
 
 
 # ---- what is known ----------------------------------------------------------------------------------------
 
 
 def test_a_set_is_empty_only_when_every_clusters_endpoints_are_known() -> None:
-    world = World("east", "west")
+    world = exporting("east", "west")
     named = [{"name": "other", "port": 8080, "protocol": "TCP"}]
     world.put(service(), slice_of(endpoint("10.7.1.4"), ports=named))
     world.put(service(), slice_of(endpoint("10.8.1.4")), cluster="west")
-    unknown = world.rows["backend", "west/shop/cart", ""].replace(b'"state":"ready"', b'"state":"unknown"')
-    world.rows["backend", "west/shop/cart", ""] = unknown
+    unknown = world.rows["clusterset", "west/shop/cart", ""].replace(b'"state":"ready"', b'"state":"unknown"')
+    world.rows["clusterset", "west/shop/cart", ""] = unknown
     assert world.replica().resource("eds", CART, Client()) is Absence.UNKNOWN
 
 
 def test_while_a_cluster_joins_a_set_has_what_is_known_and_is_not_empty() -> None:
-    world = World("east")
+    world = exporting("east")
     world.put(service(), slice_of(endpoint("10.7.1.4")))
     world.start("west", complete=False)
     assert owners(world) == {"10.7.1.4": "east"}
     world.put(slice_of())
-    assert world.get("eds") is Absence.UNKNOWN
+    assert world.get("eds", CART) is Absence.UNKNOWN
     before = world.catalog.known
-    world.start("west", service(), slice_of(endpoint("10.8.1.4")))
+    world.start("west", service(), slice_of(endpoint("10.8.1.4")), exported_cart())
     assert world.catalog.known != before
     assert owners(world) == {"10.8.1.4": "west"}
     world.put(slice_of(), cluster="west")
@@ -231,10 +197,10 @@ def test_while_a_cluster_joins_a_set_has_what_is_known_and_is_not_empty() -> Non
 
 
 def test_a_cluster_that_ends_before_it_was_known_holds_up_nothing() -> None:
-    world = World("east")
+    world = exporting("east")
     world.put(service(), slice_of())
     world.start("west", complete=False)
-    assert world.get("eds") is Absence.UNKNOWN
+    assert world.get("eds", CART) is Absence.UNKNOWN
     before, seal = world.catalog.known, world.catalog.seals[0, "west"]
     world.catalog.apply((), msgspec.structs.replace(seal, closed=True), 0)
     assert world.catalog.known != before
@@ -258,17 +224,13 @@ def test_a_client_says_where_it_is_in_its_nodes_metadata(names: tuple[str, ...])
 
 
 def test_addresses_that_several_clusters_have_are_counted_once_they_are_served() -> None:
-    world = World("east", "west")
+    world = exporting("east", "west")
     world.put(service(), slice_of(endpoint("10.7.1.4")))
     world.put(service(), slice_of(endpoint("10.7.1.4"), endpoint("10.8.1.4")), cluster="west")
     assert list(world.catalog.shared_addresses()) == []
     for client in (Client(), WEST):
-        world.get("eds", client=client)
+        world.get("eds", CART, client)
     assert list(world.catalog.shared_addresses()) == [(CART, ("10.7.1.4", 8080), ("east", "west"))]
     world.put(slice_of(endpoint("10.8.1.4")), cluster="west")
-    world.get("eds")
+    world.get("eds", CART)
     assert list(world.catalog.shared_addresses()) == []
-    for cluster in ("east", "west"):
-        world.put(by_service("10.96.40.7"), cluster=cluster)
-    world.get("eds")
-    assert list(world.catalog.shared_addresses()) == [(CART, ("10.96.40.7", 80), ("east", "west"))]

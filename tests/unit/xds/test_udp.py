@@ -4,11 +4,11 @@ import pytest
 from envoy.config.core.v3.address_pb2 import SocketAddress
 
 from streams.cli.output import RowPrinter
-from streams.serve.xds.build.client import Client
+from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.names import Kind
 from streams.serve.xds.build.resource import Absence
 from streams.wire.records import decode_row
-from tests.unit.xds.world import World, endpoint, service, slice_of
+from tests.unit.xds.world import World, endpoint, exported_cart, service, slice_of
 
 DNS = "cart.shop.svc.cluster.local:53"
 METRICS = "cart.shop.svc.cluster.local:9153"
@@ -29,9 +29,9 @@ def world_with(*ports: dict[str, object], **spec: object) -> World:
     return world
 
 
-def sockets(world: World, name: str) -> list[tuple[int, str]]:
+def sockets(world: World, name: str, client: Client = Client()) -> list[tuple[int, str]]:  # noqa: B008
     """Port numbers and protocols of an endpoint set."""
-    load = world.get("eds", name)
+    load = world.get("eds", name, client)
     found = [entry.endpoint.address.socket_address for part in load.endpoints for entry in part.lb_endpoints]
     return [(socket.port_value, SocketAddress.Protocol.Name(socket.protocol)) for socket in found]
 
@@ -67,15 +67,19 @@ def test_where_tcp_has_the_same_number_udp_has_a_name_of_its_own() -> None:
     assert world.get("eds", f"{DNS}/udp", GRPC) is Absence.MISSING
 
 
-def test_the_name_is_tcps_in_whichever_cluster_that_is() -> None:
+def test_the_name_means_what_it_does_in_the_clients_cluster_and_is_tcps_in_the_set() -> None:
     world = World("east", "west")
-    world.put(service(ports=[UDP]), slice_of(endpoint("10.7.1.4"), ports=OWN_PORTS))
-    world.put(service(ports=[TCP]), slice_of(endpoint("10.8.1.4"), ports=OWN_PORTS), cluster="west")
-    assert sockets(world, DNS) == [(5354, "TCP")]
-    assert sockets(world, f"{DNS}/udp") == [(5353, "UDP")]
+    world.put(service(ports=[UDP]), slice_of(endpoint("10.7.1.4"), ports=OWN_PORTS), exported_cart())
+    world.put(service(ports=[TCP]), slice_of(endpoint("10.8.1.4"), ports=OWN_PORTS), exported_cart(), cluster="west")
+    east, west = (Client(Place(cluster=cluster)) for cluster in ("east", "west"))
+    assert sockets(world, DNS, east) == [(5353, "UDP")]
+    assert sockets(world, DNS, west) == [(5354, "TCP")]
+    of_set = DNS.replace("cluster.local", "clusterset.local")
+    assert sockets(world, of_set) == [(5354, "TCP")]
+    assert sockets(world, f"{of_set}/udp") == [(5353, "UDP")]
     world.drop(service(), cluster="west")
-    assert sockets(world, DNS) == [(5353, "UDP")]
-    assert world.get("eds", f"{DNS}/udp") is Absence.MISSING
+    assert sockets(world, of_set) == [(5353, "UDP")]
+    assert world.get("eds", f"{of_set}/udp") is Absence.MISSING
 
 
 def test_an_external_names_udp_port_is_resolved_by_dns() -> None:

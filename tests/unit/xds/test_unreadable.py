@@ -3,7 +3,8 @@ the word that a Service is missing that is there."""
 
 import pytest
 
-from streams.serve.xds.build.catalog import Absence
+from streams.serve.xds.build.client import Client, Place
+from streams.serve.xds.build.resource import Absence
 from tests.support.xds_client import Delta
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of, summary
 
@@ -81,14 +82,14 @@ def test_a_client_hears_at_once_when_a_service_that_could_never_be_read_is_delet
     assert [said.removed for said in client.read(world.drop(BAD_SERVICE))] == [[CART]]
 
 
-def test_a_set_that_is_empty_in_one_cluster_may_not_be_in_one_that_can_not_be_read() -> None:
+def test_a_service_that_can_not_be_read_may_be_the_one_that_a_client_of_no_cluster_gets() -> None:
     world = World("east", "west")
-    world.put(service(), slice_of())
-    assert list(world.get("eds").endpoints) == []
-    world.put(BAD_SERVICE, cluster="west")
-    assert world.get("eds") is Absence.UNKNOWN
-    world.put(slice_of(endpoint("10.7.1.5")))
+    world.put(service(), slice_of(endpoint("10.7.1.5")), cluster="west")
     assert addresses(world) == ["10.7.1.5:8080"]
+    world.put(BAD_SERVICE)
+    assert world.get("eds") is Absence.UNKNOWN
+    assert world.get("eds", client=Client(Place(cluster="east"))) is Absence.UNKNOWN
+    assert list(summary(world.get("eds", client=Client(Place(cluster="west"))))) == ["10.7.1.5:8080"]
 
 
 def test_a_route_that_could_never_be_read_leaves_the_choice_to_the_others() -> None:

@@ -155,6 +155,12 @@ def service(name: str = "cart", **spec: Any) -> dict[str, Any]:
     }
 
 
+def exported_cart(created: str = "2026-11-24T12:00:00Z") -> dict[str, Any]:
+    """The ServiceExport of `cart`."""
+    meta = {"name": "cart", "namespace": "shop", "uid": "uid-export", "creationTimestamp": created}
+    return {"kind": "ServiceExport", "metadata": meta, "spec": {}}
+
+
 def endpoint(address: str, **fields: Any) -> dict[str, Any]:
     """A ready endpoint; conditions by name, the rest as the API has it."""
     conditions = {key: fields.pop(key) for key in ("ready", "serving", "terminating") if key in fields}

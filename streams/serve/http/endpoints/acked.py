@@ -19,7 +19,7 @@ from streams.serve.http.parameters import (
 )
 from streams.serve.http.query import NO_SNAPSHOT, Busy
 from streams.serve.http.waiters import WAITERS
-from streams.serve.xds.build.catalog import Key
+from streams.serve.xds.build.service_index import Key
 from streams.serve.xds.server import XdsServer
 from streams.subscription.delivery import reached
 from streams.wire.records import Record
@@ -96,9 +96,12 @@ async def _wait_until_acknowledged(server: XdsServer, query: Query, service: Key
 
 def _followers(server: XdsServer, service: Key | None) -> list[str]:
     """The nodes of the clients that follow the Service; without a Service, or if it is deleted, all."""
-    names = server.catalog.names_of(service) if service else ()
+    if service is None or not server.catalog.names_of(service):
+        return [connection.node for connection in server.connections.values()]
     return [
-        connection.node for connection in server.connections.values() if not names or connection.stream.follows(names)
+        connection.node
+        for connection in server.connections.values()
+        if connection.stream.follows(server.catalog.names_for(service, connection.stream.client))
     ]
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.parameters import KubernetesName
-from streams.serve.xds.build.catalog import Key
+from streams.serve.xds.build.service_index import Key
 from streams.serve.xds.server import Connection, XdsServer
 from streams.subscription.freshness import age_seconds, alive
 from streams.wire.address_text import format_address

@@ -5,7 +5,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from streams.serve.xds.build.client import Place
 from streams.serve.xds.build.decision import Decision
-from streams.serve.xds.build.endpoints import HEALTHY, Address, Endpoint, cluster_ips_for, endpoints_for
+from streams.serve.xds.build.endpoints import HEALTHY, Address, Endpoint, cluster_ips_of, endpoints_for
 from streams.serve.xds.build.ports import PortId, Transport
 from streams.serve.xds.build.ranking import ranking
 from streams.serve.xds.build.service import Service
@@ -25,7 +25,7 @@ def assignment(
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
     message.policy.overprovisioning_factor.value = _OVERPROVISIONING
     if decision.route == "service":
-        members = cluster_ips_for(service, port, place)
+        members = cluster_ips_of(service, port)
         _add_locality(message, ("", 0), members, port.transport, by_size=False)
         return message
     endpoints = endpoints_for(service, port, place)

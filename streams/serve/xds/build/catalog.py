@@ -1,266 +1,218 @@
-"""All Services at the newest sealed state, and the xDS resources that are built from them for a client."""
+"""The xDS resources of all Services at the newest sealed state, built for a client on demand.
+
+A Service's own name, in its cluster's domain, is for a client that of its own cluster alone: the same name may be
+another Service in another cluster (KEP-1645, namespace sameness holds for what is exported). What clusters export to
+each other has names of its own, in the clusterset's domain, which are the same for all clients.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from streams.facets.parsed_rows import Facet
 from streams.serve.xds.build.client import Client
-from streams.serve.xds.build.clusterset import ServiceSet, is_set_name
+from streams.serve.xds.build.clusterset import is_set_name
 from streams.serve.xds.build.endpoints import Address, Clusters
 from streams.serve.xds.build.names import Kind
 from streams.serve.xds.build.ports import ports_by_name
 from streams.serve.xds.build.resource import Absence, Resource
-from streams.serve.xds.build.service import Facets, Service, trigger_time
+from streams.serve.xds.build.service import Service
+from streams.serve.xds.build.service_index import Key, ServiceIndex, Unit
 from streams.serve.xds.build.service_resources import PortName, ServiceResources
 from streams.subscription.delivery import Row
-from streams.subscription.freshness import clusters_in
-from streams.wire.partitioning import partition_of
-from streams.wire.records import CLUSTERSET, Seal, ServicePort
+from streams.wire.records import Seal, ServicePort
 
-Key = tuple[str, str]
-"""A Service's namespace and name."""
-
-
-Unit = tuple[str, str, bool]
-"""What resources are made of: a Service by namespace and name, as the clusters have it, or (True) as the clusterset
-does."""
+UNPLACED = Client()
+"""A client that doesn't say where it is."""
 
 
 class Change(NamedTuple):
-    """The change of a Service in a batch: `names` are those of the resources that it has or had, `at` is the commit's
-    time, `trigger` when its cause happened (as in Kubernetes' network programming latency), if an object says so."""
+    """The change of a Service in a batch: `by_cluster` are the names of the resources that it has or had, by the
+    cluster whose clients get them ("": those of the clusterset, for all); `at` is the commit's time, `trigger` when its
+    cause happened (as in Kubernetes' network programming latency), if an object says so."""
 
-    names: set[str]
+    by_cluster: dict[str, set[str]]
     at: str
     trigger: str = ""
+
+    @property
+    def names(self) -> set[str]:
+        """The names for whichever client."""
+        return set().union(*self.by_cluster.values())
+
+    def names_for(self, cluster: str) -> set[str]:
+        """The names that make a difference to a cluster's clients; one that names none may get any."""
+        if not cluster:
+            return self.names
+        return self.by_cluster.get("", set()) | self.by_cluster.get(cluster, set())
 
 
 Changes = dict[Key, Change]
 
 
 class Catalog:
-    """Takes the rows of sealed batches, and builds resources from them on demand: of each Service of the clusters, and
-    of each set of the clusterset. With `follows_sets` it is given the clusterset's rows too; without them nothing is
-    known of any set."""
+    """Takes the rows of sealed batches, and builds resources from them. With `follows_sets` it is given the
+    clusterset's rows too; without them nothing is known of any set."""
 
     def __init__(self, partitions: int, *, follows_sets: bool = True) -> None:
-        self.partitions = partitions
+        self.index = ServiceIndex(partitions)
         self.follows_sets = follows_sets
-        self.seals: dict[tuple[int, str], Seal] = {}
-        self.applied: dict[int, int] = {}
-        self._newest: dict[Key, tuple[int, str]] = {}
-        self._services: dict[Key, dict[str, Facets]] = {}
-        self._sets: dict[Key, ServiceSet] = {}
-        self._kept_sets: set[Key] = set()
-        """Those that a snapshot didn't have, although it had not all clusters."""
-        self._resolved = 0
-        self._names: dict[str, PortName] = {}
+        self._names: dict[str, dict[str, PortName]] = {}
+        """By name, then by cluster ("": the clusterset), what it means there."""
         self._of_unit: dict[Unit, tuple[str, ...]] = {}
         self._resources: dict[Unit, ServiceResources] = {}
 
     # ---- the state -------------------------------------------------------------------------------------
 
-    def replace(self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]) -> Changes:
-        """Take a snapshot. Returns the Services whose resources may have changed. What the snapshot doesn't have is
-        removed, but only where the partition has a complete snapshot of its cluster: otherwise it is kept until that
-        comes."""
-        rows = list(rows)
-        services = self._with_snapshot((row for row in rows if row.table != CLUSTERSET), seals)
-        sets = self._with_snapshot_of_sets((row for row in rows if row.table == CLUSTERSET), seals)
-        self._resolved += 1
-        at = max((seal.at for seal in seals.values()), default="")
-        changed = {key: Change(set(self.names_of(key)), at) for key in (*self.services(), *services, *sets)}
-        self._services, self._sets, self._newest = services, sets, {}
-        self._names, self._of_unit, self._resources = {}, {}, {}
-        for key in self.services():
-            for is_set in (False, True):
-                changed[key].names.update(self._rename((*key, is_set)))
-        self.seals = dict(seals)
-        self.applied = {}
-        for (partition, _), seal in seals.items():
-            self.applied[partition] = max(seal.offset, self.applied.get(partition, -1))
-        return changed
+    @property
+    def partitions(self) -> int:
+        """How many partitions the tables have."""
+        return self.index.partitions
 
-    def _with_snapshot(
-        self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]
-    ) -> dict[Key, dict[str, Facets]]:
-        """The Services by cluster as the snapshot has them, with those that are kept."""
-
-        def is_known(key: Key, cluster: str) -> bool:
-            return _is_known(seals.get((self.partition(key), cluster)))
-
-        services: dict[Key, dict[str, Facets]] = {}
-        tables: dict[tuple[Key, str], set[str]] = {}
-        for row in rows:
-            key = (row.namespace, row.name)
-            clusters = services.setdefault(key, {})
-            tables.setdefault((key, row.cluster), set()).add(row.table)
-            if row.cluster not in clusters:
-                clusters[row.cluster] = self._services.get(key, {}).get(row.cluster) or Facets(row.cluster)
-            clusters[row.cluster] = clusters[row.cluster].with_row(row)
-        for (key, cluster), row_tables in tables.items():
-            # A deleted Service may still have a routing row, for a route that names it.
-            if is_known(key, cluster):
-                services[key][cluster] = services[key][cluster].only(row_tables)
-                if services[key][cluster].is_absent:
-                    del services[key][cluster]
-        for key, clusters in self._services.items():
-            for cluster, facets in clusters.items():
-                if cluster not in services.get(key, {}) and not is_known(key, cluster):
-                    services.setdefault(key, {})[cluster] = facets
-        return {key: clusters for key, clusters in services.items() if clusters}
-
-    def _with_snapshot_of_sets(
-        self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]
-    ) -> dict[Key, ServiceSet]:
-        """The sets as the snapshot has them, with those that are kept: a set as long as a cluster is not known that may
-        export it, a contribution as long as its own is not."""
-        clusters = clusters_in(seals)
-
-        def unknown(key: Key) -> set[str]:
-            return {name for name in clusters if not _is_known(seals.get((self.partition(key), name)))}
-
-        sets: dict[Key, ServiceSet] = {}
-        contributing: dict[Key, set[str]] = {}
-        for row in rows:
-            key = (row.namespace, row.name)
-            if key not in sets:
-                sets[key] = self._sets.get(key, ServiceSet())._replace(properties=None)
-                contributing[key] = unknown(key)
-            contributing[key].add(row.cluster)
-            sets[key] = sets[key].with_row(row)
-        sets = {key: whole for key, some in sets.items() if not (whole := some.only(contributing[key])).is_absent}
-        self._kept_sets = {key for key in self._sets if key not in sets and (not clusters or unknown(key))}
-        return sets | {key: self._sets[key] for key in self._kept_sets}
-
-    def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> Changes:
-        """Take the rows of one sealed batch. Returns the Services whose resources may have changed."""
-        changed: Changes = {}
-        units: set[Unit] = set()
-        for row in rows:
-            key = (row.namespace, row.name)
-            units.add((*key, row.table == CLUSTERSET))
-            self._resolved += self._take(key, row)
-            triggers = {trigger_time(row.facet), changed[key].trigger if key in changed else ""} - {""}
-            changed[key] = Change(set(), seal.at, min(triggers, default=""))
-            self._newest[key] = (row.version, seal.at)
-        self.seals[partition, seal.cluster] = seal
-        self.applied[partition] = seal.offset
-        for key in self._no_longer_kept(partition):
-            self._sets.pop(key, None)
-            units.add((*key, True))
-            changed.setdefault(key, Change(set(), seal.at))
-        for unit in units:
-            key = unit[:2]
-            changed[key].names.update(self._of_unit.get(unit, ()), self._rename(unit))
-        for key in changed:
-            if key not in self._services and key not in self._sets:
-                self._newest.pop(key, None)
-        return changed
-
-    def _take(self, key: Key, row: Row) -> bool:
-        """Take a row. Returns whether something that could not be read became known."""
-        if row.table == CLUSTERSET:
-            held = self._sets.get(key, ServiceSet())
-            self._sets[key] = held.with_row(row)
-            self._kept_sets.discard(key)
-            was_unreadable, is_unreadable = held.is_unknown, self._sets[key].is_unknown
-            if self._sets[key].is_absent:
-                del self._sets[key]
-            return was_unreadable and not is_unreadable
-        clusters = self._services.setdefault(key, {})
-        before = clusters.get(row.cluster, Facets(row.cluster))
-        clusters[row.cluster] = before.with_row(row)
-        return before.is_unreadable and not clusters[row.cluster].is_unreadable
-
-    def _no_longer_kept(self, partition: int) -> list[Key]:
-        """The sets of a partition that are kept although all clusters are known by now, none of which exports them."""
-        if not self._kept_sets:
-            return []
-        clusters = clusters_in(self.seals)
-        keys = [key for key in self._kept_sets if self.partition(key) == partition and self._is_known_in(clusters, key)]
-        self._kept_sets.difference_update(keys)
-        return keys
+    @property
+    def seals(self) -> Mapping[tuple[int, str], Seal]:
+        """The newest seals, by partition and cluster."""
+        return self.index.seals
 
     @property
     def known(self) -> tuple[int, int]:
-        """How many partitions of clusters have a complete snapshot or have ended, and how often a Service that could
-        not be read became another one; when it changes, unknown resources may be known."""
-        return sum(_is_known(seal) for seal in self.seals.values()), self._resolved
+        """See ServiceIndex."""
+        return self.index.known
 
-    @property
-    def settled(self) -> bool:
-        """Whether every partition has a complete snapshot of some cluster. Before that no client gets all resources:
-        one that had more would drop the rest."""
-        return len({partition for (partition, _), seal in self.seals.items() if _is_complete(seal)}) == self.partitions
+    def replace(self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]) -> Changes:
+        """Take a snapshot. Returns the Services whose resources may have changed."""
+        at = max((seal.at for seal in seals.values()), default="")
+        before = {key: self._names_by_cluster(self.index.units(key)) for key in self.index.all_keys()}
+        self.index.replace(rows, seals)
+        self._names, self._of_unit, self._resources = {}, {}, {}
+        changes = {key: Change(names, at) for key, names in before.items()}
+        for key in self.index.all_keys():
+            names = changes.setdefault(key, Change({}, at)).by_cluster
+            for unit in self.index.units(key):
+                names.setdefault(unit.cluster, set()).update(self._rename(unit))
+        return changes
 
-    # ---- resources -------------------------------------------------------------------------------------
+    def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> Changes:
+        """Take the rows of one sealed batch. Returns the Services whose resources may have changed."""
+        changes: Changes = {}
+        for key, taken in self.index.apply(rows, seal, partition).items():
+            names = self._names_by_cluster(taken.units)
+            for unit in taken.units:
+                names[unit.cluster].update(self._rename(unit))
+            changes[key] = Change(names, taken.at, taken.trigger)
+        return changes
 
-    def names(self, kind: Kind) -> Iterable[str]:
-        """All names of a type, for a wildcard subscription. A wildcard gets no listeners: gRPC's clients ask for theirs
-        by name, and Envoy could not use them."""
-        return () if kind == "lds" else self._names.keys()
+    def is_settled_for(self, client: Client, *, drops: bool) -> bool:
+        """Whether every partition has a complete snapshot of the client's cluster (or of some cluster, if it names
+        none). Before that it does not get all resources: one that had more would drop the rest. One that `drops`
+        nothing by itself gets the clusterset's also if its own cluster is not followed."""
+        cluster = client.place.cluster
+        return self.index.is_complete(cluster if drops or cluster in self.index.clusters else "")
+
+    # ---- names -------------------------------------------------------------------------------------------
+
+    def names(self, kind: Kind, client: Client = UNPLACED) -> Iterable[str]:
+        """All names of a type, for a client's wildcard subscription. A wildcard gets no listeners: gRPC's clients ask
+        for theirs by name, and Envoy could not use them."""
+        if kind == "lds":
+            return ()
+        cluster = client.place.cluster
+        if not cluster:
+            return self._names.keys()
+        return (name for name, meanings in self._names.items() if "" in meanings or cluster in meanings)
 
     def own(self, name: str) -> str:
         """The catalog's own string for a name, if it has the name: so all clients share one string."""
-        named = self._names.get(name)
-        if named is None:
-            return name
-        return next(catalog_name for catalog_name in self._of_unit[named.unit] if catalog_name == name)
+        meanings = self._names.get(name)
+        return next(iter(meanings.values())).name if meanings else name
 
     def service_of(self, name: str) -> Key | None:
         """The Service that a resource name belongs to, or would belong to: SERVICE.NAMESPACE.svc.DOMAIN:PORT."""
         if name in self._names:
-            return self._names[name].unit[:2]
+            _, namespace, service = next(iter(self._names[name].values())).unit
+            return namespace, service
         parts = name.split(".", 3)
         return (parts[1], parts[0]) if len(parts) == 4 and parts[2] == "svc" else None
 
     def services(self) -> Iterator[Key]:
         """All Services."""
-        return iter(self._services.keys() | self._sets.keys())
+        return iter(self.index.all_keys())
 
     def names_of(self, key: Key) -> tuple[str, ...]:
-        """The names of a Service's resources, of the clusterset's last."""
-        own, of_set = self._of_unit.get((*key, False), ()), self._of_unit.get((*key, True), ())
+        """The names of a Service's resources, whichever client gets them."""
+        units = self.index.units(key)
+        if len(units) == 1:
+            return self._of_unit.get(units[0], ())
+        return tuple(dict.fromkeys(name for unit in units for name in self._of_unit.get(unit, ())))
+
+    def names_for(self, key: Key, client: Client) -> tuple[str, ...]:
+        """The names of a Service's resources that the client may get."""
+        if not client.place.cluster:
+            return self.names_of(key)
+        own, of_set = (self._of_unit.get(Unit(cluster, *key), ()) for cluster in (client.place.cluster, ""))
         return own + of_set if own and of_set else own or of_set
 
     def newest(self, key: Key) -> tuple[int, str]:
-        """A Service's newest version, and its time. For a deleted Service, the applied offset of its partition."""
-        if key in self._newest:
-            return self._newest[key]
-        rows: list[Facet] = [row for facets in self._services.get(key, {}).values() for row in facets.rows]
-        rows += self._sets.get(key, _NO_SET).rows
-        if rows:
-            newest = max(rows, key=lambda row: row.version)
-            self._newest[key] = (newest.version, newest.at)
-            return self._newest[key]
-        return self.applied.get(self.partition(key), -1), ""
+        """See ServiceIndex."""
+        return self.index.newest(key)
+
+    def partition(self, key: Key) -> int:
+        """The partition that holds a Service."""
+        return self.index.partition(key)
+
+    # ---- resources -------------------------------------------------------------------------------------
 
     def resource(self, kind: Kind, name: str, client: Client) -> Resource | Absence:
-        """The resource as this client gets it.
+        """The resource as this client gets it."""
+        key = self.service_of(name)
+        if key is None:
+            return Absence.MISSING
+        if is_set_name(name):
+            return self._of_set(kind, name, key, client)
+        cluster = self.cluster_for(name, client)
+        if isinstance(cluster, Absence):
+            return cluster
+        meaning = self._names.get(name, {}).get(cluster)
+        if meaning is not None:
+            if not client.place.cluster:
+                # Equal for all clients that get it, whether they name the cluster or not.
+                client = client._replace(place=client.place._replace(cluster=cluster))
+            return self._built(meaning.unit).resource(kind, name, meaning, client)
+        facets = self.index.services.get(key, {}).get(cluster)
+        is_unknown = facets is not None and facets.frontend is None
+        return Absence.UNKNOWN if is_unknown or not self.index.is_known(key, cluster) else Absence.MISSING
 
-        Of a Service in several clusters a set has the endpoints that are known so far, also while a cluster has no
-        complete snapshot yet: the newest resource replaces the one before ("ACK and resource type instance version"),
-        so that cluster's come later. That the set is empty, or that there is no such Service, is only known once every
-        cluster has one (or, while it lists again, has a row of the Service)."""
-        named = self._names.get(name)
-        if named is None:
-            return Absence.MISSING if self._answerable(name) else Absence.UNKNOWN
-        unit = named.unit
-        if unit not in self._resources:
-            self._resources[unit] = ServiceResources(self._service(unit))
-        resource = self._resources[unit].resource(kind, name, named, client)
-        if isinstance(resource, Resource) and resource.is_empty and not self._is_known_to_be_empty(unit):
-            return Absence.UNKNOWN
+    def cluster_for(self, name: str, client: Client) -> str | Absence:
+        """The cluster whose Service a name in a cluster's own domain is for this client: its own. Of a client that
+        names none, the first by name that has the Service; whether one that is not known has it, is not known."""
+        if client.place.cluster:
+            return client.place.cluster
+        key, dns_name = self.service_of(name), name.partition(":")[0]
+        if key is None:
+            return Absence.MISSING
+        services = self.index.services.get(key, {})
+        clusters = self.index.clusters | services.keys()
+        for cluster in sorted(clusters):
+            facets = services.get(cluster)
+            if facets is not None and facets.frontend is not None:
+                if facets.frontend.dns_name == dns_name:
+                    return cluster
+            elif facets is not None or not self.index.is_known(key, cluster):
+                return Absence.UNKNOWN
+        return Absence.MISSING if clusters else Absence.UNKNOWN
+
+    def _of_set(self, kind: Kind, name: str, key: Key, client: Client) -> Resource | Absence:
+        """The resource of the clusterset's name. That a set is not there, or is empty, is only known if that is known
+        of every cluster (of one that lists again, if there is a row of its contribution)."""
+        service_set = self.index.set_of(key)
+        meaning = self._names.get(name, {}).get("")
+        if meaning is None:
+            is_known = self.follows_sets and not service_set.is_unknown and self.index.is_known_in_all(key)
+            return Absence.MISSING if is_known else Absence.UNKNOWN
+        resource = self._built(meaning.unit).resource(kind, name, meaning, client)
+        if isinstance(resource, Resource) and resource.is_empty:
+            others = self.index.clusters - service_set.contributions.keys()
+            if service_set.is_unknown or not all(self.index.is_known(key, cluster) for cluster in others):
+                return Absence.UNKNOWN
         return resource
-
-    def _service(self, unit: Unit) -> Service:
-        *key, is_set = unit
-        namespace, name = key
-        if is_set:
-            return self._sets[namespace, name].service(namespace, name)
-        clusters = self._services[namespace, name]
-        return Service(namespace, name, tuple(facets for _, facets in sorted(clusters.items())))
 
     def shared_addresses(self) -> Iterator[tuple[str, Address, Clusters]]:
         """The addresses in the built endpoint sets that more than one cluster has, by resource name, each with these
@@ -270,85 +222,54 @@ class Catalog:
                 for address, clusters in shared.items():
                     yield name, address, clusters
 
-    # ---- names -------------------------------------------------------------------------------------------
+    def clusters_with(self, key: Key) -> list[str]:
+        """The clusters that have a Service of their own, in order."""
+        return sorted(self.index.services.get(key, ()))
 
-    def _rename(self, unit: Unit) -> set[str]:
-        """Renew the names of a Service, or of its set. Returns those that it has now."""
+    def _built(self, unit: Unit) -> ServiceResources:
+        if unit not in self._resources:
+            self._resources[unit] = ServiceResources(self._service(unit))
+        return self._resources[unit]
+
+    def _service(self, unit: Unit) -> Service:
+        cluster, namespace, name = unit
+        if not cluster:
+            return self.index.sets[namespace, name].service(namespace, name)
+        return Service(namespace, name, (self.index.services[namespace, name][cluster],))
+
+    def _names_by_cluster(self, units: Iterable[Unit]) -> dict[str, set[str]]:
+        return {unit.cluster: set(self._of_unit.get(unit, ())) for unit in units}
+
+    def _rename(self, unit: Unit) -> tuple[str, ...]:
+        """Renew the names of a Service in a cluster, or of a set. Returns those that it has now."""
         before = self._of_unit.pop(unit, ())
         for name in before:
-            self._names.pop(name, None)
+            meanings = self._names[name]
+            del meanings[unit.cluster]
+            if not meanings:
+                del self._names[name]
         self._resources.pop(unit, None)
-        named = {
-            name: PortName(unit, dns_name, port)
-            for dns_name, ports in self._ports(unit).items()
-            for name, port in ports_by_name(dns_name, ports).items()
-        }
+        dns_name, ports = self._ports(unit)
+        own_strings = {name: name for name in before}
+        named = {self.own(own_strings.get(name, name)): port for name, port in ports_by_name(dns_name, ports).items()}
         if named:
             names = tuple(named)
             self._of_unit[unit] = before if names == before else names
-            self._names.update((name, named[name]) for name in self._of_unit[unit])
-        return set(named)
+        for name, port in named.items():
+            self._names.setdefault(name, {})[unit.cluster] = PortName(name, unit, port)
+        return tuple(named)
 
-    def _ports(self, unit: Unit) -> dict[str, list[ServicePort]]:
-        """The ports that a set has, or a Service in any cluster, by its DNS name there."""
-        key = unit[:2]
-        if unit[2]:
-            return self._sets.get(key, _NO_SET).ports()
-        ports: dict[str, list[ServicePort]] = {}
-        clusters = self._services.get(key, {})
-        for cluster in [name for name, facets in clusters.items() if facets.is_absent]:
-            del clusters[cluster]
-        if key in self._services and not clusters:
-            del self._services[key]
-        for facets in clusters.values():
-            frontend = facets.frontend
-            # A cluster that calls its own domain so can't take the clusterset's names.
-            if frontend is None or is_set_name(frontend.dns_name):
-                continue
-            if frontend.type != "ExternalName" or frontend.external_name:
-                ports.setdefault(frontend.dns_name, []).extend(frontend.ports)
-        return ports
-
-    def _answerable(self, name: str) -> bool:
-        """Whether it is known that this Service does not exist: its partition has a complete snapshot of every
-        cluster, and none has a Service of this name, or an export of it, that can't be read."""
-        key = self.service_of(name)
-        if key is None:
-            return True
-        if is_set_name(name):
-            if not self.follows_sets or self._sets.get(key, _NO_SET).is_unknown:
-                return False
-        elif any(facets.is_unreadable for facets in self._services.get(key, {}).values()):
-            return False
-        clusters = clusters_in(self.seals)
-        return bool(clusters) and self._is_known_in(clusters, key)
-
-    def _is_known_to_be_empty(self, unit: Unit) -> bool:
-        """Whether the clusters that have no row of a Service (of the clusterset: no contribution) are known not to have
-        it, and the set has no contribution that is not known."""
-        key = unit[:2]
-        held = self._sets[key] if unit[2] else None
-        present = self._services[key].keys() if held is None else held.contributions.keys()
-        return not (held and held.is_unknown) and self._is_known_in(clusters_in(self.seals) - present, key)
-
-    def _is_known_in(self, clusters: Iterable[str], key: Key) -> bool:
-        """Whether the Service's partition has a complete snapshot of these clusters, as far as they have not ended."""
-        partition = self.partition(key)
-        return all(_is_known(self.seals.get((partition, cluster))) for cluster in clusters)
-
-    def partition(self, key: Key) -> int:
-        """The partition that holds a Service."""
-        return partition_of(*key, self.partitions)
-
-
-_NO_SET = ServiceSet()
-
-
-def _is_known(seal: Seal | None) -> bool:
-    """Whether a partition's state of a cluster is known: its snapshot is complete, or the cluster has ended."""
-    return seal is not None and (seal.closed or _is_complete(seal))
-
-
-def _is_complete(seal: Seal | None) -> bool:
-    """Whether a partition has a complete snapshot of a cluster."""
-    return seal is not None and bool(seal.frontier) and not seal.lost
+    def _ports(self, unit: Unit) -> tuple[str, Iterable[ServicePort]]:
+        """The DNS name and the ports of a set, or of a Service in a cluster; no ports if there is none to be served."""
+        cluster, *key = unit
+        namespace, name = key
+        if not cluster:
+            return self.index.set_of((namespace, name)).ports()
+        facets = self.index.services.get((namespace, name), {}).get(cluster)
+        frontend = facets.frontend if facets is not None else None
+        # A cluster that calls its own domain so can't take the clusterset's names.
+        if frontend is None or is_set_name(frontend.dns_name):
+            return "", ()
+        if frontend.type == "ExternalName" and not frontend.external_name:
+            return "", ()
+        return frontend.dns_name, frontend.ports

@@ -74,11 +74,11 @@ class ServiceSet(NamedTuple):
         own: list[Facet | None] = [self.properties, *(each.facet for each in self.contributions.values())]
         return [row for row in own if row is not None]
 
-    def ports(self) -> dict[str, list[ServicePort]]:
-        """The set's ports, by its DNS name."""
+    def ports(self) -> tuple[str, list[ServicePort]]:
+        """The set's DNS name and its ports; none while no export is valid."""
         if self.properties is None or self.properties.type is None:
-            return {}
-        return {self.properties.dns_name: [_port(port, port.name) for port in self.properties.ports]}
+            return "", []
+        return self.properties.dns_name, [_port(port, port.name) for port in self.properties.ports]
 
     def service(self, namespace: str, name: str) -> Service:
         """The Service in the clusters that count, by their precedence."""

@@ -21,8 +21,8 @@ class Decision(NamedTuple):
 
 
 def consumer_namespace(service: Service, traffic: Traffic, namespace: str) -> str:
-    """The client's namespace if the answer depends on it: it has mesh routes of its own for the Service in some
-    cluster. Otherwise "", as for all other clients."""
+    """The client's namespace if the answer depends on it: it has mesh routes of its own for the Service. Otherwise "",
+    as for all other clients."""
     if traffic != "mesh":
         return ""
     routings = [facets.routing for facets in service.clusters if facets.routing is not None]
@@ -30,23 +30,12 @@ def consumer_namespace(service: Service, traffic: Traffic, namespace: str) -> st
 
 
 def decide(service: Service, traffic: Traffic, namespace: str = "") -> Decision | None:
-    """The routing rows' decision for this kind of traffic, and for clients of this namespace; without one the default.
-    None for a Service that no cluster has. If clusters disagree, a cluster that runs the Service comes before one that
-    only names it by DNS, and endpoints come before cluster IPs (a cluster IP is of use in its own cluster only)."""
-    decisions = [
-        _decide_in_cluster(facets, facets.frontend, traffic, namespace)
-        for facets in service.clusters
-        if facets.frontend is not None
-    ]
-    order: tuple[Route, ...] = ("endpoint", "service", "dns")
-    decisions.sort(key=lambda decision: order.index(decision.route))
-    if not decisions:
-        return None
-    first = decisions[0]
-    session = next((decision.session for decision in decisions if decision.session is not None), None)
-    return first._replace(
-        session=session, source_ip=session is None and any(decision.source_ip for decision in decisions)
-    )
+    """The routing row's decision for this kind of traffic, and for clients of this namespace; without one the default.
+    None for a Service that no cluster has. In all clusters of a set it is the set's own."""
+    for facets in service.clusters:
+        if facets.frontend is not None:
+            return _decide_in_cluster(facets, facets.frontend, traffic, namespace)
+    return None
 
 
 def _decide_in_cluster(facets: Facets, frontend: FrontendFacet, traffic: Traffic, namespace: str) -> Decision:

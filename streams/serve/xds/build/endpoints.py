@@ -58,16 +58,15 @@ def endpoints_for(service: Service, port: PortId, place: Place) -> list[Endpoint
     return endpoints
 
 
-def cluster_ips_for(service: Service, port: PortId, place: Place) -> list[Endpoint]:
-    """The cluster IPs by which a client reaches a Service: those of its own cluster, since they mean something else, or
-    nothing, in another. Of a client that doesn't name its cluster nobody knows which: it gets those of all."""
+def cluster_ips_of(service: Service, port: PortId) -> list[Endpoint]:
+    """The cluster IPs by which the clients of a Service's own cluster reach it: in another they mean something else, or
+    nothing."""
     endpoints = []
     for facets in service.clusters:
-        addresses = _cluster_ips(facets, port)
-        if addresses and (not place.cluster or facets.cluster == place.cluster):
+        if addresses := _cluster_ips(facets, port):
             source = SliceEndpoint(addresses[0][0], True, True, False, None, None, None, None)
             endpoints.append(Endpoint(facets.cluster, addresses, HEALTHY, source))
-    return without_shared_addresses(endpoints, place.cluster)
+    return without_shared_addresses(endpoints, "")
 
 
 def without_shared_addresses(endpoints: Iterable[Endpoint], own_cluster: str) -> list[Endpoint]:
@@ -88,14 +87,13 @@ def without_shared_addresses(endpoints: Iterable[Endpoint], own_cluster: str) ->
     return kept
 
 
-def shared_addresses(service: Service, port: PortId, *, of_services: bool = False) -> dict[Address, Clusters]:
-    """The addresses that more than one cluster has for this port, with these clusters: of endpoints, or of the Services
-    themselves."""
+def shared_addresses(service: Service, port: PortId) -> dict[Address, Clusters]:
+    """The addresses that endpoints of more than one cluster have for this port, with these clusters."""
     if len(service.clusters) < 2:
         return {}
     clusters: dict[Address, Clusters] = {}
     for facets in service.clusters:
-        for address in set(_cluster_ips(facets, port)) if of_services else _addresses_in(facets, port):
+        for address in _addresses_in(facets, port):
             clusters[address] = (*clusters.get(address, ()), facets.cluster)
     return {address: names for address, names in sorted(clusters.items()) if len(names) > 1}
 

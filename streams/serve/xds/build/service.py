@@ -66,22 +66,14 @@ class Facets(NamedTuple):
 
 
 class Service(NamedTuple):
-    """One Service in every followed cluster, in the order in which they win an address that several have: by name, or
-    by precedence where it is one of the clusterset (`is_set`)."""
+    """One Service: of one cluster, or of the clusterset (`is_set`). Then it is in several, in the order in which they
+    win an address that several have."""
 
     namespace: str
     name: str
     clusters: tuple[Facets, ...]
     is_set: bool = False
 
-    def with_port(self, dns_name: str, port: PortId) -> "Service":
-        """Only the clusters in which the Service has this DNS name (their domains may differ) and port, or may have
-        them."""
-        return self._replace(
-            clusters=tuple(
-                facets
-                for facets in self.clusters
-                if facets.is_unreadable
-                or (facets.frontend and facets.frontend.dns_name == dns_name and port_of(facets.frontend, port))
-            )
-        )
+    def with_port(self, port: PortId) -> "Service":
+        """Only in the clusters that expose this port."""
+        return self._replace(clusters=tuple(facets for facets in self.clusters if port_of(facets.frontend, port)))

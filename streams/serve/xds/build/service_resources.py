@@ -8,26 +8,27 @@ from streams.serve.xds.build import resources
 from streams.serve.xds.build.assignment import assignment
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.decision import Decision, consumer_namespace, decide
-from streams.serve.xds.build.endpoints import Address, Clusters, cluster_ips_for, is_known, shared_addresses
+from streams.serve.xds.build.endpoints import Address, Clusters, is_known, shared_addresses
 from streams.serve.xds.build.names import TYPE_URLS, Kind
 from streams.serve.xds.build.ports import PortId
 from streams.serve.xds.build.ranking import RelevantPlace, relevant_place
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.build.service import Service
+from streams.wire.keys import RowKey
 from streams.wire.routing_records import Traffic
 
 
 class PortName(NamedTuple):
-    """What a resource name means: a port of a Service, or of its set, under one of its DNS names."""
+    """What a resource name means: a port of a Service in a cluster, or of a set."""
 
-    unit: tuple[str, str, bool]
-    dns_name: str
+    name: str
+    unit: RowKey
     port: PortId
 
 
 class _Answer(NamedTuple):
-    """A Service in the clusters that have this port under this DNS name, how it is reached, on what of a client's place
-    its endpoints depend, and for which consumer namespace this holds ("" for all without routes of their own)."""
+    """A Service in the clusters that have this port, how it is reached, on what of a client's place its endpoints
+    depend, and for which consumer namespace this holds ("" for all without routes of their own)."""
 
     service: Service
     decision: Decision | None
@@ -56,13 +57,8 @@ class ServiceResources:
         if decision is None:
             return Absence.MISSING
         place = client.place
-        if decision.route == "service" and not cluster_ips_for(service, port, place):
-            # The client's cluster has no IP of it, and those of others are none there.
-            decision = decision._replace(route="endpoint", reason="NoClusterIP")
-        if kind != "eds":
+        if kind != "eds" or decision.route == "service":
             place = Place()
-        elif decision.route == "service":
-            place = Place(cluster=place.cluster)
         else:
             place = relevant.of(place, [facets.cluster for facets in service.clusters])
         variant = (kind, name, client.traffic, namespace, client.grpc and kind == "rds", decision.route, place)
@@ -74,14 +70,13 @@ class ServiceResources:
     def _answer(self, name: str, named: PortName, traffic: Traffic, namespace: str) -> _Answer:
         if (name, traffic, namespace) in self._answers:
             return self._answers[name, traffic, namespace]
-        service = self._service.with_port(named.dns_name, named.port)
+        service = self._service.with_port(named.port)
         consumer = consumer_namespace(service, traffic, namespace)
         if consumer != namespace:
             # One answer for all clients without routes of their own.
             return self._answer(name, named, traffic, consumer)
         decision = decide(service, traffic, consumer)
-        shared = shared_addresses(service, named.port, of_services=decision is not None and decision.route == "service")
-        if shared:
+        if shared := shared_addresses(service, named.port):
             self.shared[name] = shared
         answer = _Answer(service, decision, relevant_place(service, named.port), namespace)
         self._answers[name, traffic, namespace] = answer

@@ -56,7 +56,7 @@ class DeltaStream(Stream):
     def _subscribe_to_all(self, state: TypeState, catalog: Catalog) -> None:
         """A wildcard subscription. Resources that the client has from an earlier stream may no longer exist."""
         state.wildcard = state.due = True
-        self.ask(state, state.subscribed(catalog) | state.digests.keys())
+        self.ask(state, state.subscribed(catalog, self.client) | state.digests.keys())
 
     def _owe(self, state: TypeState, names: Set[str]) -> None:
         state.owed = (state.owed | names) or NOTHING
@@ -76,7 +76,7 @@ class DeltaStream(Stream):
     def _make(self, state: TypeState, catalog: Catalog) -> Iterator[Response]:
         if state.in_flight is not None or not (state.dirty or state.due):
             return
-        if state.wildcard and not catalog.settled:
+        if state.wildcard and not catalog.is_settled_for(self.client, drops=False):
             return
         changed = self.look(state, catalog)
         # Removing what the client never had breaks nothing: it can be sent at once.

@@ -7,7 +7,8 @@ Times are given by the caller, as seconds since the epoch.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from streams.serve.xds.build.catalog import Catalog, Key
+from streams.serve.xds.build.catalog import Catalog
+from streams.serve.xds.build.service_index import Key
 from streams.serve.xds.protocol.stream import Stream
 from streams.wire.timestamps import read
 
@@ -91,7 +92,7 @@ class Ledger:
                 entry = self.behind[key] = Behind(NEVER, at)
             if name not in entry.names:
                 # Usually all of the Service's names: share the catalog's tuple.
-                service_names = catalog.names_of(key)
+                service_names = catalog.names_for(key, self._stream.client)
                 entry.names = service_names if name in service_names and not entry.names else (*entry.names, name)
 
     def settle(self, keys: Iterable[Key], catalog: Catalog, now: float) -> list[float]:
@@ -121,7 +122,7 @@ class Ledger:
         entry = self.behind.get(key)
         if entry is not None:
             return Standing(entry.through, entry.acked, max(1, entry.changes), max(0.0, now - entry.since))
-        if not self._stream.follows(catalog.names_of(key)):
+        if not self._stream.follows(catalog.names_for(key, self._stream.client)):
             return None
         newest, _ = catalog.newest(key)
         return Standing(newest, newest, 0, 0.0)

@@ -48,7 +48,7 @@ class SotwStream(Stream):
         state.wildcard = state.kind in FULL_STATE and (WILDCARD in names or not state.explicit)
         added = state.names - before
         if state.wildcard and not was_wildcard:
-            added |= state.subscribed(catalog)
+            added |= state.subscribed(catalog, self.client)
         if added or not state.started:
             state.due = True
             # A new subscription is always answered: the client may have dropped the resource meanwhile.
@@ -73,7 +73,9 @@ class SotwStream(Stream):
             if changed:
                 yield self._respond(state, changed)
             return
-        if not catalog.settled and (state.wildcard or self._is_any_unknown(state, catalog)):
+        if not catalog.is_settled_for(self.client, drops=True) and (
+            state.wildcard or self._is_any_unknown(state, catalog)
+        ):
             return
         changed = self.look(state, catalog)
         if not changed and not (state.due and (state.wildcard or state.names - state.unknown)):

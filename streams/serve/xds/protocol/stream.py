@@ -85,9 +85,9 @@ class TypeState:
         """Whether the client is subscribed to a name."""
         return (self.wildcard and self.kind != "lds") or name in self.names
 
-    def subscribed(self, catalog: Catalog) -> set[str]:
+    def subscribed(self, catalog: Catalog, client: Client) -> set[str]:
         """All names that the client is currently subscribed to."""
-        return self.names.union(catalog.names(self.kind)) if self.wildcard else set(self.names)
+        return self.names.union(catalog.names(self.kind, client)) if self.wildcard else set(self.names)
 
     def forget(self, names: Iterable[str]) -> None:
         """Note that the client no longer has these."""

@@ -1,0 +1,233 @@
+"""All Services of the clusters, and all sets of the clusterset, at the newest sealed state."""
+
+from collections.abc import Iterable, Mapping, Set
+from typing import NamedTuple
+
+from streams.facets.parsed_rows import Facet
+from streams.serve.xds.build.clusterset import ServiceSet
+from streams.serve.xds.build.service import Facets, trigger_time
+from streams.subscription.delivery import Row
+from streams.subscription.freshness import clusters_in
+from streams.wire.keys import RowKey, is_cluster
+from streams.wire.partitioning import partition_of
+from streams.wire.records import CLUSTERSET, Seal
+
+Key = tuple[str, str]
+"""A Service's namespace and name."""
+
+Unit = RowKey
+"""What resources are made of: a Service of a cluster, or with `cluster` "" that of the clusterset."""
+
+_NO_SET = ServiceSet()
+
+
+class Taken(NamedTuple):
+    """What a batch changes of a Service: its units, the commit's time, and when its cause happened (as in Kubernetes'
+    network programming latency), if an object says so."""
+
+    units: set[Unit]
+    at: str
+    trigger: str = ""
+
+
+class ServiceIndex:
+    """Takes the rows of snapshots and sealed batches. `seals` are the newest, `applied` by partition the newest
+    offset."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+        self.seals: dict[tuple[int, str], Seal] = {}
+        self.applied: dict[int, int] = {}
+        self.services: dict[Key, dict[str, Facets]] = {}
+        self.sets: dict[Key, ServiceSet] = {}
+        self._clusters: set[str] = set()
+        self._kept_sets: set[Key] = set()
+        """Those that a snapshot didn't have, although it had not all clusters."""
+        self._newest: dict[Key, tuple[int, str]] = {}
+        self._resolved = 0
+
+    # ---- input -----------------------------------------------------------------------------------------
+
+    def replace(self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]) -> None:
+        """Take a snapshot. What it doesn't have is removed, but only where the partition has a complete snapshot of its
+        cluster: otherwise it is kept until that comes."""
+        rows = list(rows)
+        services = self._with_snapshot((row for row in rows if row.table != CLUSTERSET), seals)
+        self.sets = self._with_snapshot_of_sets((row for row in rows if row.table == CLUSTERSET), seals)
+        self.services, self._newest = services, {}
+        self._resolved += 1
+        self.seals = dict(seals)
+        self._clusters = clusters_in(seals)
+        self.applied = {}
+        for (partition, _), seal in seals.items():
+            self.applied[partition] = max(seal.offset, self.applied.get(partition, -1))
+
+    def _with_snapshot(
+        self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]
+    ) -> dict[Key, dict[str, Facets]]:
+        """The Services by cluster as the snapshot has them, with those that are kept."""
+
+        def is_known(key: Key, cluster: str) -> bool:
+            return _is_known(seals.get((self.partition(key), cluster)))
+
+        services: dict[Key, dict[str, Facets]] = {}
+        tables: dict[tuple[Key, str], set[str]] = {}
+        for row in rows:
+            key = (row.namespace, row.name)
+            clusters = services.setdefault(key, {})
+            tables.setdefault((key, row.cluster), set()).add(row.table)
+            if row.cluster not in clusters:
+                clusters[row.cluster] = self.services.get(key, {}).get(row.cluster) or Facets(row.cluster)
+            clusters[row.cluster] = clusters[row.cluster].with_row(row)
+        for (key, cluster), row_tables in tables.items():
+            # A deleted Service may still have a routing row, for a route that names it.
+            if is_known(key, cluster):
+                services[key][cluster] = services[key][cluster].only(row_tables)
+                if services[key][cluster].is_absent:
+                    del services[key][cluster]
+        for key, clusters in self.services.items():
+            for cluster, facets in clusters.items():
+                if cluster not in services.get(key, {}) and not is_known(key, cluster):
+                    services.setdefault(key, {})[cluster] = facets
+        return {key: clusters for key, clusters in services.items() if clusters}
+
+    def _with_snapshot_of_sets(
+        self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]
+    ) -> dict[Key, ServiceSet]:
+        """The sets as the snapshot has them, with those that are kept: a set as long as a cluster is not known that may
+        export it, a contribution as long as its own is not."""
+        clusters = clusters_in(seals)
+
+        def unknown(key: Key) -> set[str]:
+            return {name for name in clusters if not _is_known(seals.get((self.partition(key), name)))}
+
+        sets: dict[Key, ServiceSet] = {}
+        contributing: dict[Key, set[str]] = {}
+        for row in rows:
+            key = (row.namespace, row.name)
+            if key not in sets:
+                sets[key] = self.sets.get(key, _NO_SET)._replace(properties=None)
+                contributing[key] = unknown(key)
+            contributing[key].add(row.cluster)
+            sets[key] = sets[key].with_row(row)
+        sets = {key: whole for key, some in sets.items() if not (whole := some.only(contributing[key])).is_absent}
+        self._kept_sets = {key for key in self.sets if key not in sets and (not clusters or unknown(key))}
+        return sets | {key: self.sets[key] for key in self._kept_sets}
+
+    def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> dict[Key, Taken]:
+        """Take the rows of one sealed batch. Returns what they change."""
+        changed: dict[Key, Taken] = {}
+        for row in rows:
+            key = (row.namespace, row.name)
+            unit = Unit("" if row.table == CLUSTERSET else row.cluster, *key)
+            self._resolved += self._take(key, row)
+            before = changed.get(key, Taken(set(), seal.at))
+            triggers = {trigger_time(row.facet), before.trigger} - {""}
+            changed[key] = Taken(before.units | {unit}, seal.at, min(triggers, default=""))
+            self._newest[key] = (row.version, seal.at)
+        self.seals[partition, seal.cluster] = seal
+        self.applied[partition] = seal.offset
+        if is_cluster(seal.cluster):
+            self._clusters.add(seal.cluster)
+        for key in self._no_longer_kept(partition):
+            self.sets.pop(key, None)
+            changed.setdefault(key, Taken(set(), seal.at)).units.add(Unit("", *key))
+        for key in changed:
+            self._drop_absent(key)
+        return changed
+
+    def _take(self, key: Key, row: Row) -> bool:
+        """Take a row. Returns whether something that could not be read became known."""
+        if row.table == CLUSTERSET:
+            was_unknown = self.sets.get(key, _NO_SET).is_unknown
+            self.sets[key] = self.sets.get(key, _NO_SET).with_row(row)
+            self._kept_sets.discard(key)
+            return was_unknown and not self.sets[key].is_unknown
+        clusters = self.services.setdefault(key, {})
+        before = clusters.get(row.cluster, Facets(row.cluster))
+        clusters[row.cluster] = before.with_row(row)
+        return before.is_unreadable and not clusters[row.cluster].is_unreadable
+
+    def _drop_absent(self, key: Key) -> None:
+        clusters = self.services.get(key, {})
+        for cluster in [name for name, facets in clusters.items() if facets.is_absent]:
+            del clusters[cluster]
+        if not clusters:
+            self.services.pop(key, None)
+        if self.sets.get(key, _NO_SET).is_absent:
+            self.sets.pop(key, None)
+        if key not in self.services and key not in self.sets:
+            self._newest.pop(key, None)
+
+    def _no_longer_kept(self, partition: int) -> list[Key]:
+        """The sets of a partition that are kept although all clusters are known by now, none of which exports them."""
+        keys = [key for key in self._kept_sets if self.partition(key) == partition and self.is_known_in_all(key)]
+        self._kept_sets.difference_update(keys)
+        return keys
+
+    # ---- what there is ---------------------------------------------------------------------------------
+
+    def all_keys(self) -> set[Key]:
+        """All Services, of the clusters or of the clusterset."""
+        return self.services.keys() | self.sets.keys()
+
+    def units(self, key: Key) -> list[Unit]:
+        """A Service's units."""
+        return [Unit(cluster, *key) for cluster in (*self.services.get(key, ()), *([""] if key in self.sets else []))]
+
+    def set_of(self, key: Key) -> ServiceSet:
+        """A Service's set; an absent one if there is none."""
+        return self.sets.get(key, _NO_SET)
+
+    def newest(self, key: Key) -> tuple[int, str]:
+        """A Service's newest version, and its time. For a deleted Service, the applied offset of its partition."""
+        if key in self._newest:
+            return self._newest[key]
+        rows: list[Facet] = [row for facets in self.services.get(key, {}).values() for row in facets.rows]
+        rows += self.set_of(key).rows
+        if rows:
+            newest = max(rows, key=lambda row: row.version)
+            self._newest[key] = (newest.version, newest.at)
+            return self._newest[key]
+        return self.applied.get(self.partition(key), -1), ""
+
+    def partition(self, key: Key) -> int:
+        """The partition that holds a Service."""
+        return partition_of(*key, self.partitions)
+
+    # ---- what is known ---------------------------------------------------------------------------------
+
+    @property
+    def known(self) -> tuple[int, int]:
+        """How many partitions of clusters have a complete snapshot or have ended, and how often a Service that could
+        not be read became another one; when it changes, unknown resources may be known."""
+        return sum(_is_known(seal) for seal in self.seals.values()), self._resolved
+
+    @property
+    def clusters(self) -> Set[str]:
+        """The followed clusters."""
+        return self._clusters
+
+    def is_known(self, key: Key, cluster: str) -> bool:
+        """Whether the Service's partition has a complete snapshot of a cluster, or the cluster has ended."""
+        return _is_known(self.seals.get((self.partition(key), cluster)))
+
+    def is_known_in_all(self, key: Key) -> bool:
+        """Whether that is so for all clusters, of which there is at least one."""
+        return bool(self._clusters) and all(self.is_known(key, cluster) for cluster in self._clusters)
+
+    def is_complete(self, cluster: str) -> bool:
+        """Whether every partition has a complete snapshot of the cluster ("": of some cluster)."""
+        if cluster:
+            return all(_is_known(self.seals.get((partition, cluster))) for partition in range(self.partitions))
+        return len({partition for (partition, _), seal in self.seals.items() if _is_complete(seal)}) == self.partitions
+
+
+def _is_known(seal: Seal | None) -> bool:
+    """Whether a partition's state of a cluster is known: its snapshot is complete, or the cluster has ended."""
+    return seal is not None and (seal.closed or _is_complete(seal))
+
+
+def _is_complete(seal: Seal | None) -> bool:
+    """Whether a partition has a complete snapshot of a cluster."""
+    return seal is not None and bool(seal.frontier) and not seal.lost
