@@ -3,7 +3,9 @@
 import asyncio
 import json
 import signal
+import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -14,6 +16,7 @@ from tests.integration.journal import PARTITIONS, clean_topics, publish
 from tests.integration.mesh import endpoint_slice as mesh_slice
 from tests.integration.mesh import running
 from tests.integration.mesh import service as mesh_service
+from tests.support.bound_process import start_bound
 from tests.support.clustersets import Member, endpoint_slice, export, service
 from tests.support.server_sent_events import Described, changes
 from tests.support.worker_processes import Worker, await_sealed
@@ -70,8 +73,16 @@ def followed_and_resumed(bootstrap: str, workers: list[Worker], west: Member, ve
     options = ["-n", "shop", "--silent-after", "1000d"]
     (snapshot,) = map(json.loads, facets(bootstrap, "follow", "clusterset", *options, "--max", "1").stdout.splitlines())
     assert [(row["table"], row["version"]) for row in snapshot["rows"]] == [("clusterset", version)]
-    publish(bootstrap, west.apply(endpoint_slice("b", "10.2.0.2")))
+    watch = [sys.executable, "-m", "streams.cli", "get", "cs", *options, "-w", "-o", "json"]
+    with start_bound([*watch, "--bootstrap-servers", bootstrap], stdout=PIPE) as watching:
+        assert watching.stdout is not None
+        assert [each["address"] for each in json.loads(watching.stdout.readline())["endpoints"]][1:] == ["10.2.0.1"]
+        publish(bootstrap, west.apply(endpoint_slice("b", "10.2.0.2")))
+        assert [each["address"] for each in json.loads(watching.stdout.readline())["endpoints"]][1:] == ["10.2.0.2"]
+        watching.kill()
     await_sealed(bootstrap, workers)
+    written = ["--cluster", "west", "--resource", "slice", "--resource-version", "4"]
+    assert facets(bootstrap, "wait", "cart", "-n", "shop", *written).exit_code == 0
     result = facets(bootstrap, "follow", "cs", *options, "--cursor", snapshot["cursor"], "--max", "1")
     (batch,) = map(json.loads, result.stdout.splitlines())
     (row,) = batch["rows"]
