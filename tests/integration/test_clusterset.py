@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 from subprocess import PIPE
+from threading import Timer
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -19,7 +20,7 @@ from tests.integration.mesh import service as mesh_service
 from tests.support.bound_process import start_bound
 from tests.support.clustersets import Member, endpoint_slice, export, service
 from tests.support.server_sent_events import Described, changes
-from tests.support.worker_processes import Worker, await_sealed
+from tests.support.worker_processes import DEADLINE, Worker, await_sealed
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -76,14 +77,17 @@ def followed_and_resumed(bootstrap: str, workers: list[Worker], west: Member, ve
     watch = [sys.executable, "-m", "streams.cli", "get", "cs", *options, "-w", "-o", "json"]
     with start_bound([*watch, "--bootstrap-servers", bootstrap], stdout=PIPE) as watching:
         assert watching.stdout is not None
+        limit = Timer(DEADLINE, watching.kill)
+        limit.start()
         assert [each["address"] for each in json.loads(watching.stdout.readline())["endpoints"]][1:] == ["10.2.0.1"]
         publish(bootstrap, west.apply(endpoint_slice("b", "10.2.0.2")))
         assert [each["address"] for each in json.loads(watching.stdout.readline())["endpoints"]][1:] == ["10.2.0.2"]
+        limit.cancel()
         watching.kill()
     await_sealed(bootstrap, workers)
     written = ["--cluster", "west", "--resource", "slice", "--resource-version", "4"]
     assert facets(bootstrap, "wait", "cart", "-n", "shop", *written).exit_code == 0
-    result = facets(bootstrap, "follow", "cs", *options, "--cursor", snapshot["cursor"], "--max", "1")
+    result = facets(bootstrap, "follow", "cs", *options, "--cursor", snapshot["cursor"], "--max", "1", "--for", "30s")
     (batch,) = map(json.loads, result.stdout.splitlines())
     (row,) = batch["rows"]
     assert (batch["type"], row["previous"], row["version"]) == ("batch", version, batch["offset"])
