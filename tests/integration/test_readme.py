@@ -38,12 +38,12 @@ EXPECTED = {
         r'(?s)event: snapshot\n(id: [^\n]*\n)?data: .*"name":"cart"', endless=True
     ),
     "curl localhost:8080/v1/facets/backend/shop/cart": Expected(r'"cluster":"east","namespace":"shop","name":"cart"'),
-    "facets envoy-bootstrap --xds localhost:18000 > envoy.yaml && envoy -c envoy.yaml": Expected(
+    "facets envoy-bootstrap --xds localhost:18000 --cluster east > envoy.yaml && envoy -c envoy.yaml": Expected(
         r"all dependencies initialized\. starting workers", endless=True
     ),
     "curl -H 'Host: cart.shop' localhost:10000": Expected(r"Pod 10\.244\.(0|64)\.\d+\n"),
     "curl -H 'Host: cart.shop.svc.cluster.local:80' localhost:10000": Expected(r"Pod 10\.244\.(0|64)\.\d+\n"),
-    "facets envoy-bootstrap --grpc -o json > xds.json": Expected(r"^$"),
+    "facets envoy-bootstrap --cluster east --grpc -o json > xds.json": Expected(r"^$"),
     "GRPC_XDS_BOOTSTRAP=xds.json python client.py": Expected(r"(?m)^b'Pod'$", early=NOT_THERE),
     "facets status cart -n shop": Expected(r"shop/cart is at version \d+ .*\nCLIENT .*\n\S+ +\d+ +\d+ "),
     "facets wait cart -n shop --cluster east --resource-version 404 --acked": Expected(r""),

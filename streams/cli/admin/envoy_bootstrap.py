@@ -76,9 +76,10 @@ def envoy_bootstrap_command(
     port 80 where it names none), or all to one Service, with that Service's session persistence.
 
     \b
-    facets envoy-bootstrap > envoy.yaml; envoy -c envoy.yaml
+    facets envoy-bootstrap --cluster east > envoy.yaml; envoy -c envoy.yaml
     curl -H 'Host: cart.shop' localhost:10000
     curl -H 'Host: cart.shop.svc.cluster.local:80' localhost:10000
+    curl -H 'Host: cart.shop.svc.clusterset.local' localhost:10000     what clusters export together
     facets envoy-bootstrap cart.shop.svc.cluster.local:80 --zone z1
     facets envoy-bootstrap --grpc -o json > xds.json; GRPC_XDS_BOOTSTRAP=xds.json python client.py
     """

@@ -73,7 +73,7 @@ def serve_command(
 
     \b
     facets serve
-    facets envoy-bootstrap > envoy.yaml; envoy -c envoy.yaml
+    facets envoy-bootstrap --cluster east > envoy.yaml; envoy -c envoy.yaml
     curl localhost:8080/v1/propagation          which router has what
     curl -N 'localhost:8080/v1/changes?table=backend&namespace=shop'
                                                 a snapshot, then each sealed change (server-sent events)
