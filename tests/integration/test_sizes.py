@@ -41,7 +41,7 @@ async def test_a_service_with_ten_thousand_endpoints_flows_and_changes_by_one(
         for each in RESOURCES:
             collector.ingest(each.kind, ReflectorEvent(Kind.INIT_DONE, None, "100"))
         await publisher.publish(collector.flush(AT))
-        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers) as subscriber:
+        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, silent_after=None) as subscriber:
             first = await _row(subscriber)
             cursor = subscriber.position
             assert len(first["endpoints"]) == SLICES * EACH
@@ -51,7 +51,7 @@ async def test_a_service_with_ten_thousand_endpoints_flows_and_changes_by_one(
         workers.append(Worker(bootstrap_servers, tmp_path, "big"))
         collector.ingest("EndpointSlice", ReflectorEvent(Kind.APPLY, big(7, 101, unready=42), "101"))
         await publisher.publish(collector.flush(AT))
-        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers) as subscriber:
+        async with asyncio.timeout(DEADLINE), Subscriber(bootstrap_servers, silent_after=None) as subscriber:
             second = await _row(subscriber, after=first["version"])
         # Of one who was away meanwhile, and has nothing but its cursor.
         async with (
