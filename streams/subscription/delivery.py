@@ -186,12 +186,13 @@ class _Partition:
     """`pending` are the rows that wait for their seal, by table; in bootstrap they wait in `gathered`, not decoded.
     `passed` is the offset of each table's newest seal that is not above the cut. `holes` are the tables of whose log
     a part is gone, up to its next seal. `more` are seals that another one of their offset follows, by cluster; in
-    bootstrap they wait in `gathered_more`, by key and not decoded."""
+    bootstrap they wait in `gathered_more`, by key and not decoded. `appended` is the newest of the seals applied."""
 
-    __slots__ = ("applied", "gathered", "gathered_more", "holes", "more", "passed", "pending", "seals")
+    __slots__ = ("appended", "applied", "gathered", "gathered_more", "holes", "more", "passed", "pending", "seals")
 
     def __init__(self, tables: Iterable[str], applied: int) -> None:
         self.applied = applied
+        self.appended = ""
         self.holes: set[str] = set()
         self.more: dict[str, Seal] = {}
         self.gathered_more: dict[bytes, tuple[int, bytes]] = {}
@@ -471,7 +472,9 @@ class Subscription:
             if is_ahead and _LOST in value and not self.is_known_lost(partition, value, sealed_before):
                 raise ChangelogGap(f"{table}[{partition}]: what was folded after {sealed_before} is lost in the tables")
         if version <= part.applied:
-            if _decode_seal(value).at > self._at:
+            seal = _decode_seal(value)
+            # By the watcher's clock alone, a commit that is in the journal twice would have time go backwards.
+            if seal.at > self._at and not "" < seal.appended <= part.appended:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
             if is_newest:
                 self._positions[table, partition] = position
@@ -482,6 +485,8 @@ class Subscription:
     def _keep_seal(self, partition: int, seal: Seal) -> None:
         key = partition, seal.cluster
         self.seals[key] = seal
+        part = self._parts[partition]
+        part.appended = max(part.appended, seal.appended)
         if not seal.lost:
             self._lost_from.pop(key, None)
         else:

@@ -1,10 +1,12 @@
 """The subscription where compaction has been at the log of one table while the other stood still."""
 
+import msgspec
 import pytest
 
 from streams.fold.table import Write
 from streams.subscription.delivery import Batch, ChangelogGap, Filter, Subscription
 from streams.wire.keys import is_row
+from streams.wire.records import Seal
 from tests.properties.folding import logs_of, new_fold, restarted
 from tests.support.journal_values import TWO_CLUSTERS, commit, written
 
@@ -150,3 +152,24 @@ def test_what_was_folded_beyond_a_table_that_is_lost_is_a_gap() -> None:
     expired = logs_of(fold.expire(20))
     with pytest.raises(ChangelogGap, match="what was folded after 0 is lost in the tables"):
         fed(subscription, "frontend", expired["frontend"], 100)
+
+
+@pytest.mark.parametrize(("appended", "is_gap"), [("2026-01-01T00:00:03Z", False), ("2026-01-01T00:00:09Z", True)])
+def test_an_old_offset_is_of_another_journal_only_if_the_broker_took_it_later(appended: str, is_gap: bool) -> None:
+    """A replaced worker writes the seal of offset 2 once more. Its watcher's clock was ahead of the one of the commit
+    at offset 3, which is applied."""
+
+    def seal(offset: int, at: str, appended: str) -> bytes:
+        return msgspec.json.encode(Seal("east", offset, 1, "w", offset, at, "live", {}, 8, appended=appended))
+
+    key = b"~seal/east"
+    subscription = Subscription(("frontend",), 1, Filter())
+    subscription.feed("frontend", 0, 0, key, seal(3, "2026-01-01T00:00:02Z", "2026-01-01T00:00:05Z"), 3)
+    assert subscription.complete()
+    subscription.ready()
+    record = ("frontend", 0, 1, key, seal(2, "2026-01-01T00:00:04Z", appended), 2)
+    if is_gap:
+        with pytest.raises(ChangelogGap):
+            list(subscription.feed(*record))
+    else:
+        assert list(subscription.feed(*record)) == []
