@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
+from kafka.errors import UnknownTopicOrPartitionError
 
 from streams.kafka.admin import ensure
 from streams.objects.collector import Collector
@@ -33,11 +35,10 @@ def delete_topics(bootstrap: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         ours = {JOURNAL, DEAD_LETTER, *map(topic_of, FOLDED_TABLES)}
-        there = ours & set(admin.list_topics())
-        if there:
-            admin.delete_topics(sorted(there))
-        while ours & set(admin.list_topics()):
-            pass
+        # A process that was killed may have asked for one just before: it comes after the others have gone.
+        while there := ours & set(admin.list_topics()):
+            with suppress(UnknownTopicOrPartitionError):
+                admin.delete_topics(sorted(there))
     finally:
         admin.close()
 
