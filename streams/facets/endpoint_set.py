@@ -14,6 +14,7 @@ from streams.facets.claims import Shadows, conflicts, shadows_after, shadows_of
 from streams.facets.set_change import NO_VIEW, Difference, View, difference
 from streams.facets.slice_text import LEGACY_PREFIX, Group, Layout, Source, new_group, new_source
 from streams.objects.resources import ENDPOINT_SLICES
+from streams.wire.endpoint_text import pieces
 from streams.wire.records import Event, Rejection, SliceEndpoint
 
 
@@ -123,6 +124,11 @@ def unread_slices(endpoints: EndpointSet, rejected: Iterable[Rejection], *, none
 def is_empty(endpoints: EndpointSet) -> bool:
     """Whether no endpoint is in the set. (Of several claims to a port, one is never shadowed.)"""
     return not any(group.text for source in endpoints.counted.values() for group in source.groups)
+
+
+def count_endpoints(endpoints: EndpointSet) -> int:
+    """How many endpoints the slices have; one that is in two slices counts twice."""
+    return sum(len(pieces(group.text)) for source in endpoints.slices.values() for group in source.groups)
 
 
 def encode_groups(backend: EndpointSet, *, withdrawn: bool) -> bytes:

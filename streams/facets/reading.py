@@ -94,6 +94,7 @@ def _read_export(event: Event, _: Any) -> ClusterExport:
         cluster_id=export.cluster_id,
         labels=export.labels,
         annotations=export.annotations,
+        drop=export.drop,
         uid=event.uid,
     )
 

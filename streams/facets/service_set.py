@@ -4,9 +4,10 @@ The rules are those of KEP-1645 (sections Exporting Services, Service Types, Con
 mcs-api v1beta1 (the conditions of a ServiceExport); ids are those of KEP-2149.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from streams.facets.unavailability import NO_DECISIONS, Decisions
 from streams.wire.clusterset_records import (
     ClusterExport,
     ConflictReason,
@@ -17,6 +18,7 @@ from streams.wire.clusterset_records import (
     SetExport,
     SetPort,
     SetType,
+    Unavailability,
 )
 from streams.wire.records import State
 
@@ -74,14 +76,14 @@ def dns_name(namespace: str, name: str) -> str:
     return f"{name}.{namespace}.svc.{DNS_ZONE}"
 
 
-def combine(contributions: Sequence[Contribution]) -> ServiceSet | None:
-    """The set of these contributions, one a cluster; None where nothing is exported."""
+def combine(contributions: Sequence[Contribution], decisions: Decisions = NO_DECISIONS) -> ServiceSet | None:
+    """The set of these contributions, one a cluster; None where nothing is exported. `decisions` are those about
+    clusters of which nothing is heard."""
     ordered = sorted(contributions, key=lambda contribution: contribution.cluster)
     exporting = [contribution for contribution in ordered if contribution.state != "deleted"]
     if not exporting:
         return None
-    owners = _owners(exporting)
-    validity = [_validity(contribution, owners) for contribution in exporting]
+    validity = _validities(exporting)
     valid = [
         Exported(contribution.id, contribution.export, contribution.service)
         for contribution, reason in zip(exporting, validity, strict=True)
@@ -99,11 +101,16 @@ def combine(contributions: Sequence[Contribution]) -> ServiceSet | None:
             contribution.reason,
             reason,
             conflict if reason == "Valid" else "",
-            is_counted(contribution, reason),
+            is_counted(contribution, reason, decisions.get(contribution.cluster)),
+            contribution.export.drop if contribution.export else None,
+            decisions.get(contribution.cluster) if reason == "Valid" else None,
         )
         for contribution, reason in zip(exporting, validity, strict=True)
     ]
-    state, reason = set_state([(export.id, export.state, export.counted) for export in exports])
+    state, reason = set_state(
+        [(export.id, export.state, export.counted) for export in exports],
+        any_dropped=any(export.unavailable is not None for export in exports),
+    )
     if not valid:
         return ServiceSet(state, reason, None, [], "None", None, None, None, [], {}, {}, exports, [])
     oldest = valid[0]
@@ -124,6 +131,14 @@ def combine(contributions: Sequence[Contribution]) -> ServiceSet | None:
     )
 
 
+def valid_exports(contributions: Iterable[Contribution]) -> list[Contribution]:
+    """The contributions with a valid export, ordered by cluster."""
+    ordered = sorted(contributions, key=lambda contribution: contribution.cluster)
+    exporting = [contribution for contribution in ordered if contribution.state != "deleted"]
+    validity = _validities(exporting)
+    return [each for each, reason in zip(exporting, validity, strict=True) if reason == "Valid"]
+
+
 def can_be_exported(service: ExportedService | None) -> bool:
     """Whether there is a Service of a type that can be exported: an ExternalName can't (KEP-1645, Service Types)."""
     return service is not None and service.type != "ExternalName"
@@ -134,10 +149,11 @@ def precedence(created: str, cluster_id: str) -> tuple[bool, str, str]:
     return not created, created, cluster_id
 
 
-def is_counted(contribution: Contribution, validity: ExportValidity) -> bool:
-    """Whether a cluster's endpoints are in the set: the one place where that is decided. A cluster that is not heard of
-    (`stale`), or whose newest state is not known (`unknown`), keeps what it had."""
-    return validity == "Valid" and contribution.state != "deleted"
+def is_counted(contribution: Contribution, validity: ExportValidity, decision: Unavailability | None) -> bool:
+    """Whether a cluster's endpoints are in the set: the one place where that is decided. A cluster whose newest state
+    is not known (`stale`, `unknown`) keeps what it had, unless its export's policy has dropped it."""
+    is_dropped = decision is not None and decision.action == "dropped"
+    return validity == "Valid" and contribution.state != "deleted" and not is_dropped
 
 
 def _owners(contributions: Sequence[Contribution]) -> dict[str, str]:
@@ -151,6 +167,11 @@ def _owners(contributions: Sequence[Contribution]) -> dict[str, str]:
     return owners
 
 
+def _validities(exporting: Sequence[Contribution]) -> list[ExportValidity]:
+    owners = _owners(exporting)
+    return [_validity(contribution, owners) for contribution in exporting]
+
+
 def _validity(contribution: Contribution, owners: dict[str, str]) -> ExportValidity:
     if contribution.export is None:
         return "ObjectRejected"
@@ -161,12 +182,12 @@ def _validity(contribution: Contribution, owners: dict[str, str]) -> ExportValid
     return "Valid" if can_be_exported(contribution.service) else "InvalidServiceType"
 
 
-def set_state(exports: Sequence[tuple[str, str, bool]]) -> tuple[State, str]:
+def set_state(exports: Sequence[tuple[str, str, bool]], *, any_dropped: bool) -> tuple[State, str]:
     """The set's state, that of its best cluster, and which of them are out of date or unknown. `exports` are their
-    cluster's id, state and whether they are counted."""
+    cluster's id, state and whether they are counted; `any_dropped`, whether one is not because of its policy."""
     states = {state for _, state, counted in exports if counted}
     if not states:
-        return "empty", "NoValidExport"
+        return "empty", "ClustersUnavailable" if any_dropped else "NoValidExport"
     best: State = next((state for state in _BEST_FIRST if state in states), "empty")
     return best, ", ".join(
         f"{name}: {state}" for name, state, counted in exports if counted and state in {"stale", "unknown"}

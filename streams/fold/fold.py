@@ -28,11 +28,12 @@ from streams.facets.reading import read_event
 from streams.facets.slice_text import PatchMismatch, read_patch
 from streams.facets.table import Table
 from streams.facets.tables import FACET_TABLES
+from streams.facets.unavailability import Signal
 from streams.fold import dead_letters
 from streams.fold.clusters import ClusterState
 from streams.fold.progress import covered_by, is_progress, last_heard, moved_on, progress_seal
 from streams.fold.recovery import Recovery
-from streams.fold.service_sets import ServiceSets
+from streams.fold.service_sets import Moment, ServiceSets
 from streams.fold.snapshot import (
     OpenSnapshot,
     PreparedRows,
@@ -49,7 +50,7 @@ from streams.fold.tombstones import Tombstones
 from streams.objects.fields import MalformedObject
 from streams.objects.resources import OPTIONAL
 from streams.wire.journal_records import read_journal_record
-from streams.wire.keys import is_progress_name, is_row, parse_row_key, progress_name, row_key, seal_key
+from streams.wire.keys import is_row, parse_row_key, progress_name, row_key, seal_key
 from streams.wire.records import FOLD_VERSION, JOURNAL, AsOf, Commit, DeadLetter, Event, Progress, Seal
 from streams.wire.row_codec import RowContext
 from streams.wire.timestamps import of_milliseconds
@@ -109,8 +110,7 @@ class PartitionFold:
         self.next_offset, writes = self._recovery.finish(self.clusters, self._tombstones)
         invariants.assert_no_hole(self.partition, self.next_offset, self.tables)
         self._closed = {name for name, cluster in self.clusters.items() if cluster.seal.closed}
-        newest = self._recovery.newest_seals
-        self.progress = {name: seal for name, seal in newest.items() if is_progress_name(name)}
+        self.progress = dict(self._recovery.progress)
         if self._sets is not None:
             self._sets.load(self._recovery.sets, self._recovery.unsealed)
         return self.next_offset, writes
@@ -140,7 +140,7 @@ class PartitionFold:
                 writes += self._replace(cluster, OpenSnapshot(self.tables, cluster.keys), offset)
             else:
                 writes += self._mark_unknown(cluster, offset)
-        writes += self._fold_sets(writes, offset)
+        writes += self._fold_sets(writes, offset, 0)
         for cluster in clusters:
             writes += self._seal(cluster, offset, more=cluster is not clusters[-1])
         self.next_offset = self._recovery.read_again(self.clusters, offset + 1)
@@ -214,27 +214,39 @@ class PartitionFold:
             else:
                 check_commit(commit, self._window_seconds)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            return self._dead_record(offset, value or b"", str(error))
+            return self._dead_record(offset, appended, value or b"", str(error))
         if isinstance(commit, Progress):
-            return self._fold_progress(commit, offset, of_milliseconds(appended))
+            return self._fold_progress(commit, offset, appended)
         cluster = self._cluster(commit.cluster)
         writes: list[Write] = []
         if is_accepted(cluster.seal, commit):
             if commit.phase == "live" and cluster.snapshot is not None:
-                return self._dead_record(offset, value or b"", "a live commit inside a snapshot", commit)
+                return self._dead_record(offset, appended, value or b"", "a live commit inside a snapshot", commit)
             writes = list(self._accept(cluster, commit, offset, of_milliseconds(appended)))
         if cluster.unmarked:
             writes += self._mark_unknown(cluster, offset)
         if cluster.outdated:
             writes += self._renew(cluster, offset)
-        writes += self._fold_sets(writes, offset)
+        writes += self._fold_sets(writes, offset, appended)
         return writes + self._seal(cluster, offset)
 
-    def _fold_sets(self, writes: list[Write], offset: int) -> list[Write]:
-        """The clusterset's rows that follow from these rows, and from those of this offset that were written before."""
+    def _fold_sets(self, writes: list[Write], offset: int, appended: int) -> list[Write]:
+        """The clusterset's rows that follow from these rows, from those of this offset that were written before, and
+        from the time."""
         if self._sets is None:
             return []
-        return self._sets.fold(writes, offset, lambda cluster: self._context(self._cluster(cluster), offset))
+
+        def context(cluster: str) -> RowContext:
+            return self._context(self._cluster(cluster), offset)
+
+        return self._sets.fold(writes, Moment(offset, appended, context, self._signal_of))
+
+    def _signal_of(self, cluster: str) -> Signal:
+        seal = self._cluster(cluster).seal
+        covering = self.progress.get(progress_name(seal.writer)) if seal.covered else None
+        heard = seal.appended if covering is None else max(seal.appended, covering.appended)
+        is_current = seal.snapshot_begin is None and not (seal.lost or seal.stale_since)
+        return Signal(heard, is_current and bool(seal.frontier))
 
     def _accept(self, cluster: ClusterState, commit: Commit, offset: int, appended: str) -> Iterator[Write]:
         before = cluster.seal
@@ -257,7 +269,7 @@ class PartitionFold:
             yield from self._live(cluster, commit, offset, before.stale_since != commit.stale_since)
         yield from self._write_due_tombstones({commit.cluster}, offset, commit.at)
 
-    def _fold_progress(self, progress: Progress, offset: int, appended: str) -> list[Write]:
+    def _fold_progress(self, progress: Progress, offset: int, appended: int) -> list[Write]:
         """The clusters that the record names move on; all that its writer covers are alive, and what a commit of theirs
         would bring up to date is. Only those that are named get a seal: what else is done depends on when this worker
         began."""
@@ -269,7 +281,7 @@ class PartitionFold:
                 continue
             cluster = self.clusters.get(entry.cluster)
             if cluster is not None and is_progress(cluster.seal, progress, entry):
-                cluster.seal = moved_on(cluster.seal, progress, entry, appended)
+                cluster.seal = moved_on(cluster.seal, progress, entry, of_milliseconds(appended))
                 moved.add(entry.cluster)
         covered = covered_by(progress.writer, self.clusters)
         writes: list[Write] = []
@@ -281,14 +293,13 @@ class PartitionFold:
                 writes += self._renew(cluster, offset)
         if covered:
             writes += self._write_due_tombstones(moved.union(covered), offset, progress.at)
-        writes += self._fold_sets(writes, offset)
+        seal = progress_seal(progress, offset, of_milliseconds(appended))
+        if covered:
+            self.progress[seal.cluster] = seal
+        writes += self._fold_sets(writes, offset, appended)
         for name in sorted(moved):
             writes += self._seal(self.clusters[name], offset, more=True)
-        if not covered:
-            return writes + self._seal(self._cluster(""), offset)
-        seal = progress_seal(progress, offset, appended)
-        self.progress[seal.cluster] = seal
-        return writes + self._write_seals(seal)
+        return writes + (self._write_seals(seal) if covered else self._seal(self._cluster(""), offset))
 
     def _drop_progress(self, writer: str, offset: int) -> Iterator[Write]:
         """A writer has lost a cluster. If it was its last, nobody needs its progress any more."""
@@ -501,10 +512,13 @@ class PartitionFold:
                 writes.append(Write(table.name, key, value, seal.offset))
         return writes
 
-    def _dead_record(self, offset: int, value: bytes, reason: str, commit: Commit | None = None) -> list[Write]:
+    def _dead_record(
+        self, offset: int, appended: int, value: bytes, reason: str, commit: Commit | None = None
+    ) -> list[Write]:
         cluster = self._cluster(commit.cluster if commit else "")
         letter = dead_letters.of_record(self.partition, offset, value, reason, commit)
-        return [self._dead(cluster, letter), *self._seal(cluster, offset)]
+        writes = [self._dead(cluster, letter), *self._fold_sets([], offset, appended)]
+        return writes + self._seal(cluster, offset)
 
     def _dead_event(self, cluster: ClusterState, event: Event, offset: int, reason: str) -> Write:
         return self._dead(cluster, dead_letters.of_event(self.partition, offset, cluster.seal, event, reason))

@@ -35,7 +35,8 @@ RecordKey = tuple[str, bytes]
 
 class Recovery:
     """Takes the records of all tables' changelogs in log order (`load`), and then restores the tables
-    (`finish`). What `expire` needs later is kept: each cluster's newest seal in any table (`newest_seals`), the
+    (`finish`). `progress` are then the watchers' progress seals of the table that has sealed least. What `expire` needs
+    later is kept: each cluster's newest seal in any table (`newest_seals`), the
     seal under which its snapshot was open (`open_snapshots`), and the rows above their table's seal, tombstones too
     (`unsealed`). `sets` are the clusterset's rows."""
 
@@ -46,6 +47,7 @@ class Recovery:
         self._hidden: set[RecordKey] = set()
         self.newest_seals: dict[str, Seal] = {}
         self.open_snapshots: dict[str, Seal] = {}
+        self.progress: dict[str, Seal] = {}
         self.unsealed: dict[RecordKey, tuple[int, bytes | None]] = {}
         self.sets: dict[str, tuple[int, bytes]] = {}
 
@@ -136,7 +138,9 @@ class Recovery:
                 if newest is None or (newest.offset, newest.lost) < (seal.offset, seal.lost):
                     self.newest_seals[name] = seal
                 if is_progress_name(name):
-                    continue  # A watcher's progress: it has no state beside its seal.
+                    if table is lowest:
+                        self.progress[name] = seal
+                    continue
                 cluster = clusters.setdefault(name, ClusterState(name))
                 if table is lowest:
                     cluster.seal, cluster.counted = seal, seal.offset

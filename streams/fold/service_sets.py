@@ -3,6 +3,9 @@
 A partition has all clusters' rows of a Service. The set of a name is made again when the row of a cluster has changed;
 it is written where it differs. Its endpoints are not in it, so that their changes cost it nothing.
 
+Where an export has a policy for when nothing is heard of its cluster, a set also changes as the journal's time passes
+(`facets.unavailability`): it is looked at when that may be, with whichever record comes then.
+
 After a crash between the rows of one commit, those that are in the log are above the table's seal: their sets are made
 with that commit again, to the same bytes.
 """
@@ -14,14 +17,18 @@ import msgspec
 
 from streams.facets import invariants
 from streams.facets.contribution import NOT_EXPORTED, ContributionEntry, ContributionTable
-from streams.facets.service_set import Contribution, ServiceSet, combine, dns_name
+from streams.facets.endpoint_set import count_endpoints
+from streams.facets.service_set import Contribution, ServiceSet, combine, dns_name, valid_exports
+from streams.facets.unavailability import NO_DECISIONS, Decisions, Exporter, Signal, decide, next_time
 from streams.fold.table import TableState, Write
-from streams.wire.clusterset_records import SetRow
+from streams.objects.resources import SERVICE_EXPORT
+from streams.wire.clusterset_records import DropPolicy, SetExport, SetRow
 from streams.wire.keys import is_row, is_set, parse_row_key, set_key_of
 from streams.wire.records import Cause
 from streams.wire.row_codec import RowContext, encode_head, same_content
 
 _encode = msgspec.json.encode
+_NEVER = 1 << 63
 _NOTHING = ServiceSet("deleted", NOT_EXPORTED, None, [], "None", None, None, None, [], {}, {}, [], [])
 
 
@@ -29,7 +36,23 @@ class _Caused(msgspec.Struct):
     cause: list[Cause]
 
 
+class _Exporting(msgspec.Struct):
+    exports: list[SetExport]
+
+
 _decode_caused = msgspec.json.Decoder(_Caused).decode
+_decode_exporting = msgspec.json.Decoder(_Exporting).decode
+_DROP = b'"drop":{'
+
+
+class Moment(NamedTuple):
+    """A journal record as the sets see it: `appended` is its Kafka timestamp in milliseconds (0: it has none).
+    `context` is that of its rows, for a cluster; `signal_of` tells of a cluster as of this record."""
+
+    offset: int
+    appended: int
+    context: Callable[[str], RowContext]
+    signal_of: Callable[[str], Signal]
 
 
 class _Row(NamedTuple):
@@ -38,6 +61,7 @@ class _Row(NamedTuple):
     version: int
     value: bytes
     contributions: Mapping[str, Contribution]
+    decisions: Decisions = NO_DECISIONS
 
 
 class ServiceSets:
@@ -55,6 +79,12 @@ class ServiceSets:
         self._rows: dict[str, _Row] = {}
         self._unfinished: dict[str, bytes | None] = {}
         """The contributions of the commit after the newest seal that are written already."""
+        self._policies: dict[str, dict[str, DropPolicy]] = {}
+        """By cluster, and set, those of valid exports."""
+        self._next_time = 0
+        """Before that, in the journal's time, no decision becomes another one by itself."""
+        self._missing: dict[str, Signal] = {}
+        """The clusters about which something was decided, as last looked at."""
 
     def load(
         self, rows: Mapping[str, tuple[int, bytes]], unsealed: Mapping[tuple[str, bytes], tuple[int, bytes | None]]
@@ -62,16 +92,19 @@ class ServiceSets:
         """Take the sets' rows as read back, and all rows above their table's seal (version and value)."""
         for key in self._table:
             self._members.setdefault(set_key_of(key), set()).add(key)
-        self._rows = {key: _Row(version, value, {}) for key, (version, value) in rows.items()}
+        for key, (version, value) in rows.items():
+            self._rows[key] = _Row(version, value, {})
+            if _DROP in value:
+                self._hold(key, self._rows[key], _decode_exporting(value).exports)
         self._unfinished = {
             key.decode(): value
             for (table, key), (_, value) in unsealed.items()
             if table == self._table.name and not is_set(key)
         }
 
-    def fold(self, writes: Iterable[Write], offset: int, context: Callable[[str], RowContext]) -> list[Write]:
-        """The sets' rows after a commit's writes; `context` is that of the commit, for a cluster."""
-        if offset <= self._table.sealed:
+    def fold(self, writes: Iterable[Write], moment: Moment) -> list[Write]:
+        """The sets' rows after a record's writes."""
+        if moment.offset <= self._table.sealed:
             return []
         changed, self._unfinished = self._unfinished, {}
         for write in writes:
@@ -80,40 +113,116 @@ class ServiceSets:
         by_set: dict[str, dict[str, bytes | None]] = {}
         for key, value in sorted(changed.items()):
             by_set.setdefault(set_key_of(key), {})[key] = value
-        return [write for name, rows in by_set.items() for write in self._fold_set(context, name, rows, offset)]
+        if self._policies and moment.appended:
+            for name in self._due(moment):
+                by_set.setdefault(name, {})
+        made = [write for name, rows in by_set.items() for write in self._fold_set(moment, name, rows)]
+        if self._policies and by_set:
+            self._plan(moment)
+        return made
 
-    def _fold_set(
-        self,
-        context: Callable[[str], RowContext],
-        name: str,
-        changed: Mapping[str, bytes | None],
-        offset: int,
-    ) -> list[Write]:
+    def _due(self, moment: Moment) -> list[str]:
+        """The sets about which another decision may be due."""
+        returned = _changed_signals(self._missing, moment)
+        if moment.appended < self._next_time and not returned:
+            return []
+        clusters = self._policies.keys() if moment.appended >= self._next_time else returned
+        names = sorted({name for cluster in clusters for name in self._policies.get(cluster, ())})
+        if not names:
+            self._plan(moment)
+        return names
+
+    def _plan(self, moment: Moment) -> None:
+        """When to look at the decisions next."""
+        times: list[int] = []
+        self._missing = {}
+        for cluster, policies in self._policies.items():
+            signal = moment.signal_of(cluster)
+            for name, policy in policies.items():
+                decision = self._rows[name].decisions.get(cluster)
+                time = next_time(policy, decision, signal)
+                if decision is not None:
+                    self._missing[cluster] = signal
+                    if decision.action == "dropped" and time is not None and time <= moment.appended:
+                        continue  # It waits for the cluster.
+                if time is not None:
+                    times.append(time)
+        self._next_time = min(times, default=_NEVER)
+
+    def _fold_set(self, moment: Moment, name: str, changed: Mapping[str, bytes | None]) -> list[Write]:
         """`changed` are the rows of the contributions that have changed, in the order of their keys."""
         members = {key for key in {*self._members.get(name, ()), *changed} if key in self._table}
         self._members[name] = members
         before = self._rows.get(name)
         if not members:
             del self._members[name]
+            self._release(name)
+            if self._rows.pop(name, None) is None:
+                return []
             # The last contribution's row is older than the resume window, and so is the set's.
-            return [] if self._rows.pop(name, None) is None else [Write(self._table.name, name.encode(), None, offset)]
-        if before is not None and before.version >= offset:
+            return [Write(self._table.name, name.encode(), None, moment.offset)]
+        if before is not None and before.version >= moment.offset:
             return []
         contributions = {key: _contribution(key, self._table.entry(key)) for key in sorted(members)}
-        if before is not None and contributions == before.contributions:
+        decisions_before = before.decisions if before is not None else NO_DECISIONS
+        decisions = self._decide(moment, contributions, decisions_before)
+        # After a restart nothing is held of what a row was made of; without a change it would be made of the same.
+        is_same = not changed or (before is not None and contributions == before.contributions)
+        if is_same and decisions == decisions_before:
             return []
-        combined = combine(list(contributions.values()))
+        combined = combine(list(contributions.values()), decisions)
         if combined is None and before is None:
             return []
         previous = None if before is None else before.version
-        origin, cause = next(iter(changed.items()))
-        row = _encode_row(context(parse_row_key(origin).cluster), name, previous, cause, combined or _NOTHING)
+        origin, causes = _cause(changed, contributions, decisions_before, decisions)
+        row = _encode_row(moment.context(origin), name, previous, causes, combined or _NOTHING)
+        new = _Row(moment.offset, row, contributions, decisions)
+        self._release(name)
         if before is not None and same_content(before.value, row):
-            self._rows[name] = before._replace(contributions=contributions)
+            new = new._replace(version=before.version, value=before.value)
+            self._hold(name, new, combined.exports if combined else ())
             return []
-        invariants.assert_row_follows(self._table.name, name, previous, offset, row)
-        self._rows[name] = _Row(offset, row, contributions)
-        return [Write(self._table.name, name.encode(), row, offset)]
+        self._hold(name, new, combined.exports if combined else ())
+        invariants.assert_row_follows(self._table.name, name, previous, moment.offset, row)
+        return [Write(self._table.name, name.encode(), row, moment.offset)]
+
+    def _decide(self, moment: Moment, contributions: Mapping[str, Contribution], before: Decisions) -> Decisions:
+        policies = {each.cluster for each in contributions.values() if each.export is not None and each.export.drop}
+        if not policies:
+            return NO_DECISIONS
+        if not moment.appended:
+            return {cluster: decision for cluster, decision in before.items() if cluster in policies}
+        keys = {contribution.cluster: key for key, contribution in contributions.items()}
+        exporters = [
+            Exporter(
+                contribution.cluster,
+                contribution.export.drop if contribution.export else None,
+                lambda key=keys[contribution.cluster]: count_endpoints(self._table.entry(key).endpoints),  # type: ignore[misc]
+            )
+            for contribution in valid_exports(contributions.values())
+        ]
+        return decide(exporters, before, moment.signal_of, moment.appended)
+
+    def _hold(self, name: str, row: _Row, exports: Iterable[SetExport]) -> None:
+        """Hold a set's row, and its valid exports' policies and decisions."""
+        decisions: dict[str, Any] = {}
+        for export in exports:
+            if export.drop is not None and export.valid == "Valid":
+                self._policies.setdefault(export.cluster, {})[name] = export.drop
+            if export.unavailable is not None:
+                decisions[export.cluster] = export.unavailable
+        self._rows[name] = row._replace(decisions=decisions or NO_DECISIONS)
+
+    def _release(self, name: str) -> None:
+        for cluster in list(self._policies):
+            policies = self._policies[cluster]
+            policies.pop(name, None)
+            if not policies:
+                del self._policies[cluster]
+
+
+def _changed_signals(missing: Mapping[str, Signal], moment: Moment) -> set[str]:
+    return {name for name, signal in missing.items() if moment.signal_of(name) != signal}
 
 
 def _contribution(key: str, entry: ContributionEntry) -> Contribution:
@@ -121,8 +230,23 @@ def _contribution(key: str, entry: ContributionEntry) -> Contribution:
     return Contribution(parse_row_key(key).cluster, entry.export, entry.service, state, entry.reason)
 
 
-def _encode_row(ctx: RowContext, name: str, previous: int | None, changed: bytes | None, combined: ServiceSet) -> bytes:
-    causes = [] if changed is None else _decode_caused(changed).cause
+def _cause(
+    changed: Mapping[str, bytes | None],
+    contributions: Mapping[str, Contribution],
+    before: Decisions,
+    decisions: Decisions,
+) -> tuple[str, list[Cause]]:
+    """The cluster by which a set has changed, and the objects: those of a contribution's row, else the export whose
+    policy has decided."""
+    for key, value in changed.items():
+        return parse_row_key(key).cluster, [] if value is None else _decode_caused(value).cause
+    decided = [cluster for cluster in sorted({*before, *decisions}) if before.get(cluster) != decisions.get(cluster)]
+    key, contribution = next((key, each) for key, each in contributions.items() if each.cluster == decided[0])
+    uid = contribution.export.uid if contribution.export else ""
+    return contribution.cluster, [Cause(SERVICE_EXPORT.kind, parse_row_key(key).name, uid, "")]
+
+
+def _encode_row(ctx: RowContext, name: str, previous: int | None, causes: list[Cause], combined: ServiceSet) -> bytes:
     head = encode_head(
         ctx, f"/{name}", previous, state=combined.state, reason=combined.reason, rejected=(), causes=causes
     )

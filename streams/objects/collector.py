@@ -35,6 +35,7 @@ from streams.objects.resources import (
     SERVICES,
     Resource,
 )
+from streams.wire.clusterset_records import DropPolicy
 from streams.wire.event_encoding import Key, delete_event, patch_event, reject_event
 
 _Changes = list[tuple[ServiceKey, bytes]]
@@ -71,6 +72,7 @@ class Collector:
         cluster_domain: str = "cluster.local",
         routing_defaults: Mapping[str, str] | None = None,
         source: str = "",
+        drop: DropPolicy | None = None,
     ) -> None:
         self.commits = CommitWriter(cluster, epoch=epoch, writer=writer, seq=seq, partitions=partitions, source=source)
         self.malformed = 0
@@ -86,7 +88,7 @@ class Collector:
         self._waiting: dict[str, list[Callable[[], None]]] = {}
         """Deferred until the open list of a type is complete, if it is not part of the first snapshot."""
         self._given_up: set[str] = set()
-        self._projector = ServiceProjector(cluster_domain, routing_defaults)
+        self._projector = ServiceProjector(cluster_domain, routing_defaults, drop)
         self._pending: dict[ServiceKey, list[bytes]] = {}
         self._linked: set[ServiceKey] = set()
         self._exported: set[ServiceKey] = set()

@@ -4,24 +4,35 @@ The id is the whole cluster's, but bears only on its exports: each one's event h
 changes.
 """
 
-from collections.abc import Container, Iterator
+import re
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from streams.objects.fields import Json, MalformedObject, is_name, mapping, text
-from streams.wire.clusterset_records import ExportContent
+from streams.objects.fields import Json, MalformedObject, is_name, mapping, text, texts
+from streams.wire.clusterset_records import MAX_DROP_SECONDS, DropPolicy, ExportContent
 from streams.wire.event_encoding import Key
 
 CLUSTER_ID_PROPERTY = "cluster.clusterset.k8s.io"
+DROP_AFTER = "service-facets.io/drop-unavailable-after"
+DROP_FLOOR = "service-facets.io/drop-unavailable-floor"
+NEVER = "never"
+
+_SECONDS = re.compile(r"(\d{1,7})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PERCENT = re.compile(r"(\d{1,3})%")
+_HUNDRED = 100
 
 _encode = msgspec.json.encode
 
 
 class Exports:
-    """A cluster's ServiceExports, and its id ("": it has none of its own)."""
+    """A cluster's ServiceExports, and its id ("": it has none of its own). `drop` is the policy of exports that have
+    none of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, drop: DropPolicy | None = None) -> None:
+        self._drop = drop
         self._cluster_id = ""
         self._contents: dict[Key, ExportContent] = {}
         self._outdated = False
@@ -35,7 +46,7 @@ class Exports:
 
     def take(self, key: Key, item: Json) -> bytes:
         """Hold a ServiceExport; returns its content. Raises MalformedObject."""
-        self._contents[key] = _read_export(item)
+        self._contents[key] = _read_export(item, self._drop)
         return self._encode(key)
 
     def drop(self, key: Key) -> None:
@@ -52,14 +63,33 @@ class Exports:
         return _encode(msgspec.structs.replace(self._contents[key], cluster_id=self._cluster_id))
 
 
-def _read_export(item: Json) -> ExportContent:
+def _read_export(item: Json, drop: DropPolicy | None) -> ExportContent:
     created = text(item["metadata"].get("creationTimestamp"), "metadata.creationTimestamp", "")
     spec = mapping(item.get("spec"), "spec")
     return ExportContent(
         created,
         labels=_texts(spec.get("exportedLabels"), "spec.exportedLabels"),
         annotations=_texts(spec.get("exportedAnnotations"), "spec.exportedAnnotations"),
+        drop=_read_drop_policy(texts(item["metadata"], "annotations"), drop),
     )
+
+
+def _read_drop_policy(annotations: Mapping[str, str], default: DropPolicy | None) -> DropPolicy | None:
+    """The policy for when nothing is heard of the cluster. Raises MalformedObject."""
+    after, floor = annotations.get(DROP_AFTER), annotations.get(DROP_FLOOR, "0%")
+    if after is None:
+        if DROP_FLOOR in annotations:
+            raise MalformedObject(f"annotation {DROP_FLOOR} without {DROP_AFTER}")
+        return default
+    if after == NEVER:
+        return None
+    seconds = _SECONDS.fullmatch(after)
+    if seconds is None or not 1 <= (count := int(seconds[1]) * _UNITS[seconds[2]]) <= MAX_DROP_SECONDS:
+        raise MalformedObject(f"annotation {DROP_AFTER}: {after!r:.80} is neither {NEVER} nor from 1s to 30d, as 5m")
+    percent = _PERCENT.fullmatch(floor)
+    if percent is None or int(percent[1]) > _HUNDRED:
+        raise MalformedObject(f"annotation {DROP_FLOOR}: {floor!r:.80} is not from 0% to 100%")
+    return DropPolicy(count, int(percent[1]))
 
 
 def _texts(value: Any, at: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ from streams.objects.resources import (
     SERVICES,
     TLS_POLICY,
 )
+from streams.wire.clusterset_records import DropPolicy
 from streams.wire.event_encoding import Key, apply_event, with_routing
 from streams.wire.routing_records import OperatorRouting
 
@@ -59,11 +60,13 @@ class Projection(NamedTuple):
 class ServiceProjector:
     """Reads objects, and holds those that other objects' projections depend on."""
 
-    def __init__(self, cluster_domain: str, routing_defaults: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, cluster_domain: str, routing_defaults: Mapping[str, str] | None, drop: DropPolicy | None = None
+    ) -> None:
         self._cluster_domain = cluster_domain
         self._context = RouteContext(routing_defaults)
         self._tls_policies = TLSPolicies(self._context.port_names)
-        self._exports = Exports()
+        self._exports = Exports(drop)
         self._routes: dict[Key, Mapping[ServiceKey, bytes]] = {}
         """What each route last said of each Service."""
         self._own_choices: dict[Key, Choices] = {}

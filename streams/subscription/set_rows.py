@@ -115,7 +115,10 @@ def _head(row: _Json, contributions: Iterable[_Json]) -> _Json:
 
 def _set_state(joined: _Json) -> None:
     if joined["exports"]:
-        state, reason = set_state([(export["id"], export["state"], export["counted"]) for export in joined["exports"]])
+        state, reason = set_state(
+            [(export["id"], export["state"], export["counted"]) for export in joined["exports"]],
+            any_dropped=any("unavailable" in export for export in joined["exports"]),
+        )
         joined["state"], joined["reason"] = state, reason
 
 

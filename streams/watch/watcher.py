@@ -34,6 +34,7 @@ from streams.watch.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLos
 from streams.watch.list_watch import SERVER_RETRY, WatchTimes
 from streams.watch.progress import ProcessProgress
 from streams.watch.session import Progress, Session, now
+from streams.wire.clusterset_records import DropPolicy
 from streams.wire.records import JOURNAL
 from streams.wire.topics import JOURNAL_RETENTION_SECONDS
 
@@ -51,7 +52,8 @@ _CLOSE_SECONDS = 2.0
 class WatchOptions(NamedTuple):
     """How to watch; times are in seconds. `accept_older_list` accepts an API server's list although the journal
     has newer objects: it was restored from a backup. `routing_defaults` are `service` or `endpoint`, by direction, for
-    Services whose operator sets nothing."""
+    Services whose operator sets nothing; `drop` is the policy of ServiceExports that have none of their own, for when
+    nothing is heard of the cluster."""
 
     stale_after: float = 60.0
     accept_older_list: bool = False
@@ -60,6 +62,7 @@ class WatchOptions(NamedTuple):
     lease_duration: int = DURATION_SECONDS
     lease_renew: float = RENEW_SECONDS
     routing_defaults: Mapping[str, str] = MappingProxyType({})
+    drop: DropPolicy | None = None
     times: WatchTimes = WatchTimes()
     create_topics: bool = False
 
@@ -270,6 +273,7 @@ class _ClusterWatcher:
             partitions=self._journal.partitions,
             cluster_domain=self._cluster.cluster_domain,
             routing_defaults=options.routing_defaults,
+            drop=options.drop,
             source=self._cluster.source,
         )
         publisher, reader, progress = journal

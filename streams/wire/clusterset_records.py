@@ -6,7 +6,7 @@ Service and the endpoints. The row under `NAMESPACE/NAME` is the set: what the c
 Both are in one partition and under one seal, so that they are always of one moment.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,15 +19,27 @@ ConflictReason = Literal[
     "AnnotationsConflict", "InternalTrafficPolicyConflict", "TrafficDistributionConflict", "IPFamilyConflict",
 ]  # fmt: skip
 
+MAX_DROP_SECONDS = 30 * 24 * 3600
+
+
+class DropPolicy(Record, omit_defaults=True):
+    """When a cluster's endpoints leave the set because nothing is heard of the cluster: after `afterSeconds` of the
+    journal's time, unless fewer than `floorPercent` of the set's endpoints would remain."""
+
+    after_seconds: Annotated[int, msgspec.Meta(ge=1, le=MAX_DROP_SECONDS)]
+    floor_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+
 
 class ExportContent(Record, omit_defaults=True):
     """A ServiceExport as the journal carries it. `clusterID` is its cluster's ClusterProperty
-    `cluster.clusterset.k8s.io` (KEP-2149); "" where there is none: the cluster's name is its id then."""
+    `cluster.clusterset.k8s.io` (KEP-2149); "" where there is none: the cluster's name is its id then. Without `drop`
+    the endpoints stay in the set for as long as nobody takes them back."""
 
     created: str
     cluster_id: str = msgspec.field(name="clusterID", default="")
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    drop: DropPolicy | None = None
 
 
 class ClusterExport(ExportContent, omit_defaults=True, kw_only=True):
@@ -81,7 +93,20 @@ class SetPort(Record):
     clusters: dict[str, str]
 
 
-class SetExport(Record):
+class Unavailability(Record):
+    """What the export's `drop` policy has done about a cluster of which nothing is heard. `since` is when Kafka took
+    the last record that shows its watcher alive, `decided` the journal's time of the decision; of the set's
+    `endpoints`, `remaining` are in other clusters. They were `dropped`, or `kept` because too few would have remained
+    (which is decided anew each time the policy's time has passed)."""
+
+    action: Literal["dropped", "kept"]
+    since: str
+    decided: str
+    remaining: int
+    endpoints: int
+
+
+class SetExport(Record, omit_defaults=True):
     """A cluster's export, as it counts in the set: `valid` and `conflict` are the reasons of the ServiceExport's
     conditions `Valid` and `Conflict` (mcs-api v1beta1; several conflicts are joined by commas, "" while it is not
     valid). `counted` says whether the cluster's endpoints are in the set; `state` and `reason` are those of its
@@ -95,6 +120,8 @@ class SetExport(Record):
     valid: ExportValidity
     conflict: str
     counted: bool
+    drop: DropPolicy | None = None
+    unavailable: Unavailability | None = None
 
 
 class SetConflict(Record):

@@ -3,37 +3,44 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from unittest.mock import patch
 
 import msgspec
 
-from streams.facets import service_set
+from streams.facets import service_set, unavailability
 from streams.fold import service_sets
+from streams.fold.fold import PartitionFold
 from streams.fold.service_sets import ServiceSets
 from streams.objects.collector import Collector
 from streams.objects.multicluster import Exports
 from streams.subscription import set_rows
-from streams.wire.clusterset_records import SetPort
+from streams.wire.clusterset_records import DropPolicy, SetPort
 from tests.support.clustersets import kept_after_unexport
+from tests.support.naive_availability import ms
 
 Plant = Callable[[], AbstractContextManager[Any]]
+Check = Literal["sets", "decisions", "restart"]
 
 
 class Fault(NamedTuple):
-    """How the fault gets in, and how it is seen: by what the check says, and whether a worker has to be killed."""
+    """How the fault gets in, and how it is seen: by what the check says, and which one."""
 
     plant: Plant
     seen_as: str
-    restarts: bool
+    check: Check
+    in_outages: bool
 
+
+WAIT = 30_000
+"""The shortest time of a policy, in milliseconds."""
 
 PLANTED: dict[str, Fault] = {}
 
 
-def _fault(seen_as: str, *, restarts: bool = False) -> Callable[[Plant], Plant]:
+def _fault(seen_as: str, check: Check = "sets", *, in_outages: bool = False) -> Callable[[Plant], Plant]:
     def register(plant: Plant) -> Plant:
-        PLANTED[plant.__name__.strip("_").replace("_", "-")] = Fault(plant, seen_as, restarts)
+        PLANTED[plant.__name__.strip("_").replace("_", "-")] = Fault(plant, seen_as, check, in_outages)
         return plant
 
     return register
@@ -61,8 +68,8 @@ def _what_was_exported_stays_in_the_row() -> AbstractContextManager[Any]:
 def _a_set_outlives_its_last_export() -> AbstractContextManager[Any]:
     real = ServiceSets._fold_set
 
-    def fold_set(self: ServiceSets, context: Any, name: str, changed: Any, offset: int) -> Any:
-        writes = real(self, context, name, changed, offset)
+    def fold_set(self: ServiceSets, moment: Any, name: str, changed: Any) -> Any:
+        writes = real(self, moment, name, changed)
         return [write for write in writes if b'"state":"deleted"' not in (write.value or b"")]
 
     return patch.object(ServiceSets, "_fold_set", fold_set)
@@ -78,7 +85,7 @@ def _an_export_without_a_service_counts() -> AbstractContextManager[Any]:
     return _valid_in_spite_of("NoService")
 
 
-@_fault("exports: |type: ")
+@_fault("exports: |type: |conflicts: ")
 def _an_external_name_counts() -> AbstractContextManager[Any]:
     return _valid_in_spite_of("InvalidServiceType")
 
@@ -102,7 +109,9 @@ def _the_newest_export_wins() -> AbstractContextManager[Any]:
         created = f"2026-11-{order[int(each.export.created[8:10])]}T12:00:00Z"
         return each._replace(export=msgspec.structs.replace(each.export, created=created))
 
-    return patch.object(service_sets, "combine", lambda contributions: real([aged(each) for each in contributions]))
+    return patch.object(
+        service_sets, "combine", lambda members, decided: real([aged(each) for each in members], decided)
+    )
 
 
 @_fault("conflict|exports: ")
@@ -114,8 +123,8 @@ def _conflicts_are_not_said() -> AbstractContextManager[Any]:
 def _labels_of_all_exports_are_merged() -> AbstractContextManager[Any]:
     real = service_set.combine
 
-    def combine(contributions: Any) -> Any:
-        made = real(contributions)
+    def combine(contributions: Any, decisions: Any) -> Any:
+        made = real(contributions, decisions)
         if made is None:
             return made
         exports = [each.export for each in contributions if each.export is not None]
@@ -182,13 +191,67 @@ def _a_set_has_the_version_of_its_own_row() -> AbstractContextManager[Any]:
 # ---- restarts ----------------------------------------------------------------------------------------------
 
 
-@_fault("clusterset has other records", restarts=True)
+@_fault("clusterset has other records", "restart")
 def _sets_of_rows_that_are_written_already_are_not_made() -> AbstractContextManager[Any]:
     real = ServiceSets.load
     return patch.object(ServiceSets, "load", lambda self, rows, _: real(self, rows, {}))
 
 
-@_fault("clusterset has other records", restarts=True)
+@_fault("clusterset has other records", "restart")
 def _sets_are_made_anew_after_a_restart() -> AbstractContextManager[Any]:
     real = ServiceSets.load
     return patch.object(ServiceSets, "load", lambda self, _, unsealed: real(self, {}, unsealed))
+
+
+# ---- clusters of which nothing is heard ------------------------------------------------------------------------
+
+
+@_fault("unavailable: ", "decisions", in_outages=True)
+def _who_is_heard_of_again_is_back_at_once() -> AbstractContextManager[Any]:
+    real = unavailability.decide
+
+    def decide(exporters: Any, before: Any, signal_of: Any, now: int) -> Any:
+        decisions = real(exporters, before, signal_of, now)
+        return {name: each for name, each in decisions.items() if now - ms(signal_of(name).heard) > WAIT}
+
+    return patch.object(service_sets, "decide", decide)
+
+
+@_fault("unavailable: ", "decisions", in_outages=True)
+def _a_snapshot_that_is_not_complete_brings_endpoints_back() -> AbstractContextManager[Any]:
+    real = PartitionFold._signal_of
+    return patch.object(PartitionFold, "_signal_of", lambda self, name: real(self, name)._replace(is_complete=True))
+
+
+@_fault("unavailable: ", "decisions", in_outages=True)
+def _the_last_endpoints_are_dropped_too() -> AbstractContextManager[Any]:
+    real = unavailability.decide
+
+    def decide(exporters: Any, before: Any, signal_of: Any, now: int) -> Any:
+        plain = [each._replace(policy=each.policy and DropPolicy(each.policy.after_seconds)) for each in exporters]
+        return real(plain, before, signal_of, now)
+
+    return patch.object(service_sets, "decide", decide)
+
+
+@_fault("unavailable: ", "decisions", in_outages=True)
+def _the_time_for_a_decision_passes_unseen() -> AbstractContextManager[Any]:
+    return patch.object(service_sets, "next_time", lambda *_: None)
+
+
+@_fault("unavailable: ", "decisions", in_outages=True)
+def _nobody_looks_for_those_who_return() -> AbstractContextManager[Any]:
+    return patch.object(service_sets, "_changed_signals", lambda *_: set())
+
+
+@_fault("unavailable: ", "decisions", in_outages=True)
+def _a_dropped_clusters_endpoints_do_not_count_as_missing() -> AbstractContextManager[Any]:
+    real = unavailability._decide_one
+    return patch.object(
+        unavailability, "_decide_one", lambda one, all_of_them, _, *more: real(one, all_of_them, {}, *more)
+    )
+
+
+@_fault("clusterset has other records", "restart", in_outages=True)
+def _a_restart_forgets_what_was_decided() -> AbstractContextManager[Any]:
+    return patch.object(service_sets, "_DROP", b"~")

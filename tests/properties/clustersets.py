@@ -11,7 +11,7 @@ from streams.fold.fold import PartitionFold
 from streams.objects.commits import JournalRecord
 from streams.subscription.delivery import Row
 from streams.subscription.set_rows import SetRows
-from streams.wire.keys import is_set, parse_row_key
+from streams.wire.keys import is_row, is_set, parse_row_key
 from tests.support.clustersets import (
     WINDOW,
     Journal,
@@ -20,9 +20,11 @@ from tests.support.clustersets import (
     endpoint_slice,
     export,
     joined,
+    newest,
     service,
     sets_in,
 )
+from tests.support.naive_availability import ClusterFacts, decisions_in, naive_decisions, take_fact
 from tests.support.naive_clusterset import NaiveCluster, naive_claims, naive_endpoints, naive_set
 
 NAMES = ("cart", "tea")
@@ -82,6 +84,11 @@ def begin_again(items: Objects) -> Step:
     return lambda member, number: member.begin_again(number + 2, *one_of_each(items))
 
 
+def begin_to_list(member: Member, number: int) -> list[JournalRecord]:
+    """Another watcher, which ends in its first list."""
+    return member.begin_again(number + 2)[:1]
+
+
 def heartbeat(stale_since: str) -> Step:
     return lambda member, _: member.heartbeat(stale_since=stale_since)
 
@@ -96,8 +103,26 @@ steps = st.one_of(
 )
 clusters = st.sampled_from(["east", "north", "west"])
 beginnings = st.lists(st.lists(objects, min_size=2, max_size=6), min_size=3, max_size=3)
-histories = st.tuples(beginnings, st.lists(st.tuples(clusters, steps), min_size=3, max_size=10))
-History = tuple[list[Objects], list[tuple[str, Step]]]
+histories = st.tuples(beginnings, st.lists(st.tuples(clusters, steps, st.just(1)), min_size=3, max_size=10))
+History = tuple[list[Objects], list[tuple[str, Step, int]]]
+"""The clusters' first objects; and steps, each with the seconds since the one before, by the broker's clock."""
+
+drops = st.sampled_from([("30s", "0%"), ("30s", "50%"), ("40s", "60%"), None])
+hosts = st.integers(1, 4).map(lambda count: [f"10.1.0.{i}" for i in range(count)])
+exporting = st.builds(lambda drop, own: [service(), endpoint_slice("cart-1", *own), export(drop=drop)], drops, hosts)
+signs_of_life = st.one_of(
+    st.builds(heartbeat, st.sampled_from(["", "", "", "2026-11-24T12:00:00.000Z"])),
+    st.builds(heartbeat, st.just("")),
+    st.builds(begin_again, st.just([])),
+    st.just(begin_to_list),
+    st.builds(apply, st.lists(st.builds(lambda own: endpoint_slice("cart-1", *own), hosts), min_size=1, max_size=1)),
+    st.builds(apply, st.lists(st.builds(lambda drop: export(drop=drop), drops), min_size=1, max_size=1)),
+)
+outages = st.tuples(
+    st.lists(exporting, min_size=3, max_size=3),
+    st.lists(st.tuples(clusters, signs_of_life, st.sampled_from([1, 11, 16, 31])), min_size=6, max_size=14),
+)
+"""Histories in which clusters that export a Service are not heard of for a while."""
 
 
 def folded(drawn: History) -> tuple[Journal, list[Member]]:
@@ -106,7 +131,8 @@ def folded(drawn: History) -> tuple[Journal, list[Member]]:
     first, history = drawn
     for member, items in zip(members.values(), first, strict=True):
         journal.take(member.begin(*one_of_each(items)))
-    for number, (name, step) in enumerate(history):
+    for number, (name, step, waited) in enumerate(history):
+        journal.now += waited * 1000
         for member in members.values():
             member.second += 1
         journal.take(step(members[name], number))
@@ -124,8 +150,13 @@ def check_sets(drawn: History) -> None:
         assert (row is None) == (expected is None), f"the set is {row}, it should be {expected}"
         if row is None or expected is None:
             continue
+        dropped = dropped_from(row)
+        counts = {each["cluster"] for each in row["exports"] if each["counted"]}
         row["exports"] = [
-            tuple(each[field] for field in ("cluster", "id", "created", "valid", "conflict", "counted"))
+            (
+                *(each[field] for field in ("cluster", "id", "created", "valid", "conflict")),
+                each["counted"] or each["cluster"] in dropped,
+            )
             for each in row["exports"]
         ]
         row["conflicts"] = [(each["reason"], each["clusterID"]) for each in row["conflicts"]]
@@ -133,13 +164,41 @@ def check_sets(drawn: History) -> None:
             assert row[field] == value, f"{field}: {row[field]} should be {value}"
         addresses = {
             cluster: sorted({e["address"] for g in rows[f"{cluster}/shop/{name}"]["groups"] for e in g["endpoints"]})
-            for cluster, *_, counted in row["exports"]
-            if counted
+            for cluster in counts
         }
-        wanted = naive_endpoints(naive, ("shop", name))
+        wanted = naive_endpoints(naive, ("shop", name), dropped)
         assert addresses == wanted, f"endpoints: {addresses} should be {wanted}"
     _check_unexported(rows, members)
     _check_versions(journal)
+
+
+def dropped_from(row: dict[str, Any]) -> set[str]:
+    """The clusters whose endpoints were dropped from a set."""
+    return {cluster for cluster, decision in decisions_in(row).items() if decision["action"] == "dropped"}
+
+
+def check_decisions(drawn: History) -> None:
+    """At every record each set says of each cluster what its policy makes of the journal's times until then."""
+    journal, _ = folded(drawn)
+    facts: dict[str, ClusterFacts] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    decided: dict[str, dict[str, Any]] = {}
+    writes = [write for write in journal.writes if write.table == "clusterset" and is_row(write.key)]
+    for offset, (value, now) in enumerate(zip(journal.values, journal.times, strict=True)):
+        take_fact(facts, orjson.loads(value), now)
+        rows |= newest([write for write in writes if write.version == offset])
+        for key, row in rows.items():
+            if is_set(key.encode()):
+                counts = {
+                    cluster: sum(
+                        len(g["endpoints"]) + len(g.get("shadowed", ())) for g in rows[f"{cluster}/{key}"]["groups"]
+                    )
+                    for cluster in (each["cluster"] for each in row["exports"] if each["valid"] == "Valid")
+                }
+                wanted = naive_decisions(row["exports"], decided.get(key, {}), facts, counts, now)
+                has = decisions_in(row)
+                assert has == wanted, f"unavailable: at {offset} {key} says {has}, it should say {wanted}"
+                decided[key] = has
 
 
 def _check_unexported(rows: dict[str, dict[str, Any]], members: list[Member]) -> None:
@@ -158,7 +217,7 @@ def _check_printed(rows: dict[str, dict[str, Any]], naive: list[NaiveCluster]) -
             for endpoint in row["endpoints"]
             for port in endpoint["ports"]
         )
-        wanted = naive_claims(naive, ("shop", row["name"]))
+        wanted = naive_claims(naive, ("shop", row["name"]), dropped_from(row))
         assert claims == wanted, f"claims: {claims} should be {wanted}"
 
 
@@ -203,7 +262,7 @@ def check_restart(drawn: History, cuts: list[float]) -> None:
             again.load(*write)
     resume, writes = again.recover()
     for offset in range(resume, len(journal.values)):
-        writes += again.step(offset, journal.values[offset])
+        writes += again.step(offset, journal.values[offset], journal.times[offset])
     for table, kept in counts.items():
         whole = {(write.key, write.version): write.value for write in journal.writes if write.table == table}
         made = {(write.key, write.version): write.value for write in (*kept, *writes) if write.table == table}
@@ -218,5 +277,6 @@ def check_others(drawn: History) -> None:
     """The other tables are, byte for byte, as without it."""
     journal, _ = folded(drawn)
     without = PartitionFold(0, window_seconds=WINDOW)
-    writes = [write for offset, value in enumerate(journal.values) for write in without.step(offset, value)]
+    records = enumerate(zip(journal.values, journal.times, strict=True))
+    writes = [write for offset, (value, now) in records for write in without.step(offset, value, now)]
     assert [write for write in journal.writes if write.table != "clusterset"] == writes

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.properties.clusterset_faults import PLANTED
-from tests.properties.clustersets import History, check_others, check_restart, check_sets, histories, restarts
+from tests.properties.clustersets import (
+    History,
+    check_decisions,
+    check_others,
+    check_restart,
+    check_sets,
+    histories,
+    outages,
+    restarts,
+)
 
 
 @given(histories)
@@ -13,8 +22,18 @@ def test_sets_are_what_the_kep_makes_of_the_objects(history: History) -> None:
     check_sets(history)
 
 
+@given(outages)
+def test_who_is_not_heard_of_leaves_the_sets_as_their_exports_say(history: History) -> None:
+    check_decisions(history)
+
+
 @given(histories, restarts)
 def test_a_killed_worker_goes_on_to_the_same_rows(history: History, cuts: list[float]) -> None:
+    check_restart(history, cuts)
+
+
+@given(outages, restarts)
+def test_a_killed_worker_goes_on_to_the_same_decisions(history: History, cuts: list[float]) -> None:
     check_restart(history, cuts)
 
 
@@ -29,10 +48,12 @@ def test_a_planted_fault_is_seen(name: str) -> None:
 
     @seed(1)
     @settings(max_examples=400, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
-    @given(histories, restarts)
+    @given(outages if fault.in_outages else histories, restarts)
     def violated(history: History, cuts: list[float]) -> None:
-        if fault.restarts:
+        if fault.check == "restart":
             check_restart(history, cuts)
+        elif fault.check == "decisions":
+            check_decisions(history)
         else:
             check_sets(history)
 

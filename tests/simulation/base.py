@@ -8,7 +8,7 @@ from random import Random
 
 from streams.facets.tables import FACET_TABLES, WORKER_TABLES
 from tests.simulation.kafka import Log, Record
-from tests.simulation.seeds import WITHOUT_EXPORTS
+from tests.simulation.seeds import REGRESSIONS, WITHOUT_EXPORTS
 
 TABLES = ("frontend", "backend", "routing")
 CLUSTERSET = "clusterset"
@@ -61,6 +61,7 @@ class Base:
         self.journal = [Log(lambda record, p=p: watch("journal", p, record)) for p in range(self.partitions)]
         # Drawn apart, so that the other runs stay what they were.
         self.exports = seed not in WITHOUT_EXPORTS and Random(f"{seed}: exports").random() < 0.3
+        self.drops = self.exports and seed not in REGRESSIONS and Random(f"{seed}: drop policies").random() < 0.7
         self.table_names = (*TABLES, CLUSTERSET) if self.exports else TABLES
         self.rules = WORKER_TABLES if self.exports else FACET_TABLES
         self.tables = {

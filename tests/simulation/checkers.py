@@ -10,7 +10,7 @@ import orjson
 from streams.facets.changelog_records import is_row_key
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
-from streams.wire.keys import COMPANION_PREFIX
+from streams.wire.keys import COMPANION_PREFIX, is_set
 from tests.simulation import naive
 from tests.simulation.alive import Alive, Heard
 from tests.simulation.base import CLUSTERSET, PROGRESS, Base, Violation, ms_of, stamp_of
@@ -19,6 +19,7 @@ from tests.simulation.kafka import Record
 from tests.simulation.naive_routing import signature
 from tests.simulation.routing_checks import RoutingChecks
 from tests.simulation.world import NAMESPACE, ApiServer, is_bad, is_odd
+from tests.support.naive_availability import count_endpoints, decisions_in, naive_decisions
 from tests.support.parts import PartLost, PlainParts, merged
 
 SEAL = b"~seal/"
@@ -75,6 +76,8 @@ class Checkers:
         self._named: list[dict[str, int]] = [{} for _ in range(count)]
         """The newest seal of each cluster that another one of its offset follows."""
         self._heard: list[dict[int, dict[str, Heard]]] = [{} for _ in range(count)]
+        self._times: list[dict[int, int]] = [{} for _ in range(count)]
+        """When each record came, by its offset."""
         self.truth: list[dict[int, Made]] = [{} for _ in range(count)]
         self.earlier: list[list[tuple[PartitionFold, dict[int, Made]]]] = [[] for _ in range(count)]
         """What the commits make for who folded them before a worker found that the journal had expired."""
@@ -126,6 +129,7 @@ class Checkers:
 
     def _journal(self, partition: int, record: Record) -> None:
         self._progressed[partition].pop(record.offset, None)
+        self._times[partition][record.offset] = record.ms
         self._stand(partition, record)
         self._hear(partition, record.offset)
         self._fold(partition, record)
@@ -133,7 +137,11 @@ class Checkers:
     def _hear(self, partition: int, offset: int) -> None:
         """Note when each cluster was last heard of, as of an offset."""
         self._heard[partition][offset] = {
-            name: Heard(each.heard, not (each.lost or each.closed) and each.epoch > 0)
+            name: Heard(
+                each.heard,
+                not (each.lost or each.closed) and each.epoch > 0,
+                bool(each.frontier) and not (each.open or each.stale or each.lost),
+            )
             for name, each in self.standing[partition].items()
         }
 
@@ -218,7 +226,8 @@ class Checkers:
             if write.table != "deadletter":
                 made[write.table, write.key] = write.value
                 row = not write.key.startswith(b"~") and write.value is not None
-                if row and not self.standings[partition][offset].may_change:
+                by_time = self.sim.drops and write.table == CLUSTERSET and is_set(write.key)
+                if row and not by_time and not self.standings[partition][offset].may_change:
                     self.fail(f"[{partition}] at {offset}: a row is made by a commit that may not change any")
         self.truth[partition][offset] = made
         for fold, truth in self.earlier[partition]:
@@ -521,6 +530,8 @@ class Checkers:
         if jump == offset == self._loss(partition)[0]:
             self._fresh[table, partition].clear()
             return
+        if table == CLUSTERSET and self.sim.drops:
+            self._check_decisions(partition, offset, where)
         if (seal["cluster"], seal["epoch"], seal["seq"]) != (standing.cluster, standing.epoch, standing.seq):
             self.fail(f"{where}: says {seal['cluster']} {seal['epoch']}/{seal['seq']}, the journal {standing}")
         if seal["frontier"] != standing.frontier or seal.get("lost", False) != standing.lost:
@@ -528,6 +539,31 @@ class Checkers:
         if seal.get("closed", False) != standing.closed:
             self.fail(f"{where}: says closed {seal.get('closed', False)}, the journal {standing.closed}")
         self._compare(table, partition, standing, offset, where)
+
+    def _check_decisions(self, partition: int, offset: int, where: str) -> None:
+        """Each set says of the clusters that are not heard of what their exports' policies make of the time."""
+        heard = self._heard[partition].get(offset, {})
+        if not all(each.counts for each in heard.values()) or self._loss(partition)[0] >= offset:
+            return
+        stamped = {name: each._replace(ms=stamp_of(each.ms)) for name, each in heard.items()}
+        for name in self.keys[partition]:
+            self.checks += 1
+            before, row = (self._at(f"{NAMESPACE}/{name}", at) for at in (offset - 1, offset))
+            if row is None or row["state"] == "deleted":
+                continue
+            valid = [each["cluster"] for each in row["exports"] if each["valid"] == "Valid"]
+            counts = {each: count_endpoints(self._at(f"{each}/{NAMESPACE}/{name}", offset)) for each in valid}
+            now = stamp_of(self._times[partition][offset])
+            wanted = naive_decisions(row["exports"], decisions_in(before), stamped, counts, now)
+            if (has := decisions_in(row)) != wanted:
+                self.fail(f"{where}: the set {name} says {has}, it should say {wanted}")
+            for each in has.values():
+                self.sim.note(f"endpoints {each['action']}")
+
+    def _at(self, key: str, offset: int) -> Any:
+        """The row of the clusterset's table as of an offset."""
+        rows = self.rows.get((CLUSTERSET, key), ())
+        return next((row.body for row in reversed(rows) if row.version <= offset), None)
 
     def _moved(self, table: str, partition: int, offset: int, seal: Any, where: str) -> None:
         """A cluster's seal of a progress record's offset."""

@@ -6,6 +6,9 @@ from typing import Any
 from unittest.mock import patch
 
 from streams.facets.contribution import ContributionTable
+from streams.facets.unavailability import Signal
+from streams.fold import service_sets
+from streams.fold.fold import PartitionFold
 from streams.fold.service_sets import ServiceSets
 from streams.objects.collector import Collector
 from streams.objects.multicluster import Exports
@@ -43,3 +46,17 @@ def _sets_of_written_rows_not_made() -> AbstractContextManager[Any]:
 def _sets_forgotten_at_a_restart() -> AbstractContextManager[Any]:
     real = ServiceSets.load
     return patch.object(ServiceSets, "load", lambda self, _, unsealed: real(self, {}, unsealed))
+
+
+@fault(2, "that a cluster is not heard of any more is looked at only when something else changes its sets", since=80)
+def _decisions_only_with_changes() -> AbstractContextManager[Any]:
+    return patch.object(service_sets, "next_time", lambda *_: None)
+
+
+@fault(2, "a cluster whose process's progress shows it alive is taken for missing, as it has no commits of its own")
+def _progress_is_no_sign_of_life() -> AbstractContextManager[Any]:
+    def signal_of(self: PartitionFold, cluster: str) -> Signal:
+        seal = self._cluster(cluster).seal
+        return Signal(seal.appended, bool(seal.frontier) and seal.snapshot_begin is None)
+
+    return patch.object(PartitionFold, "_signal_of", signal_of)

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from random import Random
+from zlib import crc32
 
 from tests.simulation.side_workload import SideWorkload
 from tests.simulation.world import EXPORT_KINDS, ApiServer, Object, is_bad
 from tests.support.naive_clusterset import ID_PROPERTY
 
+DROP_AFTER = "service-facets.io/drop-unavailable-after"
+DROP_FLOOR = "service-facets.io/drop-unavailable-floor"
+_POLICIES = (None, ("2s", "0%"), ("3s", "50%"), ("5s", "0%"))
 _IDS = ("one", "two", "east")
 
 
@@ -17,6 +21,8 @@ class ExportWorkload(SideWorkload):
         self, rng: Random, server: ApiServer, services: list[str], note: Callable[[str], None], *, bad: bool
     ) -> None:
         super().__init__(rng, server, services, note)
+        self.drops = False
+        """Whether some exports have a policy for when nothing is heard of the cluster."""
         self.actions = [
             (8, self._set_export),
             (4, self._delete_export),
@@ -49,7 +55,12 @@ class ExportWorkload(SideWorkload):
         if rng.random() < 0.3:
             spec["exportedAnnotations"] = {"note": rng.choice("ab")}
         created = f"2026-11-2{rng.randrange(3)}T08:00:00Z"
-        self.server.write("ServiceExport", name, {"metadata": {"creationTimestamp": created}, "spec": spec})
+        metadata: Object = {"creationTimestamp": created}
+        # Drawn from what is drawn already, so that the other runs stay what they were.
+        policy = _POLICIES[crc32(f"{self.server.cluster}/{name}/{created}/{spec}".encode()) % len(_POLICIES)]
+        if self.drops and policy is not None:
+            metadata["annotations"] = dict(zip((DROP_AFTER, DROP_FLOOR), policy, strict=True))
+        self.server.write("ServiceExport", name, {"metadata": metadata, "spec": spec})
         self._note("Service exported")
 
     def _delete_export(self) -> None:

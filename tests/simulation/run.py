@@ -60,6 +60,8 @@ class Simulation(Base):
         self._pace = 2 if self.gateway_api else 1
         self.gateway_workloads = self._side_workloads(GatewayWorkload, "Gateway API") if self.gateway_api else []
         self.export_workloads = self._side_workloads(ExportWorkload, "exports") if self.exports else []
+        for exporter in self.export_workloads:
+            exporter.drops = self.drops
         self.checkers = Checkers(self, self.servers, self.workloads[0].names)
         self.deliveries = Deliveries(self.checkers)
         self._names = 0

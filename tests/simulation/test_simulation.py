@@ -39,6 +39,7 @@ DRAWN = (
     "commit duplicated",
     "crash between two writes",
     "endpoint claimed twice",
+    "endpoints dropped",
     "endpoint moved, added first",
     "endpoint moved, removed first",
     "event duplicated",

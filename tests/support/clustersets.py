@@ -22,7 +22,9 @@ from streams.wire.keys import is_row, is_set, parse_row_key
 from tests.support.naive_clusterset import ID_PROPERTY, NaiveCluster, Name
 
 WINDOW = 60
+NOW = 1_764_000_000_000
 _ALL = (*RESOURCES, *OPTIONAL)
+_DROP = ("service-facets.io/drop-unavailable-after", "service-facets.io/drop-unavailable-floor")
 _SHELVES = {"Service": "services", "EndpointSlice": "slices", "ServiceExport": "exports"}
 
 
@@ -47,9 +49,13 @@ def endpoint_slice(name: str, *addresses: str, of: str = "cart") -> dict[str, An
     }
 
 
-def export(name: str = "cart", created: str = "2026-11-24T12:00:00Z", **spec: Any) -> dict[str, Any]:
-    """A ServiceExport."""
-    meta = {"name": name, "namespace": "shop", "creationTimestamp": created}
+def export(
+    name: str = "cart", created: str = "2026-11-24T12:00:00Z", drop: tuple[str, str] | None = None, **spec: Any
+) -> dict[str, Any]:
+    """A ServiceExport; `drop` is its policy: after which time, and above which share."""
+    meta: dict[str, Any] = {"name": name, "namespace": "shop", "creationTimestamp": created}
+    if drop is not None:
+        meta["annotations"] = dict(zip(_DROP, drop, strict=True))
     return {"kind": "ServiceExport", "metadata": meta, "spec": spec}
 
 
@@ -145,11 +151,14 @@ class Member:
 
 
 class Journal:
-    """One partition's journal, and all records that the fold has made of it."""
+    """One partition's journal, and all records that the fold has made of it. `now` is the broker's time, in
+    milliseconds since the epoch, and `times` that of each record."""
 
     def __init__(self, window: int = WINDOW) -> None:
         self.window = window
+        self.now = NOW
         self.values: list[bytes] = []
+        self.times: list[int] = []
         self.fold = PartitionFold(0, WORKER_TABLES, window)
         self.writes: list[Write] = []
 
@@ -157,8 +166,9 @@ class Journal:
         """Fold records; the writes that they make."""
         made = []
         for record in records:
-            made += self.fold.step(len(self.values), record.value)
+            made += self.fold.step(len(self.values), record.value, self.now)
             self.values.append(record.value)
+            self.times.append(self.now)
         self.writes += made
         return made
 

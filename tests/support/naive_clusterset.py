@@ -1,6 +1,7 @@
 """What KEP-1645 and mcs-api say that clusters export together, computed from their objects in the plainest way. Calls
 nothing of the code that it judges."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
@@ -64,9 +65,10 @@ def naive_set(clusters: list[NaiveCluster], name: Name) -> Json | None:
     return result
 
 
-def naive_endpoints(clusters: list[NaiveCluster], name: Name) -> dict[str, list[str]]:
-    """The addresses that each cluster contributes, of those whose export is valid."""
-    counted = {row[0] for row in (naive_set(clusters, name) or {"exports": []})["exports"] if row[5]}
+def naive_endpoints(clusters: list[NaiveCluster], name: Name, dropped: Collection[str] = ()) -> dict[str, list[str]]:
+    """The addresses that each cluster contributes, of those whose export is valid and that are not dropped."""
+    exports = (naive_set(clusters, name) or {"exports": []})["exports"]
+    counted = {row[0] for row in exports if row[5] and row[0] not in dropped}
     return {
         each.name: sorted(
             {
@@ -81,7 +83,9 @@ def naive_endpoints(clusters: list[NaiveCluster], name: Name) -> dict[str, list[
     }
 
 
-def naive_claims(clusters: list[NaiveCluster], name: Name) -> list[tuple[str, str, str, str, int]]:
+def naive_claims(
+    clusters: list[NaiveCluster], name: Name, dropped: Collection[str] = ()
+) -> list[tuple[str, str, str, str, int]]:
     """The endpoints' ports (cluster, address, the set's name of the port, protocol, number), each in one cluster: the
     one with the oldest export, of those with the lowest id."""
     found = naive_set(clusters, name)
@@ -90,7 +94,7 @@ def naive_claims(clusters: list[NaiveCluster], name: Name) -> list[tuple[str, st
     by_name = {each.name: each for each in clusters}
     owners: dict[tuple[str, str, str, int], str] = {}
     for cluster, cluster_id, *_ in sorted(
-        (row for row in found["exports"] if row[5]), key=lambda row: (row[2], row[1])
+        (row for row in found["exports"] if row[5] and row[0] not in dropped), key=lambda row: (row[2], row[1])
     ):
         for (namespace, _), item in by_name[cluster].slices.items():
             if namespace != name[0] or item["metadata"]["labels"]["kubernetes.io/service-name"] != name[1]:

@@ -180,6 +180,11 @@ def test_two_clusters_with_one_id_are_never_merged(fleet: Fleet) -> None:
         (export(exportedLabels=["a"]), "spec.exportedLabels"),
         (export(exportedAnnotations={"a": 1}), "spec.exportedAnnotations[a]"),
         (export(created=7), "creationTimestamp"),  # type: ignore[arg-type]
+        (export(drop=("soon", "0%")), "drop-unavailable-after: 'soon'"),
+        (export(drop=("0s", "0%")), "drop-unavailable-after: '0s'"),
+        (export(drop=("31d", "0%")), "drop-unavailable-after: '31d'"),
+        (export(drop=("30s", "101%")), "drop-unavailable-floor: '101%'"),
+        (export(drop=("30s", "half")), "drop-unavailable-floor: 'half'"),
     ],
 )
 def test_an_export_that_cant_be_read_keeps_its_last_good_state(fleet: Fleet, item: dict[str, Any], says: str) -> None:

@@ -5,11 +5,15 @@ import contextlib
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from streams.cli.options import bootstrap_option, create_topics_option, http_options, routing_options
+from streams.cli.options import Duration, bootstrap_option, create_topics_option, http_options, routing_options
+
+if TYPE_CHECKING:
+    from streams.wire.clusterset_records import DropPolicy
 
 log = logging.getLogger("facets.watch")
 
@@ -56,6 +60,22 @@ log = logging.getLogger("facets.watch")
     metavar="SECONDS",
     help="How long a lease is good for after the holder's last sign of life.",
 )
+@click.option(
+    "--drop-unavailable-after",
+    type=Duration(),
+    metavar="DURATION",
+    help="Take the endpoints that a cluster exports out of the clusterset once nothing was heard of it for so long. A "
+    "ServiceExport's annotation service-facets.io/drop-unavailable-after (a duration, or never) goes before it.  "
+    "[default: they are kept]",
+)
+@click.option(
+    "--drop-unavailable-floor",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Unless fewer than this share of a set's endpoints would remain.",
+)
 @create_topics_option
 @routing_options
 @http_options(6067, "/metrics, /healthz and /readyz", "any free one, as where the default is taken")
@@ -70,6 +90,8 @@ def watch_command(
     lease: bool,
     lease_namespace: str,
     lease_duration: int,
+    drop_unavailable_after: float | None,
+    drop_unavailable_floor: int,
     create_topics: bool,
     http_host: str,
     http_port: int,
@@ -112,6 +134,7 @@ def watch_command(
         lease_duration=lease_duration,
         routing_defaults=routing_defaults,
         create_topics=create_topics,
+        drop=_drop_policy(drop_unavailable_after, drop_unavailable_floor),
     )
 
     async def watch() -> None:
@@ -130,3 +153,15 @@ def watch_command(
     tune_gc()
     uvloop.run(watch())
     leave()
+
+
+def _drop_policy(after: float | None, floor: int) -> "DropPolicy | None":
+    from streams.wire.clusterset_records import MAX_DROP_SECONDS, DropPolicy  # noqa: PLC0415
+
+    if after is None:
+        if floor:
+            raise click.UsageError("--drop-unavailable-floor is nothing without --drop-unavailable-after.")
+        return None
+    if not 1 <= after <= MAX_DROP_SECONDS:
+        raise click.BadParameter("it is not from 1s to 30d.", param_hint="--drop-unavailable-after")
+    return DropPolicy(round(after), floor)

@@ -1,0 +1,150 @@
+"""A cluster that exports Services and is not heard of any more: what becomes of its endpoints in the sets."""
+
+from typing import Any
+
+import pytest
+
+from streams.facets.unavailability import Exporter, Signal, decide
+from streams.objects.multicluster import Exports
+from streams.wire.clusterset_records import DropPolicy, Unavailability
+from streams.wire.timestamps import of_milliseconds
+from tests.support.clustersets import NOW, Journal, Member, endpoint_slice, export, joined, service
+
+
+class Outage:
+    """Two clusters export a Service with endpoints; `east` has a policy, and `west` goes on to be heard of."""
+
+    def __init__(self, drop: tuple[str, str] | None) -> None:
+        self.journal = Journal()
+        self.east, self.west = Member("east"), Member("west")
+        self.journal.take(self.east.begin(service(), endpoint_slice("a", "10.1.0.1", "10.1.0.2"), export(drop=drop)))
+        self.journal.take(self.west.begin(service(), endpoint_slice("b", "10.2.0.1"), export()))
+
+    def pass_time(self, seconds: int) -> dict[str, Any]:
+        """The other cluster is heard of after this time; what the set says of the one that isn't."""
+        self.journal.now += seconds * 1000
+        self.journal.take(self.west.heartbeat())
+        return self.east_in_set()
+
+    def return_(self) -> dict[str, Any]:
+        """The cluster is heard of again."""
+        self.journal.take(self.east.heartbeat())
+        return self.east_in_set()
+
+    def east_in_set(self) -> dict[str, Any]:
+        (found,) = (each for each in self.journal.set_of()["exports"] if each["cluster"] == "east")
+        return dict(found)
+
+    def addresses(self) -> list[str]:
+        """Those of the set, as readers are shown them."""
+        return [endpoint["address"] for endpoint in joined(self.journal.writes)[-1]["endpoints"]]
+
+
+def test_without_a_policy_endpoints_stay() -> None:
+    outage = Outage(None)
+    assert outage.pass_time(30 * 24 * 3600)["counted"]
+    assert outage.addresses() == ["10.1.0.1", "10.1.0.2", "10.2.0.1"]
+
+
+def test_they_leave_after_the_policys_time_with_the_export_as_cause() -> None:
+    outage = Outage(("30s", "0%"))
+    assert outage.pass_time(30)["counted"]
+    version = outage.journal.set_of()["version"]
+    dropped = outage.pass_time(1)
+    assert not dropped["counted"]
+    assert dropped["unavailable"] == {
+        "action": "dropped",
+        "since": of_milliseconds(NOW),
+        "decided": of_milliseconds(NOW + 31_000),
+        "remaining": 1,
+        "endpoints": 3,
+    }
+    row = outage.journal.set_of()
+    assert (row["previous"], row["origin"], row["cause"][0]["kind"]) == (version, "east", "ServiceExport")
+    assert (row["state"], outage.addresses()) == ("ready", ["10.2.0.1"])
+
+
+def test_they_stay_where_too_few_would_remain_until_others_have_come() -> None:
+    outage = Outage(("30s", "50%"))
+    kept = outage.pass_time(31)
+    assert (kept["counted"], kept["unavailable"]["action"]) == (True, "kept")
+    outage.journal.take(outage.west.apply(endpoint_slice("b", "10.2.0.1", "10.2.0.2")))
+    assert outage.pass_time(29) == kept
+    dropped = outage.pass_time(1)
+    assert (dropped["unavailable"]["action"], dropped["unavailable"]["remaining"]) == ("dropped", 2)
+
+
+def test_the_last_endpoints_leave_an_empty_set_that_says_why() -> None:
+    outage = Outage(("30s", "0%"))
+    outage.journal.take(outage.west.delete(export()))
+    outage.pass_time(31)
+    row = outage.journal.set_of()
+    assert (row["state"], row["reason"]) == ("empty", "ClustersUnavailable")
+    assert joined(outage.journal.writes)[-1]["reason"] == "ClustersUnavailable"
+
+
+def test_they_are_back_once_the_cluster_is_heard_of_but_not_before_the_policys_time() -> None:
+    outage = Outage(("30s", "0%"))
+    dropped = outage.pass_time(31)
+    outage.pass_time(1)
+    assert outage.return_() == dropped
+    outage.pass_time(20)
+    outage.return_()
+    outage.pass_time(8)
+    assert outage.east_in_set() == dropped
+    assert outage.pass_time(1)["counted"]
+    assert outage.addresses() == ["10.1.0.1", "10.1.0.2", "10.2.0.1"]
+
+
+def test_a_new_watchers_snapshot_has_to_be_complete() -> None:
+    outage = Outage(("30s", "0%"))
+    dropped = outage.pass_time(31)
+    outage.journal.now += 31_000
+    begin, *others = outage.east.begin_again(2)
+    outage.journal.take([begin])
+    assert outage.east_in_set() == dropped
+    outage.journal.take(others)
+    assert outage.east_in_set()["counted"]
+
+
+def test_an_export_whose_policy_is_taken_back_counts_at_once() -> None:
+    outage = Outage(("30s", "0%"))
+    outage.pass_time(31)
+    outage.journal.take(outage.east.apply(export()))
+    assert outage.east_in_set()["counted"]
+
+
+def test_of_clusters_that_are_missing_together_the_floor_keeps_the_later() -> None:
+    policy = DropPolicy(30, 50)
+    exporters = [Exporter(name, policy, lambda: 1) for name in ("east", "north", "west")]
+    signals = {"east": 0, "north": 0, "west": 40_000}
+    decisions = decide(exporters, {}, lambda name: Signal(of_milliseconds(NOW + signals[name]), True), NOW + 40_000)
+    assert {name: (each.action, each.remaining) for name, each in decisions.items()} == {
+        "east": ("dropped", 2), "north": ("kept", 1),
+    }  # fmt: skip
+
+
+def test_a_cluster_of_which_no_time_is_known_is_not_taken_for_missing() -> None:
+    exporters = [Exporter("east", DropPolicy(30), lambda: 1)]
+    assert decide(exporters, {}, lambda _: Signal("", True), NOW) == {}
+
+
+def test_the_brokers_clock_may_go_back() -> None:
+    earlier = Unavailability("dropped", of_milliseconds(NOW), of_milliseconds(NOW + 31_000), 0, 1)
+    signal = Signal(of_milliseconds(NOW + 32_000), True)
+    decisions = decide([Exporter("east", DropPolicy(30), lambda: 1)], {"east": earlier}, lambda _: signal, NOW)
+    assert decisions == {"east": earlier}
+
+
+@pytest.mark.parametrize(
+    ("drop", "wanted"),
+    [
+        (None, b'"drop":{"afterSeconds":600,"floorPercent":20}'),
+        (("never", "0%"), None),
+        (("90s", "50%"), b'"drop":{"afterSeconds":90,"floorPercent":50}'),
+        (("2h", "0%"), b'"drop":{"afterSeconds":7200}'),
+    ],
+)
+def test_an_exports_own_policy_goes_before_its_watchers(drop: tuple[str, str] | None, wanted: bytes | None) -> None:
+    content = Exports(DropPolicy(600, 20)).take(("ServiceExport", "shop", "cart"), export(drop=drop))
+    assert b'"drop"' not in content if wanted is None else wanted in content
