@@ -178,7 +178,7 @@ def _an_id_that_changes_is_not_heard_of() -> AbstractContextManager[Any]:
 # ---- endpoints ---------------------------------------------------------------------------------------------
 
 
-@_fault("claims: ")
+@_fault("claims: ", in_outages=True)
 def _an_address_of_two_clusters_is_there_twice() -> AbstractContextManager[Any]:
     return patch.object(set_rows, "_one_winner", lambda endpoints: endpoints)
 
