@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import msgspec
 import pytest
 from envoy.config.core.v3.base_pb2 import Node
 from google.protobuf.struct_pb2 import Struct
@@ -230,3 +231,21 @@ async def test_a_client_is_not_behind_by_what_changes_in_another_cluster() -> No
         served.world.put(slice_of(endpoint("10.2.0.2")), cluster="west")
         served.put()
         assert list(connection.ledger.behind) == [("shop", "cart")]
+
+
+def test_what_a_snapshot_could_not_tell_of_is_removed_once_its_cluster_is_known() -> None:
+    world = two_clusters()
+    seals = dict(world.catalog.seals)
+    west = seals[0, "west"]
+    seals[0, "west"] = msgspec.structs.replace(west, frontier={})
+    rows = [
+        Row(table, *parse_row_key(key), 0, value)
+        for (table, key, _), value in world.rows.items()
+        if not key.startswith("west/")
+    ]
+    world.catalog.replace(rows, seals)
+    assert addresses(world, WEST) == ["10.2.0.1:8080"]
+    (change,) = world.catalog.apply((), west, 0).values()
+    assert change.by_cluster == {"west": {CART}}
+    assert {world.get(kind, CART, WEST) for kind in KINDS} == {Absence.MISSING}
+    assert addresses(world, EAST) == ["10.1.0.1:8080"]

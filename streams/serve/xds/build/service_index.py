@@ -41,8 +41,8 @@ class ServiceIndex:
         self.services: dict[Key, dict[str, Facets]] = {}
         self.sets: dict[Key, ServiceSet] = {}
         self._clusters: set[str] = set()
-        self._kept_sets: set[Key] = set()
-        """Those that a snapshot didn't have, although it had not all clusters."""
+        self._kept: set[Unit] = set()
+        """What a snapshot didn't have while it did not have all of the cluster (of a set: all of every cluster)."""
         self._newest: dict[Key, tuple[int, str]] = {}
         self._resolved = 0
 
@@ -51,7 +51,7 @@ class ServiceIndex:
     def replace(self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]) -> None:
         """Take a snapshot. What it doesn't have is removed, but only where the partition has a complete snapshot of its
         cluster: otherwise it is kept until that comes."""
-        rows = list(rows)
+        rows, self._kept = list(rows), set()
         services = self._with_snapshot((row for row in rows if row.table != CLUSTERSET), seals)
         self.sets = self._with_snapshot_of_sets((row for row in rows if row.table == CLUSTERSET), seals)
         self.services, self._newest = services, {}
@@ -89,6 +89,7 @@ class ServiceIndex:
             for cluster, facets in clusters.items():
                 if cluster not in services.get(key, {}) and not is_known(key, cluster):
                     services.setdefault(key, {})[cluster] = facets
+                    self._kept.add(Unit(cluster, *key))
         return {key: clusters for key, clusters in services.items() if clusters}
 
     def _with_snapshot_of_sets(
@@ -111,8 +112,9 @@ class ServiceIndex:
             contributing[key].add(row.cluster)
             sets[key] = sets[key].with_row(row)
         sets = {key: whole for key, some in sets.items() if not (whole := some.only(contributing[key])).is_absent}
-        self._kept_sets = {key for key in self.sets if key not in sets and (not clusters or unknown(key))}
-        return sets | {key: self.sets[key] for key in self._kept_sets}
+        kept = {key for key in self.sets if key not in sets and (not clusters or unknown(key))}
+        self._kept.update(Unit("", *key) for key in kept)
+        return sets | {key: self.sets[key] for key in kept}
 
     def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> dict[Key, Taken]:
         """Take the rows of one sealed batch. Returns what they change."""
@@ -129,9 +131,14 @@ class ServiceIndex:
         self.applied[partition] = seal.offset
         if is_cluster(seal.cluster):
             self._clusters.add(seal.cluster)
-        for key in self._no_longer_kept(partition):
-            self.sets.pop(key, None)
-            changed.setdefault(key, Taken(set(), seal.at)).units.add(Unit("", *key))
+        for unit in self._no_longer_kept(partition):
+            cluster, *name = unit
+            key = (name[0], name[1])
+            if cluster:
+                self.services[key].pop(cluster, None)
+            else:
+                self.sets.pop(key, None)
+            changed.setdefault(key, Taken(set(), seal.at)).units.add(unit)
         for key in changed:
             self._drop_absent(key)
         return changed
@@ -141,8 +148,9 @@ class ServiceIndex:
         if row.table == CLUSTERSET:
             was_unknown = self.sets.get(key, _NO_SET).is_unknown
             self.sets[key] = self.sets.get(key, _NO_SET).with_row(row)
-            self._kept_sets.discard(key)
+            self._kept.discard(Unit("", *key))
             return was_unknown and not self.sets[key].is_unknown
+        self._kept.discard(Unit(row.cluster, *key))
         clusters = self.services.setdefault(key, {})
         before = clusters.get(row.cluster, Facets(row.cluster))
         clusters[row.cluster] = before.with_row(row)
@@ -159,11 +167,17 @@ class ServiceIndex:
         if key not in self.services and key not in self.sets:
             self._newest.pop(key, None)
 
-    def _no_longer_kept(self, partition: int) -> list[Key]:
-        """The sets of a partition that are kept although all clusters are known by now, none of which exports them."""
-        keys = [key for key in self._kept_sets if self.partition(key) == partition and self.is_known_in_all(key)]
-        self._kept_sets.difference_update(keys)
-        return keys
+    def _no_longer_kept(self, partition: int) -> list[Unit]:
+        """What is kept in a partition although the cluster is known by now, and has no row of it."""
+        units = [
+            unit
+            for unit in self._kept
+            for key in [(unit.namespace, unit.name)]
+            if self.partition(key) == partition
+            and (self.is_known(key, unit.cluster) if unit.cluster else self.is_known_in_all(key))
+        ]
+        self._kept.difference_update(units)
+        return units
 
     # ---- what there is ---------------------------------------------------------------------------------
 
