@@ -45,22 +45,27 @@ def decide(
     for exporter in exporters:
         if exporter.policy is None:
             continue
-        earlier = before.get(exporter.cluster)
-        after = exporter.policy.after_seconds * 1000
-        signal = signal_of(exporter.cluster)
-        is_heard = not signal.heard or now - milliseconds(signal.heard) <= after
-        is_recent = earlier is not None and now - milliseconds(earlier.decided) < after
-        if earlier is not None and (
-            is_recent or not is_heard or not signal.is_complete
-            if earlier.action == "dropped"
-            else is_recent and not is_heard
-        ):
-            decisions[exporter.cluster] = earlier
-        elif not is_heard:
+        earlier, signal = before.get(exporter.cluster), signal_of(exporter.cluster)
+        if not is_due(exporter.policy, earlier, signal, now):
+            if earlier is not None:
+                decisions[exporter.cluster] = earlier
+        elif is_due(exporter.policy, None, signal, now):
             undecided.append(exporter)
     for exporter in undecided:
         decisions[exporter.cluster] = _decide_one(exporter, exporters, decisions, signal_of(exporter.cluster), now)
     return decisions
+
+
+def is_due(policy: DropPolicy, decision: Unavailability | None, signal: Signal, now: int) -> bool:
+    """Whether the decision about a cluster, as it was made before, is another one at `now`."""
+    after = policy.after_seconds * 1000
+    is_heard = not signal.heard or now - milliseconds(signal.heard) <= after
+    if decision is None:
+        return not is_heard
+    is_over = now - milliseconds(decision.decided) >= after
+    if decision.action == "dropped":
+        return is_over and is_heard and signal.is_complete
+    return is_over or is_heard
 
 
 def next_time(policy: DropPolicy, decision: Unavailability | None, signal: Signal) -> int | None:

@@ -10,7 +10,7 @@ After a crash between the rows of one commit, those that are in the log are abov
 with that commit again, to the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,10 +19,10 @@ from streams.facets import invariants
 from streams.facets.contribution import NOT_EXPORTED, ContributionEntry, ContributionTable
 from streams.facets.endpoint_set import count_endpoints
 from streams.facets.service_set import Contribution, ServiceSet, combine, dns_name, valid_exports
-from streams.facets.unavailability import NO_DECISIONS, Decisions, Exporter, Signal, decide, next_time
+from streams.facets.unavailability import NO_DECISIONS, Decisions, Exporter, Signal, decide, is_due, next_time
 from streams.fold.table import TableState, Write
 from streams.objects.resources import SERVICE_EXPORT
-from streams.wire.clusterset_records import DropPolicy, SetExport, SetRow
+from streams.wire.clusterset_records import DropPolicy, SetExport, SetRow, Unavailability
 from streams.wire.keys import is_row, is_set, parse_row_key, set_key_of
 from streams.wire.records import Cause
 from streams.wire.row_codec import RowContext, encode_head, same_content
@@ -64,6 +64,15 @@ class _Row(NamedTuple):
     decisions: Decisions = NO_DECISIONS
 
 
+class _Missing(NamedTuple):
+    """A cluster about which something is decided, as it was when that was last looked at. `retry` is from when on (in
+    the journal's time) it may be back in a set, `any_kept` whether one has kept it, which a sign of life ends."""
+
+    signal: Signal
+    retry: int
+    any_kept: bool
+
+
 class ServiceSets:
     """The sets of one partition; `table` has the clusters' contributions."""
 
@@ -83,8 +92,8 @@ class ServiceSets:
         """By cluster, and set, those of valid exports."""
         self._next_time = 0
         """Before that, in the journal's time, no decision becomes another one by itself."""
-        self._missing: dict[str, Signal] = {}
-        """The clusters about which something was decided, as last looked at."""
+        self._missing: dict[str, _Missing] = {}
+        """The clusters about which something is decided."""
 
     def load(
         self, rows: Mapping[str, tuple[int, bytes]], unsealed: Mapping[tuple[str, bytes], tuple[int, bytes | None]]
@@ -113,44 +122,59 @@ class ServiceSets:
         by_set: dict[str, dict[str, bytes | None]] = {}
         for key, value in sorted(changed.items()):
             by_set.setdefault(set_key_of(key), {})[key] = value
-        if self._policies and moment.appended:
-            for name in self._due(moment):
-                by_set.setdefault(name, {})
-        made = [write for name, rows in by_set.items() for write in self._fold_set(moment, name, rows)]
-        if self._policies and by_set:
-            self._plan(moment)
-        return made
+        due = self._due(moment) if self._policies and moment.appended else ()
+        for name in due:
+            by_set.setdefault(name, {})
+        return [write for name, rows in by_set.items() for write in self._fold_set(moment, name, rows, due)]
 
-    def _due(self, moment: Moment) -> list[str]:
-        """The sets about which another decision may be due."""
-        returned = _changed_signals(self._missing, moment)
-        if moment.appended < self._next_time and not returned:
-            return []
-        clusters = self._policies.keys() if moment.appended >= self._next_time else returned
-        names = sorted({name for cluster in clusters for name in self._policies.get(cluster, ())})
-        if not names:
-            self._plan(moment)
-        return names
+    def _due(self, moment: Moment) -> Collection[str]:
+        """The sets whose decisions are other ones at this moment, if no contribution has changed."""
+        is_time = moment.appended >= self._next_time
+        if is_time:
+            self._next_time = _NEVER
+        due: set[str] = set()
+        for cluster in self._policies if is_time else list(self._missing):
+            signal, missing = moment.signal_of(cluster), self._missing.get(cluster)
+            if is_time or (missing is not None and self._may_return(missing, signal, moment.appended)):
+                due.update(self._due_of(cluster, signal, moment.appended))
+        return sorted(due)
 
-    def _plan(self, moment: Moment) -> None:
-        """When to look at the decisions next."""
-        times: list[int] = []
-        self._missing = {}
-        for cluster, policies in self._policies.items():
-            signal = moment.signal_of(cluster)
-            for name, policy in policies.items():
-                decision = self._rows[name].decisions.get(cluster)
-                time = next_time(policy, decision, signal)
-                if decision is not None:
-                    self._missing[cluster] = signal
-                    if decision.action == "dropped" and time is not None and time <= moment.appended:
-                        continue  # It waits for the cluster.
-                if time is not None:
-                    times.append(time)
-        self._next_time = min(times, default=_NEVER)
+    def _may_return(self, missing: "_Missing", signal: Signal, now: int) -> bool:
+        """Whether a sign of life bears on what was decided about a cluster. If it comes too early, that is noted."""
+        if signal == missing.signal:
+            return False
+        if signal.is_complete and now < missing.retry:
+            self._next_time = min(self._next_time, missing.retry)
+        return missing.any_kept or (signal.is_complete and now >= missing.retry)
 
-    def _fold_set(self, moment: Moment, name: str, changed: Mapping[str, bytes | None]) -> list[Write]:
-        """`changed` are the rows of the contributions that have changed, in the order of their keys."""
+    def _due_of(self, cluster: str, signal: Signal, now: int) -> Iterator[str]:
+        """The sets in which the decision about a cluster is due; when the others are is noted."""
+        self._missing.pop(cluster, None)
+        for name, policy in self._policies[cluster].items():
+            decision = self._rows[name].decisions.get(cluster)
+            if is_due(policy, decision, signal, now):
+                yield name
+            else:
+                self._await(cluster, policy, decision, signal, now)
+
+    def _await(
+        self, cluster: str, policy: DropPolicy, decision: Unavailability | None, signal: Signal, now: int
+    ) -> None:
+        """Note when a decision may be another one: at a time, with a sign of life, or with what is the later."""
+        time = next_time(policy, decision, signal)
+        if time is not None and time > now:
+            self._next_time = min(self._next_time, time)
+        if decision is not None:
+            missing = self._missing.get(cluster, _Missing(signal, _NEVER, any_kept=False))
+            self._missing[cluster] = _Missing(
+                signal, min(missing.retry, time or 0), any_kept=missing.any_kept or decision.action == "kept"
+            )
+
+    def _fold_set(
+        self, moment: Moment, name: str, changed: Mapping[str, bytes | None], due: Collection[str]
+    ) -> list[Write]:
+        """`changed` are the rows of the contributions that have changed, in the order of their keys; `due` are the sets
+        about whose clusters something is to be decided."""
         members = {key for key in {*self._members.get(name, ()), *changed} if key in self._table}
         self._members[name] = members
         before = self._rows.get(name)
@@ -164,10 +188,12 @@ class ServiceSets:
         if before is not None and before.version >= moment.offset:
             return []
         contributions = {key: _contribution(key, self._table.entry(key)) for key in sorted(members)}
-        decisions_before = before.decisions if before is not None else NO_DECISIONS
-        decisions = self._decide(moment, contributions, decisions_before)
         # After a restart nothing is held of what a row was made of; without a change it would be made of the same.
         is_same = not changed or (before is not None and contributions == before.contributions)
+        if is_same and name not in due:
+            return []
+        decisions_before = before.decisions if before is not None else NO_DECISIONS
+        decisions = self._decide(moment, contributions, decisions_before)
         if is_same and decisions == decisions_before:
             return []
         combined = combine(list(contributions.values()), decisions)
@@ -181,8 +207,10 @@ class ServiceSets:
         if before is not None and same_content(before.value, row):
             new = new._replace(version=before.version, value=before.value)
             self._hold(name, new, combined.exports if combined else ())
+            self._await_all(moment, name)
             return []
         self._hold(name, new, combined.exports if combined else ())
+        self._await_all(moment, name)
         invariants.assert_row_follows(self._table.name, name, previous, moment.offset, row)
         return [Write(self._table.name, name.encode(), row, moment.offset)]
 
@@ -203,6 +231,12 @@ class ServiceSets:
         ]
         return decide(exporters, before, moment.signal_of, moment.appended)
 
+    def _await_all(self, moment: Moment, name: str) -> None:
+        for cluster, policies in self._policies.items():
+            if (policy := policies.get(name)) is not None:
+                decision = self._rows[name].decisions.get(cluster)
+                self._await(cluster, policy, decision, moment.signal_of(cluster), moment.appended)
+
     def _hold(self, name: str, row: _Row, exports: Iterable[SetExport]) -> None:
         """Hold a set's row, and its valid exports' policies and decisions."""
         decisions: dict[str, Any] = {}
@@ -219,10 +253,7 @@ class ServiceSets:
             policies.pop(name, None)
             if not policies:
                 del self._policies[cluster]
-
-
-def _changed_signals(missing: Mapping[str, Signal], moment: Moment) -> set[str]:
-    return {name for name, signal in missing.items() if moment.signal_of(name) != signal}
+                self._missing.pop(cluster, None)
 
 
 def _contribution(key: str, entry: ContributionEntry) -> Contribution:

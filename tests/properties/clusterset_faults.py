@@ -68,8 +68,8 @@ def _what_was_exported_stays_in_the_row() -> AbstractContextManager[Any]:
 def _a_set_outlives_its_last_export() -> AbstractContextManager[Any]:
     real = ServiceSets._fold_set
 
-    def fold_set(self: ServiceSets, moment: Any, name: str, changed: Any) -> Any:
-        writes = real(self, moment, name, changed)
+    def fold_set(self: ServiceSets, moment: Any, name: str, changed: Any, due: Any) -> Any:
+        writes = real(self, moment, name, changed, due)
         return [write for write in writes if b'"state":"deleted"' not in (write.value or b"")]
 
     return patch.object(ServiceSets, "_fold_set", fold_set)
@@ -241,7 +241,7 @@ def _the_time_for_a_decision_passes_unseen() -> AbstractContextManager[Any]:
 
 @_fault("unavailable: ", "decisions", in_outages=True)
 def _nobody_looks_for_those_who_return() -> AbstractContextManager[Any]:
-    return patch.object(service_sets, "_changed_signals", lambda *_: set())
+    return patch.object(ServiceSets, "_may_return", lambda *_: False)
 
 
 @_fault("unavailable: ", "decisions", in_outages=True)
