@@ -10,7 +10,7 @@ After a crash between the rows of one commit, those that are in the log are abov
 with that commit again, to the same bytes.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 import msgspec
@@ -122,12 +122,12 @@ class ServiceSets:
         by_set: dict[str, dict[str, bytes | None]] = {}
         for key, value in sorted(changed.items()):
             by_set.setdefault(set_key_of(key), {})[key] = value
-        due = self._due(moment) if self._policies and moment.appended else ()
-        for name in due:
+        due = self._due(moment) if self._policies and moment.appended else frozenset()
+        for name in sorted(due):
             by_set.setdefault(name, {})
         return [write for name, rows in by_set.items() for write in self._fold_set(moment, name, rows, due)]
 
-    def _due(self, moment: Moment) -> Collection[str]:
+    def _due(self, moment: Moment) -> Set[str]:
         """The sets whose decisions are other ones at this moment, if no contribution has changed."""
         is_time = moment.appended >= self._next_time
         if is_time:
@@ -137,9 +137,9 @@ class ServiceSets:
             signal, missing = moment.signal_of(cluster), self._missing.get(cluster)
             if is_time or (missing is not None and self._may_return(missing, signal, moment.appended)):
                 due.update(self._due_of(cluster, signal, moment.appended))
-        return sorted(due)
+        return due
 
-    def _may_return(self, missing: "_Missing", signal: Signal, now: int) -> bool:
+    def _may_return(self, missing: _Missing, signal: Signal, now: int) -> bool:
         """Whether a sign of life bears on what was decided about a cluster. If it comes too early, that is noted."""
         if signal == missing.signal:
             return False
@@ -170,9 +170,7 @@ class ServiceSets:
                 signal, min(missing.retry, time or 0), any_kept=missing.any_kept or decision.action == "kept"
             )
 
-    def _fold_set(
-        self, moment: Moment, name: str, changed: Mapping[str, bytes | None], due: Collection[str]
-    ) -> list[Write]:
+    def _fold_set(self, moment: Moment, name: str, changed: Mapping[str, bytes | None], due: Set[str]) -> list[Write]:
         """`changed` are the rows of the contributions that have changed, in the order of their keys; `due` are the sets
         about whose clusters something is to be decided."""
         members = {key for key in {*self._members.get(name, ()), *changed} if key in self._table}
