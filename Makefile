@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-kafka-a-l test-kafka-m-z test-models test-simulation simulate e2e chaos bench bench-quick bench-istiod check format lock clean
+.PHONY: help setup run test test-kafka-a-q test-kafka-r-z test-models test-simulation simulate e2e chaos bench bench-quick bench-istiod check format lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -45,12 +45,12 @@ run: setup ## The demo: broker, watcher, worker and server in one (FOR=30 ends i
 # Tests that wait for Kafka run in two halves, beside two that compute. With ARGS all are one run, whose results are in one place.
 test: setup ## Unit, property, simulation and integration tests
 	@$(if $(ARGS),$(BIN)/python -m pytest tests/unit tests/properties tests/simulation tests/integration $(ARGS),\
-		$(MAKE) --no-print-directory --keep-going --jobs=4 test-kafka-a-l test-kafka-m-z test-models test-simulation)
+		$(MAKE) --no-print-directory --keep-going --jobs=4 test-kafka-a-q test-kafka-r-z test-models test-simulation)
 
 # Several runs at once: a line of one is not broken by another.
 BY_LINE := while IFS= read -r line; do printf '%s\n' "$$line"; done
 
-test-kafka-a-l test-kafka-m-z: test-kafka-%: setup
+test-kafka-a-q test-kafka-r-z: test-kafka-%: setup
 	$(BIN)/python -u -m pytest tests/integration/test_[$*]*.py | $(BY_LINE)
 
 test-models: setup
