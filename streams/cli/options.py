@@ -64,7 +64,8 @@ def create_topics_option(command: Command) -> Command:
 
 
 def http_options(port: int, what: str, zero: str = "any free one") -> Callable[[Command], Command]:
-    """`--http-host` and `--http-port`, the same for every process: it serves metrics, health and `what` there."""
+    """`--http-host`, `--http-port` and `--http-name`, the same for every process: it serves metrics, health and `what`
+    there."""
 
     def add(command: Command) -> Command:
         for option in (
@@ -73,6 +74,11 @@ def http_options(port: int, what: str, zero: str = "any free one") -> Callable[[
                 help=f"Port of {what}; 0: {zero}.",
             ),
             click.option("--http-host", default="127.0.0.1", show_default=True, help=f"Address of {what}."),
+            click.option(
+                "--http-name", "http_names", multiple=True, envvar="FACETS_HTTP_NAMES", metavar="NAME",
+                help="A DNS name that it answers to, beside its addresses, localhost and names without a domain; "
+                "repeatable (FACETS_HTTP_NAMES, by spaces).",
+            ),
         ):  # fmt: skip
             command = option(command)
         return command

@@ -4,7 +4,7 @@
 its work, and if not, what it waits for.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.runtime.listening import listen_errors
+from streams.runtime.own_names import answers_to
 
 HOST = "127.0.0.1"
 
@@ -73,10 +74,13 @@ def add_probe_routes(app: web.Application, readiness: Readiness) -> None:
 
 
 @asynccontextmanager
-async def probe_server(host: str, port: int, readiness: Readiness, *, or_any: bool = False) -> AsyncIterator[int]:
+async def probe_server(
+    host: str, port: int, readiness: Readiness, *, names: Collection[str] = (), or_any: bool = False
+) -> AsyncIterator[int]:
     """Serve the probes while the block runs; yields the port (port 0 means any free one, which `or_any` also uses if
-    the port is taken). Raises FacetsError if the address is not available."""
-    app = web.Application()
+    the port is taken). `names` are those that it answers to, see `own_names`. Raises FacetsError if the address is not
+    available."""
+    app = web.Application(middlewares=[answers_to(names)])
     add_probe_routes(app, readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()

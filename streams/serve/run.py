@@ -13,6 +13,7 @@ from aiohttp import web
 from streams.kafka.admin import config
 from streams.kafka.range_reader import RangeReader
 from streams.runtime.listening import listen_errors
+from streams.runtime.own_names import answers_to
 from streams.runtime.probes import Readiness, add_probe_routes
 from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.endpoints.readiness import Ready
@@ -50,6 +51,7 @@ class ServeSettings(NamedTuple):
     bootstrap: str
     xds: XdsSettings
     http_host: str = "127.0.0.1"
+    http_names: tuple[str, ...] = ()
     http_port: int = 8080
     clusters: tuple[str, ...] = ()
     tables: tuple[str, ...] = FOLDED_TABLES
@@ -192,7 +194,7 @@ def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] 
 
 
 async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stack: contextlib.AsyncExitStack) -> int:
-    app = web.Application(middlewares=[in_json])
+    app = web.Application(middlewares=[answers_to(settings.http_names), in_json])
     add_endpoints(app, xds, hub, settings.clock, all_endpoints())
     add_probe_routes(app, serve_readiness(xds, hub, settings.clock))
     # A request ends with its client: otherwise disconnected clients would count towards the limit.

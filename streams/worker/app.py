@@ -10,6 +10,7 @@ from faust.sensors.monitor import Monitor
 from faust.types import TP
 from yarl import URL
 
+from streams.runtime.own_names import answers_to
 from streams.runtime.probes import add_probe_routes
 from streams.wire.records import FOLDED_TABLES, JOURNAL, topic_of
 from streams.wire.topics import MAX_MESSAGE_BYTES
@@ -50,6 +51,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
     cast(Any, app.on_before_shutdown).connect(close)
     add_views(app, materializer)
     # Not as Faust pages, so that the probes are the same in every process.
+    cast(Any, app.web).web_app.middlewares.append(answers_to(settings.web_names))
     add_probe_routes(cast(Any, app.web).web_app, work_readiness(materializer, highwater))
     return app
 

@@ -31,7 +31,8 @@ MAX_WAITING = 32 * 1024 * 1024
 
 
 class WorkerSettings(NamedTuple):
-    """`web` listens for the table views; `web_host` is the address that other workers are told. `window_seconds` is the
+    """`web` listens for the table views; `web_host` is the address that other workers are told, `web_names` the
+    names that it answers to beside it. `window_seconds` is the
     resume window; `instance` the static group member (a restarted one is ready at once). For `checkpoint_seconds` and
     `checkpoint_records` see CheckpointSettings.
     """
@@ -41,6 +42,7 @@ class WorkerSettings(NamedTuple):
     data_dir: Path
     web: socket.socket
     web_host: str = "127.0.0.1"
+    web_names: tuple[str, ...] = ()
     instance: str = ""
     group: str = "facets"
     window_seconds: int = DEFAULT_WINDOW_SECONDS

@@ -94,6 +94,7 @@ def watch_command(
     drop_unavailable_floor: int,
     create_topics: bool,
     http_host: str,
+    http_names: tuple[str, ...],
     http_port: int,
     routing_defaults: dict[str, str],
 ) -> None:
@@ -143,7 +144,7 @@ def watch_command(
         stop = asyncio.Event()
         set_on_signals(stop)
         readiness = Readiness({"watchers": lambda: "they are being started"})
-        async with probe_server(http_host, http_port, readiness, or_any=not named) as port:
+        async with probe_server(http_host, http_port, readiness, names=http_names, or_any=not named) as port:
             log.info("metrics and health on http://%s:%d", http_host, port)
             with ListProgress() if sys.stderr.isatty() else contextlib.nullcontext() as progress:
                 await run_watchers(

@@ -30,6 +30,7 @@ def work_command(
     bootstrap_servers: str,
     http_port: int,
     http_host: str,
+    http_names: tuple[str, ...],
     instance: str | None,
     group: str,
     data_dir: Path | None,
@@ -61,6 +62,7 @@ def work_command(
         data_dir=(data_dir or default_data_dir()) / "work" / name,
         web=web,
         web_host=http_host,
+        web_names=http_names,
         instance=name,
         group=group,
     )
