@@ -80,7 +80,7 @@ async def probe_server(
     """Serve the probes while the block runs; yields the port (port 0 means any free one, which `or_any` also uses if
     the port is taken). `names` are those that it answers to, see `own_names`. Raises FacetsError if the address is not
     available."""
-    app = web.Application(middlewares=[answers_to(names)])
+    app = web.Application(middlewares=[answers_to((host, *names))])
     add_probe_routes(app, readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()

@@ -194,7 +194,7 @@ def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] 
 
 
 async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stack: contextlib.AsyncExitStack) -> int:
-    app = web.Application(middlewares=[answers_to(settings.http_names), in_json])
+    app = web.Application(middlewares=[answers_to((settings.http_host, *settings.http_names)), in_json])
     add_endpoints(app, xds, hub, settings.clock, all_endpoints())
     add_probe_routes(app, serve_readiness(xds, hub, settings.clock))
     # A request ends with its client: otherwise disconnected clients would count towards the limit.

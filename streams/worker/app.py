@@ -51,7 +51,7 @@ def create_app(settings: WorkerSettings) -> FacetApp:
     cast(Any, app.on_before_shutdown).connect(close)
     add_views(app, materializer)
     # Not as Faust pages, so that the probes are the same in every process.
-    cast(Any, app.web).web_app.middlewares.append(answers_to(settings.web_names))
+    cast(Any, app.web).web_app.middlewares.append(answers_to((settings.web_host, *settings.web_names)))
     add_probe_routes(cast(Any, app.web).web_app, work_readiness(materializer, highwater))
     return app
 
