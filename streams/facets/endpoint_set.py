@@ -14,7 +14,7 @@ from streams.facets.claims import Shadows, conflicts, shadows_after, shadows_of
 from streams.facets.set_change import NO_VIEW, Difference, View, difference
 from streams.facets.slice_text import LEGACY_PREFIX, Group, Layout, Source, new_group, new_source
 from streams.objects.resources import ENDPOINT_SLICES
-from streams.wire.endpoint_text import pieces
+from streams.wire.endpoint_text import BORDER
 from streams.wire.records import Event, Rejection, SliceEndpoint
 
 
@@ -128,7 +128,7 @@ def is_empty(endpoints: EndpointSet) -> bool:
 
 def count_endpoints(endpoints: EndpointSet) -> int:
     """How many endpoints the slices have; one that is in two slices counts twice."""
-    return sum(len(pieces(group.text)) for source in endpoints.slices.values() for group in source.groups)
+    return sum(group.text.count(BORDER) for source in endpoints.slices.values() for group in source.groups)
 
 
 def encode_groups(backend: EndpointSet, *, withdrawn: bool) -> bytes:

@@ -79,14 +79,12 @@ def dns_name(namespace: str, name: str) -> str:
 def combine(contributions: Sequence[Contribution], decisions: Decisions = NO_DECISIONS) -> ServiceSet | None:
     """The set of these contributions, one a cluster; None where nothing is exported. `decisions` are those about
     clusters of which nothing is heard."""
-    ordered = sorted(contributions, key=lambda contribution: contribution.cluster)
-    exporting = [contribution for contribution in ordered if contribution.state != "deleted"]
+    exporting = _with_validity(contributions)
     if not exporting:
         return None
-    validity = _validities(exporting)
     valid = [
         Exported(contribution.id, contribution.export, contribution.service)
-        for contribution, reason in zip(exporting, validity, strict=True)
+        for contribution, reason in exporting
         if reason == "Valid" and contribution.export is not None and contribution.service is not None
     ]
     valid.sort(key=lambda exported: precedence(exported.export.created, exported.id))
@@ -105,7 +103,7 @@ def combine(contributions: Sequence[Contribution], decisions: Decisions = NO_DEC
             contribution.export.drop if contribution.export else None,
             decisions.get(contribution.cluster) if reason == "Valid" else None,
         )
-        for contribution, reason in zip(exporting, validity, strict=True)
+        for contribution, reason in exporting
     ]
     state, reason = set_state(
         [(export.id, export.state, export.counted) for export in exports],
@@ -133,10 +131,7 @@ def combine(contributions: Sequence[Contribution], decisions: Decisions = NO_DEC
 
 def valid_exports(contributions: Iterable[Contribution]) -> list[Contribution]:
     """The contributions with a valid export, ordered by cluster."""
-    ordered = sorted(contributions, key=lambda contribution: contribution.cluster)
-    exporting = [contribution for contribution in ordered if contribution.state != "deleted"]
-    validity = _validities(exporting)
-    return [each for each, reason in zip(exporting, validity, strict=True) if reason == "Valid"]
+    return [contribution for contribution, reason in _with_validity(contributions) if reason == "Valid"]
 
 
 def can_be_exported(service: ExportedService | None) -> bool:
@@ -167,9 +162,12 @@ def _owners(contributions: Sequence[Contribution]) -> dict[str, str]:
     return owners
 
 
-def _validities(exporting: Sequence[Contribution]) -> list[ExportValidity]:
+def _with_validity(contributions: Iterable[Contribution]) -> list[tuple[Contribution, ExportValidity]]:
+    """The contributions with an export, ordered by cluster, and whether it is valid."""
+    ordered = sorted(contributions, key=lambda contribution: contribution.cluster)
+    exporting = [contribution for contribution in ordered if contribution.state != "deleted"]
     owners = _owners(exporting)
-    return [_validity(contribution, owners) for contribution in exporting]
+    return [(contribution, _validity(contribution, owners)) for contribution in exporting]
 
 
 def _validity(contribution: Contribution, owners: dict[str, str]) -> ExportValidity:

@@ -8,11 +8,11 @@ Endpoints that were dropped stay so for the policy's time at least, and come bac
 state is complete: they go and come at most once in that time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 from streams.wire.clusterset_records import DropPolicy, Unavailability
-from streams.wire.timestamps import of_milliseconds, read
+from streams.wire.timestamps import milliseconds, of_milliseconds
 
 Decisions = Mapping[str, Unavailability]
 """By cluster; none for the others."""
@@ -28,31 +28,31 @@ class Signal(NamedTuple):
     is_complete: bool
 
 
-class Exporter(NamedTuple):
-    """A cluster with a valid export, and how many endpoints it has in the set."""
-
-    cluster: str
-    policy: DropPolicy | None
-    count_endpoints: Callable[[], int]
-
-
 def decide(
-    exporters: Sequence[Exporter], before: Decisions, signal_of: Callable[[str], Signal], now: int
+    policies: Mapping[str, DropPolicy | None],
+    before: Decisions,
+    signal_of: Callable[[str], Signal],
+    count_endpoints: Callable[[str], int],
+    now: int,
 ) -> dict[str, Unavailability]:
-    """The decisions at `now`, milliseconds since the epoch."""
+    """The decisions at `now`, milliseconds since the epoch. `policies` are those of all clusters with a valid export,
+    in order; `count_endpoints` says how many endpoints one of them has in the set."""
     decisions: dict[str, Unavailability] = {}
-    undecided: list[Exporter] = []
-    for exporter in exporters:
-        if exporter.policy is None:
+    undecided: dict[str, DropPolicy] = {}
+    for cluster, policy in policies.items():
+        if policy is None:
             continue
-        earlier, signal = before.get(exporter.cluster), signal_of(exporter.cluster)
-        if not is_due(exporter.policy, earlier, signal, now):
+        earlier, signal = before.get(cluster), signal_of(cluster)
+        if not is_due(policy, earlier, signal, now):
             if earlier is not None:
-                decisions[exporter.cluster] = earlier
-        elif is_due(exporter.policy, None, signal, now):
-            undecided.append(exporter)
-    for exporter in undecided:
-        decisions[exporter.cluster] = _decide_one(exporter, exporters, decisions, signal_of(exporter.cluster), now)
+                decisions[cluster] = earlier
+        elif is_due(policy, None, signal, now):
+            undecided[cluster] = policy
+    counts = {cluster: count_endpoints(cluster) for cluster in policies} if undecided else {}
+    for cluster, policy in undecided.items():
+        action, remaining, total = _choose_action(cluster, policy, counts, decisions)
+        heard = signal_of(cluster).heard
+        decisions[cluster] = Unavailability(action, heard, of_milliseconds(now), remaining, total)
     return decisions
 
 
@@ -77,24 +77,12 @@ def next_time(policy: DropPolicy, decision: Unavailability | None, signal: Signa
     return milliseconds(decision.decided) + after
 
 
-def milliseconds(at: str) -> int:
-    """An RFC 3339 time, in milliseconds since the epoch."""
-    return round(read(at).timestamp() * 1000)
-
-
-def _decide_one(
-    exporter: Exporter, exporters: Sequence[Exporter], decisions: Decisions, signal: Signal, now: int
-) -> Unavailability:
-    """Whether the endpoints of a cluster that is not heard of are dropped, after these decisions about others."""
-    counts = {other.cluster: other.count_endpoints() for other in exporters}
+def _choose_action(
+    cluster: str, policy: DropPolicy, counts: Mapping[str, int], decisions: Decisions
+) -> tuple[Literal["dropped", "kept"], int, int]:
+    """What becomes of the endpoints of a cluster that is not heard of, after these decisions about others; how many
+    remain without them, and of how many."""
     total = sum(counts.values())
-    dropped = {cluster for cluster, decision in decisions.items() if decision.action == "dropped"}
-    remaining = sum(count for cluster, count in counts.items() if cluster not in dropped | {exporter.cluster})
-    floor = exporter.policy.floor_percent if exporter.policy else 0
-    return Unavailability(
-        "kept" if remaining * 100 < floor * total else "dropped",
-        signal.heard,
-        of_milliseconds(now),
-        remaining,
-        total,
-    )
+    without = {name for name, decision in decisions.items() if decision.action == "dropped"} | {cluster}
+    remaining = sum(count for name, count in counts.items() if name not in without)
+    return "kept" if remaining * 100 < policy.floor_percent * total else "dropped", remaining, total

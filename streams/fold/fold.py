@@ -31,7 +31,7 @@ from streams.facets.tables import FACET_TABLES
 from streams.facets.unavailability import Signal
 from streams.fold import dead_letters
 from streams.fold.clusters import ClusterState
-from streams.fold.progress import covered_by, is_progress, last_heard, moved_on, progress_seal
+from streams.fold.progress import covered_by, is_progress, last_heard, moved_on, progress_seal, signal_of
 from streams.fold.recovery import Recovery
 from streams.fold.service_sets import Moment, ServiceSets
 from streams.fold.snapshot import (
@@ -242,11 +242,7 @@ class PartitionFold:
         return self._sets.fold(writes, Moment(offset, appended, context, self._signal_of))
 
     def _signal_of(self, cluster: str) -> Signal:
-        seal = self._cluster(cluster).seal
-        covering = self.progress.get(progress_name(seal.writer)) if seal.covered else None
-        heard = seal.appended if covering is None else max(seal.appended, covering.appended)
-        is_current = seal.snapshot_begin is None and not (seal.lost or seal.stale_since)
-        return Signal(heard, is_current and bool(seal.frontier))
+        return signal_of(self._cluster(cluster).seal, self.progress)
 
     def _accept(self, cluster: ClusterState, commit: Commit, offset: int, appended: str) -> Iterator[Write]:
         before = cluster.seal
@@ -293,8 +289,7 @@ class PartitionFold:
                 writes += self._renew(cluster, offset)
         if covered:
             writes += self._write_due_tombstones(moved.union(covered), offset, progress.at)
-        seal = progress_seal(progress, offset, of_milliseconds(appended))
-        if covered:
+            seal = progress_seal(progress, offset, of_milliseconds(appended))
             self.progress[seal.cluster] = seal
         writes += self._fold_sets(writes, offset, appended)
         for name in sorted(moved):

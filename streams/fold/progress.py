@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from streams.facets.unavailability import Signal
 from streams.fold.clusters import ClusterState
 from streams.wire.keys import progress_name
 from streams.wire.records import FOLD_VERSION, ClusterProgress, Progress, Seal
@@ -66,5 +67,17 @@ def progress_seal(progress: Progress, offset: int, appended: str) -> Seal:
 
 def last_heard(seal: Seal, progress: Mapping[str, Seal]) -> str:
     """The time, by the watcher's clock, of the newest record that shows that a cluster's watcher lives."""
+    return max(sign.at for sign in _signs_of_life(seal, progress))
+
+
+def signal_of(seal: Seal, progress: Mapping[str, Seal]) -> Signal:
+    """The same by Kafka's clock, and whether the cluster's state is complete and up to date."""
+    heard = max(sign.appended for sign in _signs_of_life(seal, progress))
+    is_current = seal.snapshot_begin is None and not (seal.lost or seal.stale_since)
+    return Signal(heard, is_current and bool(seal.frontier))
+
+
+def _signs_of_life(seal: Seal, progress: Mapping[str, Seal]) -> tuple[Seal, ...]:
+    """The cluster's own seal, and that of its writer's progress if that covers it."""
     covering = progress.get(progress_name(seal.writer)) if seal.covered else None
-    return seal.at if covering is None else max(seal.at, covering.at)
+    return (seal,) if covering is None else (seal, covering)

@@ -36,9 +36,9 @@ RecordKey = tuple[str, bytes]
 class Recovery:
     """Takes the records of all tables' changelogs in log order (`load`), and then restores the tables
     (`finish`). `progress` are then the watchers' progress seals of the table that has sealed least. What `expire` needs
-    later is kept: each cluster's newest seal in any table (`newest_seals`), the
-    seal under which its snapshot was open (`open_snapshots`), and the rows above their table's seal, tombstones too
-    (`unsealed`). `sets` are the clusterset's rows."""
+    later is kept: each cluster's newest seal in any table (`newest_seals`), the seal under which its snapshot was open
+    (`open_snapshots`), and the rows above their table's seal, tombstones too (`unsealed`). `sets` are the clusterset's
+    rows."""
 
     def __init__(self, tables: Sequence[TableState[Any]]) -> None:
         self._tables = tables

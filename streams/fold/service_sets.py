@@ -19,7 +19,7 @@ from streams.facets import invariants
 from streams.facets.contribution import NOT_EXPORTED, ContributionEntry, ContributionTable
 from streams.facets.endpoint_set import count_endpoints
 from streams.facets.service_set import Contribution, ServiceSet, combine, dns_name, valid_exports
-from streams.facets.unavailability import NO_DECISIONS, Decisions, Exporter, Signal, decide, is_due, next_time
+from streams.facets.unavailability import NO_DECISIONS, Decisions, Signal, decide, is_due, next_time
 from streams.fold.table import TableState, Write
 from streams.objects.resources import SERVICE_EXPORT
 from streams.wire.clusterset_records import DropPolicy, SetExport, SetRow, Unavailability
@@ -199,35 +199,33 @@ class ServiceSets:
             return []
         previous = None if before is None else before.version
         origin, causes = _cause(changed, contributions, decisions_before, decisions)
-        row = _encode_row(moment.context(origin), name, previous, causes, combined or _NOTHING)
-        new = _Row(moment.offset, row, contributions, decisions)
-        self._release(name)
+        combined = combined or _NOTHING
+        row = _encode_row(moment.context(origin), name, previous, causes, combined)
+        version, value = moment.offset, row
         if before is not None and same_content(before.value, row):
-            new = new._replace(version=before.version, value=before.value)
-            self._hold(name, new, combined.exports if combined else ())
-            self._await_all(moment, name)
-            return []
-        self._hold(name, new, combined.exports if combined else ())
+            version, value = before.version, before.value
+        self._release(name)
+        self._hold(name, _Row(version, value, contributions), combined.exports)
         self._await_all(moment, name)
+        if version < moment.offset:
+            return []
         invariants.assert_row_follows(self._table.name, name, previous, moment.offset, row)
         return [Write(self._table.name, name.encode(), row, moment.offset)]
 
     def _decide(self, moment: Moment, contributions: Mapping[str, Contribution], before: Decisions) -> Decisions:
-        policies = {each.cluster for each in contributions.values() if each.export is not None and each.export.drop}
-        if not policies:
+        if not any(each.export is not None and each.export.drop for each in contributions.values()):
             return NO_DECISIONS
+        policies = {
+            each.cluster: each.export.drop for each in valid_exports(contributions.values()) if each.export is not None
+        }
         if not moment.appended:
-            return {cluster: decision for cluster, decision in before.items() if cluster in policies}
+            return {cluster: decision for cluster, decision in before.items() if policies.get(cluster)}
         keys = {contribution.cluster: key for key, contribution in contributions.items()}
-        exporters = [
-            Exporter(
-                contribution.cluster,
-                contribution.export.drop if contribution.export else None,
-                lambda key=keys[contribution.cluster]: count_endpoints(self._table.entry(key).endpoints),  # type: ignore[misc]
-            )
-            for contribution in valid_exports(contributions.values())
-        ]
-        return decide(exporters, before, moment.signal_of, moment.appended)
+
+        def count(cluster: str) -> int:
+            return count_endpoints(self._table.entry(keys[cluster]).endpoints)
+
+        return decide(policies, before, moment.signal_of, count, moment.appended)
 
     def _await_all(self, moment: Moment, name: str) -> None:
         for cluster, policies in self._policies.items():

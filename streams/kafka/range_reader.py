@@ -77,6 +77,10 @@ class RangeReader:
         with broker_errors(self._bootstrap):
             return len(self._consumer.partitions_for_topic(topic) or ())
 
+    def has_records(self, topic: str) -> bool:
+        """Whether anything was ever written to the topic; not where there is none."""
+        return any(self.ends(topic, range(self.partitions(topic))).values())
+
     def begins(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """The offset of each partition's first record that is retained."""
         with broker_errors(self._bootstrap):

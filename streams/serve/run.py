@@ -134,12 +134,7 @@ async def _choose_tables(settings: ServeSettings) -> tuple[str, ...]:
 def _has_older_tables(bootstrap: str) -> bool:
     """Whether the tables have records, but the clusterset has none. Raises BrokerError."""
     with RangeReader(bootstrap) as reader:
-
-        def has_records(table: str) -> bool:
-            topic = topic_of(table)
-            return any(reader.ends(topic, range(reader.partitions(topic))).values())
-
-        return has_records(TABLES[0]) and not has_records(CLUSTERSET)
+        return reader.has_records(topic_of(TABLES[0])) and not reader.has_records(topic_of(CLUSTERSET))
 
 
 def warn_of_unknown(clusters: tuple[str, ...], known: set[str]) -> None:

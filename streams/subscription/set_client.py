@@ -20,9 +20,7 @@ from streams.wire.row_codec import is_deleted
 def written_tables(bootstrap: str) -> tuple[str, ...]:
     """The tables that workers have written: those of an older version have no clusterset. Raises BrokerError."""
     with RangeReader(bootstrap) as reader:
-        count = reader.partitions(topic_of(CLUSTERSET))
-        ends = reader.bounds(topic_of(CLUSTERSET), range(count))[1] if count else {}
-    return FOLDED_TABLES if any(ends.values()) else TABLES
+        return FOLDED_TABLES if reader.has_records(topic_of(CLUSTERSET)) else TABLES
 
 
 async def read_sets(bootstrap: str) -> tuple[Row, ...]:

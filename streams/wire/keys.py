@@ -27,6 +27,11 @@ class RowKey(NamedTuple):
     namespace: str
     name: str
 
+    @property
+    def service(self) -> tuple[str, str]:
+        """The Service's namespace and name, whatever the cluster."""
+        return self.namespace, self.name
+
 
 def row_key(cluster: str, namespace: str, name: str) -> str:
     """The key of a Service's rows, as text."""

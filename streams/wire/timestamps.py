@@ -34,6 +34,11 @@ def write(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
+def milliseconds(at: str) -> int:
+    """A time in milliseconds since the epoch. Raises ValueError."""
+    return round(read(at).timestamp() * 1000)
+
+
 def of_milliseconds(milliseconds: int) -> str:
     """A Kafka timestamp (milliseconds since the epoch); "" for no time (-1) or one beyond the calendar."""
     if milliseconds <= 0:

@@ -31,10 +31,9 @@ MAX_WAITING = 32 * 1024 * 1024
 
 
 class WorkerSettings(NamedTuple):
-    """`web` listens for the table views; `web_host` is the address that other workers are told, `web_names` the
-    names that it answers to beside it. `window_seconds` is the
-    resume window; `instance` the static group member (a restarted one is ready at once). For `checkpoint_seconds` and
-    `checkpoint_records` see CheckpointSettings.
+    """`web` listens for the table views; `web_host` is the address that other workers are told, `web_names` the names
+    that it answers to beside it. `window_seconds` is the resume window; `instance` the static group member (a restarted
+    one is ready at once). For `checkpoint_seconds` and `checkpoint_records` see CheckpointSettings.
     """
 
     bootstrap: str

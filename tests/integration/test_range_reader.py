@@ -43,6 +43,8 @@ def test_a_range_is_read_in_order_up_to_its_end(bootstrap_servers: str, topic: s
     with RangeReader(bootstrap_servers) as reader:
         assert reader.partitions(topic) == 2
         assert reader.partitions("no-such-topic") == 0
+        assert reader.has_records(topic)
+        assert not reader.has_records("no-such-topic")
         assert reader.bounds(topic, [0, 1]) == ({0: 100, 1: 0}, {0: 600, 1: 0})
         assert offsets(reader, 250, 420, whole=True) == list(range(250, 420))
         assert offsets(reader, 300, 300) == []

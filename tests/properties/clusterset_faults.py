@@ -210,8 +210,8 @@ def _sets_are_made_anew_after_a_restart() -> AbstractContextManager[Any]:
 def _who_is_heard_of_again_is_back_at_once() -> AbstractContextManager[Any]:
     real = unavailability.decide
 
-    def decide(exporters: Any, before: Any, signal_of: Any, now: int) -> Any:
-        decisions = real(exporters, before, signal_of, now)
+    def decide(policies: Any, before: Any, signal_of: Any, count: Any, now: int) -> Any:
+        decisions = real(policies, before, signal_of, count, now)
         return {name: each for name, each in decisions.items() if now - ms(signal_of(name).heard) > WAIT}
 
     return patch.object(service_sets, "decide", decide)
@@ -227,9 +227,8 @@ def _a_snapshot_that_is_not_complete_brings_endpoints_back() -> AbstractContextM
 def _the_last_endpoints_are_dropped_too() -> AbstractContextManager[Any]:
     real = unavailability.decide
 
-    def decide(exporters: Any, before: Any, signal_of: Any, now: int) -> Any:
-        plain = [each._replace(policy=each.policy and DropPolicy(each.policy.after_seconds)) for each in exporters]
-        return real(plain, before, signal_of, now)
+    def decide(policies: Any, *more: Any) -> Any:
+        return real({name: each and DropPolicy(each.after_seconds) for name, each in policies.items()}, *more)
 
     return patch.object(service_sets, "decide", decide)
 
@@ -246,10 +245,12 @@ def _nobody_looks_for_those_who_return() -> AbstractContextManager[Any]:
 
 @_fault("unavailable: ", "decisions", in_outages=True)
 def _a_dropped_clusters_endpoints_do_not_count_as_missing() -> AbstractContextManager[Any]:
-    real = unavailability._decide_one
-    return patch.object(
-        unavailability, "_decide_one", lambda one, all_of_them, _, *more: real(one, all_of_them, {}, *more)
-    )
+    real = unavailability._choose_action
+
+    def choose(cluster: str, policy: Any, counts: Any, _: Any) -> Any:
+        return real(cluster, policy, counts, {})
+
+    return patch.object(unavailability, "_choose_action", choose)
 
 
 @_fault("clusterset has other records", "restart", in_outages=True)

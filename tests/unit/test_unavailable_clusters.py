@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streams.facets.unavailability import Exporter, Signal, decide
+from streams.facets.unavailability import Signal, decide
 from streams.objects.multicluster import Exports
 from streams.wire.clusterset_records import DropPolicy, Unavailability
 from streams.wire.timestamps import of_milliseconds
@@ -115,24 +115,26 @@ def test_an_export_whose_policy_is_taken_back_counts_at_once() -> None:
 
 
 def test_of_clusters_that_are_missing_together_the_floor_keeps_the_later() -> None:
-    policy = DropPolicy(30, 50)
-    exporters = [Exporter(name, policy, lambda: 1) for name in ("east", "north", "west")]
+    policies = dict.fromkeys(("east", "north", "west"), DropPolicy(30, 50))
     signals = {"east": 0, "north": 0, "west": 40_000}
-    decisions = decide(exporters, {}, lambda name: Signal(of_milliseconds(NOW + signals[name]), True), NOW + 40_000)
+
+    def signal_of(name: str) -> Signal:
+        return Signal(of_milliseconds(NOW + signals[name]), True)
+
+    decisions = decide(policies, {}, signal_of, lambda _: 1, NOW + 40_000)
     assert {name: (each.action, each.remaining) for name, each in decisions.items()} == {
         "east": ("dropped", 2), "north": ("kept", 1),
     }  # fmt: skip
 
 
 def test_a_cluster_of_which_no_time_is_known_is_not_taken_for_missing() -> None:
-    exporters = [Exporter("east", DropPolicy(30), lambda: 1)]
-    assert decide(exporters, {}, lambda _: Signal("", True), NOW) == {}
+    assert decide({"east": DropPolicy(30)}, {}, lambda _: Signal("", True), lambda _: 1, NOW) == {}
 
 
 def test_the_brokers_clock_may_go_back() -> None:
     earlier = Unavailability("dropped", of_milliseconds(NOW), of_milliseconds(NOW + 31_000), 0, 1)
     signal = Signal(of_milliseconds(NOW + 32_000), True)
-    decisions = decide([Exporter("east", DropPolicy(30), lambda: 1)], {"east": earlier}, lambda _: signal, NOW)
+    decisions = decide({"east": DropPolicy(30)}, {"east": earlier}, lambda _: signal, lambda _: 1, NOW)
     assert decisions == {"east": earlier}
 
 

@@ -127,8 +127,7 @@ class Catalog:
     def service_of(self, name: str) -> Key | None:
         """The Service that a resource name belongs to, or would belong to: SERVICE.NAMESPACE.svc.DOMAIN:PORT."""
         if name in self._names:
-            _, namespace, service = next(iter(self._names[name].values())).unit
-            return namespace, service
+            return next(iter(self._names[name].values())).unit.service
         parts = name.split(".", 3)
         return (parts[1], parts[0]) if len(parts) == 4 and parts[2] == "svc" else None
 
@@ -232,10 +231,9 @@ class Catalog:
         return self._resources[unit]
 
     def _service(self, unit: Unit) -> Service:
-        cluster, namespace, name = unit
-        if not cluster:
-            return self.index.sets[namespace, name].service(namespace, name)
-        return Service(namespace, name, (self.index.services[namespace, name][cluster],))
+        if not unit.cluster:
+            return self.index.sets[unit.service].service(*unit.service)
+        return Service(*unit.service, (self.index.services[unit.service][unit.cluster],))
 
     def _names_by_cluster(self, units: Iterable[Unit]) -> dict[str, set[str]]:
         return {unit.cluster: set(self._of_unit.get(unit, ())) for unit in units}
@@ -261,11 +259,9 @@ class Catalog:
 
     def _ports(self, unit: Unit) -> tuple[str, Iterable[ServicePort]]:
         """The DNS name and the ports of a set, or of a Service in a cluster; no ports if there is none to be served."""
-        cluster, *key = unit
-        namespace, name = key
-        if not cluster:
-            return self.index.set_of((namespace, name)).ports()
-        facets = self.index.services.get((namespace, name), {}).get(cluster)
+        if not unit.cluster:
+            return self.index.set_of(unit.service).ports()
+        facets = self.index.services.get(unit.service, {}).get(unit.cluster)
         frontend = facets.frontend if facets is not None else None
         # A cluster that calls its own domain so can't take the clusterset's names.
         if frontend is None or is_set_name(frontend.dns_name):

@@ -132,13 +132,11 @@ class ServiceIndex:
         if is_cluster(seal.cluster):
             self._clusters.add(seal.cluster)
         for unit in self._no_longer_kept(partition):
-            cluster, *name = unit
-            key = (name[0], name[1])
-            if cluster:
-                self.services[key].pop(cluster, None)
+            if unit.cluster:
+                self.services[unit.service].pop(unit.cluster, None)
             else:
-                self.sets.pop(key, None)
-            changed.setdefault(key, Taken(set(), seal.at)).units.add(unit)
+                self.sets.pop(unit.service, None)
+            changed.setdefault(unit.service, Taken(set(), seal.at)).units.add(unit)
         for key in changed:
             self._drop_absent(key)
         return changed
@@ -172,9 +170,8 @@ class ServiceIndex:
         units = [
             unit
             for unit in self._kept
-            for key in [(unit.namespace, unit.name)]
-            if self.partition(key) == partition
-            and (self.is_known(key, unit.cluster) if unit.cluster else self.is_known_in_all(key))
+            if self.partition(unit.service) == partition
+            and (self.is_known(unit.service, unit.cluster) if unit.cluster else self.is_known_in_all(unit.service))
         ]
         self._kept.difference_update(units)
         return units
