@@ -9,9 +9,9 @@ from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.subscription.delivery import Row
 from streams.wire.keys import parse_row_key
-from tests.unit.xds.world import World, endpoint, exported_cart, service, slice_of, summary
+from tests.unit.xds.world import EXPORTED_CART as CART
+from tests.unit.xds.world import World, endpoint, exported_cart, owners, service, slice_of, summary
 
-CART = "cart.shop.svc.clusterset.local:80"
 EAST, WEST = (Client(Place(cluster=name)) for name in ("east", "west"))
 TERMINATING = {"ready": False, "serving": True, "terminating": True}
 
@@ -19,15 +19,6 @@ TERMINATING = {"ready": False, "serving": True, "terminating": True}
 def export(day: int = 24) -> dict[str, Any]:
     """A ServiceExport; the older one has precedence."""
     return exported_cart(f"2026-11-{day}T12:00:00Z")
-
-
-def owners(world: World, client: Client = Client(), name: str = CART) -> dict[str, str]:  # noqa: B008
-    """By address the cluster whose endpoint it is."""
-    return {
-        entry.endpoint.address.socket_address.address: entry.metadata.filter_metadata["facets"]["cluster"]
-        for locality in world.get("eds", name, client).endpoints
-        for entry in locality.lb_endpoints
-    }
 
 
 def exported(*clusters: str, **spec: Any) -> World:

@@ -19,8 +19,8 @@ from tests.support.serving import serving, stream
 from tests.support.xds_client import Delta, Said
 from tests.unit.xds.test_server import ack, ask
 from tests.unit.xds.world import CART, World, endpoint, exported_cart, service, slice_of, summary
+from tests.unit.xds.world import EXPORTED_CART as SET
 
-SET = CART.replace("cluster.local", "clusterset.local")
 TEA = "tea.shop.svc.cluster.local:80"
 EAST, WEST, NORTH, NOWHERE = (Client(Place(cluster=name)) for name in ("east", "west", "north", "nowhere"))
 KINDS = ("cds", "eds", "lds", "rds")

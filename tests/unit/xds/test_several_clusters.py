@@ -8,9 +8,9 @@ from google.protobuf.struct_pb2 import Struct
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.server import client_of
-from tests.unit.xds.world import World, endpoint, exported_cart, service, slice_of, summary
+from tests.unit.xds.world import EXPORTED_CART as CART
+from tests.unit.xds.world import World, endpoint, exported_cart, owners, service, slice_of, summary
 
-CART = "cart.shop.svc.clusterset.local:80"
 EAST, WEST, NORTH = (Client(Place(cluster=name)) for name in ("east", "west", "north"))
 TERMINATING = {"ready": False, "serving": True, "terminating": True}
 LOCAL = {"internalTrafficPolicy": "Local"}
@@ -22,19 +22,6 @@ def exporting(*clusters: str) -> World:
     for cluster in clusters or ("east",):
         world.put(exported_cart(), cluster=cluster)
     return world
-
-
-def owners(world: World, client: Client = Client()) -> dict[str, str]:  # noqa: B008
-    """By address (in the order of the set) the cluster whose endpoint it is."""
-    entries = [entry for locality in world.get("eds", CART, client).endpoints for entry in locality.lb_endpoints]
-    addresses = {}
-    for entry in entries:
-        cluster = entry.metadata.filter_metadata["facets"]["cluster"]
-        others = [other.address for other in entry.endpoint.additional_addresses]
-        for address in (entry.endpoint.address, *others):
-            assert address.socket_address.address not in addresses
-            addresses[address.socket_address.address] = cluster
-    return addresses
 
 
 # ---- one address in several clusters ----------------------------------------------------------------------

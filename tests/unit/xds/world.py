@@ -23,6 +23,7 @@ from streams.wire.keys import SEAL_PREFIX, parse_row_key
 
 _ALL = (*RESOURCES, *OPTIONAL)
 CART = "cart.shop.svc.cluster.local:80"
+EXPORTED_CART = "cart.shop.svc.clusterset.local:80"
 _MESSAGES: dict[XdsKind, Any] = {
     "cds": cluster_pb2.Cluster,
     "eds": endpoint_pb2.ClusterLoadAssignment,
@@ -153,6 +154,19 @@ def service(name: str = "cart", **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": "shop", "uid": f"uid-{name}"},
         "spec": {**base, **spec},
     }
+
+
+def owners(world: "World", client: Client = Client(), name: str = EXPORTED_CART) -> dict[str, str]:  # noqa: B008
+    """By address (in the order of the set) the cluster whose endpoint it is; none is there twice."""
+    entries = [entry for locality in world.get("eds", name, client).endpoints for entry in locality.lb_endpoints]
+    addresses = {}
+    for entry in entries:
+        cluster = entry.metadata.filter_metadata["facets"]["cluster"]
+        others = [other.address for other in entry.endpoint.additional_addresses]
+        for address in (entry.endpoint.address, *others):
+            assert address.socket_address.address not in addresses
+            addresses[address.socket_address.address] = cluster
+    return addresses
 
 
 def exported_cart(created: str = "2026-11-24T12:00:00Z") -> dict[str, Any]:
