@@ -1,8 +1,9 @@
 """Clusters of which nothing is heard: when their endpoints leave the sets that they export to, and come back.
 
 All is decided by the journal's time (when Kafka took the records), so that whoever folds the journal decides the same,
-at the same offset. A cluster is heard of with each record that shows its watcher alive. The policy is that of its
-ServiceExport (`DropPolicy`); without one the endpoints stay, as other tables' rows do.
+at the same offset. A cluster is heard of with each record that shows its watcher alive; while that has lost the API
+server, only with records of the cluster itself. The policy is that of its ServiceExport (`DropPolicy`); without one the
+endpoints stay, as other tables' rows do.
 
 Endpoints that were dropped stay so for the policy's time at least, and come back once the cluster is heard of and its
 state is complete: they go and come at most once in that time.
@@ -21,8 +22,8 @@ NO_DECISIONS: Decisions = {}
 
 
 class Signal(NamedTuple):
-    """What is known of a cluster: when Kafka took the last record that shows its watcher alive ("": not known), and
-    whether a complete snapshot of it is in, and up to date."""
+    """What is known of a cluster: when Kafka took the last record that shows it alive ("": not known), and whether a
+    complete snapshot of it is in, and up to date."""
 
     heard: str
     is_complete: bool

@@ -71,8 +71,10 @@ def last_heard(seal: Seal, progress: Mapping[str, Seal]) -> str:
 
 
 def signal_of(seal: Seal, progress: Mapping[str, Seal]) -> Signal:
-    """The same by Kafka's clock, and whether the cluster's state is complete and up to date."""
-    heard = max(sign.appended for sign in _signs_of_life(seal, progress))
+    """The same by Kafka's clock, and whether the cluster's state is complete and up to date. While its watcher lives,
+    but has lost the API server, only what is written of the cluster itself shows it alive."""
+    signs = (seal,) if seal.stale_since else _signs_of_life(seal, progress)
+    heard = max(sign.appended for sign in signs)
     is_current = seal.snapshot_begin is None and not (seal.lost or seal.stale_since)
     return Signal(heard, is_current and bool(seal.frontier))
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,8 +21,9 @@ from aiohttp import web
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
+from streams.local.outage import Outage
 from streams.local.recording import DamagedRecording, Recording, Track, number, parse
-from streams.local.recording_api import discovery, with_namespaces
+from streams.local.recording_api import discovery, with_exports, with_namespaces
 from streams.local.recording_loop import RecordingLoop
 
 BOOKMARK_SECONDS = 1.0
@@ -88,7 +90,8 @@ class DemoServer:
 
     `duration` is in seconds of this server's time. `finished` is set when the recordings have ended; connections stay
     open after that, with a bookmark every second. With `forever` they never end: see `streams.local.recording_loop`.
-    `clock` is in seconds. Raises NoRecording, DamagedRecording.
+    `exports` are annotated ServiceExports, by namespace and name (see `with_exports`); during an `outage` connections
+    to that cluster break. `clock` is in seconds. Raises NoRecording, DamagedRecording.
     """
 
     def __init__(
@@ -97,6 +100,8 @@ class DemoServer:
         *,
         speed: float = 1.0,
         forever: bool = False,
+        exports: Mapping[tuple[str, str], Mapping[str, str]] = MappingProxyType({}),
+        outage: Outage | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not speed > 0 or (forever and math.isinf(speed)):
@@ -104,7 +109,7 @@ class DemoServer:
         paths = _shipped() if recordings is None else list(recordings)
         if not paths:
             raise NoRecording("there is no recording to serve", "install the package anew: its recordings are missing")
-        self._recordings = [with_namespaces(load(path)) for path in paths]
+        self._recordings = [with_exports(with_namespaces(load(path)), exports) for path in paths]
         self.clusters = [recording.cluster for recording in self._recordings]
         if len(set(self.clusters)) < len(self.clusters):
             raise DamagedRecording(f"two of the recordings are of one cluster: {', '.join(map(str, paths))}")
@@ -115,6 +120,7 @@ class DemoServer:
         self.finished = asyncio.Event()
         self._stopping = asyncio.Event()
         self._forever = forever
+        self._outage = outage
         self._clock = clock
         self._began: float | None = None
         self._end: asyncio.TimerHandle | None = None
@@ -182,6 +188,16 @@ class DemoServer:
             return math.inf
         return (self._clock() - self._began) * 1000 * self.speed
 
+    def is_out(self, cluster: str) -> bool:
+        """Whether the cluster's API server is out of reach."""
+        return self.seconds_to_outage(cluster) == 0
+
+    def seconds_to_outage(self, cluster: str) -> float:
+        """How long until that is so next."""
+        if self._outage is None or self._outage.cluster != cluster or self._began is None:
+            return math.inf
+        return self._outage.seconds_to_next(self._clock() - self._began)
+
     async def pause(self, seconds: float) -> bool:
         """Wait (`math.inf`: until the server stops). Returns whether the server still runs."""
         try:
@@ -219,6 +235,8 @@ class _Cluster:
         return now, self._history.window(now)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        if self._server.is_out(self._history.recording.cluster):
+            raise _broken(request)
         try:
             if request.method != "GET":
                 raise Refused(405, "a recording can only be read")
@@ -272,6 +290,8 @@ class _Cluster:
         try:
             async for events in self._events(request.path, query):
                 await response.write(b"".join(orjson.dumps(event) + b"\n" for event in events))
+            if self._server.is_out(self._history.recording.cluster):
+                raise _broken(request)
             await response.write_eof()
         except ConnectionResetError:
             pass  # The watcher went away.
@@ -300,8 +320,11 @@ class _Cluster:
                 yield events
                 last_sent = clock()
             seconds = _bookmark_pause(query) if over else self._seconds_to_next(track, version, now)
-            remaining = deadline - clock()
+            outage = self._server.seconds_to_outage(self._history.recording.cluster)
+            remaining = min(deadline - clock(), outage)
             if not await self._server.pause(min(seconds, remaining)) or clock() >= deadline:
+                return
+            if self._server.is_out(self._history.recording.cluster):
                 return
 
     def _seconds_to_next(self, track: Track, version: int, now: float) -> float:
@@ -316,6 +339,13 @@ class _Cluster:
             raise Refused(
                 504, f"Too large resource version: {version}, current: {current}", causes=[cause], retryAfterSeconds=1
             )
+
+
+def _broken(request: web.Request) -> ConnectionResetError:
+    """Break the client's connection off, as a server that dies does."""
+    if request.transport is not None:
+        request.transport.abort()
+    return ConnectionResetError("the API server is out of reach")
 
 
 def _opening(recording: Recording, track: Track, now: float, query: Query) -> tuple[int, list[dict[str, Any]]]:

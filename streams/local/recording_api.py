@@ -1,4 +1,5 @@
-"""What a recorded cluster serves beside its recording: API discovery, and the Namespaces of its objects.
+"""What a recorded cluster serves beside its recording: API discovery, the Namespaces of its objects,
+and ServiceExports.
 
 Discovery as in Kubernetes' API concepts: APIGroupList, APIGroup and APIResourceList, of the recorded resources only.
 """
@@ -10,6 +11,7 @@ from streams.local.derived_uid import derived_uid
 from streams.local.recording import Recording, Track
 
 NAMESPACES = "/api/v1/namespaces"
+SERVICE_EXPORTS = "/apis/multicluster.x-k8s.io/v1beta1/serviceexports"
 
 
 def with_namespaces(recording: Recording) -> Recording:
@@ -23,14 +25,40 @@ def with_namespaces(recording: Recording) -> Recording:
         for item in (*track.state(track.first), *(moment.item for moment in track.moments))
         if (namespace := item["metadata"].get("namespace"))
     }
+    return _with_constant(recording, NAMESPACES, "Namespace", [_namespace(name, recording) for name in sorted(names)])
+
+
+def with_exports(recording: Recording, exports: Mapping[tuple[str, str], Mapping[str, str]]) -> Recording:
+    """The recording with ServiceExports (KEP-1645), which never change: their annotations by namespace and name. Of
+    none there is no such type."""
+    items = [_export(*name, annotations, recording) for name, annotations in sorted(exports.items())]
+    return _with_constant(recording, SERVICE_EXPORTS, "ServiceExport", items) if items else recording
+
+
+def _with_constant(recording: Recording, path: str, kind: str, items: list[dict[str, Any]]) -> Recording:
+    """The recording with a type whose objects never change."""
+    tracks = recording.tracks
     first = min(track.first for track in tracks.values())
-    items = [_namespace(name, recording) for name in sorted(names)]
-    listed = {"apiVersion": "v1", "metadata": {"resourceVersion": str(first)}, "items": items}
-    track = Track(NAMESPACES, "Namespace", listed)
+    group_version = path.removeprefix("/apis/").removeprefix("/api/").rpartition("/")[0]
+    listed = {"apiVersion": group_version, "metadata": {"resourceVersion": str(first)}, "items": items}
+    track = Track(path, kind, listed)
     # As an API server's bookmarks do: without one, a watch to which nothing happens would fall out of the history.
     newest = max(recorded.last for recorded in tracks.values())
     track.add(recording.duration_ms, "BOOKMARK", {"metadata": {"resourceVersion": str(newest)}})
-    return Recording(recording.header, {**tracks, NAMESPACES: track})
+    return Recording(recording.header, {**tracks, path: track})
+
+
+def _export(namespace: str, name: str, annotations: Mapping[str, str], recording: Recording) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": derived_uid(f"export/{recording.cluster}/{namespace}/{name}"),
+            "resourceVersion": "1",
+            "creationTimestamp": recording.header.get("recorded"),
+            "annotations": dict(annotations),
+        }
+    }
 
 
 def _namespace(name: str, recording: Recording) -> dict[str, Any]:

@@ -19,9 +19,12 @@ from streams.kafka.journal import Superseded
 from streams.local.demo_server import DemoServer
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.local.local_data import SERVER_DETAIL, UP_LOCK
+from streams.local.outage import Outage
 from streams.local.ports import LOOPBACK, WantedPort, find_port
 from streams.local.supervisor import CHILD_STOP_SECONDS, BrokerPart, ChildProcess, Restarts, keep_running
+from streams.local.up_sets import SetTally
 from streams.local.up_tally import ChangeLines, Tally
+from streams.objects.multicluster import DROP_AFTER
 from streams.runtime import folders, processes, shutdown
 from streams.runtime.probes import Readiness, probe_server
 from streams.runtime.process_lock import LockHeld, Owner, ProcessLock
@@ -29,7 +32,7 @@ from streams.subscription.client import Batch, Snapshot, Subscriber
 from streams.watch.cluster_registry import DEMO, forget_cluster, forget_demo
 from streams.watch.clusters import ClusterConfig, cluster_configs
 from streams.watch.watcher import WatchOptions, run_watchers
-from streams.wire.records import TABLES
+from streams.wire.records import CLUSTERSET, FOLDED_TABLES
 
 log = logging.getLogger("facets.up")
 
@@ -43,6 +46,19 @@ _END_DEMO_SECONDS = 4.0
 _SETTLE_SECONDS = 20
 _LEFTOVER_SECONDS = 5.0
 _BROKER_RESTARTS = Restarts(attempts=5)
+
+_DEMO_DROP = {DROP_AFTER: "4s"}
+DEMO_EXPORTS = {
+    ("shop", "cart"): _DEMO_DROP,
+    ("shop", "web"): _DEMO_DROP,
+    ("payments", "ledger"): _DEMO_DROP,
+    ("shop", "images"): {},
+}
+"""What each of the demo's clusters exports; `images` is an ExternalName, which can't be."""
+
+_DEMO_OUTAGE = Outage("west", begins=7, lasts=11, every=90)
+_DEMO_STALE_AFTER = 3.0
+"""In seconds, so that the outage is seen; a real API server is given a minute."""
 
 _T = TypeVar("_T")
 
@@ -106,6 +122,7 @@ class _Up:
         self._console = Console(stderr=True, soft_wrap=True, highlight=False)
         self._out = Console(soft_wrap=True, highlight=False)
         self._tally = Tally(ChangeLines(self._out.print))
+        self._sets = SetTally(ChangeLines(self._out.print))
         self._bootstrap = options.bootstrap or ""
 
     async def run(self, clusters: list[ClusterConfig] | None) -> int:
@@ -121,10 +138,11 @@ class _Up:
         partitions = await _unless(self._stop, asyncio.to_thread(ensure, self._bootstrap))
         self._console.print(f"Kafka at {self._bootstrap}, {partitions} partitions a topic")
         if clusters is None:
-            demo = DemoServer(speed=options.speed, forever=True)
+            demo = DemoServer(speed=options.speed, forever=True, exports=DEMO_EXPORTS, outage=_DEMO_OUTAGE)
             await demo.start()
             self._stack.push_async_callback(self._stop_demo, demo)
             clusters = [cluster._replace(source=DEMO) for cluster in _clusters(options, demo.kubeconfig)]
+            self._console.print(f"Demo: {_DEMO_OUTAGE}")
         else:
             await _unless(self._stop, self._end_killed_demo())
         self._owner.details.update({"Kafka": self._bootstrap, SERVER_DETAIL: f"http://127.0.0.1:{http_port}"})
@@ -149,6 +167,9 @@ class _Up:
         await self._end(tasks)
         self._out.print()
         self._out.print(self._tally.summary())
+        if (sets := self._sets.summary()) is not None:
+            self._out.print()
+            self._out.print(sets)
         for name in failed:
             await tasks[name]
         if options.seconds is not None and not self._stop.is_set() and not self._tally.materialized:
@@ -219,6 +240,8 @@ class _Up:
 
     async def _watch(self, clusters: list[ClusterConfig], port: int, ending: asyncio.Event) -> None:
         how = WatchOptions(accept_older_list=self._options.demo, routing_defaults=self._options.routing_defaults)
+        if self._options.demo:
+            how = how._replace(stale_after=_DEMO_STALE_AFTER)
         readiness = Readiness({"watchers": lambda: "they are being started"})
         try:
             async with probe_server(LOOPBACK, port, readiness, or_any=True):
@@ -253,9 +276,11 @@ class _Up:
             self._console.print(f"An earlier demo was killed: its clusters {', '.join(names)} are forgotten")
 
     async def _count(self, ending: asyncio.Event) -> None:
-        async with Subscriber(self._bootstrap, tables=TABLES, progress=True) as subscriber:
+        async with Subscriber(self._bootstrap, tables=FOLDED_TABLES, progress=True) as subscriber:
             async for item in subscriber:
-                self._tally.take(item.rows, live=not isinstance(item, Snapshot))
+                live = not isinstance(item, Snapshot)
+                self._tally.take((row for row in item.rows if row.table != CLUSTERSET), live=live)
+                self._sets.take(item.rows, live=live)
                 if isinstance(item, Batch) and item.seal.frontier:
                     self._tally.sealed()
 

@@ -95,9 +95,9 @@ class SetPort(Record):
 
 class Unavailability(Record):
     """What the export's `drop` policy has done about a cluster of which nothing is heard. `since` is when Kafka took
-    the last record that shows its watcher alive, `decided` the journal's time of the decision; of the set's
-    `endpoints`, `remaining` are in other clusters. They were `dropped`, or `kept` because too few would have remained
-    (which is decided anew each time the policy's time has passed)."""
+    the last record that shows it alive (or that its watcher has lost the API server), `decided` the journal's time of
+    the decision; of the set's `endpoints`, `remaining` are in other clusters. They were `dropped`, or `kept` because
+    too few would have remained (which is decided anew each time the policy's time has passed)."""
 
     action: Literal["dropped", "kept"]
     since: str

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FOLD_VERSION = 8
+FOLD_VERSION = 9
 """Raised by every release whose fold makes different bytes from the same journal."""
 
 JOURNAL = "facets.journal"

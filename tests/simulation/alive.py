@@ -15,11 +15,14 @@ _decode_seal = msgspec.json.Decoder(Seal).decode
 
 
 class Heard(NamedTuple):
-    """When the newest record came that shows a cluster's watcher alive; `counts` unless it is lost or has ended, and
-    `is_current` if what is there of it is complete and up to date."""
+    """When the newest record came that shows a cluster's watcher alive, and when the newest one came that names the
+    cluster (`named`); `counts` unless it is lost or has ended, `is_stale` while its watcher can't reach the API server,
+    and `is_current` if what is there of it is complete and up to date."""
 
     ms: int
+    named: int
     counts: bool
+    is_stale: bool
     is_current: bool
 
 
@@ -61,7 +64,7 @@ class Alive:
         if seal.more:
             return ""
         newest = alive({(partition, each.cluster): each for each in seals.values()})
-        for cluster, (ms, counts, _) in heard.items():
+        for cluster, (ms, _, counts, *_) in heard.items():
             said: Any = newest.get((partition, cluster))
             if counts and (said is None or ms_of(said.appended) != ms):
                 return f"{cluster} was last heard of at {ms}, for a reader it was at {said and ms_of(said.appended)}"

@@ -46,6 +46,7 @@ class Standing(NamedTuple):
     closed: bool = False
     covered: bool = False
     heard: int = 0
+    named: int = 0
     may_change: bool = False
     """Whether the commit at this offset may make rows."""
 
@@ -139,7 +140,9 @@ class Checkers:
         self._heard[partition][offset] = {
             name: Heard(
                 each.heard,
+                each.named,
                 not (each.lost or each.closed) and each.epoch > 0,
+                bool(each.stale),
                 bool(each.frontier) and not (each.open or each.stale or each.lost),
             )
             for name, each in self.standing[partition].items()
@@ -156,7 +159,7 @@ class Checkers:
                 continue
             if not entry.get("covered", True):
                 moved[before.cluster] = now[before.cluster] = before._replace(
-                    at=progress["at"], covered=False, heard=record.ms
+                    at=progress["at"], covered=False, heard=record.ms, named=record.ms
                 )
                 continue
             goes_back = any(int(frontier.get(name, each)) < int(each) for name, each in before.frontier.items())
@@ -165,7 +168,7 @@ class Checkers:
             after = before._replace(seq=entry["seq"], at=progress["at"], covered=True)
             if before.frontier and frontier and not (before.open or before.lost):
                 after = after._replace(frontier=frontier)
-            moved[before.cluster] = now[before.cluster] = after._replace(heard=record.ms)
+            moved[before.cluster] = now[before.cluster] = after._replace(heard=record.ms, named=record.ms)
         covered = sorted(n for n, each in now.items() if each.covered and each.writer == progress["writer"])
         for name in covered:
             moved[name] = now[name] = now[name]._replace(heard=record.ms)
@@ -198,7 +201,7 @@ class Checkers:
         now = now._replace(may_change=False, opens=False)
         if takes_over or goes_on:
             covered = now.covered and not takes_over and phase != "close"
-            now = now._replace(heard=record.ms, covered=covered)
+            now = now._replace(heard=record.ms, named=record.ms, covered=covered)
             now = now._replace(epoch=commit["epoch"], writer=commit["writer"], seq=commit["seq"], at=commit["at"])
             closing = phase == "end" and now.open
             now = now._replace(closed=phase == "close")
@@ -545,7 +548,10 @@ class Checkers:
         heard = self._heard[partition].get(offset, {})
         if not all(each.counts for each in heard.values()) or self._loss(partition)[0] >= offset:
             return
-        stamped = {name: each._replace(ms=stamp_of(each.ms)) for name, each in heard.items()}
+        # Of one whose watcher can't reach the API server, only what names it tells anything.
+        stamped = {
+            name: each._replace(ms=stamp_of(each.named if each.is_stale else each.ms)) for name, each in heard.items()
+        }
         for name in self.keys[partition]:
             self.checks += 1
             before, row = (self._at(f"{NAMESPACE}/{name}", at) for at in (offset - 1, offset))

@@ -5,9 +5,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+
 from streams.facets.contribution import ContributionTable
 from streams.facets.unavailability import Signal
-from streams.fold import service_sets
+from streams.fold import progress, service_sets
 from streams.fold.fold import PartitionFold
 from streams.fold.service_sets import ServiceSets
 from streams.objects.collector import Collector
@@ -58,5 +60,17 @@ def _progress_is_no_sign_of_life() -> AbstractContextManager[Any]:
     def signal_of(self: PartitionFold, cluster: str) -> Signal:
         seal = self._cluster(cluster).seal
         return Signal(seal.appended, bool(seal.frontier) and seal.snapshot_begin is None)
+
+    return patch.object(PartitionFold, "_signal_of", signal_of)
+
+
+@fault(2, "a watcher that has lost its API server shows the cluster alive", since=0)
+def _watcher_passes_for_its_cluster() -> AbstractContextManager[Any]:
+    real = progress.signal_of
+
+    def signal_of(self: PartitionFold, cluster: str) -> Signal:
+        seal = self._cluster(cluster).seal
+        heard = real(msgspec.structs.replace(seal, stale_since=""), self.progress).heard
+        return Signal(heard, real(seal, self.progress).is_complete)
 
     return patch.object(PartitionFold, "_signal_of", signal_of)

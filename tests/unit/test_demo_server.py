@@ -14,6 +14,7 @@ import pytest
 
 from streams.local import demo_server
 from streams.local.demo_server import DemoServer, NoRecording, load
+from streams.local.outage import Outage
 from streams.local.recording import DamagedRecording
 from streams.local.recording_api import with_namespaces
 from streams.local.recording_loop import HISTORY_CYCLES, RecordingLoop
@@ -430,3 +431,53 @@ def test_who_watches_the_namespaces_never_falls_out_of_the_history() -> None:
         assert held < 0 or track.first <= held, f"cycle {cycle}: too old"
         before, held = held, window.version(track, (cycle + 1) * loop.period_ms - 1)
         assert held > before
+
+
+async def test_an_outage_breaks_watches_and_refuses_requests_until_it_is_over(tmp_path: Path) -> None:
+    now = 0.0
+    outage = Outage("east", begins=5, lasts=10, every=60)
+    paths = [write(tmp_path), write(tmp_path, cluster="west")]
+    async with DemoServer(paths, outage=outage, clock=lambda: now) as server, aiohttp.ClientSession() as session:
+        contexts = orjson.loads(server.kubeconfig.read_bytes())["clusters"]
+        urls = {context["name"]: context["cluster"]["server"] for context in contexts}
+        async with session.get(urls["east"] + SERVICES) as answer:
+            assert answer.status == 200
+        now = 4.9
+        async with session.get(urls["east"] + SERVICES + "?watch=true") as stream:
+            assert stream.status == 200
+            now = 6.0
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await stream.read()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(urls["east"] + SERVICES)
+        async with session.get(urls["west"] + SERVICES) as answer:
+            assert answer.status == 200
+        now = 15.0
+        async with session.get(urls["east"] + SERVICES) as answer:
+            assert answer.status == 200
+
+
+async def test_exports_are_a_resource_type_of_their_own(tmp_path: Path) -> None:
+    exports = {("shop", "a"): {"service-facets.io/drop-unavailable-after": "4s"}}
+    async with DemoServer([write(tmp_path)], exports=exports) as server, aiohttp.ClientSession() as session:
+        (context,) = orjson.loads(server.kubeconfig.read_bytes())["clusters"]
+        url = context["cluster"]["server"]
+        async with session.get(f"{url}/apis/multicluster.x-k8s.io/v1beta1/serviceexports") as answer:
+            (item,) = (await answer.json())["items"]
+        assert (item["metadata"]["name"], item["metadata"]["annotations"]) == ("a", exports["shop", "a"])
+        async with session.get(f"{url}/apis") as answer:
+            assert "multicluster.x-k8s.io" in {group["name"] for group in (await answer.json())["groups"]}
+
+
+def test_outages_come_again() -> None:
+    outage = Outage("east", begins=5, lasts=10, every=60)
+    assert [outage.is_on(seconds) for seconds in (0, 5, 14, 15, 64, 65, 75)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert [outage.seconds_to_next(seconds) for seconds in (0, 6, 15)] == [5, 0, 50]

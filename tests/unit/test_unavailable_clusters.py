@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from streams.facets.unavailability import Signal, decide
+from streams.objects.commits import JournalRecord
 from streams.objects.multicluster import Exports
 from streams.wire.clusterset_records import DropPolicy, Unavailability
+from streams.wire.journal_records import progress_record
+from streams.wire.records import ClusterProgress
 from streams.wire.timestamps import of_milliseconds
 from tests.support.clustersets import NOW, Journal, Member, endpoint_slice, export, joined, service
 
@@ -15,6 +18,7 @@ class Outage:
     """Two clusters export a Service with endpoints; `east` has a policy, and `west` goes on to be heard of."""
 
     def __init__(self, drop: tuple[str, str] | None) -> None:
+        self._is_told = False
         self.journal = Journal()
         self.east, self.west = Member("east"), Member("west")
         self.journal.take(self.east.begin(service(), endpoint_slice("a", "10.1.0.1", "10.1.0.2"), export(drop=drop)))
@@ -30,6 +34,16 @@ class Outage:
         """The cluster is heard of again."""
         self.journal.take(self.east.heartbeat())
         return self.east_in_set()
+
+    def covers_both(self) -> None:
+        """A record of the process that watches both clusters."""
+        entries = []
+        for member in (self.east, self.west):
+            commits = member.collector.commits
+            entries.append(ClusterProgress(commits.cluster, commits.epoch, commits.seq, dict(commits.frontier)))
+        said = () if self._is_told else entries
+        self._is_told = True
+        self.journal.take([JournalRecord(0, progress_record("w1", self.west.at(), said), 0)])
 
     def east_in_set(self) -> dict[str, Any]:
         (found,) = (each for each in self.journal.set_of()["exports"] if each["cluster"] == "east")
@@ -104,6 +118,26 @@ def test_a_new_watchers_snapshot_has_to_be_complete() -> None:
     outage.journal.take([begin])
     assert outage.east_in_set() == dropped
     outage.journal.take(others)
+    assert outage.east_in_set()["counted"]
+
+
+def test_a_watcher_that_has_lost_the_api_server_does_not_pass_for_its_cluster() -> None:
+    outage = Outage(("30s", "0%"))
+    outage.journal.take(outage.east.heartbeat())
+    outage.covers_both()
+    outage.journal.now += 31_000
+    outage.covers_both()
+    assert outage.east_in_set()["counted"]
+    outage.journal.take(outage.east.heartbeat(stale_since=outage.east.at()))
+    lost = outage.journal.now
+    outage.journal.now += 31_000
+    outage.covers_both()
+    dropped = outage.east_in_set()
+    assert (dropped["counted"], dropped["unavailable"]["since"]) == (False, of_milliseconds(lost))
+    outage.journal.now += 31_000
+    outage.covers_both()
+    assert outage.east_in_set() == dropped
+    outage.journal.take(outage.east.heartbeat())
     assert outage.east_in_set()["counted"]
 
 
