@@ -31,12 +31,12 @@ class StreamEnded(ConnectionError):
     """The server ended the stream, or the connection."""
 
 
-def responses(port: int, names: list[str]) -> Iterator[bytes]:
+def responses(port: int, names: list[str], node: Node = NODE) -> Iterator[bytes]:
     """Subscribes to these endpoint sets; yields each response, serialized, and has then acknowledged it. Raises
     StreamEnded."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        first = DeltaDiscoveryRequest(node=NODE, type_url=TYPE_URLS["eds"], resource_names_subscribe=names)
+        first = DeltaDiscoveryRequest(node=node, type_url=TYPE_URLS["eds"], resource_names_subscribe=names)
         connection.sendall(
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
             + _frame(_SETTINGS, 0, 0, b"\0\x04" + _WINDOW.to_bytes(4, "big"))

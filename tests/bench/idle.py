@@ -7,7 +7,6 @@ multiple of that; the checkpoints are the worker's own, on its disk.
 """
 
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import JOURNAL, TABLES, topic_of
 from tests.bench.bench import Bench, free_port
 from tests.bench.figures import Figure, at_most
+from tests.bench.scale import is_ready
 
 DAY = 86_400
 MANY = 100
@@ -54,7 +54,7 @@ def _measure(bench: Bench, clusters: int, seconds: float) -> Iterator[Figure]:
     probe = free_port()
     watch = bench.facets("watch", "watch", "--bootstrap-servers", bootstrap, "--kubeconfig", str(config),
                          "--http-port", str(probe), *named)  # fmt: skip
-    watch.until(lambda: _is_ready(probe), "every cluster's first lists are in the journal", 300)
+    watch.until(lambda: is_ready(probe), "every cluster's first lists are in the journal", 300)
     processes = {
         "watch": psutil.Process(watch.pid), "worker": psutil.Process(worker.pid), "serve": psutil.Process(serve.pid),
         "broker": psutil.Process(bench.broker_pid),
@@ -77,14 +77,6 @@ def _measure(bench: Bench, clusters: int, seconds: float) -> Iterator[Figure]:
     yield Figure(f"idle, {clusters} clusters: bytes a day", sum(bytes_a_day.values()) / 2**20, "MiB", goal=disk_goal,
                  note=f"Journal {bytes_a_day[JOURNAL] / 2**20:.0f}, each changelog {max(tables) / 2**20:.0f} at most; "
                  f"over {elapsed:.0f} s, one partition leader.")  # fmt: skip
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def _used(processes: dict[str, psutil.Process], folder: Path) -> _Used:

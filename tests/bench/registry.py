@@ -13,5 +13,8 @@ BENCHMARKS = (
     Benchmark("changes", "changes", "CPU and memory of `facets serve` for many HTTP clients"),
     Benchmark("fan-out", "fan_out", "many xDS and SSE subscribers of one server, next to istiod"),
     Benchmark("idle", "idle", "CPU and bytes a day while nothing happens in 1, 10 and 100 clusters"),
+    Benchmark(
+        "scale", "scale", "250 clusters of 1,000 endpoints: idle, 325 changes/s, a cluster that joins, one that floods"
+    ),
     Benchmark("growth", "growth", "two workers; cost of a change as Services and endpoints grow; memory"),
 )
