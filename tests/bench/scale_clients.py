@@ -60,7 +60,7 @@ def sse(port: int, log: TextIO, query: str) -> None:
 
 
 def _events(connection: socket.socket) -> Iterator[bytes]:
-    """The text up to the end of the last whole event."""
+    """The text up to the end of the last whole event. Raises ConnectionError where the server ends the stream."""
     rest: list[bytes] = []
     while chunk := connection.recv(1 << 20):
         end = chunk.rfind(_END)
@@ -69,6 +69,7 @@ def _events(connection: socket.socket) -> Iterator[bytes]:
             continue
         yield b"".join([*rest, chunk[: end + len(_END)]])
         rest = [chunk[end + len(_END) :]]
+    raise ConnectionError(f"the server ended the stream: {b''.join(rest)[-300:]!r}")
 
 
 def eds(port: int, log: TextIO, cluster: str, names: list[str]) -> None:
