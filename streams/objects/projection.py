@@ -2,8 +2,9 @@
 
 Some projections depend on other objects: a Service's routing on its Namespace, and a route's on Gateways, ListenerSets,
 ReferenceGrants, Namespaces, Services and other routes, a BackendTLSPolicy's on the Services that it targets, a
-ServiceExport's on the ClusterProperty with the cluster's id. When one of those changes, what depends on it is projected
-again (`reproject`). A route's events are always made there, as they depend on all other routes.
+ServiceExport's on the ClusterProperty with the cluster's id and on its Namespace. When one of those changes, what
+depends on it is projected again (`reproject`). A route's events are always made there, as they depend on all other
+routes.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -79,9 +80,12 @@ class ServiceProjector:
             return self._project_normalized(kind, item)
         meta = identify(item, kind not in _CLUSTER_SCOPED)
         key = (kind, meta.namespace, meta.name)
+        message = ""
         if kind in CONTEXT_KINDS:
             self._context.take(*key, item)
             self._outdate(key)
+            if kind == _NAMESPACE:
+                message = self._exports.take_namespace(meta.name, item)
             events = ServiceEvents({}, meta.uid, meta.resource_version)
         elif kind == CLUSTER_PROPERTY.kind:
             self._exports.take_property(meta.name, item)
@@ -97,7 +101,7 @@ class ServiceProjector:
             events = _service_events(key, meta.uid, meta.resource_version, self._tls_policies.project(key))
         else:
             events = _service_events(key, meta.uid, meta.resource_version, read_traffic_policy(item))
-        return Projection(key, meta.uid, meta.resource_version, events)
+        return Projection(key, meta.uid, meta.resource_version, events, message)
 
     def complete(self, kind: str) -> None:
         """All objects of the type have been listed."""
@@ -114,6 +118,8 @@ class ServiceProjector:
         if key[0] in CONTEXT_KINDS or key[0] == SERVICES.kind:
             self._context.take(*key, None)
             self._outdate(key)
+            if key[0] == _NAMESPACE:
+                self._exports.take_namespace(key[2], None)
         elif key[0] in ROUTE_KINDS:
             self._context.drop_route(key)
         elif key[0] == TLS_POLICY.kind:

@@ -70,6 +70,7 @@ class Member:
     def __init__(self, name: str, epoch: int = 1, partitions: int = 1) -> None:
         self.naive = NaiveCluster(name, {}, {}, {}, {})
         self.collector = Collector(name, epoch=epoch, writer=f"w{epoch}", seq=0, partitions=partitions, resources=_ALL)
+        self._namespaces: dict[str, dict[str, Any]] = {}
         self._version = 0
         self.second = 0
 
@@ -141,6 +142,8 @@ class Member:
     def _shelf(self, item: dict[str, Any]) -> dict[Any, Any]:
         if item["kind"] == "ClusterProperty":
             return self.naive.properties
+        if item["kind"] == "Namespace":
+            return self._namespaces
         shelf: dict[Any, Any] = getattr(self.naive, _SHELVES[item["kind"]])
         return shelf
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from streams.facets.unavailability import Signal, decide
@@ -184,3 +185,67 @@ def test_the_brokers_clock_may_go_back() -> None:
 def test_an_exports_own_policy_goes_before_its_watchers(drop: tuple[str, str] | None, wanted: bytes | None) -> None:
     content = Exports(DropPolicy(600, 20)).take(("ServiceExport", "shop", "cart"), export(drop=drop))
     assert b'"drop"' not in content if wanted is None else wanted in content
+
+
+class NamespacePolicies:
+    """A watcher with a policy of its own, an export without one and one that has it."""
+
+    def __init__(self) -> None:
+        self.exports = Exports(DropPolicy(600))
+        self.exports.take(CART, export())
+        self.exports.take(WEB, export("web", drop=("90s", "0%")))
+
+    def take(self, after: str | None, name: str = "shop") -> str:
+        """The Namespace is applied; what can't be read of it."""
+        annotations = {} if after is None else {"service-facets.io/drop-unavailable-after": after}
+        return self.exports.take_namespace(name, {"metadata": {"name": name, "annotations": annotations}})
+
+    def outdated(self) -> dict[str, int | None]:
+        """The exports whose content has changed, with the seconds of their policies."""
+        return {key[2]: _seconds(content) for key, content in self.exports.take_outdated(())}
+
+
+CART, WEB = (("ServiceExport", "shop", name) for name in ("cart", "web"))
+
+
+def _seconds(content: bytes) -> int | None:
+    policy = orjson.loads(content).get("drop")
+    return policy["afterSeconds"] if policy else None
+
+
+def test_a_namespaces_policy_goes_before_the_watchers_and_after_the_exports() -> None:
+    policies = NamespacePolicies()
+    assert policies.take("30s") == ""
+    assert policies.outdated() == {"cart": 30}
+    assert policies.outdated() == {}
+    assert policies.take("30s") == ""
+    assert policies.outdated() == {}
+    policies.take("never")
+    assert policies.outdated() == {"cart": None}
+    policies.take("30s", "payments")
+    assert policies.outdated() == {}
+    assert _seconds(policies.exports.take(CART, export())) is None
+    policies.exports.take_namespace("shop", None)
+    assert policies.outdated() == {"cart": 600}
+
+
+def test_a_namespaces_policy_that_cant_be_read_leaves_the_one_before() -> None:
+    policies = NamespacePolicies()
+    policies.take("30s")
+    policies.outdated()
+    assert "'soon' is neither never nor from 1s to 30d" in policies.take("soon")
+    assert policies.outdated() == {}
+    assert _seconds(policies.exports.take(CART, export())) == 30
+
+
+def test_a_namespaces_policy_reaches_the_sets_of_exports_that_are_there() -> None:
+    outage = Outage(None)
+    namespace = {"kind": "Namespace", "metadata": {"name": "shop", "annotations": {
+        "service-facets.io/drop-unavailable-after": "30s", "service-facets.io/drop-unavailable-floor": "10%",
+    }}}  # fmt: skip
+    outage.journal.take(outage.east.apply(namespace))
+    assert outage.east_in_set()["drop"] == {"afterSeconds": 30, "floorPercent": 10}
+    assert not outage.pass_time(31)["counted"]
+    namespace["metadata"] = {"name": "shop"}
+    outage.journal.take(outage.east.apply(namespace))
+    assert outage.east_in_set()["counted"]

@@ -65,7 +65,8 @@ log = logging.getLogger("facets.watch")
     type=Duration(),
     metavar="DURATION",
     help="Take the endpoints that a cluster exports out of the clusterset once nothing was heard of it for so long. A "
-    "ServiceExport's annotation service-facets.io/drop-unavailable-after (a duration, or never) goes before it.  "
+    "ServiceExport's annotation service-facets.io/drop-unavailable-after (a duration, or never) goes before it, and so "
+    "does its Namespace's.  "
     "[default: they are kept]",
 )
 @click.option(
