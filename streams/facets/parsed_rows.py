@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 
 from streams.facets.overlay import LOST
-from streams.wire.clusterset_records import ClusterExport, ExportedService, SetExport, SetPort, SetType
+from streams.wire.clusterset_records import (
+    NO_PREFERENCE,
+    ClusterExport,
+    ExportedService,
+    Locality,
+    SetExport,
+    SetPort,
+    SetType,
+)
 from streams.wire.records import (
     CLUSTERSET,
     ChangeGroup,
@@ -95,6 +103,7 @@ class SetFacet(Facet):
     session_affinity: str
     internal_traffic_policy: str | None
     traffic_distribution: str | None
+    locality: Locality
     ip_families: list[str]
     exports: list[SetExport]
 
@@ -216,6 +225,7 @@ class _Clusterset(ReadRow, kw_only=True):
     session_affinity: str = "None"
     internal_traffic_policy: str | None = None
     traffic_distribution: str | None = None
+    locality: Locality = msgspec.field(default_factory=lambda: NO_PREFERENCE)
     ip_families: list[str] = msgspec.field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -235,6 +245,7 @@ class _Clusterset(ReadRow, kw_only=True):
             self.session_affinity,
             self.internal_traffic_policy,
             self.traffic_distribution,
+            self.locality,
             self.ip_families,
             self.exports or [],
         )

@@ -89,14 +89,7 @@ def _read_tls_policy(event: Event, _: Any) -> tuple[BackendTLS, ...]:
 
 def _read_export(event: Event, _: Any) -> ClusterExport:
     export = _decode_export(event.object)
-    return ClusterExport(
-        created=export.created,
-        cluster_id=export.cluster_id,
-        labels=export.labels,
-        annotations=export.annotations,
-        drop=export.drop,
-        uid=event.uid,
-    )
+    return ClusterExport(**msgspec.structs.asdict(export), uid=event.uid)
 
 
 _READERS: dict[str, Callable[[Event, Any], Any]] = {

@@ -9,11 +9,16 @@ from typing import Any, Literal, NamedTuple
 
 from streams.facets.unavailability import NO_DECISIONS, Decisions
 from streams.wire.clusterset_records import (
+    NO_PREFERENCE,
+    OWN_CLUSTER,
+    OWN_NODE,
+    OWN_ZONE,
     ClusterExport,
     ConflictReason,
     ExportedPort,
     ExportedService,
     ExportValidity,
+    Locality,
     SetConflict,
     SetExport,
     SetPort,
@@ -64,6 +69,7 @@ class ServiceSet(NamedTuple):
     session_affinity_timeout_seconds: int | None
     internal_traffic_policy: str | None
     traffic_distribution: str | None
+    locality: Locality
     ip_families: list[str]
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -110,7 +116,7 @@ def combine(contributions: Sequence[Contribution], decisions: Decisions = NO_DEC
         any_dropped=any(export.unavailable is not None for export in exports),
     )
     if not valid:
-        return ServiceSet(state, reason, None, [], "None", None, None, None, [], {}, {}, exports, [])
+        return ServiceSet(state, reason, None, [], "None", None, None, None, NO_PREFERENCE, [], {}, {}, exports, [])
     oldest = valid[0]
     return ServiceSet(
         state,
@@ -121,6 +127,7 @@ def combine(contributions: Sequence[Contribution], decisions: Decisions = NO_DEC
         oldest.service.session_affinity_timeout_seconds,
         oldest.service.internal_traffic_policy,
         oldest.service.traffic_distribution,
+        _locality(oldest),
         oldest.service.ip_families,
         oldest.export.labels,
         oldest.export.annotations,
@@ -197,6 +204,18 @@ _BEST_FIRST: tuple[Literal["ready", "stale", "unknown"], ...] = ("ready", "stale
 
 def _type(exported: Exported) -> SetType:
     return "Headless" if exported.service.headless else "ClusterSetIP"
+
+
+def _locality(exported: Exported) -> Locality:
+    """What clients try first. A Service's trafficDistribution is about its own cluster (v1 ServiceSpec); of several the
+    client's own comes before the others."""
+    if exported.export.prefer:
+        return Locality(exported.export.prefer, "ServiceExport")
+    distribution = exported.service.traffic_distribution
+    if not distribution:
+        return NO_PREFERENCE
+    near_node = [OWN_NODE] if distribution == "PreferSameNode" else []
+    return Locality([*near_node, OWN_ZONE, OWN_CLUSTER], "TrafficDistribution")
 
 
 def _ports(valid: Sequence[Exported]) -> list[SetPort]:

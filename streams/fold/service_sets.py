@@ -22,14 +22,14 @@ from streams.facets.service_set import Contribution, ServiceSet, combine, dns_na
 from streams.facets.unavailability import NO_DECISIONS, Decisions, Signal, decide, is_due, next_time
 from streams.fold.table import TableState, Write
 from streams.objects.resources import SERVICE_EXPORT
-from streams.wire.clusterset_records import DropPolicy, SetExport, SetRow, Unavailability
+from streams.wire.clusterset_records import NO_PREFERENCE, DropPolicy, SetExport, SetRow, Unavailability
 from streams.wire.keys import is_row, is_set, parse_row_key, set_key_of
 from streams.wire.records import Cause
 from streams.wire.row_codec import RowContext, encode_head, same_content
 
 _encode = msgspec.json.encode
 _NEVER = 1 << 63
-_NOTHING = ServiceSet("deleted", NOT_EXPORTED, None, [], "None", None, None, None, [], {}, {}, [], [])
+_NOTHING = ServiceSet("deleted", NOT_EXPORTED, None, [], "None", None, None, None, NO_PREFERENCE, [], {}, {}, [], [])
 
 
 class _Caused(msgspec.Struct):

@@ -11,18 +11,29 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.objects.fields import Json, MalformedObject, is_name, mapping, text, texts
-from streams.wire.clusterset_records import MAX_DROP_SECONDS, DropPolicy, ExportContent
+from streams.wire.clusterset_records import (
+    CLUSTER_ID,
+    MAX_DROP_SECONDS,
+    MAX_PREFERRED,
+    OWN_CLUSTER,
+    OWN_NODE,
+    OWN_ZONE,
+    DropPolicy,
+    ExportContent,
+)
 from streams.wire.event_encoding import Key
 
 CLUSTER_ID_PROPERTY = "cluster.clusterset.k8s.io"
 DROP_AFTER = "service-facets.io/drop-unavailable-after"
 DROP_FLOOR = "service-facets.io/drop-unavailable-floor"
 NEVER = "never"
+PREFER = "service-facets.io/prefer"
 
 _SECONDS = re.compile(r"(\d{1,7})([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PERCENT = re.compile(r"(\d{1,3})%")
 _HUNDRED = 100
+_PLACES = (OWN_NODE, OWN_ZONE, OWN_CLUSTER)
 
 _encode = msgspec.json.encode
 
@@ -103,6 +114,7 @@ def _read_export(item: Json) -> _Own:
         created,
         labels=_texts(spec.get("exportedLabels"), "spec.exportedLabels"),
         annotations=_texts(spec.get("exportedAnnotations"), "spec.exportedAnnotations"),
+        prefer=_read_preference(texts(item["metadata"], "annotations").get(PREFER, "")),
     )
     return _Own(content, _read_policy(texts(item["metadata"], "annotations")))
 
@@ -123,6 +135,23 @@ def _read_policy(annotations: Mapping[str, str]) -> _Policy | None:
     if percent is None or int(percent[1]) > _HUNDRED:
         raise MalformedObject(f"annotation {DROP_FLOOR}: {floor!r:.80} is not from 0% to 100%")
     return _Policy(DropPolicy(count, int(percent[1])))
+
+
+def _read_preference(value: str) -> list[str]:
+    """What clients of the set try first, in order. Raises MalformedObject."""
+    preferred = list(filter(None, map(str.strip, value.split(","))))
+    for selector in preferred:
+        if selector not in _PLACES and not (
+            selector.startswith(CLUSTER_ID) and is_name(selector.removeprefix(CLUSTER_ID))
+        ):
+            raise MalformedObject(
+                f"annotation {PREFER}: {selector!r:.80} is none of {', '.join(_PLACES)} and {CLUSTER_ID}ID"
+            )
+    if len(preferred) > MAX_PREFERRED:
+        raise MalformedObject(f"annotation {PREFER} has more than {MAX_PREFERRED} places")
+    if len(set(preferred)) < len(preferred):
+        raise MalformedObject(f"annotation {PREFER} names a place twice: {value!r:.80}")
+    return preferred
 
 
 def _texts(value: Any, at: str) -> dict[str, str]:

@@ -19,6 +19,8 @@ ConflictReason = Literal[
     "AnnotationsConflict", "InternalTrafficPolicyConflict", "TrafficDistributionConflict", "IPFamilyConflict",
 ]  # fmt: skip
 
+OWN_NODE, OWN_ZONE, OWN_CLUSTER, CLUSTER_ID = "own-node", "own-zone", "own-cluster", "cluster="
+MAX_PREFERRED = 16
 MAX_DROP_SECONDS = 30 * 24 * 3600
 
 
@@ -30,16 +32,29 @@ class DropPolicy(Record, omit_defaults=True):
     floor_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
 
 
+class Locality(Record):
+    """Which endpoints of a set a client tries first: those in the first place of `prefer`, then those in the second,
+    and all others last. `own-node`, `own-zone` and `own-cluster` are the client's own, `cluster=ID` is that cluster.
+    The oldest export's annotation says so, or its Service's trafficDistribution; by `Default` none is preferred."""
+
+    prefer: list[str]
+    reason: Literal["Default", "ServiceExport", "TrafficDistribution"]
+
+
+NO_PREFERENCE = Locality([], "Default")
+
+
 class ExportContent(Record, omit_defaults=True):
     """A ServiceExport as the journal carries it. `clusterID` is its cluster's ClusterProperty
     `cluster.clusterset.k8s.io` (KEP-2149); "" where there is none: the cluster's name is its id then. Without `drop`
-    the endpoints stay in the set for as long as nobody takes them back."""
+    the endpoints stay in the set for as long as nobody takes them back. `prefer` is as in Locality."""
 
     created: str
     cluster_id: str = msgspec.field(name="clusterID", default="")
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
     drop: DropPolicy | None = None
+    prefer: list[str] = msgspec.field(default_factory=list)
 
 
 class ClusterExport(ExportContent, omit_defaults=True, kw_only=True):
@@ -145,6 +160,7 @@ class SetRow(RowHead, omit_defaults=True, kw_only=True):
     session_affinity_timeout_seconds: Number | None
     internal_traffic_policy: str | None
     traffic_distribution: str | None
+    locality: Locality = msgspec.field(default_factory=lambda: NO_PREFERENCE)
     ip_families: list[str]
     labels: dict[str, str]
     annotations: dict[str, str]

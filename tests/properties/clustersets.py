@@ -61,7 +61,12 @@ objects = st.one_of(
     st.builds(
         lambda name, i, hosts: endpoint_slice(f"{name}-{i}", *hosts, of=name), names, st.sampled_from([1, 2]), addresses
     ),
-    st.builds(lambda name, created, spec: export(name, created, **spec), names, days, export_specs),
+    st.builds(
+        lambda name, created, spec: export(name, created, prefer="own-cluster, cluster=one" if spec else "", **spec),
+        names,
+        days,
+        export_specs,
+    ),
     st.builds(cluster_id, st.sampled_from(["east", "one", "two"])),
 )
 Objects = list[dict[str, Any]]

@@ -50,12 +50,19 @@ def endpoint_slice(name: str, *addresses: str, of: str = "cart") -> dict[str, An
 
 
 def export(
-    name: str = "cart", created: str = "2026-11-24T12:00:00Z", drop: tuple[str, str] | None = None, **spec: Any
+    name: str = "cart",
+    created: str = "2026-11-24T12:00:00Z",
+    drop: tuple[str, str] | None = None,
+    prefer: str = "",
+    **spec: Any,
 ) -> dict[str, Any]:
-    """A ServiceExport; `drop` is its policy: after which time, and above which share."""
+    """A ServiceExport; `drop` is its policy: after which time, and above which share. `prefer` is what clients try
+    first."""
     meta: dict[str, Any] = {"name": name, "namespace": "shop", "creationTimestamp": created}
     if drop is not None:
         meta["annotations"] = dict(zip(_DROP, drop, strict=True))
+    if prefer:
+        meta.setdefault("annotations", {})["service-facets.io/prefer"] = prefer
     return {"kind": "ServiceExport", "metadata": meta, "spec": spec}
 
 

@@ -40,6 +40,7 @@ def naive_set(clusters: list[NaiveCluster], name: Name) -> Json | None:
         "dnsName": f"{name[1]}.{name[0]}.svc.clusterset.local",
         "type": None, "ports": [], "sessionAffinity": "None", "sessionAffinityTimeoutSeconds": None,
         "internalTrafficPolicy": None, "trafficDistribution": None, "ipFamilies": [], "labels": {}, "annotations": {},
+        "locality": {"prefer": [], "reason": "Default"},
         "conflicts": [(conflict, good[0].id) for conflict in conflicts],
         "exports": [
             (
@@ -58,11 +59,21 @@ def naive_set(clusters: list[NaiveCluster], name: Name) -> Json | None:
             "internalTrafficPolicy": first.get("internalTrafficPolicy"),
             "trafficDistribution": first.get("trafficDistribution"),
             "ipFamilies": first["ipFamilies"],
+            "locality": _locality(good[0].exports[name]["metadata"], first.get("trafficDistribution")),
             "labels": exports[0].get("exportedLabels", {}),
             "annotations": exports[0].get("exportedAnnotations", {}),
             "ports": _ports([(each.id, each.services[name]["spec"]) for each in good]),
         }
     return result
+
+
+def _locality(meta: Json, distribution: str | None) -> Json:
+    """What README says that clients try first."""
+    if (said := (meta.get("annotations") or {}).get("service-facets.io/prefer")) is not None:
+        return {"prefer": said.split(", "), "reason": "ServiceExport"}
+    near = {"PreferSameNode": ["own-node", "own-zone", "own-cluster"], None: []}
+    prefer = near.get(distribution, ["own-zone", "own-cluster"])
+    return {"prefer": prefer, "reason": "TrafficDistribution" if prefer else "Default"}
 
 
 def naive_endpoints(clusters: list[NaiveCluster], name: Name, dropped: Collection[str] = ()) -> dict[str, list[str]]:

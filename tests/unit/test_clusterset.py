@@ -14,6 +14,8 @@ from streams.facets.tables import FACET_TABLES, WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import TableState, Write
 from streams.history.queries import clusters_of, differences, holders
+from streams.objects.fields import MalformedObject
+from streams.objects.multicluster import Exports
 from streams.subscription.delivery import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import is_row, is_set, parse_row_key
@@ -430,3 +432,19 @@ def test_the_tombstone_of_a_key_that_can_not_be_read_stops_no_worker() -> None:
     fold = PartitionFold(0, WORKER_TABLES, WINDOW)
     fold.load("clusterset", b"\xff", None, 0)
     assert fold.recover() == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("near", "'near' is none of own-node, own-zone, own-cluster and cluster=ID"),
+        ("cluster=", "'cluster=' is none of"),
+        ("own-zone,own-zone", "names a place twice"),
+        (",".join(f"cluster=c{i}" for i in range(17)), "has more than 16 places"),
+    ],
+)
+def test_a_preference_that_cant_be_read_rejects_the_export(value: str, problem: str) -> None:
+    item = export()
+    item["metadata"]["annotations"] = {"service-facets.io/prefer": value}
+    with pytest.raises(MalformedObject, match=problem):
+        Exports().take(("ServiceExport", "shop", "cart"), item)

@@ -144,6 +144,60 @@ def test_a_node_of_the_same_name_in_another_cluster_is_not_near() -> None:
     }  # fmt: skip
 
 
+def ranked(world: World, place: Place) -> dict[str, int]:
+    """By address the priority of an endpoint for a client in this place."""
+    found = summary(world.get("eds", CART, Client(place)))
+    return {address.partition(":")[0]: priority for address, (priority, *_) in found.items()}
+
+
+def three_clusters(prefer: str = "", **spec: str) -> World:
+    """An endpoint in each of two zones of three clusters; the export that has precedence prefers these places."""
+    world = exporting("east", "north", "west")
+    for number, cluster in enumerate(("east", "north", "west"), 7):
+        near, far = (endpoint(f"10.{number}.1.{i}", zone=f"z{i}", nodeName="n1") for i in (1, 2))
+        world.put(service(**spec), slice_of(near, far), cluster=cluster)
+    if prefer:
+        cart = exported_cart()
+        world.put({**cart, "metadata": {**cart["metadata"], "annotations": {"service-facets.io/prefer": prefer}}})
+    return world
+
+
+def test_of_a_set_no_cluster_is_preferred_by_default() -> None:
+    assert set(ranked(three_clusters(), Place("z1", "n1", "north")).values()) == {0}
+
+
+def test_traffic_distribution_of_a_set_prefers_the_own_zone_then_the_own_cluster() -> None:
+    world = three_clusters(trafficDistribution="PreferSameZone")
+    assert ranked(world, Place("z1", "", "north")) == {
+        "10.7.1.1": 0, "10.8.1.1": 0, "10.9.1.1": 0, "10.8.1.2": 1, "10.7.1.2": 2, "10.9.1.2": 2,
+    }  # fmt: skip
+    assert set(ranked(world, Place()).values()) == {0}
+
+
+def test_an_exports_preference_is_an_order_of_places() -> None:
+    world = three_clusters(prefer="own-cluster, cluster=west")
+    assert ranked(world, Place("z1", "n1", "north")) == {
+        "10.8.1.1": 0, "10.8.1.2": 0, "10.9.1.1": 1, "10.9.1.2": 1, "10.7.1.1": 2, "10.7.1.2": 2,
+    }  # fmt: skip
+    in_west = ranked(world, Place("", "", "west"))
+    assert [in_west[f"10.{number}.1.1"] for number in (9, 7, 8)] == [0, 1, 1]
+    of_nowhere = ranked(world, Place())
+    assert [of_nowhere[f"10.{number}.1.1"] for number in (9, 7, 8)] == [0, 1, 1]
+
+
+def test_the_next_cluster_is_first_where_the_preferred_one_has_nothing() -> None:
+    world = three_clusters(prefer="cluster=west, cluster=east")
+    world.put(slice_of(), cluster="west")
+    assert ranked(world, Place(cluster="north")) == {"10.7.1.1": 0, "10.7.1.2": 0, "10.8.1.1": 1, "10.8.1.2": 1}
+
+
+def test_the_cluster_says_what_is_preferred_and_who_says_so() -> None:
+    fields = three_clusters(prefer="own-zone").get("cds", CART).metadata.filter_metadata["facets"]
+    assert (fields["prefer"], fields["preferReason"]) == ("own-zone", "ServiceExport")
+    fields = three_clusters().get("cds", CART).metadata.filter_metadata["facets"]
+    assert (fields["prefer"], fields["preferReason"]) == ("", "Default")
+
+
 def test_node_hints_are_for_the_nodes_of_their_cluster() -> None:
     world = exporting("east", "west")
     hints = {"hints": {"forNodes": [{"name": "worker-1"}]}}

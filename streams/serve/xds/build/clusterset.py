@@ -8,6 +8,8 @@ one that is not exported gets in.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from streams.facets.parsed_rows import (
     BackendFacet,
     ContributionFacet,
@@ -21,7 +23,7 @@ from streams.facets.parsed_rows import (
 from streams.facets.service_set import DNS_ZONE, precedence
 from streams.serve.xds.build.service import Facets, Service
 from streams.subscription.delivery import Row
-from streams.wire.clusterset_records import SetExport, SetPort
+from streams.wire.clusterset_records import CLUSTER_ID, NO_PREFERENCE, Locality, SetExport, SetPort
 from streams.wire.records import ServicePort, State
 
 
@@ -82,7 +84,14 @@ class ServiceSet(NamedTuple):
 
     def service(self, namespace: str, name: str) -> Service:
         """The Service in the clusters that count, by their precedence."""
-        return Service(namespace, name, tuple(self._clusters()), is_set=True)
+        return Service(namespace, name, tuple(self._clusters()), self._locality())
+
+    def _locality(self) -> Locality:
+        if self.properties is None:
+            return NO_PREFERENCE
+        names = {f"{CLUSTER_ID}{export.id}": f"{CLUSTER_ID}{export.cluster}" for export in self.properties.exports}
+        locality = self.properties.locality
+        return structs.replace(locality, prefer=[names.get(place, place) for place in locality.prefer])
 
     def _clusters(self) -> Iterator[Facets]:
         if self.properties is None:

@@ -1,14 +1,24 @@
-"""Which endpoints a client prefers: hints and traffic distribution, as priorities."""
+"""Which endpoints a client prefers, as priorities: by hints and traffic distribution, in a set by its locality."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from streams.facets.parsed_rows import FrontendFacet
 from streams.serve.xds.build.client import Place
 from streams.serve.xds.build.endpoints import HEALTHY, Endpoint, home_cluster, is_on_node, shared_addresses
 from streams.serve.xds.build.ports import PortId
 from streams.serve.xds.build.service import Facets, Service
+from streams.wire.clusterset_records import CLUSTER_ID, OWN_CLUSTER, OWN_NODE, OWN_ZONE
 
 _Rank = Callable[[Endpoint], int]
+_ON_NODE, _IN_ZONE, _FAR = range(3)
+
+
+class _Wishes(NamedTuple):
+    """Whether endpoints of the client's own zone, and node, are to be tried first."""
+
+    zone: bool
+    node: bool
 
 
 class RelevantPlace(NamedTuple):
@@ -30,11 +40,13 @@ class RelevantPlace(NamedTuple):
 def relevant_place(service: Service, port: PortId) -> RelevantPlace:
     """What the endpoint set of a Service port depends on."""
     frontends = [facets.frontend for facets in service.clusters if facets.frontend is not None]
-    distributions = {frontend.traffic_distribution for frontend in frontends} - {None, ""}
     zone_hints, node_hints = _hints(service.clusters)
+    wishes = [_wishes(service, frontend) for frontend in frontends]
     is_local = any(frontend.internal_traffic_policy == "Local" for frontend in frontends)
-    node = is_local or node_hints or "PreferSameNode" in distributions
-    return RelevantPlace(bool(distributions) or zone_hints, node, node or bool(shared_addresses(service, port)))
+    node = is_local or node_hints or any(wish.node for wish in wishes)
+    prefers_own = service.locality is not None and OWN_CLUSTER in service.locality.prefer
+    cluster = node or prefers_own or bool(shared_addresses(service, port))
+    return RelevantPlace(zone_hints or any(wish.zone for wish in wishes), node, cluster)
 
 
 def ranking(service: Service, endpoints: list[Endpoint], place: Place) -> _Rank:
@@ -47,28 +59,55 @@ def ranking(service: Service, endpoints: list[Endpoint], place: Place) -> _Rank:
         if endpoint.health == HEALTHY:
             by_cluster.setdefault(endpoint.cluster, []).append(endpoint)
     ranks = {
-        facets.cluster: _ranking_in(facets, by_cluster.get(facets.cluster, []), place, home)
+        facets.cluster: _ranking_in(by_cluster.get(facets.cluster, []), place, home, _wishes(service, facets.frontend))
         for facets in service.clusters
     }
-    return lambda endpoint: ranks[endpoint.cluster](endpoint)
+    if service.locality is None or not service.locality.prefer:
+        return lambda endpoint: ranks[endpoint.cluster](endpoint)
+    prefer = service.locality.prefer
+
+    def rank(endpoint: Endpoint) -> int:
+        near = ranks[endpoint.cluster](endpoint)
+        return _position(prefer, endpoint, near, place) * (_FAR + 1) + near
+
+    return rank
 
 
-def _ranking_in(facets: Facets, usable: list[Endpoint], place: Place, home: str) -> _Rank:
+def _position(prefer: list[str], endpoint: Endpoint, near: int, place: Place) -> int:
+    """The index of the first preferred place that the endpoint is in."""
+    places = {f"{CLUSTER_ID}{endpoint.cluster}"}
+    if near == _ON_NODE:
+        places.add(OWN_NODE)
+    if near < _FAR:
+        places.add(OWN_ZONE)
+    if endpoint.cluster == place.cluster:
+        places.add(OWN_CLUSTER)
+    return next((i for i, preferred in enumerate(prefer) if preferred in places), len(prefer))
+
+
+def _wishes(service: Service, frontend: FrontendFacet | None) -> _Wishes:
+    """What the set's locality asks for, or the Service's own traffic distribution."""
+    if service.locality is not None:
+        return _Wishes(OWN_ZONE in service.locality.prefer, OWN_NODE in service.locality.prefer)
+    distribution = frontend.traffic_distribution if frontend else None
+    return _Wishes(bool(distribution), distribution == "PreferSameNode")
+
+
+def _ranking_in(usable: list[Endpoint], place: Place, home: str, wishes: _Wishes) -> _Rank:
     zones = bool(usable and place.zone) and all(e.source.hints and e.source.hints.zones for e in usable)
     nodes = bool(usable and place.node) and all(e.source.hints and e.source.hints.nodes for e in usable)
-    distribution = facets.frontend.traffic_distribution if facets.frontend else None
-    near_node = bool(place.node) and distribution == "PreferSameNode" and not nodes
-    near_zone = bool(place.zone) and bool(distribution) and not zones
+    near_node = bool(place.node) and wishes.node and not nodes
+    near_zone = bool(place.zone) and wishes.zone and not zones
 
     def rank(endpoint: Endpoint) -> int:
         hints, source = endpoint.source.hints, endpoint.source
         if nodes and hints and place.node in hints.nodes and endpoint.cluster == home:
-            return 0
+            return _ON_NODE
         if near_node and is_on_node(endpoint, home, place.node):
-            return 0
+            return _ON_NODE
         if (zones and hints and place.zone in hints.zones) or (near_zone and source.zone == place.zone):
-            return 1
-        return 2
+            return _IN_ZONE
+        return _FAR
 
     return rank
 

@@ -34,8 +34,10 @@ def cluster(name: str, service: Service, port: PortId, decision: Decision) -> cl
     fields["namespace"].string_value = service.namespace
     fields["service"].string_value = service.name
     fields["routing"].string_value = decision.route
-    if service.is_set:
+    if service.locality is not None:
         fields["reason"].string_value = decision.reason
+        fields["prefer"].string_value = ", ".join(service.locality.prefer)
+        fields["preferReason"].string_value = service.locality.reason
     if decision.route == "dns":
         _resolve(message, service, port)
     else:

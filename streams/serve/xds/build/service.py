@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from streams.facets.parsed_rows import BackendFacet, Facet, FrontendFacet, RoutingFacet
 from streams.serve.xds.build.ports import PortId, port_of
 from streams.subscription.delivery import Row
+from streams.wire.clusterset_records import Locality
 from streams.wire.timestamps import read, write
 
 
@@ -66,13 +67,18 @@ class Facets(NamedTuple):
 
 
 class Service(NamedTuple):
-    """One Service: of one cluster, or of the clusterset (`is_set`). Then it is in several, in the order in which they
-    win an address that several have."""
+    """One Service: of one cluster, or of the clusterset. Then it is in several, in the order in which they win an
+    address that several have, and has a `locality`, in which `cluster=NAME` names a cluster as clients do."""
 
     namespace: str
     name: str
     clusters: tuple[Facets, ...]
-    is_set: bool = False
+    locality: Locality | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it is one of the clusterset."""
+        return self.locality is not None
 
     def with_port(self, port: PortId) -> "Service":
         """Only in the clusters that expose this port."""
