@@ -82,6 +82,11 @@ def dns_name(namespace: str, name: str) -> str:
     return f"{name}.{namespace}.svc.{DNS_ZONE}"
 
 
+def host_dns_name(hostname: str, cluster_id: str, set_dns_name: str) -> str:
+    """The name of one host of a headless set, in one cluster (KEP-1645, DNS; a cluster alone has no name)."""
+    return f"{hostname}.{cluster_id}.{set_dns_name}"
+
+
 def combine(contributions: Sequence[Contribution], decisions: Decisions = NO_DECISIONS) -> ServiceSet | None:
     """The set of these contributions, one a cluster; None where nothing is exported. `decisions` are those about
     clusters of which nothing is heard."""

@@ -190,8 +190,9 @@ def read_patch(body: bytes) -> Patch:
     new_text: Patch = dict.fromkeys(patch.removed)
     for each in patch.endpoints:
         new_text[each.address] = SliceEndpoint(
-            each.address, each.ready, each.serving, each.terminating, each.zone, each.node, each.hints, each.target
-        )
+            each.address, each.ready, each.serving, each.terminating, each.zone, each.node, each.hints, each.target,
+            each.hostname,
+        )  # fmt: skip
     if len(new_text) != len(patch.removed) + len(patch.endpoints):
         raise ValueError("the patch names an address twice")
     return new_text

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple
 
-from streams.wire.name_syntax import KUBERNETES_NAME
+from streams.wire.name_syntax import DNS_LABEL, KUBERNETES_NAME
 from streams.wire.validation import DNS_NAME, IPV4, MAX_ID
 
 Json = Mapping[str, Any]
@@ -119,6 +119,15 @@ def text(value: Any, at: str, absent: str | None = None) -> str:
 def optional_text(value: Any, at: str) -> str | None:
     """A string; None where it is absent or empty."""
     return text(value, at, "") or None
+
+
+def optional_label(value: Any, at: str) -> str | None:
+    """A DNS label (RFC 1123, in lower case); None where it is absent or empty."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not DNS_LABEL.matches(value):
+        raise MalformedObject(f"{at}: {value!r:.80} is not a DNS label")
+    return value
 
 
 def flag(value: Any, at: str, absent: bool) -> bool:

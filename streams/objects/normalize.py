@@ -64,6 +64,7 @@ class _Endpoint(Struct, gc=False, rename="camel"):
     zone: _Text = None
     node_name: _Text = None
     target_ref: _Reference | None = None
+    hostname: _Text = None
 
 
 _NO_CONDITIONS = _Conditions()
@@ -225,6 +226,7 @@ def _slice_endpoints(served: list[Any], family: str, namespace: str, left_out: l
             if not endpoint.addresses:
                 raise MalformedObject(f"endpoints[{i}].addresses: is empty")
             address = fields.address(endpoint.addresses[0], f"endpoints[{i}].addresses[0]", family)
+            hostname = fields.optional_label(endpoint.hostname, f"endpoints[{i}].hostname")
         except MalformedObject as error:
             left_out.append(str(error))
             continue
@@ -240,6 +242,7 @@ def _slice_endpoints(served: list[Any], family: str, namespace: str, left_out: l
                 endpoint.node_name or None,
                 _hints(endpoint.hints),
                 _target(target, namespace) if target else None,
+                hostname,
             )
         )
 
@@ -325,6 +328,7 @@ def _legacy_endpoint(address: Any, at: str, ready: bool, namespace: str) -> Slic
         fields.optional_text(address.get("nodeName"), f"{at}.nodeName"),
         None,
         _target(reference, namespace) if reference else None,
+        fields.optional_label(address.get("hostname"), f"{at}.hostname"),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from streams.facets.service_set import precedence, set_state
+from streams.facets.service_set import host_dns_name, precedence, set_state
 from streams.subscription.delivery import Row
 from streams.subscription.freshness import overlay
 from streams.wire.partitioning import partition_of
@@ -69,8 +69,9 @@ class SetRows:
 
 def join_set(row: _Json, contributions: dict[str, _Json]) -> _Json:
     """A set's decoded row with what the decoded rows of its clusters add: `asOf` of each export (where in its cluster's
-    history the contribution stands), its state as this reader sees it, and `endpoints`, each with its `cluster`. Their
-    ports have the set's names; those that the set doesn't have are left out.
+    history the contribution stands), its state as this reader sees it, and `endpoints`, each with its `cluster`; one
+    with a `hostname` in a Headless set also has its `dnsName`. Their ports have the set's names; those that the set
+    doesn't have are left out.
 
     Its head is that of the newest change, of the set's own row or of a contribution: `version`, `asOf`, `cause` and
     `origin`; `previous` is the version that the joined set had before."""
@@ -132,7 +133,10 @@ def _endpoints(row: _Json, contributions: dict[str, _Json]) -> Iterator[_Json]:
                 {**port, "name": names[port["name"]]["name"]} for port in endpoint["ports"] if port["name"] in names
             ]
             if ports:
-                yield {**endpoint, "ports": ports, "cluster": export["cluster"]}
+                host = {}
+                if row["type"] == "Headless" and "hostname" in endpoint:
+                    host["dnsName"] = host_dns_name(endpoint["hostname"], export["id"], row["dnsName"])
+                yield {**endpoint, "ports": ports, "cluster": export["cluster"], **host}
 
 
 def _one_winner(endpoints: list[_Json]) -> list[_Json]:

@@ -27,6 +27,10 @@ KUBERNETES_NAME = NameSyntax(
 )
 """A DNS subdomain (RFC 1123), the widest syntax that Kubernetes has for names; the length of a label is left to the
 API server."""
+DNS_LABEL = NameSyntax(
+    re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"), 63, "a DNS label (lower case letters, digits and -)"
+)
+"""RFC 1123, in lower case, as Kubernetes has it."""
 CLUSTER_NAME = NameSyntax(
     re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"), 253, "a cluster's name (letters, digits, - _ and .)"
 )

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from streams.wire.name_syntax import DNS_LABEL
+
 FOLD_VERSION = 9
 """Raised by every release whose fold makes different bytes from the same journal."""
 
@@ -27,6 +29,7 @@ MAX_NUMBER = 2**53 - 1
 CLUSTER_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?(?!\n)$"
 """In Python, `$` also matches before a trailing newline."""
 
+Hostname = Annotated[str, msgspec.Meta(pattern=rf"^{DNS_LABEL.expression.pattern}(?!\n)$")]
 Number = Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Family = Literal["IPv4", "IPv6", "FQDN"]
 Phase = Literal["begin", "snapshot", "end", "live", "close"]
@@ -84,9 +87,10 @@ class Target(Record):
     uid: str
 
 
-class SliceEndpoint(Record):
+class SliceEndpoint(Record, omit_defaults=True):
     """One endpoint as held in a group: family, ports and slice are the group's. Only the first address of a
-    slice's endpoint counts (discovery.k8s.io/v1 Endpoint: no semantics are defined for more)."""
+    slice's endpoint counts (discovery.k8s.io/v1 Endpoint: no semantics are defined for more). Those of one `hostname`
+    are one host, under a name of its own in DNS; mostly there is none."""
 
     address: str
     ready: bool
@@ -96,6 +100,7 @@ class SliceEndpoint(Record):
     node: str | None
     hints: Hints | None
     target: Target | None
+    hostname: Hostname | None = None
 
 
 class SliceGroup(Record):
@@ -143,6 +148,7 @@ class PatchEndpoint(Record, omit_defaults=True):
     node: str | None = None
     hints: Hints | None = None
     target: Target | None = None
+    hostname: Hostname | None = None
 
 
 class SlicePatch(Record, omit_defaults=True):

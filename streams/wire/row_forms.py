@@ -22,8 +22,12 @@ ROW_TYPES: dict[str, Any] = {
 
 _ENDPOINT = msgspec.defstruct(
     "Endpoint",
-    [(field.encode_name, field.type) for field in msgspec.structs.fields(records.SliceEndpoint)]
+    [
+        (field.encode_name, field.type, *(() if field.required else (field.default,)))
+        for field in msgspec.structs.fields(records.SliceEndpoint)
+    ]
     + [("family", records.Family), ("ports", list[records.EndpointPort]), ("slice", str)],
+    kw_only=True,
     forbid_unknown_fields=True,
 )
 _ENDPOINT_CHANGE = msgspec.defstruct(
@@ -34,7 +38,14 @@ _ENDPOINT_CHANGE = msgspec.defstruct(
 
 
 _SET_ENDPOINT = msgspec.defstruct(
-    "SetEndpoint", [("cluster", str)], bases=(_ENDPOINT,), kw_only=True, forbid_unknown_fields=True
+    "SetEndpoint",
+    [("cluster", str), ("dnsName", str | msgspec.UnsetType, msgspec.UNSET)],
+    bases=(_ENDPOINT,),
+    namespace={
+        "__doc__": "An endpoint of a set. `dnsName` is its host's own, where the set is Headless and it has one."
+    },
+    kw_only=True,
+    forbid_unknown_fields=True,
 )
 _SHOWN_EXPORT = msgspec.defstruct(
     "ShownExport",

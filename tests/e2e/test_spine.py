@@ -123,6 +123,7 @@ def expected_endpoints(
                 "node": endpoint.get("nodeName"),
                 "hints": {"zones": [zone["name"] for zone in hints["forZones"]]} if hints.get("forZones") else None,
                 "target": _target(endpoint.get("targetRef")),
+                **({"hostname": endpoint["hostname"]} if endpoint.get("hostname") else {}),
                 "slice": each["metadata"]["name"],
             }
             found |= by_port([shown])
@@ -141,6 +142,7 @@ def expected_endpoints(
                         "node": address.get("nodeName"),
                         "hints": None,
                         "target": _target(address.get("targetRef")),
+                        **({"hostname": address["hostname"]} if address.get("hostname") else {}),
                         "slice": f"Endpoints/{legacy['metadata']['name']}",
                     }
                     found |= by_port([shown])

@@ -75,7 +75,7 @@ def _a_set_outlives_its_last_export() -> AbstractContextManager[Any]:
     return patch.object(ServiceSets, "_fold_set", fold_set)
 
 
-@_fault("exports: |endpoints: ")
+@_fault("exports: |endpoints: |claims: ")
 def _an_export_comes_without_its_endpoints() -> AbstractContextManager[Any]:
     return patch.object(Collector, "_repeat_exported", lambda _: None)
 
@@ -90,7 +90,7 @@ def _an_external_name_counts() -> AbstractContextManager[Any]:
     return _valid_in_spite_of("InvalidServiceType")
 
 
-@_fault("type: ")
+@_fault("type: |hosts: ")
 def _headless_services_get_an_ip() -> AbstractContextManager[Any]:
     return patch.object(service_set, "_type", lambda _: "ClusterSetIP")
 
@@ -149,12 +149,27 @@ def _ports_of_one_name_are_not_merged() -> AbstractContextManager[Any]:
     return patch.object(service_set, "_ports", ports)
 
 
-@_fault("ports: ")
+@_fault("ports: |claims: ")
 def _every_cluster_exposes_every_port() -> AbstractContextManager[Any]:
     return patch.object(service_set, "_own_port", lambda _, port: port)
 
 
 # ---- names and ids -----------------------------------------------------------------------------------------
+
+
+@_fault("hosts: ")
+def _the_cluster_comes_before_the_host() -> AbstractContextManager[Any]:
+    return patch.object(set_rows, "host_dns_name", lambda host, cluster, name: f"{cluster}.{host}.{name}")
+
+
+@_fault("hosts: ")
+def _hosts_of_a_cluster_ip_have_names() -> AbstractContextManager[Any]:
+    real = set_rows.join_set
+
+    def join(row: Any, contributions: Any) -> Any:
+        return {**real({**row, "type": "Headless"}, contributions), "type": row["type"]}
+
+    return patch.object(set_rows, "join_set", join)
 
 
 @_fault("dnsName: ")

@@ -25,7 +25,14 @@ from tests.support.clustersets import (
     sets_in,
 )
 from tests.support.naive_availability import ClusterFacts, decisions_in, naive_decisions, take_fact
-from tests.support.naive_clusterset import NaiveCluster, naive_claims, naive_endpoints, naive_set
+from tests.support.naive_clusterset import (
+    NaiveCluster,
+    NaiveHost,
+    naive_claims,
+    naive_endpoints,
+    naive_hosts,
+    naive_set,
+)
 
 NAMES = ("cart", "tea")
 PORTS = [
@@ -55,11 +62,19 @@ labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"), max_size=
 export_specs = st.fixed_dictionaries({}, optional={"exportedLabels": labels, "exportedAnnotations": labels})
 days = st.sampled_from([f"2026-11-{day}T12:00:00Z" for day in (20, 21, 22)])
 names = st.sampled_from(["cart", "cart", "cart", "tea"])
-addresses = st.sets(st.sampled_from([f"10.1.0.{i}" for i in range(6)]), max_size=4).map(sorted)
+_ADDRESSES = [f"10.1.0.{i}" for i in range(6)]
+addresses = st.sets(st.sampled_from(_ADDRESSES), max_size=4).map(sorted)
+hostnames = st.sampled_from(
+    [{}, {each: f"web-{i % 2}" for i, each in enumerate(_ADDRESSES)}, dict.fromkeys(_ADDRESSES[1:], "web-0")]
+)
 objects = st.one_of(
     st.builds(lambda name, spec: service(name, **spec), names, specs),
     st.builds(
-        lambda name, i, hosts: endpoint_slice(f"{name}-{i}", *hosts, of=name), names, st.sampled_from([1, 2]), addresses
+        lambda name, i, own, named: endpoint_slice(f"{name}-{i}", *own, of=name, hostnames=named),
+        names,
+        st.sampled_from([1, 2]),
+        addresses,
+        hostnames,
     ),
     st.builds(
         lambda name, created, spec: export(name, created, prefer="own-cluster, cluster=one" if spec else "", **spec),
@@ -224,6 +239,20 @@ def _check_printed(rows: dict[str, dict[str, Any]], naive: list[NaiveCluster]) -
         )
         wanted = naive_claims(naive, ("shop", row["name"]), dropped_from(row))
         assert claims == wanted, f"claims: {claims} should be {wanted}"
+        named = {
+            NaiveHost(
+                endpoint["dnsName"], endpoint["cluster"], endpoint["address"], port["name"], port["protocol"],
+                port["port"],
+            )
+            for endpoint in row["endpoints"]
+            if "dnsName" in endpoint
+            for port in endpoint["ports"]
+        }  # fmt: skip
+        # Of clusters that share an address one has it in the set.
+        hosts = {
+            host for host in naive_hosts(naive, ("shop", row["name"]), dropped_from(row)) if host[1:] in set(claims)
+        }
+        assert named == hosts, f"hosts: {named} should be {hosts}"
 
 
 def _check_versions(journal: Journal) -> None:

@@ -65,6 +65,7 @@ def _of_slice(endpoint: Object) -> Endpoint:
         "node": endpoint.get("nodeName") or None,
         "hints": shown or None,
         "target": _target(endpoint.get("targetRef")),
+        **_hostname(endpoint),
     }
 
 
@@ -78,7 +79,12 @@ def _of_endpoints(address: Object, ready: bool) -> Endpoint:
         "node": address.get("nodeName") or None,
         "hints": None,
         "target": _target(address.get("targetRef")),
+        **_hostname(address),
     }
+
+
+def _hostname(named: Object) -> dict[str, str]:
+    return {"hostname": named["hostname"]} if named.get("hostname") else {}
 
 
 def _target(reference: Object | None) -> dict[str, str] | None:

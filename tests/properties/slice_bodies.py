@@ -26,7 +26,12 @@ def slice_bodies(draw: st.DrawFn) -> list[bytes]:
             "addressType": "IPv4",
             "ports": [{"port": draw(st.sampled_from((80, 80, 80, 443)))}],
             "endpoints": [
-                {"addresses": [address], "conditions": {"ready": ready}, "nodeName": "n" * draw(st.integers(1, 40))}
+                {
+                    "addresses": [address],
+                    "conditions": {"ready": ready},
+                    "nodeName": "n" * draw(st.integers(1, 40)),
+                    "hostname": draw(st.sampled_from((None, "web-0", "web-1"))),
+                }
                 if address == draw(st.sampled_from(sorted(endpoints)))
                 else {"addresses": [address], "conditions": {"ready": ready}, "nodeName": '{"address":"'}
                 for address, ready in endpoints.items()

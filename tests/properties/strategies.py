@@ -22,6 +22,7 @@ ADDRESSES = {
     "FQDN": ("10.0.0.1", "a.example"),
 }
 _PODS = ("pod-1", "pod-2", "pod-3")
+_HOSTNAMES = (None, None, "web-0", "web-1")
 _HTTP = {"name": "http", "port": 8080, "protocol": "TCP"}
 _GRPC = {"name": "grpc", "port": 9090, "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"}
 _PORTS = ([_HTTP], [_HTTP, _GRPC], [_GRPC, _HTTP], [], [{"name": "", "port": None}])
@@ -68,6 +69,7 @@ def _endpoint(
     node: str | None,
     hinted: bool,
     pod: str | None,
+    hostname: str | None,
 ) -> Object:
     conditions = _without_none({"ready": ready, "serving": serving, "terminating": terminating})
     return _without_none(
@@ -78,14 +80,15 @@ def _endpoint(
             "nodeName": node,
             "hints": {"forZones": [{"name": "z1"}]} if hinted else None,
             "targetRef": _target(pod),
+            "hostname": hostname,
         }
     )
 
 
 def _endpoints(addresses: Sequence[str]) -> st.SearchStrategy[list[Object]]:
     """Of an EndpointSlice, with and without each optional field."""
-    zones, nodes = (None, "z1", "z2"), (None, "n1")
-    one = combinations(_endpoint, addresses, _FLAGS, _FLAGS, _FLAGS, zones, nodes, (False, True), _POD_NAMES)
+    zones, nodes, flags = (None, "z1", "z2"), (None, "n1"), (_FLAGS, _FLAGS, _FLAGS)
+    one = combinations(_endpoint, addresses, *flags, zones, nodes, (False, True), _POD_NAMES, _HOSTNAMES)
     return st.lists(one, max_size=4)
 
 
@@ -132,9 +135,10 @@ def endpoint_slices(
 
 _legacy_addresses = st.lists(
     combinations(
-        lambda ip, pod: _without_none({"ip": ip, "targetRef": _target(pod)}),
+        lambda ip, pod, hostname: _without_none({"ip": ip, "targetRef": _target(pod), "hostname": hostname}),
         ADDRESSES["IPv4"] + ADDRESSES["IPv6"],
         _POD_NAMES,
+        _HOSTNAMES,
     ),
     max_size=3,
 )
@@ -247,6 +251,7 @@ _BREAKS: dict[str, tuple[tuple[tuple[str, ...], Any], ...]] = {
         (("endpoints",), [{"addresses": []}]),
         (("endpoints",), [{"addresses": ["::1%eth0"]}]),
         (("endpoints",), [{"addresses": ["10.0.0.1"], "conditions": {"ready": "true"}}]),
+        (("endpoints",), [{"addresses": ["10.0.0.1"], "hostname": "web.0"}]),
         (("ports",), [{"port": -1}]),
         (("ports",), ["http"]),
     ),
@@ -254,6 +259,7 @@ _BREAKS: dict[str, tuple[tuple[tuple[str, ...], Any], ...]] = {
         (("subsets",), {}),
         (("subsets",), [None]),
         (("subsets",), [{"addresses": [{"ip": "localhost"}]}]),
+        (("subsets",), [{"addresses": [{"ip": "10.0.0.1", "hostname": "Web-0"}]}]),
         (("subsets",), [{"ports": [{"port": "80"}]}]),
     ),
 }

@@ -58,6 +58,9 @@ def test_a_damaged_body_is_refused_as_the_general_path_refuses_it(bodies: list[b
     assert quick == anew
 
 
+_HOSTNAMES = st.sampled_from((None, "web-0"))
+
+
 @st.composite
 def _journals(draw: st.DrawFn) -> list[bytes]:
     """One Service, and one event of its slices in each commit."""
@@ -72,7 +75,10 @@ def _journals(draw: st.DrawFn) -> list[bytes]:
         item = draw(endpoint_slices(name, SERVICES[0], families=(family,), version=str(version)))
         addresses = draw(st.lists(st.sampled_from(pool), unique=draw(st.integers(0, 9)) > 0, max_size=5))
         item["ports"] = copy.deepcopy(draw(st.sampled_from(_PORT_LISTS)))
-        item["endpoints"] = [{"addresses": [each], "zone": draw(st.sampled_from("ab"))} for each in addresses]
+        item["endpoints"] = [
+            {"addresses": [each], "zone": draw(st.sampled_from("ab")), "hostname": draw(_HOSTNAMES)}
+            for each in addresses
+        ]
         return item
 
     first = [draw(services(SERVICES[0])), *(slice_of(name) for name in names)]

@@ -17,6 +17,7 @@ _BROKEN: tuple[Any, ...] = (
     {"addresses": ["10.0.0.1/32"]},
     {"addresses": ["10.0.0.1"], "conditions": {"ready": "true"}},
     {"addresses": ["fd00::1"], "zone": 1},
+    {"addresses": ["10.0.0.1"], "hostname": "Web-0"},
     {"addresses": "10.0.0.1"},
     {},
     None,

@@ -156,6 +156,7 @@ def _of_slice(item: Object) -> list[Object]:
                 "node": each.get("nodeName"),
                 "hints": {"zones": hints} if hints else None,
                 "target": _target(each.get("targetRef")),
+                **({"hostname": each["hostname"]} if "hostname" in each else {}),
                 "slice": item["metadata"]["name"],
             }
         )

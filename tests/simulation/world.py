@@ -270,8 +270,12 @@ class Workload:
         if rng.random() < 0.8:
             pod = number if rng.random() < 0.7 else self._new_pod()
             endpoint["targetRef"] = {"kind": "Pod", "namespace": NAMESPACE, "name": f"pod-{pod}", "uid": f"pod-{pod}"}
-        if rng.random() < 0.3:
+        chance = rng.random()
+        if chance < 0.3:
             endpoint |= {"zone": "z1", "nodeName": "n1", "hints": {"forZones": [{"name": "z1"}]}}
+        # Of the same draw, so that the seeds that once showed a fault still do.
+        if not 0.2 < chance < 0.6:
+            endpoint["hostname"] = "web-0" if chance < 0.8 else "web-1"
         return endpoint
 
     def _new_pod(self) -> int:

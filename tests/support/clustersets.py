@@ -1,8 +1,10 @@
 """Clusters that export Services, folded from the watcher's collector on, in one partition."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from itertools import groupby
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -38,14 +40,24 @@ def service(name: str = "cart", **spec: Any) -> dict[str, Any]:
     return {"kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": whole}
 
 
-def endpoint_slice(name: str, *addresses: str, of: str = "cart") -> dict[str, Any]:
-    """An EndpointSlice with one endpoint for each address."""
+def endpoint_slice(
+    name: str, *addresses: str, of: str = "cart", hostnames: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """An EndpointSlice with one endpoint for each address; `hostnames` are those of some of them."""
     return {
         "kind": "EndpointSlice",
         "metadata": {"name": name, "namespace": "shop", "labels": {"kubernetes.io/service-name": of}},
         "addressType": "IPv4",
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}],
-        "endpoints": [{"addresses": [address], "zone": "z1", "nodeName": "n1"} for address in addresses],
+        "endpoints": [
+            {
+                "addresses": [address],
+                "zone": "z1",
+                "nodeName": "n1",
+                **({"hostname": hostnames[address]} if address in hostnames else {}),
+            }
+            for address in addresses
+        ],
     }
 
 

@@ -119,6 +119,44 @@ def naive_claims(
     return sorted((cluster, *claim) for claim, cluster in owners.items())
 
 
+class NaiveHost(NamedTuple):
+    """An endpoint of one host of a headless set, in the cluster that its name names: with one of its ports."""
+
+    dns_name: str
+    cluster: str
+    address: str
+    port: str
+    protocol: str
+    number: int
+
+
+def naive_hosts(clusters: list[NaiveCluster], name: Name, dropped: Collection[str] = ()) -> set[NaiveHost]:
+    """KEP-1645, specification, 2.4.1: "for each ready endpoint with hostname of `<hostname>`, member cluster ID of
+    `<clusterid>`" the name is `<hostname>.<clusterid>.<service>.<ns>.svc.<clustersetzone>`, of a headless Service.
+    (2.3.4: a ClusterSetIP has none of a single cluster.) `port` is the set's name of it. Of one cluster's slices that
+    say something of one address and port, the newest counts."""
+    found = naive_set(clusters, name)
+    if found is None or found["type"] != "Headless":
+        return set()
+    by_name = {each.name: each for each in clusters}
+    hosts = set()
+    for cluster, cluster_id, *_ in (row for row in found["exports"] if row[5] and row[0] not in dropped):
+        says: dict[tuple[str, str, str, int], str | None] = {}
+        for item in sorted(by_name[cluster].slices.values(), key=lambda each: int(each["metadata"]["resourceVersion"])):
+            if (item["metadata"]["namespace"], item["metadata"]["labels"]["kubernetes.io/service-name"]) != name:
+                continue
+            for endpoint in item["endpoints"]:
+                for own in item["ports"]:
+                    for port in found["ports"]:
+                        if port["clusters"].get(cluster_id) == own["name"]:
+                            claim = (endpoint["addresses"][0], port["name"], own["protocol"], own["port"])
+                            says[claim] = endpoint.get("hostname")
+        for claim, hostname in says.items():
+            if hostname:
+                hosts.add(NaiveHost(f"{hostname}.{cluster_id}.{found['dnsName']}", cluster, *claim))
+    return hosts
+
+
 def _reason(cluster: NaiveCluster, name: Name, exporting: list[NaiveCluster]) -> str:
     rivals = [each for each in exporting if each.id == cluster.id]
     named_so = [each for each in rivals if each.name == each.id]

@@ -334,6 +334,32 @@ def test_a_printed_set_has_the_endpoints_of_all_clusters(fleet: Fleet) -> None:
     assert (row["reason"], [each["state"] for each in row["exports"]]) == ("west: stale", ["ready", "stale"])
 
 
+def test_a_host_of_a_headless_set_has_a_name_in_its_cluster(fleet: Fleet) -> None:
+    hosts = {"10.1.0.1": "cart-0", "10.1.0.2": "cart-1"}
+    fleet.export_both()
+    fleet.journal.take(fleet.east.apply(endpoint_slice("a", *hosts, "10.1.0.3", hostnames=hosts)))
+    fleet.journal.take(fleet.west.apply(endpoint_slice("b", "10.2.0.1", hostnames={"10.2.0.1": "cart-0"})))
+    fleet.journal.take(fleet.west.apply(cluster_id("id.of.west")))
+
+    def named() -> list[tuple[str, str, str]]:
+        return [
+            (each["address"], each.get("hostname", ""), each.get("dnsName", ""))
+            for each in printed(fleet.journal)["endpoints"]
+        ]
+
+    # A ClusterSetIP's endpoints have no names of their own, hostname or not.
+    assert named() == [
+        ("10.1.0.1", "cart-0", ""), ("10.1.0.2", "cart-1", ""), ("10.1.0.3", "", ""), ("10.2.0.1", "cart-0", ""),
+    ]  # fmt: skip
+    fleet.journal.take(fleet.east.apply(service(clusterIP="None")))
+    assert named() == [
+        ("10.1.0.1", "cart-0", "cart-0.east.cart.shop.svc.clusterset.local"),
+        ("10.1.0.2", "cart-1", "cart-1.east.cart.shop.svc.clusterset.local"),
+        ("10.1.0.3", "", ""),
+        ("10.2.0.1", "cart-0", "cart-0.id.of.west.cart.shop.svc.clusterset.local"),
+    ]
+
+
 def test_a_port_goes_to_the_clusters_that_expose_it_under_the_sets_name(fleet: Fleet) -> None:
     fleet.export_both()
     fleet.journal.take(

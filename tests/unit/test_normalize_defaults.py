@@ -58,6 +58,7 @@ SLICE: dict[str, Any] = {
             "nodeName": "node-1",
             "hints": {"forZones": [{"name": "a"}], "forNodes": [{"name": "node-1"}]},
             "targetRef": {"kind": "Pod", "namespace": "other", "name": "cart-0", "uid": "3-4"},
+            "hostname": "cart-0",
         }
     ],
 }
@@ -66,7 +67,14 @@ ENDPOINTS: dict[str, Any] = {
     "metadata": METADATA,
     "subsets": [
         {
-            "addresses": [{"ip": "10.1.0.1", "nodeName": "node-1", "targetRef": {"kind": "Pod", "namespace": "other"}}],
+            "addresses": [
+                {
+                    "ip": "10.1.0.1",
+                    "nodeName": "node-1",
+                    "targetRef": {"kind": "Pod", "namespace": "other"},
+                    "hostname": "cart-0",
+                }
+            ],
             "notReadyAddresses": [{"ip": "10.1.0.2"}],
             "ports": [{"name": "http", "port": 8080, "protocol": "UDP", "appProtocol": "kubernetes.io/h2c"}],
         }
@@ -145,6 +153,8 @@ DEFAULTS: list[tuple[str, str, tuple[Any, ...], str, Any]] = [
     ("EndpointSlice", f"{IN_AN_ENDPOINT}targetRef.kind", EMPTY_TEXT, f"{ENDPOINT}target.kind", ""),
     ("EndpointSlice", f"{IN_AN_ENDPOINT}targetRef.name", EMPTY_TEXT, f"{ENDPOINT}target.name", ""),
     ("EndpointSlice", f"{IN_AN_ENDPOINT}targetRef.uid", EMPTY_TEXT, f"{ENDPOINT}target.uid", ""),
+    # "This field may be used by consumers of endpoints to distinguish endpoints from each other": without it, by none.
+    ("EndpointSlice", f"{IN_AN_ENDPOINT}hostname", EMPTY_TEXT, f"{ENDPOINT}hostname", None),
     # "The set of all endpoints is the union of all subsets": of none, nothing.
     ("Endpoints", "subsets", EMPTY_LIST, "groups", []),
     ("Endpoints", f"{IN_A_SUBSET}notReadyAddresses", EMPTY_LIST, "groups.0.endpoints.*.address", ["10.1.0.1"]),
@@ -159,6 +169,7 @@ DEFAULTS: list[tuple[str, str, tuple[Any, ...], str, Any]] = [
     ("Endpoints", f"{IN_A_SUBSET}{IN_A_PORT}protocol", EMPTY_TEXT, "groups.0.ports.0.protocol", "TCP"),
     ("Endpoints", f"{IN_A_SUBSET}{IN_A_PORT}appProtocol", EMPTY_TEXT, "groups.0.ports.0.appProtocol", None),
     ("Endpoints", f"{IN_A_SUBSET}addresses.0.nodeName", EMPTY_TEXT, f"{ENDPOINT}node", None),
+    ("Endpoints", f"{IN_A_SUBSET}addresses.0.hostname", EMPTY_TEXT, f"{ENDPOINT}hostname", None),
     ("Endpoints", f"{IN_A_SUBSET}addresses.0.targetRef", UNSET, f"{ENDPOINT}target", None),
     ("Endpoints", f"{IN_A_SUBSET}addresses.0.targetRef.namespace", EMPTY_TEXT, f"{ENDPOINT}target.namespace", "shop"),
 ]
@@ -230,6 +241,12 @@ def test_serving_defers_to_ready(ready: Any, serving: Any, expected: tuple[bool,
     item = with_value(SLICE, "endpoints.0.conditions.ready", ready)
     endpoint = at(body("EndpointSlice", with_value(item, "endpoints.0.conditions.serving", serving)), ENDPOINT[:-1])
     assert (endpoint.ready, endpoint.serving) == expected
+
+
+@pytest.mark.parametrize("hostname", ["cart-0", "0", "w" * 63])
+def test_a_hostname_is_carried(hostname: str) -> None:
+    for kind, field in (("EndpointSlice", "endpoints.0.hostname"), ("Endpoints", "subsets.0.addresses.0.hostname")):
+        assert at(body(kind, with_value(OBJECTS[kind], field, hostname)), f"{ENDPOINT}hostname") == hostname
 
 
 @pytest.mark.parametrize("spec", [{}, None, {"clusterIP": ""}, {"clusterIPs": [""]}, {"type": "ExternalName"}])

@@ -87,6 +87,37 @@ def test_endpoints_come_go_and_change() -> None:
     assert folded.dead == []
 
 
+@pytest.mark.parametrize("is_patch", [True, False])
+def test_another_hostname_is_an_update(is_patch: bool) -> None:
+    folded = Folded()
+
+    def commit(version: int, **hostname: str) -> tuple[Row, Row]:
+        changed = {**endpoint("10.1.0.1"), **hostname}
+        event = (
+            patch(str(version), str(version - 1), changed)
+            if is_patch
+            else whole(str(version), changed, endpoint("10.1.0.2"))
+        )
+        row = folded.commit("live", event)
+        (updated,) = row["change"]["updated"]
+        assert (row["change"]["added"], row["change"]["removed"]) == ([], [])
+        assert updated == row["endpoints"][0]
+        return updated, row["endpoints"][1]
+
+    assert commit(11, hostname="web-0")[0]["hostname"] == "web-0"
+    assert commit(12, hostname="web-1")[0]["hostname"] == "web-1"
+    assert all("hostname" not in each for each in commit(13))
+    assert folded.dead == []
+
+
+@pytest.mark.parametrize("hostname", ["Web-0", "web.0", "-", "", "w" * 64, "web-0\n", 7])
+def test_a_hostname_that_none_can_have_is_not_taken(hostname: Any) -> None:
+    folded = Folded()
+    folded.commit("live", whole("11", {**endpoint("10.1.0.1"), "hostname": hostname}))
+    (reason,) = folded.dead
+    assert "hostname" in reason
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -260,6 +260,8 @@ def test_a_parent_that_could_never_be_read_is_not_missing(kind: str) -> None:
         ({"addresses": []}, "endpoints[1].addresses: is empty"),
         ({"addresses": ["10.7.1.5"], "zone": 1}, "endpoints[1].zone: Expected `str | null`, got `int`"),
         ({"addresses": ["10.7.1.5"], "conditions": {"ready": "yes"}}, "endpoints[1].conditions.ready: "),
+        ({"addresses": ["10.7.1.5"], "hostname": "Web.0"}, "endpoints[1].hostname: 'Web.0' is not a DNS label"),
+        ({"addresses": ["10.7.1.5"], "hostname": "w" * 64}, f"endpoints[1].hostname: '{'w' * 64}' is not a DNS label"),
     ],
 )
 def test_an_endpoint_that_can_not_be_read_is_left_out_alone(endpoint: Any, named: str) -> None:
@@ -284,11 +286,15 @@ def test_a_slice_of_which_nothing_can_be_read_is_not_empty() -> None:
 
 def test_a_legacy_address_that_can_not_be_read_is_left_out_alone() -> None:
     cluster = atlas()
-    subsets = [{"addresses": [{"ip": "10.7.1.4"}, {"ip": "localhost"}, 7], "ports": []}]
+    bad = {"ip": "localhost"}, {"ip": "10.7.1.5", "hostname": "-"}, 7
+    subsets = [{"addresses": [{"ip": "10.7.1.4"}, *bad], "ports": []}]
     cluster.put("Endpoints", "ledger", {"subsets": subsets})
     row = cluster.row("backend")
     assert (row["state"], shown(row), marked(row)) == ("ready", ["10.7.1.4"], [("Endpoints", "ledger")])
-    assert "subsets[0].addresses[1].ip: 'localhost' is not an IP address" in row["rejected"][0]["message"]
+    assert row["rejected"][0]["message"].startswith(
+        "subsets[0].addresses[1].ip: 'localhost' is not an IP address; "
+        "subsets[0].addresses[2].hostname: '-' is not a DNS label; "
+    )
 
 
 def test_a_cluster_ip_that_can_not_be_read_is_left_out_alone() -> None:

@@ -148,10 +148,9 @@ def _describe(difference: Any) -> str:
     if difference.sign == "~" and not is_part:
         return f"{difference.what}: {_short(difference.before)} -> {_short(difference.after)}"
     if difference.sign == "~":
-        fields = [name for name in difference.after if difference.before.get(name) != difference.after[name]]
-        what = ", ".join(
-            f"{name}: {_short(difference.before.get(name))} -> {_short(difference.after[name])}" for name in fields
-        )
+        before, after = difference.before, difference.after
+        fields = [name for name in {**after, **before} if before.get(name) != after.get(name)]
+        what = ", ".join(f"{name}: {_short(before.get(name))} -> {_short(after.get(name))}" for name in fields)
         return f"{difference.what}  {what}"
     endpoint = difference.after or difference.before
     if difference.what == EXPORT:
