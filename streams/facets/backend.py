@@ -16,7 +16,7 @@ from streams.facets.claims import shadows_of
 from streams.facets.endpoint_set import EMPTY_SET, EndpointSet
 from streams.facets.initial_rows import InitialObjects
 from streams.facets.reading import read_source_event
-from streams.facets.row_parts import UNDIVIDED, Parts, Side
+from streams.facets.row_parts import UNDIVIDED, KnownChanges, Parts
 from streams.facets.set_change import NO_DIFFERENCE
 from streams.facets.slice_text import LEGACY_PREFIX, Source
 from streams.facets.table import CompanionUpdate, RowUpdate, Table
@@ -71,9 +71,9 @@ class BackendEntry(NamedTuple):
     parts: Parts = MappingProxyType({})
 
     @property
-    def side(self) -> Side:
-        """What is divided into parts."""
-        return Side(self.endpoints, _is_withheld(self.service))
+    def withdrawn(self) -> bool:
+        """Whether the set is withheld because of the Service."""
+        return _is_withheld(self.service)
 
     def counted(self) -> EndpointSet:
         """The set as in the row: with the legacy Endpoints."""
@@ -153,12 +153,15 @@ class BackendTable(Table[BackendEntry]):
         causes: list[Cause],
         counted: EndpointSet,
         difference: bytes,
+        known: KnownChanges | None = None,
     ) -> RowUpdate[BackendEntry]:
         """The row and its parts; `counted` is the new entry's set as in the row."""
         head = encode_head(
             ctx, key, entry.version, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes
         )
-        division = row_parts.divide(key, ctx.offset, entry.parts, entry.side, new.side) if self._divides else UNDIVIDED
+        division = UNDIVIDED
+        if self._divides:
+            division = row_parts.divide(key, ctx.offset, entry.parts, entry, new, known)
         if division.parts:
             groups = row_parts.encode_parts(ctx.offset, division.parts)
         else:
@@ -203,22 +206,21 @@ class BackendTable(Table[BackendEntry]):
         _, service, _, state, reason, rejected, legacy, _ = entry
         new = BackendEntry(ctx.offset, service, change.endpoints, state, reason, rejected, legacy)
         causes = [Cause(event.kind, event.name, event.uid, event.resource_version, event.trigger)]
-        return self._update(ctx, key, entry, new, causes, change.endpoints, change.difference)
+        known = {event.name: change.group_change}
+        return self._update(ctx, key, entry, new, causes, change.endpoints, change.difference, known)
 
     def prepare(self, key: str, objects: InitialObjects) -> bytes | None:
         """See Table: the row's `change`."""
-        slices = objects.slices
         if _is_withheld(_service_of(objects)):
             return None
-        if not any(source.groups[0].text for source in slices.values()) or initial_rows.is_claimed_twice(slices):
+        added = []
+        for label, source in objects.slices.items():
+            group = source.groups[0]
+            if group.text:
+                added.append(set_change.encode_change(label, group.layout.lead, [group.text]))
+        if not added or initial_rows.is_claimed_twice(objects.slices):
             return None
-        groups = {label: source.groups[0] for label, source in slices.items()}
-        added = b",".join(
-            set_change.encode_change(label, group.layout.lead, [group.text])
-            for label, group in groups.items()
-            if group.text
-        )
-        return b'{"added":[%b],"removed":[],"updated":[]}' % added
+        return b'{"added":[%b],"removed":[],"updated":[]}' % b",".join(added)
 
     def fold_initial(
         self, ctx: RowContext, key: str, objects: InitialObjects, prepared: Any

@@ -138,11 +138,13 @@ def encode_groups(backend: EndpointSet, *, withdrawn: bool) -> bytes:
     for label in sorted(counted):
         source = counted[label]
         shadows = backend.shadows.get(label)
+        if not shadows and not withdrawn:
+            parts += [b"%b%b%b]}" % (source.head, group.layout.lead, group.text) for group in source.groups]
+            continue
         for index, group in enumerate(source.groups):
             lost = {endpoint: kept for (at, endpoint), kept in shadows.items() if at == index} if shadows else {}
-            for text in group_texts(group, lost, withdrawn=withdrawn):
-                parts += (source.head, text, b",")
-    return b"".join(parts[:-1])
+            parts += [source.head + text for text in group_texts(group, lost, withdrawn=withdrawn)]
+    return b",".join(parts)
 
 
 def group_texts(group: Group, lost: Mapping[bytes, Layout | None], *, withdrawn: bool) -> list[bytes]:

@@ -78,7 +78,7 @@ def is_claimed_twice(slices: Mapping[str, Source]) -> bool:
             if not same_ports.isdisjoint(addresses):
                 return True
             same_ports |= addresses
-    return any(
+    return len(claimed) > 1 and any(
         not claims.isdisjoint(other_claims) and not addresses.isdisjoint(other_addresses)
         for (claims, addresses), (other_claims, other_addresses) in combinations(claimed.items(), 2)
     )

@@ -12,8 +12,8 @@ forth at a limit), and is in the records: every worker makes the same. Joined, t
 row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 import msgspec
@@ -22,7 +22,7 @@ from streams.facets.changes import local_name_of
 from streams.facets.claims import Lost
 from streams.facets.endpoint_set import EndpointSet, group_texts
 from streams.facets.overlay import explain
-from streams.facets.slice_text import Group, Source, address_of
+from streams.facets.slice_text import Group, GroupChange, Source, address_of
 from streams.wire.endpoint_text import pieces, text_difference, without
 from streams.wire.keys import chunk_key, part_key
 from streams.wire.records import BackendPart, Rejection
@@ -67,11 +67,21 @@ PartRecords = Mapping[bytes, tuple[int, bytes]]
 """The version and value of parts and chunks, by key."""
 
 
-class Side(NamedTuple):
+class Side(Protocol):
     """A set before or after a change; `withdrawn` says whether it is withheld because of its Service."""
 
-    endpoints: EndpointSet
-    withdrawn: bool
+    @property
+    def endpoints(self) -> EndpointSet:
+        """The set."""
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it is withheld."""
+
+
+KnownChanges = Mapping[str, GroupChange]
+"""The slices in which two sets without shadows differ, and how: each of these slices has one group before and after.
+None where it is not known."""
 
 
 class Division(NamedTuple):
@@ -138,7 +148,9 @@ _encode = msgspec.json.encode
 # ---- dividing ------------------------------------------------------------------------------------------
 
 
-def divide(key: str, version: int, parts: Parts, before: Side, after: Side) -> Division:
+def divide(
+    key: str, version: int, parts: Parts, before: Side, after: Side, known: KnownChanges | None = None
+) -> Division:
     """What a change at this version makes of a row that had these parts."""
     slices = after.endpoints.slices
     if not parts and not slices:
@@ -147,8 +159,14 @@ def divide(key: str, version: int, parts: Parts, before: Side, after: Side) -> D
     if not parts and not is_divided:
         return UNDIVIDED
     divided: dict[str, Part] = {}
+    labels: Iterable[str]
+    if known is not None and is_divided and parts.keys() == slices.keys():
+        divided.update(parts)
+        labels = known
+    else:
+        labels = sorted({*parts, *slices})
     records: list[tuple[bytes, bytes | None]] = []
-    for label in sorted({*parts, *slices}):
+    for label in labels:
         own_key, old, source = part_key(key, label), parts.get(label), slices.get(label)
         if source is None or not is_divided:
             if old is not None:
@@ -157,7 +175,8 @@ def divide(key: str, version: int, parts: Parts, before: Side, after: Side) -> D
         elif old is not None and _is_unchanged(label, before, after):
             divided[label] = old
         else:
-            divided[label] = _divide_slice(own_key, version, old, _Content.of(label, before), source, after, records)
+            content_before = _Content.of(label, before)
+            divided[label] = _divide_slice(own_key, version, old, content_before, source, after, records, known)
     return Division(divided, records)
 
 
@@ -183,11 +202,11 @@ class _Content(NamedTuple):
 def _is_divided(slices: Mapping[str, Source], *, divided_before: bool) -> bool:
     size = 0
     for source in slices.values():
-        for group in source.groups:
-            size += len(group.text)
-    if size <= (LIMITS.undivided if divided_before else LIMITS.whole):
-        return False
-    return all(len(source.groups) == 1 for source in slices.values())
+        groups = source.groups
+        if len(groups) != 1:
+            return False
+        size += len(groups[0].text)
+    return size > (LIMITS.undivided if divided_before else LIMITS.whole)
 
 
 def _is_unchanged(label: str, before: Side, after: Side) -> bool:
@@ -207,6 +226,7 @@ def _divide_slice(
     source: Source,
     after: Side,
     records: list[tuple[bytes, bytes | None]],
+    known: KnownChanges | None,
 ) -> Part:
     content = _Content(source, after.endpoints.shadows.get(source.label, {}), after.withdrawn)
     count_before = len(old.chunks) if old else 0
@@ -214,7 +234,7 @@ def _divide_slice(
     versions = [version] * count
     changed: Sequence[int] = range(count)
     if old is not None and content_before is not None and count_before == count:
-        versions, changed = list(old.chunks), _changed_chunks(content_before, content, count)
+        versions, changed = list(old.chunks), _changed_chunks(content_before, content, count, known)
     for number, chunk in zip(changed, _chunks(content, count, changed), strict=True):
         versions[number] = version
         records.append((chunk_key(own_key, number), b'{"groups":%b,"version":%d}' % (chunk, version)))
@@ -241,30 +261,37 @@ def _chunk_count(size: int, count: int) -> int:
     return new
 
 
-def _changed_chunks(before: _Content, after: _Content, count: int) -> Sequence[int]:
+def _changed_chunks(before: _Content, after: _Content, count: int, known: KnownChanges | None) -> Sequence[int]:
     """The chunks that differ, of a slice that has as many as before."""
     (old,), (new,) = before.source.groups, after.source.groups
-    changed = _divide_like(old, new, count)
+    changed = _divide_like(old, known[after.source.label] if known else _compared(old, new), count)
     if (before.lost, before.withdrawn, old.layout) == (after.lost, after.withdrawn, new.layout):
         return changed
     pairs = zip(_chunks(before, count, range(count)), _chunks(after, count, range(count)), strict=True)
     return [number for number, (chunk_before, chunk) in enumerate(pairs) if chunk_before != chunk]
 
 
-def _divide_like(old: Group, new: Group, count: int) -> list[int]:
-    """Divide a group as the one before it, and return which chunks have other endpoints. What both groups have is not
-    looked at again."""
+def _compared(old: Group, new: Group) -> GroupChange:
     difference = text_difference(old.text, new.text)
     before = pieces(old.text[difference.start : difference.old_end])
     after = pieces(new.text[difference.start : difference.new_end])
-    removed, added = without(before, after), without(after, before)
+    return GroupChange(new, without(before, after), without(after, before))
+
+
+def _divide_like(old: Group, change: GroupChange, count: int) -> list[int]:
+    """Divide a group as the one before it, and return which chunks have other endpoints. What both groups have is not
+    looked at again."""
+    new, removed, added = change
     texts = list(_divided(old, count))
-    changed = sorted({_chunk_of(endpoint, count) for endpoint in (*removed, *added)})
-    for number in changed:
-        own = [endpoint for endpoint in added if _chunk_of(endpoint, count) == number]
-        texts[number] = b",".join(sorted([*without(pieces(texts[number]), removed), *own]))
+    changes: dict[int, tuple[list[bytes], list[bytes]]] = {}
+    for endpoint in removed:
+        changes.setdefault(_chunk_of(endpoint, count), ([], []))[0].append(endpoint)
+    for endpoint in added:
+        changes.setdefault(_chunk_of(endpoint, count), ([], []))[1].append(endpoint)
+    for number, (own_removed, own_added) in changes.items():
+        texts[number] = b",".join(sorted([*without(pieces(texts[number]), own_removed), *own_added]))
     new.chunks = tuple(texts)
-    return changed
+    return sorted(changes)
 
 
 def _divided(group: Group, count: int) -> tuple[bytes, ...]:
@@ -281,21 +308,25 @@ def _chunk_of(endpoint: bytes, count: int) -> int:
     return crc32(address_of(endpoint)) % count
 
 
-def _chunks(content: _Content, count: int, numbers: Sequence[int]) -> list[bytes]:
+def _chunks(content: _Content, count: int, numbers: Iterable[int]) -> list[bytes]:
     """The groups of these of a slice's chunks."""
     (group,) = content.source.groups
     divided = _divided(group, count)
-    chunks = []
-    for number in numbers:
-        own = Group(group.layout, divided[number])
-        texts: list[bytes] = []
+    return [
         # Of an empty slice the only chunk has its ports.
-        if own.text or count == 1:
-            endpoints = pieces(own.text) if content.lost else []
-            lost = {endpoint: content.lost[0, endpoint] for endpoint in endpoints if (0, endpoint) in content.lost}
-            texts = group_texts(own, lost, withdrawn=content.withdrawn)
-        chunks.append(b"[%b]" % b",".join([b"{" + text[1:] for text in texts]))
-    return chunks
+        b"[%b]" % b",".join(_chunk_groups(content, group, divided[number])) if divided[number] or count == 1 else b"[]"
+        for number in numbers
+    ]
+
+
+def _chunk_groups(content: _Content, group: Group, text: bytes) -> list[bytes]:
+    """The groups of a chunk that has these of the slice's endpoints."""
+    if not content.lost and not content.withdrawn:
+        return [b"{%b%b]}" % (group.layout.lead[1:], text)]
+    own = Group(group.layout, text)
+    endpoints = pieces(text) if content.lost else []
+    lost = {endpoint: content.lost[0, endpoint] for endpoint in endpoints if (0, endpoint) in content.lost}
+    return [b"{" + each[1:] for each in group_texts(own, lost, withdrawn=content.withdrawn)]
 
 
 # ---- joining -------------------------------------------------------------------------------------------

@@ -22,22 +22,21 @@ from streams.facets.slice_text import (
     patched,
     read_patch,
 )
-from streams.wire.endpoint_text import address_text
+from streams.wire.endpoint_text import address_text, last_of
 from streams.wire.records import Event
 from streams.wire.validation import MAX_ID, is_version
 
 
 class SliceChange(NamedTuple):
-    """The set after the change, and the row's `change`."""
+    """The set after the change, what differs in its slice, and the row's `change`."""
 
     endpoints: EndpointSet
+    group_change: GroupChange
     difference: bytes
 
 
-class _Endpoints(NamedTuple):
-    added: list[bytes]
-    removed: list[bytes]
-    updated: list[bytes]
+_Endpoints = tuple[list[bytes], list[bytes], list[bytes]]
+"""Those that are added, removed and updated."""
 
 
 def advance(current: EndpointSet, event: Event) -> SliceChange | None:
@@ -52,10 +51,12 @@ def advance(current: EndpointSet, event: Event) -> SliceChange | None:
     endpoints = _sorted_out(change)
     if source == old or endpoints is None:
         return None
-    if endpoints.added and _may_be_claimed_twice(current.slices, event.name, change.group, endpoints.added):
+    if endpoints[0] and _may_be_claimed_twice(current.slices, event.name, change.group, endpoints[0]):
         return None
     return SliceChange(
-        EndpointSet({**current.slices, event.name: source}, None, {}), _encode(event.name, change.group, endpoints)
+        EndpointSet({**current.slices, event.name: source}, None, {}),
+        change,
+        _encode(event.name, change.group, endpoints),
     )
 
 
@@ -74,13 +75,14 @@ def _sorted_out(change: GroupChange) -> _Endpoints | None:
     """The endpoints of the slice that are added, removed or updated; None if an address is in it twice."""
     _, removed, added = change
     if not added or not removed:
-        return _Endpoints(added, removed, [])
-    if len(added) == 1 == len(removed) and added[0].startswith(address_text(removed[0])):
-        return _Endpoints([], [], added)
+        return added, removed, []
+    if len(added) == 1 == len(removed):
+        is_same_address = added[0].startswith(address_text(removed[0]))
+        return ([], [], added) if is_same_address else (added, removed, [])
     before, after = set(map(address_of, removed)), set(map(address_of, added))
     if len(after) != len(added):
         return None
-    return _Endpoints(
+    return (
         [endpoint for endpoint in added if address_of(endpoint) not in before],
         [endpoint for endpoint in removed if address_of(endpoint) not in after],
         [endpoint for endpoint in added if address_of(endpoint) in before],
@@ -89,25 +91,25 @@ def _sorted_out(change: GroupChange) -> _Endpoints | None:
 
 def _may_be_claimed_twice(slices: Mapping[str, Source], label: str, group: Group, added: list[bytes]) -> bool:
     """Whether an added address is, or might be, twice in the slice, or in another slice that has one of its ports."""
-    if b"\\" in group.text:
+    text, claims = group.text, group.layout.claims
+    if b"\\" in text:
         return True
-    claims = group.layout.claims
+    rivals = [rival for other in slices.values() if other.label != label for rival in other.groups]
     for endpoint in added:
-        start = address_text(endpoint)
-        if group.text.count(start) > 1:
+        begin = address_text(endpoint)
+        if last_of(text, begin, last_of(text, begin)) >= 0:
             return True
-        for other in slices.values():
-            for rival in other.groups:
-                if start in rival.text and other.label != label and not claims.isdisjoint(rival.layout.claims):
-                    return True
+        for rival in rivals:
+            if last_of(rival.text, begin) >= 0 and not claims.isdisjoint(rival.layout.claims):
+                return True
     return False
 
 
 def _encode(label: str, group: Group, endpoints: _Endpoints) -> bytes:
-    if not any(endpoints):
+    added, removed, updated = endpoints
+    if not (added or removed or updated):
         return NO_CHANGE
     lead = group.layout.lead
-    added, removed, updated = endpoints
     return b'{"added":[%b],"removed":[%b],"updated":[%b]}' % (
         encode_change(label, lead, added) if added else b"",
         encode_change(label, lead, removed) if removed else b"",

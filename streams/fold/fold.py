@@ -45,7 +45,7 @@ from streams.fold.snapshot import (
     rejections_to_clear,
     takes_up,
 )
-from streams.fold.table import TableState, Write
+from streams.fold.table import TableState, Write, followers_by_kind
 from streams.fold.tombstones import Tombstones
 from streams.objects.fields import MalformedObject
 from streams.objects.resources import OPTIONAL
@@ -93,6 +93,7 @@ class PartitionFold:
         self.tables = tuple(TableState(rules) for rules in tables)
         self._selects = selects
         self._by_name = {table.name: table for table in self.tables}
+        self._followers = followers_by_kind(self.tables)
         self._tombstones = Tombstones(window_seconds)
         self._window_seconds = window_seconds
         self._recovery = Recovery(self.tables)
@@ -233,7 +234,7 @@ class PartitionFold:
     def _fold_sets(self, writes: list[Write], offset: int, appended: int) -> list[Write]:
         """The clusterset's rows that follow from these rows, from those of this offset that were written before, and
         from the time."""
-        if self._sets is None:
+        if self._sets is None or not self._sets.may_change(writes):
             return []
 
         def context(cluster: str) -> RowContext:
@@ -263,7 +264,8 @@ class PartitionFold:
             yield from self._stage(cluster, cluster.snapshot, commit, offset, is_complete=is_complete)
         elif commit.phase == "live" and not before.lost:
             yield from self._live(cluster, commit, offset, before.stale_since != commit.stale_since)
-        yield from self._write_due_tombstones({commit.cluster}, offset, commit.at)
+        if self._tombstones:
+            yield from self._write_due_tombstones({commit.cluster}, offset, commit.at)
 
     def _fold_progress(self, progress: Progress, offset: int, appended: int) -> list[Write]:
         """The clusters that the record names move on; all that its writer covers are alive, and what a commit of theirs
@@ -288,7 +290,8 @@ class PartitionFold:
             if cluster.outdated:
                 writes += self._renew(cluster, offset)
         if covered:
-            writes += self._write_due_tombstones(moved.union(covered), offset, progress.at)
+            if self._tombstones:
+                writes += self._write_due_tombstones(moved.union(covered), offset, progress.at)
             seal = progress_seal(progress, offset, of_milliseconds(appended))
             self.progress[seal.cluster] = seal
         writes += self._fold_sets(writes, offset, appended)
@@ -372,7 +375,8 @@ class PartitionFold:
         general path must be taken."""
         if event.message:
             return []
-        concerned = [table for table in self.tables if table.follows(key, event.kind)]
+        followers = self._followers.get(event.kind, ())
+        concerned = [table for table in followers if not table.is_selective or table.follows(key, event.kind)]
         return concerned[0].fold_single(context, key, event) if len(concerned) == 1 else []
 
     def _take(
@@ -472,8 +476,6 @@ class PartitionFold:
 
     def _write_due_tombstones(self, clusters: set[str], offset: int, at: str) -> Iterator[Write]:
         """The due tombstones of these clusters, and of those that are closed."""
-        if not self._tombstones:
-            return
         for name in (*sorted(clusters), *sorted(self._closed - clusters)):
             yield from self._write_tombstones(self.clusters[name], offset, at)
 
@@ -494,17 +496,20 @@ class PartitionFold:
     # ---- seals and dead letters ----------------------------------------------------------------------
 
     def _seal(self, cluster: ClusterState, offset: int, *, more: bool = False) -> list[Write]:
-        cluster.seal = msgspec.structs.replace(cluster.seal, offset=offset, more=more)
-        return self._write_seals(cluster.seal)
+        seal = cluster.seal
+        # That of an accepted commit is made with its offset.
+        if seal.offset != offset or seal.more != more:
+            seal = cluster.seal = msgspec.structs.replace(seal, offset=offset, more=more)
+        return self._write_seals(seal)
 
     def _write_seals(self, seal: Seal) -> list[Write]:
-        key, value = seal_key(seal.cluster), _encode(seal)
+        key, value, offset = seal_key(seal.cluster), _encode(seal), seal.offset
         writes = []
         for table in self.tables:
-            if seal.offset > table.sealed:
+            if offset > table.sealed:
                 if not seal.more:
-                    table.sealed = seal.offset
-                writes.append(Write(table.name, key, value, seal.offset))
+                    table.sealed = offset
+                writes.append(Write(table.name, key, value, offset))
         return writes
 
     def _dead_record(

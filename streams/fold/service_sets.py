@@ -111,6 +111,14 @@ class ServiceSets:
             if table == self._table.name and not is_set(key)
         }
 
+    def may_change(self, writes: Iterable[Write]) -> bool:
+        """Whether a record with these writes may change a set: not where it is of no Service that is exported, and time
+        decides nothing."""
+        if self._unfinished or self._policies:
+            return True
+        own = self._table.name
+        return any(write.table == own for write in writes)
+
     def fold(self, writes: Iterable[Write], moment: Moment) -> list[Write]:
         """The sets' rows after a record's writes."""
         if moment.offset <= self._table.sealed:

@@ -99,7 +99,7 @@ class OpenSnapshot:
             objects[name] = objects.get(name, Staged(None))._replace(bad=event)
         else:
             content = None
-            if not is_current(tables, key, event):
+            if not tables or not is_current(tables, key, event):
                 # An unreadable object is read again at the snapshot's end, and dead-lettered then.
                 with suppress(msgspec.MsgspecError, ValueError):
                     content = read_event(event, current_object(tables, key, event, offset))

@@ -1,7 +1,7 @@
 """One table of one partition: its entry for each Service, and the records that its rules (`facets.table.Table`)
 make."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, NamedTuple
 
 from streams.facets import invariants
@@ -36,6 +36,7 @@ class TableState(Generic[H]):
     def __init__(self, rules: Table[H]) -> None:
         self.rules = rules
         self.name = rules.name
+        self.is_selective = rules.is_selective
         self.sealed = -1
         self.seals: dict[str, Seal] = {}
         self._entries: dict[str, H] = {}
@@ -86,7 +87,7 @@ class TableState(Generic[H]):
     def follows(self, key: str, kind: str) -> bool:
         """Whether a change of an object of this kind may change the Service's row."""
         rules = self.rules
-        return kind in rules.kinds and (not rules.is_selective or rules.holds(self.entry(key), kind))
+        return kind in rules.kinds and (not self.is_selective or rules.holds(self.entry(key), kind))
 
     # ---- a commit ------------------------------------------------------------------------------------
 
@@ -153,3 +154,12 @@ class TableState(Generic[H]):
             else:
                 self._entries[key] = update.entry
             yield Write(self.name, COMPANION_PREFIX + key.encode(), update.record, version)
+
+
+def followers_by_kind(tables: Iterable[TableState[Any]]) -> dict[str, list[TableState[Any]]]:
+    """The tables that follow objects of a kind, if only of some Services."""
+    followers: dict[str, list[TableState[Any]]] = {}
+    for table in tables:
+        for kind in table.rules.kinds:
+            followers.setdefault(kind, []).append(table)
+    return followers

@@ -4,7 +4,7 @@
 the borders.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -48,12 +48,19 @@ def endpoint_range(text: bytes, address: str) -> tuple[int, int]:
     """Where the endpoint with an address is in a text; equal offsets if there is none. Raises ValueError if there are
     several."""
     begin = BORDER + _encode(address)[1:-1] + b'"'
-    start = text.find(begin)
+    start = last_of(text, begin)
     if start < 0:
         return 0, 0
-    if text.find(begin, start + 1) >= 0:
+    if last_of(text, begin, start) >= 0:
         raise ValueError(f"the address {address!r:.80} is there twice")
     return start, _end_of_endpoint(text, start)
+
+
+def last_of(text: bytes, begin: bytes, end: int | None = None) -> int:
+    """Where the last endpoint that begins so is in a text, before `end`; -1 if there is none.
+
+    From the right, as CPython's search stops at the rare `{` there, and from the left at every quotation mark."""
+    return text.rfind(begin, 0, end)
 
 
 def insertion(text: bytes, endpoint: bytes) -> int:
@@ -61,9 +68,9 @@ def insertion(text: bytes, endpoint: bytes) -> int:
     low, high = 0, len(text)
     while low < high:
         start = text.rfind(BORDER, low, (low + high) // 2 + len(BORDER))
-        end = _end_of_endpoint(text, start)
-        if text[start:end] < endpoint:
-            low = min(end + 1, len(text))
+        # They differ in their addresses, however long the rest is.
+        if text[start : start + len(endpoint)] < endpoint:
+            low = min(_end_of_endpoint(text, start) + 1, len(text))
         else:
             high = start
     return low
@@ -98,27 +105,28 @@ def without(endpoints: list[bytes], excluded: list[bytes]) -> list[bytes]:
 def _start_of_difference(old: bytes, new: bytes) -> int:
     """Where the differing endpoints begin, in both texts, including the equal endpoint before them, if any, so
     that the order can be checked."""
-    differs = _equal_bytes(lambda n: old[:n] == new[:n], min(len(old), len(new)))
-    start = max(old.rfind(BORDER, 0, differs), 0)
+    # At most `_NEAR` fewer bytes than are equal.
+    low, high = 0, min(len(old), len(new)) + 1
+    while high - low > _NEAR:
+        middle = (low + high) // 2
+        if old.startswith(new[low:middle], low):
+            low = middle
+        else:
+            high = middle
+    start = max(old.rfind(BORDER, 0, low), 0)
     return max(old.rfind(BORDER, 0, start), 0)
 
 
 def _end_of_difference(old: bytes, new: bytes, start: int) -> int:
     """Where the differing endpoints end in the old text, including the equal endpoint after them, if any."""
     size, new_size = len(old), len(new)
-    equal = _equal_bytes(lambda n: old[size - n :] == new[new_size - n :], min(size, new_size) - start)
-    end = old.find(BORDER, size - equal)
-    end = old.find(BORDER, end + 1) if end >= 0 else end
-    return size if end < 0 else end
-
-
-def _equal_bytes(are_equal: Callable[[int], bool], most: int) -> int:
-    """How many bytes are equal, at most `_NEAR` too few; `most` is the upper bound."""
-    low, high = 0, most + 1
+    low, high = 0, min(size, new_size) - start + 1
     while high - low > _NEAR:
         middle = (low + high) // 2
-        if are_equal(middle):
+        if old.endswith(new[new_size - middle : new_size - low], 0, size - low):
             low = middle
         else:
             high = middle
-    return low
+    end = old.find(BORDER, size - low)
+    end = old.find(BORDER, end + 1) if end >= 0 else end
+    return size if end < 0 else end

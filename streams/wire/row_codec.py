@@ -57,17 +57,17 @@ def encode_head(
     causes: Sequence[Cause],
 ) -> bytes:
     """What the rows of all tables begin with, without the closing brace."""
-    cluster, namespace, name = key.encode().split(b"/")
-    head = b'{"cluster":"%b","namespace":"%b","name":"%b","version":%d,"previous":%b,"state":"%b","reason":%b' % (
-        cluster,
-        namespace,
-        name,
-        ctx.offset,
-        b"null" if previous is None else b"%d" % previous,
-        state.encode(),
-        _encode(reason) if reason else b'""',
+    cluster, namespace, name = key.split("/")
+    start = (
+        f'{{"cluster":"{cluster}","namespace":"{namespace}","name":"{name}","version":{ctx.offset},'
+        f'"previous":{"null" if previous is None else previous},"state":"{state}","reason":'
     )
-    head = b'%b,"asOf":%b,"cause":%b' % (head, ctx.as_of, _encode(causes))
+    head = b'%b%b,"asOf":%b,"cause":%b' % (
+        start.encode(),
+        _encode(reason) if reason else b'""',
+        ctx.as_of,
+        _encode(causes),
+    )
     return b'%b,"rejected":%b' % (head, _encode(rejected)) if rejected else head
 
 

@@ -19,7 +19,6 @@ MAX_ID = 128
 
 _OBJECT_NAME = KUBERNETES_NAME.expression
 _SERVICE_KEY = re.compile(f"[^/]+/{_OBJECT_NAME.pattern}/{_OBJECT_NAME.pattern}")
-_RESOURCE_VERSION = re.compile(rf"[0-9]{{0,{MAX_ID}}}")
 _RESOURCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,316}")
 DNS_NAME = re.compile(r"[A-Za-z0-9_*]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -62,12 +61,12 @@ def _is_resource(name: str) -> bool:
 
 def is_version(text: str) -> bool:
     """Whether it is a resourceVersion: a decimal number (KEP-5504)."""
-    return bool(text) and _RESOURCE_VERSION.fullmatch(text) is not None
+    return text.isdigit() and text.isascii() and len(text) <= MAX_ID
 
 
 def check_resource_version(version: str) -> None:
     """Raises ValueError for what is neither a resourceVersion nor empty."""
-    if not _RESOURCE_VERSION.fullmatch(version):
+    if version and not is_version(version):
         raise ValueError(f"the resourceVersion {version!r:.80} is not a decimal number")
 
 
