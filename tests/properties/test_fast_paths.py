@@ -11,6 +11,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.facets import row_parts
 from streams.facets.slice_text import changed, read_source
 from streams.fold.snapshot import OpenSnapshot
 from streams.fold.table import TableState
@@ -18,6 +19,7 @@ from tests.properties import journals
 from tests.properties.folding import fold
 from tests.properties.slice_bodies import slice_bodies
 from tests.properties.strategies import SERVICES, SLICES, Object, endpoint_slices, legacy_endpoints, services
+from tests.support.parts import small_parts
 
 _PORT_LISTS = [[{"port": 80}]] * 8 + [[{"port": 81}], [{"port": 80}, {"name": "b", "port": 81}]]
 AT = "2026-11-24T12:00:00.000Z"
@@ -107,6 +109,32 @@ def test_a_single_slices_fast_path_makes_the_bytes_of_the_general_path(values: l
         patch("streams.facets.slice_text.changed", return_value=None),
     ):
         assert fold(values) == fast
+
+
+@given(_journals())
+def test_what_is_known_of_a_change_makes_the_parts_that_comparing_the_slices_makes(values: list[bytes]) -> None:
+    with small_parts():
+        fast = fold(values)
+        with patch.object(TableState, "fold_single", return_value=[]):
+            assert fold(values) == fast
+
+
+def test_parts_are_made_of_what_is_known_here_and_not_always() -> None:
+    """A comparison of the general path with itself would prove nothing."""
+    taken = {True: 0, False: 0}
+    real = row_parts._changed_chunks
+
+    def counted(*arguments: Any) -> Any:
+        taken[arguments[-1] is not None] += 1
+        return real(*arguments)
+
+    @given(_journals())
+    def count(values: list[bytes]) -> None:
+        fold(values)
+
+    with small_parts(), patch.object(row_parts, "_changed_chunks", counted):
+        count()
+    assert min(taken.values()) > 20, taken
 
 
 def test_a_single_slices_fast_path_is_taken_here_and_not_always() -> None:
