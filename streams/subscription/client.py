@@ -26,7 +26,7 @@ from streams.subscription.comparison import TablesDiffer
 from streams.subscription.delivery import Batch as SealedBatch
 from streams.subscription.delivery import ChangelogGap, Cursor, Filter, Row, Subscription, reached
 from streams.subscription.facet_records import Compacted, Replaced, check_anchor
-from streams.subscription.freshness import SILENT_AFTER_SECONDS, Place, Silence, worst
+from streams.subscription.freshness import SILENT_AFTER_SECONDS, Place, Silence, sealed_at, worst
 from streams.subscription.journal_client import JournalClient
 from streams.subscription.names import KnownNames, unknown_names
 from streams.subscription.record_sources import RecordSources
@@ -698,7 +698,7 @@ async def _newest_seal(
             for _, key, value, _ in chunk:
                 if key.startswith(SEAL_PREFIX) and value is not None:
                     with suppress(msgspec.MsgspecError):
-                        newest = max(newest, msgspec.json.decode(value, type=Seal).at)
+                        newest = max(newest, sealed_at(msgspec.json.decode(value, type=Seal)))
     return newest
 
 

@@ -27,7 +27,7 @@ from streams.facets.parsed_rows import Facet, read_row
 from streams.facets.row_parts import is_head, lacks_parts
 from streams.fold.table import Write
 from streams.subscription.facet_records import Compacted
-from streams.subscription.freshness import overlay
+from streams.subscription.freshness import is_later, overlay, sealed_at
 from streams.subscription.part_store import PartStore
 from streams.wire.keys import INTERNAL, PART_PREFIX, SEAL_PREFIX, parse_row_key, row_key, row_key_of
 from streams.wire.partitioning import partition_of
@@ -109,7 +109,7 @@ class Row(_RowFields):
 
 class Cursor(NamedTuple):
     """A subscriber's position: for each partition the journal offset that is applied, and for each table the offset of
-    its topic to read on from. `at` is the time of the newest seal applied."""
+    its topic to read on from. `at` is the time of the newest seal applied, by Kafka's clock."""
 
     at: str
     applied: dict[int, int]
@@ -306,7 +306,7 @@ class Subscription:
             for _, value in newest.values():
                 seal = _decode_seal(value)
                 self._keep_seal(partition, seal)
-                self._at = max(self._at, seal.at)
+                self._at = max(self._at, sealed_at(seal))
         for part in self._parts.values():
             for _, value in part.gathered_more.values():
                 more = _decode_seal(value)
@@ -474,7 +474,7 @@ class Subscription:
         if version <= part.applied:
             seal = _decode_seal(value)
             # By the watcher's clock alone, a commit that is in the journal twice would have time go backwards.
-            if seal.at > self._at and not "" < seal.appended <= part.appended:
+            if is_later(seal, self._at) and not "" < seal.appended <= part.appended:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
             if is_newest:
                 self._positions[table, partition] = position
@@ -642,7 +642,7 @@ class Subscription:
             # They are one, but where the journal expired: the tables that had sealed less have others.
             *others, seal = [_decode_seal(each) for each in values]
             self._keep_seal(partition, seal)
-            self._at = max(self._at, seal.at, *(each.at for each in others))
+            self._at = max(self._at, sealed_at(seal), *map(sealed_at, others))
             part.applied = offset
             yield Batch(partition, seal, tuple(self._sealed(part, offset)))
             due = [name for name, more in part.more.items() if more.offset <= offset]

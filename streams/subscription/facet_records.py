@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from streams.subscription.freshness import is_later, sealed_at
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Seal
 
@@ -26,6 +27,7 @@ def check_anchor(record: Any, anchor: tuple[int, str]) -> int:
         seal = msgspec.json.decode(record.value, type=Seal)
     except msgspec.MsgspecError as error:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is no seal: {error}") from error
-    if seal.offset > applied or seal.at > at:
-        raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} seals {seal.offset} at {seal.at}")
+    if seal.offset > applied or is_later(seal, at):
+        sealed = f"{seal.offset} at {sealed_at(seal)}"
+        raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} seals {sealed}")
     return seal.offset

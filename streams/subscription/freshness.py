@@ -58,6 +58,17 @@ def last_commit(seal: Seal) -> str:
     return seal.appended or (seal.at if seal.fold < FIRST_FOLD_WITH_APPENDED else "")
 
 
+def sealed_at(seal: Seal) -> str:
+    """The time of a seal, for cursors: when Kafka took the newest commit behind it, so that a watcher's clock has no
+    part in how old a cursor is. Where that is not known, the commit's own time."""
+    return seal.appended or seal.at
+
+
+def is_later(seal: Seal, at: str) -> bool:
+    """Whether a seal is of a later time than a cursor's, which in cursors of older versions is a commit's own."""
+    return min(sealed_at(seal), seal.at) > at
+
+
 def age_seconds(seal: Seal, now: float) -> float | None:
     """How old a seal's newest commit is at `now` (seconds since the epoch); never negative, None if not known."""
     at = last_commit(seal)

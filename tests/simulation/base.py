@@ -81,11 +81,19 @@ class Base:
         if self.gateway_api and apart.random() < 0.2:
             self.slow_kind = apart.choice(("Namespace", "Gateway", "ReferenceGrant", "HTTPRoute"))
 
+        self._clocks = Random(f"{seed}: clocks").random() < 0.3
         self.divided = Random(f"{seed}: parts").random() < 0.5
 
     def at(self, ms: int | None = None) -> str:
         """The time now, or that of `ms`."""
         return time_of(self.ms if ms is None else ms)
+
+    def clock_offset(self, machine: str) -> int:
+        """How far a machine's clock is from the broker's, in milliseconds: in some runs up to an hour."""
+        if not self._clocks:
+            return 0
+        self.note("clock that may differ")
+        return Random(f"{self.seed}: clock of {machine}").choice((-3_600_000, -2_000, 0, 2_000, 3_600_000))
 
     def note(self, what: str) -> None:
         """Count something that happened, for the report."""

@@ -77,7 +77,7 @@ class Checkers:
         self._named: list[dict[str, int]] = [{} for _ in range(count)]
         """The newest seal of each cluster that another one of its offset follows."""
         self._heard: list[dict[int, dict[str, Heard]]] = [{} for _ in range(count)]
-        self._times: list[dict[int, int]] = [{} for _ in range(count)]
+        self.times: list[dict[int, int]] = [{} for _ in range(count)]
         """When each record came, by its offset."""
         self.truth: list[dict[int, Made]] = [{} for _ in range(count)]
         self.earlier: list[list[tuple[PartitionFold, dict[int, Made]]]] = [[] for _ in range(count)]
@@ -130,7 +130,7 @@ class Checkers:
 
     def _journal(self, partition: int, record: Record) -> None:
         self._progressed[partition].pop(record.offset, None)
-        self._times[partition][record.offset] = record.ms
+        self.times[partition][record.offset] = record.ms
         self._stand(partition, record)
         self._hear(partition, record.offset)
         self._fold(partition, record)
@@ -559,7 +559,7 @@ class Checkers:
                 continue
             valid = [each["cluster"] for each in row["exports"] if each["valid"] == "Valid"]
             counts = {each: count_endpoints(self._at(f"{each}/{NAMESPACE}/{name}", offset)) for each in valid}
-            now = stamp_of(self._times[partition][offset])
+            now = stamp_of(self.times[partition][offset])
             wanted = naive_decisions(row["exports"], decisions_in(before), stamped, counts, now)
             if (has := decisions_in(row)) != wanted:
                 self.fail(f"{where}: the set {name} says {has}, it should say {wanted}")

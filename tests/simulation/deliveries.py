@@ -8,7 +8,7 @@ import orjson
 
 from streams.subscription.delivery import EVERYTHING, Batch, Row
 from streams.wire.keys import parse_row_key, row_key
-from tests.simulation.base import Violation, ms_of
+from tests.simulation.base import Violation
 from tests.simulation.checkers import Checkers, Made
 from tests.simulation.cuts import Cuts
 from tests.simulation.subscriber import Subscriber
@@ -24,7 +24,7 @@ class Deliveries:
         self.snapshots: dict[str, int] = {}
         self.batches = 0
         self._applied: dict[str, dict[int, int]] = {}
-        self._times: dict[str, dict[int, str]] = {}
+        self._times: dict[str, dict[int, int]] = {}
         self._views: dict[str, dict[Key, bytes]] = {}
         self._cuts: dict[str, Cuts] = {}
         self._saved: dict[str, tuple[dict[int, int], dict[int, str], dict[Key, bytes]]] = {}
@@ -104,7 +104,7 @@ class Deliveries:
             self.fail(who, f"{reason}: {who.why}")
         assert who.state is not None
         if reason == "expired":
-            oldest = min(ms_of(at) if at else -(10**9) for at in self._times[who.name].values())
+            oldest = min(self._times[who.name].values())
             if who.since - oldest <= who.sim.window_ms:
                 self.fail(who, f"was told that its cursor has expired, {who.since - oldest} ms after its last seal")
         applied = dict(who.state.cursor.applied)
@@ -123,7 +123,7 @@ class Deliveries:
                 if offset >= 0 and offset not in sealed and not (who.folds and is_folded):
                     self.fail(who, f"snapshot at {offset} in [{partition}], which {table} has not sealed")
         self._applied[who.name] = applied
-        self._times[who.name] = {p: self._at(p, offset) for p, offset in applied.items()}
+        self._times[who.name] = {p: self._ms(p, offset) for p, offset in applied.items()}
         self._views[who.name] = got
         self._restart_cuts(who)
 
@@ -162,7 +162,7 @@ class Deliveries:
         if got != wanted:
             self.fail(who, f"[{partition}] {offset}: got {sorted(got)}, the commit made {sorted(wanted)}")
         applied[partition] = offset
-        self._times[who.name][partition] = batch.seal.at
+        self._times[who.name][partition] = self._ms(partition, offset)
         if (cuts := self._cuts.get(who.name)) is not None and (problem := cuts.take(batch)):
             self.fail(who, problem)
 
@@ -209,9 +209,9 @@ class Deliveries:
     def _partition(self, service: str) -> int:
         return next(p for p, names in self.checkers.keys.items() if service in names)
 
-    def _at(self, partition: int, offset: int) -> str:
-        standing = self.checkers.standings[partition].get(offset)
-        return standing.at if standing else ""
+    def _ms(self, partition: int, offset: int) -> int:
+        """When Kafka took the journal's record at an offset; long ago, if it never had one."""
+        return self.checkers.times[partition].get(offset, -(10**9))
 
     def _rows(self, made: Made) -> list[tuple[str, str, bytes | None]]:
         """The rows of a commit: table, key and value, in its whole form."""

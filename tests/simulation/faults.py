@@ -26,6 +26,7 @@ from streams.objects.collector import Collector
 from streams.objects.commits import CommitWriter, JournalRecord
 from streams.objects.fields import MalformedObject
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.subscription import delivery
 from streams.subscription.delivery import Batch, Cursor, Row, Subscription
 from streams.wire import event_encoding
 from streams.wire.keys import SEAL_PREFIX
@@ -292,6 +293,11 @@ def _snapshot_over_compacted_rows() -> AbstractContextManager[Any]:
 @fault(3, "a seal ahead of its journal is taken: the subscriber waits for ever for what comes before it", since=15)
 def _seal_ahead_of_its_journal_taken() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "beyond", lambda *_: False)
+
+
+@fault(3, "a cursor is of the time of watchers' clocks, so that it expires with one that is wrong", since=190)
+def _cursor_by_a_watchers_clock() -> AbstractContextManager[Any]:
+    return patch.object(delivery, "sealed_at", lambda seal: seal.at)
 
 
 # ---- 4: frontier ---------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class Process:
         self.sim = sim
         self.writer = writer
         self.rng = Random(f"{sim.seed}: {writer}")
+        self._offset = sim.clock_offset(writer)
         self.progress = ProgressCollector(writer, sim.partitions)
         self.sessions: dict[str, Session] = {}
         self.written = dict.fromkeys(range(sim.partitions), 0)
@@ -47,8 +48,12 @@ class Process:
 
     def at(self) -> str:
         """The time of its next record."""
-        self._at = max(self._at, self.sim.at())
+        self._at = max(self._at, self.clock())
         return self._at
+
+    def clock(self, ms: int | None = None) -> str:
+        """The time now, or that of `ms`, by the clock of its machine."""
+        return self.sim.at((self.sim.ms if ms is None else ms) + self._offset)
 
     def append(self, record: JournalRecord, key: bytes) -> None:
         """Write a record, now and then twice."""

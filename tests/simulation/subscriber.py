@@ -124,7 +124,7 @@ class Subscriber:
 
     def _newest_seal(self) -> str:
         seals = (
-            orjson.loads(record.value)["at"]
+            orjson.loads(record.value).get("appended", "")
             for each in self._topic_partitions
             for record in self.sim.tables[each].records[-_TAIL:]
             if record.key.startswith(b"~seal/") and record.value
@@ -177,7 +177,7 @@ class Subscriber:
             if not record.key.startswith(b"~seal/") or not record.value:
                 raise Lost("lost")
             seal = orjson.loads(record.value)
-            if seal["offset"] > anchor[0] or seal["at"] > anchor[1]:
+            if seal["offset"] > anchor[0] or seal["appended"] > anchor[1]:
                 raise Lost("lost")
             state.resumes_after(*each, seal["offset"])
             return

@@ -323,7 +323,7 @@ class Watcher:
         commits = self.collector.commits
         if not self._will_turn():
             return False
-        commits.stale_since = "" if commits.stale_since else self.sim.at(min(self._contact.values()))
+        commits.stale_since = "" if commits.stale_since else self.process.clock(min(self._contact.values()))
         return True
 
     def _publish(self, records: list[JournalRecord]) -> Iterator[None]:
@@ -341,7 +341,7 @@ class Watcher:
             collector.commits.epoch = max(collector.commits.epoch, standing.epoch) + 1
             collector.commits.seq = max(collector.commits.seq, standing.seq)
             since = self._since[0]
-            yield from self._publish([collector.begin_in(self._home, self.sim.at())])
+            yield from self._publish([collector.begin_in(self._home, self.process.clock())])
             yield
             openers = [
                 each["writer"]
@@ -350,7 +350,7 @@ class Watcher:
             ]
             opener = openers[0] if openers else ""
             if opener == self.writer:
-                yield from self._publish(collector.begin(self.sim.at()))
+                yield from self._publish(collector.begin(self.process.clock()))
                 yield
                 before = self._standing()
                 collector.commits.seq = max(collector.commits.seq, before.seq)
@@ -423,7 +423,7 @@ class Forgetter(Watcher):
 
     def _main(self) -> Iterator[None]:
         yield from self._claim()
-        yield from self._publish(self.collector.close(self.sim.at()))
+        yield from self._publish(self.collector.close(self.process.clock()))
         self.sim.note("cluster forgotten")
         self.done = True
         yield

@@ -24,7 +24,7 @@ from streams.serve.http.encoding import (
     with_rows,
 )
 from streams.subscription.delivery import Cursor, Row
-from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json
+from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json, sealed_at
 from streams.subscription.set_rows import SetRows, overlay_set
 from streams.wire.partitioning import partition_of
 from streams.wire.records import CLUSTERSET, Record, Seal
@@ -195,7 +195,7 @@ class Feed:
     def apply(self, partition: int, seal: Seal, rows: tuple[Row, ...], cursor: Cursor) -> None:
         """Take a sealed batch."""
         self.seals[partition, seal.cluster] = seal
-        self._cursor, self.at = cursor, max(self.at, seal.at)
+        self._cursor, self.at = cursor, max(self.at, sealed_at(seal))
         self._applied[partition] = seal.offset
         printed = tuple(PrintedRow(row) for row in self._join(rows))
         if not printed:
