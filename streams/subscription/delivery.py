@@ -27,7 +27,7 @@ from streams.facets.parsed_rows import Facet, read_row
 from streams.facets.row_parts import is_head, lacks_parts
 from streams.fold.table import Write
 from streams.subscription.facet_records import Compacted
-from streams.subscription.freshness import is_later, overlay, sealed_at
+from streams.subscription.freshness import overlay, sealed_at
 from streams.subscription.part_store import PartStore
 from streams.wire.keys import INTERNAL, PART_PREFIX, SEAL_PREFIX, parse_row_key, row_key, row_key_of
 from streams.wire.partitioning import partition_of
@@ -474,7 +474,7 @@ class Subscription:
         if version <= part.applied:
             seal = _decode_seal(value)
             # By the watcher's clock alone, a commit that is in the journal twice would have time go backwards.
-            if is_later(seal, self._at) and not "" < seal.appended <= part.appended:
+            if sealed_at(seal) > self._at and not "" < seal.appended <= part.appended:
                 raise ChangelogGap(f"{table}[{partition}]: a newer seal is of an older journal offset, {version}")
             if is_newest:
                 self._positions[table, partition] = position

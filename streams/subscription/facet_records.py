@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from streams.subscription.freshness import is_later, sealed_at
+from streams.subscription.freshness import sealed_at
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Seal
 
@@ -27,7 +27,8 @@ def check_anchor(record: Any, anchor: tuple[int, str]) -> int:
         seal = msgspec.json.decode(record.value, type=Seal)
     except msgspec.MsgspecError as error:
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} is no seal: {error}") from error
-    if seal.offset > applied or is_later(seal, at):
+    # In cursors of older versions the time is a commit's own.
+    if seal.offset > applied or min(sealed_at(seal), seal.at) > at:
         sealed = f"{seal.offset} at {sealed_at(seal)}"
         raise Replaced(f"{record.topic}[{record.partition}] offset {record.offset} seals {sealed}")
     return seal.offset

@@ -64,11 +64,6 @@ def sealed_at(seal: Seal) -> str:
     return seal.appended or seal.at
 
 
-def is_later(seal: Seal, at: str) -> bool:
-    """Whether a seal is of a later time than a cursor's, which in cursors of older versions is a commit's own."""
-    return min(sealed_at(seal), seal.at) > at
-
-
 def age_seconds(seal: Seal, now: float) -> float | None:
     """How old a seal's newest commit is at `now` (seconds since the epoch); never negative, None if not known."""
     at = last_commit(seal)

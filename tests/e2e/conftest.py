@@ -1,10 +1,24 @@
 """The control plane that the end-to-end tests share. Without one they fail: a skipped test proves nothing."""
 
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from streams.local.kafka.broker import EmbeddedKafka
 from tests.support.controlplane import ControlPlane, MissingAssets, Workload
+from tests.support.facets_processes import Facets
+
+
+@pytest.fixture
+def facets(tmp_path: Path) -> Iterator[Facets]:
+    """A broker, and what starts `facets` processes on it."""
+    with EmbeddedKafka(tmp_path / "broker") as broker:
+        running = Facets(tmp_path, broker.bootstrap_servers)
+        yield running
+        for name in list(running.running):
+            running.end(name, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

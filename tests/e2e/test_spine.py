@@ -5,69 +5,19 @@ here from the listed objects, by code that shares nothing with the fold.
 """
 
 import asyncio
-import os
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from streams.kafka.admin import ensure
-from streams.local.kafka.broker import EmbeddedKafka
 from streams.subscription.client import Subscriber
 from streams.wire.records import TABLES
-from tests.support.bound_process import start_bound
 from tests.support.controlplane import ControlPlane, Workload
 from tests.support.controlplane.demo_churn import populate, steps
 from tests.support.endpoints import Claim, Endpoint, by_port
+from tests.support.facets_processes import Facets, free_port
 
 DEADLINE = 60
 SERVICE_LABEL = "kubernetes.io/service-name"
-
-
-class Facets:
-    """`facets` processes with their logs."""
-
-    def __init__(self, folder: Path, bootstrap: str) -> None:
-        self.folder = folder
-        self.bootstrap = bootstrap
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str, *arguments: str) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.running[name] = start_bound(
-                [sys.executable, "-m", "streams.cli", *arguments, "--bootstrap-servers", self.bootstrap],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "FACETS_DATA_DIR": str(self.folder)},
-            )
-
-    def end(self, name: str, how: signal.Signals) -> int:
-        process = self.running.pop(name)
-        process.send_signal(how)
-        return process.wait(DEADLINE)
-
-    def logs(self) -> str:
-        return "\n".join(f"== {path.name}\n{path.read_text()[-4000:]}" for path in sorted(self.folder.glob("*.log")))
-
-
-@pytest.fixture
-def facets(tmp_path: Path) -> Iterator[Facets]:
-    with EmbeddedKafka(tmp_path / "broker") as broker:
-        running = Facets(tmp_path, broker.bootstrap_servers)
-        yield running
-        for name in list(running.running):
-            running.end(name, signal.SIGKILL)
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def expected_frontend(service: dict[str, Any]) -> dict[str, Any]:

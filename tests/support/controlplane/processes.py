@@ -26,18 +26,17 @@ CONTROLLERS = (
     "garbage-collector-controller",  # removes the slices of a deleted Service, as in every cluster
     "namespace-controller",
 )
-READER = {
-    "rules": [
-        {"apiGroups": [""], "resources": ["services", "endpoints"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]},
-        *(
-            {"apiGroups": [group], "resources": ["*"], "verbs": ["get", "list", "watch"]}
-            for group in ("gateway.networking.k8s.io", "gateway.networking.x-k8s.io")
-        ),
-    ]
-}
 USERS = ("admin", "reader", "norights")
+
+
+def reader_role() -> dict[str, object]:
+    """The rights that the project hands out for the watcher."""
+    documents = yaml.safe_load_all((Path(__file__).parents[3] / "compose" / "rbac.yaml").read_text())
+    (role,) = (
+        each for each in documents
+        if each["kind"] == "ClusterRole" and each["metadata"]["name"] == "service-facets-reader"
+    )  # fmt: skip
+    return {"rules": role["rules"]}
 
 
 class MissingAssets(RuntimeError):
@@ -267,7 +266,7 @@ class ControlPlane:
 
     def _grant_reader(self) -> None:
         rbac = "/apis/rbac.authorization.k8s.io/v1"
-        self.api.post(f"{rbac}/clusterroles", {"metadata": {"name": "facets-reader"}, **READER})
+        self.api.post(f"{rbac}/clusterroles", {"metadata": {"name": "facets-reader"}, **reader_role()})
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "facets-reader"}
         user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}
         binding = {"metadata": {"name": "facets-reader"}, "roleRef": role, "subjects": [user]}

@@ -1,6 +1,7 @@
 """ServiceExports on a real API server: the CRD, with as much of a schema as a server needs."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from tests.support.controlplane.api import ApiError
@@ -49,7 +50,8 @@ def install(api: Any) -> None:
             return
 
 
-def export(api: Any, namespace: str, name: str) -> None:
+def export(api: Any, namespace: str, name: str, annotations: Mapping[str, str] | None = None) -> None:
     """Export a Service."""
-    item = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "ServiceExport", "metadata": {"name": name}}
+    metadata = {"name": name, "annotations": dict(annotations or {})}
+    item = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "ServiceExport", "metadata": metadata}
     api.post(f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/serviceexports", item)
