@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import click
@@ -40,6 +41,27 @@ def bootstrap_on_demand_option(command: Command) -> Command:
         return command(*args, bootstrap_servers=lambda: bootstrap_servers or default_bootstrap(), **kwargs)
 
     return wrapped
+
+
+def cluster_options(what: str) -> Callable[[Command], Command]:
+    """`--kubeconfig`, `--context` and `--cluster`: the clusters that a process works with. `what` says for what."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--cluster", "clusters", multiple=True, metavar="NAME[=CONTEXT]",
+                help=f"{what}  [default: named after its context]",
+            ),
+            click.option("--context", help="Context of the kubeconfig.  [default: its current one]"),
+            click.option(
+                "--kubeconfig", type=click.Path(dir_okay=False, path_type=Path),
+                help="Kubeconfig file.  [default: as kubectl]",
+            ),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return add
 
 
 def silence_option(command: Command) -> Command:

@@ -14,6 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from streams.errors import FacetsError
 from streams.kafka.admin import config, describe, partition_counts
+from streams.kube.clusters import ClusterConfig, cluster_configs, load_access
 from streams.local.kafka.broker import find_running
 from streams.local.kafka.jars import damage, jars_dir, pinned_jars
 from streams.local.kafka.java import JavaNotFoundError, find_java
@@ -22,7 +23,6 @@ from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.runtime.durations import as_option, in_words
 from streams.runtime.folders import cache_dir, data_dir
 from streams.subscription.freshness import SILENT_AFTER_SECONDS
-from streams.watch.clusters import ClusterConfig, cluster_configs, load_access
 from streams.wire.records import JOURNAL, TABLES, topic_of
 
 _SKEW_SECONDS = 2.0

@@ -16,6 +16,7 @@ from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.kafka.admin import ensure
 from streams.kafka.journal import Superseded
+from streams.kube.clusters import ClusterConfig, cluster_configs
 from streams.local.demo_server import DemoServer
 from streams.local.kafka.broker import EmbeddedKafka
 from streams.local.local_data import SERVER_DETAIL, UP_LOCK
@@ -30,7 +31,6 @@ from streams.runtime.probes import Readiness, probe_server
 from streams.runtime.process_lock import LockHeld, Owner, ProcessLock
 from streams.subscription.client import Batch, Snapshot, Subscriber
 from streams.watch.cluster_registry import DEMO, forget_cluster, forget_demo
-from streams.watch.clusters import ClusterConfig, cluster_configs
 from streams.watch.watcher import WatchOptions, run_watchers
 from streams.wire.records import CLUSTERSET, FOLDED_TABLES
 

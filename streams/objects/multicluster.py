@@ -24,6 +24,8 @@ from streams.wire.clusterset_records import (
 from streams.wire.event_encoding import Key
 
 CLUSTER_ID_PROPERTY = "cluster.clusterset.k8s.io"
+IMPORTED_BY = "service-facets.io/imported-by"
+"""The label of what `facets import` makes of the clusterset in a cluster. It is no Service of that cluster's own."""
 DROP_AFTER = "service-facets.io/drop-unavailable-after"
 DROP_FLOOR = "service-facets.io/drop-unavailable-floor"
 NEVER = "never"

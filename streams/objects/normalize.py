@@ -16,6 +16,7 @@ from msgspec.json import encode as _encode
 
 from streams.objects import fields, slice_v1beta1
 from streams.objects.fields import Json, MalformedObject, Metadata, family_of
+from streams.objects.multicluster import IMPORTED_BY
 from streams.wire.records import Hints, SliceEndpoint, Target
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
@@ -86,12 +87,15 @@ class Normalized(NamedTuple):
 
 
 def normalize(kind: str, item: Any, cluster_domain: str) -> Normalized | None:
-    """The normalized object, or None for one that affects no Service (a slice without the label).
+    """The normalized object, or None for one that affects no Service of the cluster: a slice without the label, and
+    what was imported from other clusters, which would come back as the cluster's own.
 
     Raises MalformedObject.
     """
     meta = fields.identify(item)
     labels = fields.mapping(item["metadata"].get("labels"), "metadata.labels")
+    if IMPORTED_BY in labels:
+        return None
     annotations = fields.mapping(item["metadata"].get("annotations"), "metadata.annotations")
     service, trigger = meta.name, ""
     if kind != "Service":

@@ -69,12 +69,13 @@ class UnknownEvent(Exception):
 
 class Reflector:
     """`at_least` is a resourceVersion that the first list must have reached ("": any);
-    `namespaced` whether the type's objects are in namespaces."""
+    `namespaced` whether the type's objects are in namespaces; `selector` by which labels they are chosen ("": all)."""
 
-    def __init__(self, at_least: str = "", streaming: bool = True, namespaced: bool = True) -> None:
+    def __init__(self, at_least: str = "", streaming: bool = True, namespaced: bool = True, selector: str = "") -> None:
         self.listing = True
         self.streaming = streaming
         self._namespaced = namespaced
+        self._selected = {"labelSelector": selector} if selector else {}
         self.resource_version = at_least
         self._continue = ""
         self._listed_versions: dict[tuple[str, str], int] = {}
@@ -91,6 +92,7 @@ class Reflector:
                     "allowWatchBookmarks": "true",
                     "resourceVersion": self.resource_version,
                     "timeoutSeconds": str(timeout_seconds),
+                    **self._selected,
                 },
             )
         if self.streaming:
@@ -103,9 +105,10 @@ class Reflector:
                     "resourceVersionMatch": "NotOlderThan",
                     "resourceVersion": self.resource_version,
                     "timeoutSeconds": str(timeout_seconds),
+                    **self._selected,
                 },
             )
-        params = {"limit": str(PAGE_SIZE)}
+        params = {"limit": str(PAGE_SIZE), **self._selected}
         if self._continue:
             params["continue"] = self._continue
         return Request(False, params)

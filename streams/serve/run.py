@@ -25,7 +25,7 @@ from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cluster_metrics import show_freshness
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, clusters_in, of_clusters
-from streams.subscription.names import suggestion
+from streams.subscription.names import warn_of_unknown
 from streams.wire.records import CLUSTERSET, FOLDED_TABLES, TABLES, topic_of
 from streams.wire.topics import DEFAULT_WINDOW_SECONDS
 
@@ -137,13 +137,6 @@ def _has_older_tables(bootstrap: str) -> bool:
         return reader.has_records(topic_of(TABLES[0])) and not reader.has_records(topic_of(CLUSTERSET))
 
 
-def warn_of_unknown(clusters: tuple[str, ...], known: set[str]) -> None:
-    """Warn of clusters to serve that are not known. That is no error: watchers may start later."""
-    for name in clusters:
-        if name not in known:
-            log.warning("cluster %s is not known yet; %s", name, suggestion(name, known) or "no cluster is")
-
-
 async def _until_one(tasks: set[asyncio.Task[Any]], checked: set[asyncio.Task[Any]]) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done & checked:
@@ -158,7 +151,7 @@ async def _follow(subscriber: Subscriber, xds: XdsServer, hub: ChangesHub, clust
         if isinstance(item, Snapshot):
             seals = subscriber.sealed()
             if unchecked:
-                warn_of_unknown(clusters, clusters_in(seals))
+                warn_of_unknown(log, clusters, clusters_in(seals))
                 unchecked = False
             xds.set_silent(subscriber.silent())
             hub.set_silent(subscriber.silent())

@@ -70,6 +70,16 @@ def age_seconds(seal: Seal, now: float) -> float | None:
     return max(0.0, now - read(at).timestamp()) if at else None
 
 
+def is_known(seal: Seal | None) -> bool:
+    """Whether a partition's state of a cluster is known: its snapshot is complete, or the cluster has ended."""
+    return seal is not None and (seal.closed or is_complete(seal))
+
+
+def is_complete(seal: Seal | None) -> bool:
+    """Whether a partition has a complete snapshot of a cluster."""
+    return seal is not None and bool(seal.frontier) and not seal.lost
+
+
 def clusters_in(seals: Iterable[Place]) -> set[str]:
     """The clusters that have a seal in some partition."""
     return {name for _, name in seals if is_cluster(name)}

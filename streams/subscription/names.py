@@ -1,5 +1,6 @@
 """The names that the tables have, and errors that suggest the nearest ones for those that they don't."""
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -39,6 +40,13 @@ def suggestion(name: str, known: Collection[str]) -> str:
         return f"did you mean {_either(near)}?"
     listed = sorted(known)[:_LISTED]
     return f"there are {', '.join(listed)}{', ...' if len(known) > _LISTED else ''}" if listed else ""
+
+
+def warn_of_unknown(log: logging.Logger, clusters: Iterable[str], known: Collection[str]) -> None:
+    """Warn of clusters that are not known. That is no error for a process: watchers may start later."""
+    for name in clusters:
+        if name not in known:
+            log.warning("cluster %s is not known yet; %s", name, suggestion(name, known) or "no cluster is")
 
 
 def unknown_name(kind: str, name: str, known: Collection[str], where: str = "") -> UnknownName:

@@ -14,9 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from streams.objects.reflector import Kind, Reflector, ReflectorEvent
-from streams.objects.resources import OPTIONAL, Resource, best_version
-from streams.watch.api_server import (
+from streams.kube.api_server import (
     TRANSIENT,
     ApiServer,
     ClusterUnusable,
@@ -25,7 +23,9 @@ from streams.watch.api_server import (
     ServerBusy,
     Undecodable,
 )
-from streams.watch.list_watch import ListWatch, Sink, WatchTimes
+from streams.kube.list_watch import ListWatch, Sink, WatchTimes
+from streams.objects.reflector import Kind, Reflector, ReflectorEvent
+from streams.objects.resources import OPTIONAL, Resource, best_version
 
 log = logging.getLogger("facets.watch")
 

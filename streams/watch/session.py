@@ -15,6 +15,9 @@ from typing import NamedTuple, Protocol
 from streams.kafka.commit_producer import DELIVERY_SECONDS
 from streams.kafka.errors import BrokerError
 from streams.kafka.journal import EpochGuard, Publisher
+from streams.kube.api_server import ApiServer
+from streams.kube.lease import Lease
+from streams.kube.list_watch import ListWatch, WatchTimes
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.progress import CoveredCluster
@@ -24,10 +27,7 @@ from streams.runtime.retry import RetryPolicy, retry
 from streams.runtime.shutdown import give_up, waiting_for
 from streams.subscription.freshness import SKEW_SECONDS
 from streams.watch import metrics
-from streams.watch.api_server import ApiServer
 from streams.watch.discovery import OptionalResources, Served
-from streams.watch.lease import Lease
-from streams.watch.list_watch import ListWatch, WatchTimes
 from streams.watch.pending_write import LATE_SECONDS, PendingWrite
 from streams.watch.progress import ProcessProgress
 from streams.wire.records import DEAD_LETTER

@@ -14,12 +14,7 @@ from streams.exit_codes import ExitCode
 from streams.kafka.admin import config, ensure, require
 from streams.kafka.journal import EpochGuard, Publisher, Superseded, claim_epoch
 from streams.kafka.journal_reader import JournalReader
-from streams.objects.collector import Collector
-from streams.objects.resources import RESOURCES
-from streams.runtime.probes import Readiness
-from streams.runtime.retry import retry
-from streams.runtime.shutdown import closed
-from streams.watch.api_server import (
+from streams.kube.api_server import (
     TRANSIENT,
     ApiServer,
     ClusterUnusable,
@@ -28,10 +23,15 @@ from streams.watch.api_server import (
     ServerBusy,
     Undecodable,
 )
-from streams.watch.clusters import ClusterConfig, cluster_configs
+from streams.kube.clusters import ClusterConfig, cluster_configs
+from streams.kube.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
+from streams.kube.list_watch import SERVER_RETRY, WatchTimes
+from streams.objects.collector import Collector
+from streams.objects.resources import RESOURCES
+from streams.runtime.probes import Readiness
+from streams.runtime.retry import retry
+from streams.runtime.shutdown import closed
 from streams.watch.discovery import DISCOVERY_SHARE, Served, discover_at_start
-from streams.watch.lease import DURATION_SECONDS, RENEW_SECONDS, Lease, LeaseLost
-from streams.watch.list_watch import SERVER_RETRY, WatchTimes
 from streams.watch.progress import ProcessProgress
 from streams.watch.session import Progress, Session, now
 from streams.wire.clusterset_records import DropPolicy

@@ -29,7 +29,7 @@ from streams.cli import main
 
 def _trace_watch(log: TextIO) -> None:
     from streams.kafka.journal import Publisher
-    from streams.watch.api_server import ApiServer
+    from streams.kube.api_server import ApiServer
 
     watch, publish = ApiServer.watch, Publisher.publish
 

@@ -18,14 +18,4 @@ if ! command -v go >/dev/null; then
     say "Install Go, or set GATEWAY_API_CONFORMANCE to the folder of $MODULE $VERSION."
     exit 1
 fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-printf 'module gateway-api-conformance\n' >go.mod
-download=$(GOFLAGS=-mod=mod go mod download -json "$MODULE@$VERSION")
-field() { printf '%s\n' "$download" | sed -n "s/.*\"$1\": \"\(.*\)\".*/\1/p"; }
-if [ "$(field Sum)" != "$SUM" ]; then
-    say "$MODULE $VERSION has the checksum $(field Sum), not $SUM: it is not the module that these tests are for."
-    exit 1
-fi
-field Dir
+bash "$(dirname "$0")/../e2e/go-module.sh" "$MODULE" "$VERSION" "$SUM"

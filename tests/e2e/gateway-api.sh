@@ -23,20 +23,14 @@ if ! command -v go >/dev/null; then
     say "Install Go, or set GATEWAY_API_CRDS to the folder config/crd of $MODULE $VERSION."
     exit 1
 fi
+say "==> Fetching the CRDs of $MODULE $VERSION"
+folder=$(bash "$(dirname "$0")/go-module.sh" "$MODULE" "$VERSION" "$SUM")
 mkdir -p "$(dirname "$target")"
 work=$(mktemp -d "$target.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-say "==> Fetching the CRDs of $MODULE $VERSION"
 cd "$work"
-printf 'module gateway-api-crds\n' >go.mod
-found=$(GOFLAGS=-mod=mod go mod download -json "$MODULE@$VERSION")
-field() { printf '%s\n' "$found" | sed -n "s/.*\"$1\": \"\(.*\)\".*/\1/p"; }
-if [ "$(field Sum)" != "$SUM" ]; then
-    say "$MODULE $VERSION has the checksum $(field Sum), not $SUM: it is not the module that these tests are for."
-    exit 1
-fi
 mkdir crd
-cp -r "$(field Dir)/config/crd/standard" "$(field Dir)/config/crd/experimental" crd/
+cp -r "$folder/config/crd/standard" "$folder/config/crd/experimental" crd/
 chmod -R u+w crd
 mv -T crd "$target" 2>/dev/null || [ -d "$target/experimental" ]
 printf '%s\n' "$target"

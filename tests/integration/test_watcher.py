@@ -24,13 +24,13 @@ from streams.kafka.journal import (
     claim_epoch,
 )
 from streams.kafka.journal_reader import JournalReader
+from streams.kube.clusters import cluster_configs
+from streams.kube.list_watch import WatchTimes
 from streams.local.demo_server import DemoServer, load, recordings
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
-from streams.watch.clusters import cluster_configs
-from streams.watch.list_watch import WatchTimes
 from streams.watch.session import now
 from streams.watch.watcher import WatchOptions, run_watchers
 from streams.wire.journal_records import read_journal_record

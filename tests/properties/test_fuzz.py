@@ -15,14 +15,7 @@ from hypothesis import strategies as st
 from streams.fold.fold import JournalGap, PartitionFold
 from streams.fold.offline import AuditFold, UnknownInput
 from streams.fold.table import Write
-from streams.local.recording import DamagedRecording, parse
-from streams.objects.collector import Collector
-from streams.objects.fields import MalformedObject
-from streams.objects.normalize import normalize
-from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
-from streams.objects.resources import RESOURCES
-from streams.subscription.delivery import Cursor, InvalidCursor
-from streams.watch.api_server import (
+from streams.kube.api_server import (
     Expired,
     LineSplitter,
     ServerBehind,
@@ -31,6 +24,13 @@ from streams.watch.api_server import (
     Undecodable,
     _event,
 )
+from streams.local.recording import DamagedRecording, parse
+from streams.objects.collector import Collector
+from streams.objects.fields import MalformedObject
+from streams.objects.normalize import normalize
+from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
+from streams.objects.resources import RESOURCES
+from streams.subscription.delivery import Cursor, InvalidCursor
 from streams.wire import timestamps as rfc3339
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import decode_row

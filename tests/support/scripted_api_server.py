@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from streams.kube.api_server import ApiServer
+from streams.kube.clusters import ClusterConfig
 from streams.objects.reflector import INITIAL_EVENTS_END
-from streams.watch.api_server import ApiServer
-from streams.watch.clusters import ClusterConfig
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

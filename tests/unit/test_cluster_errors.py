@@ -8,10 +8,10 @@ import pytest
 import yaml
 from aiohttp import web
 
+from streams.kube.api_server import TRANSIENT, ApiServer
+from streams.kube.cluster_errors import Obstacle
+from streams.kube.clusters import ClusterConfig
 from streams.objects.resources import SERVICES
-from streams.watch.api_server import TRANSIENT, ApiServer
-from streams.watch.cluster_errors import Obstacle
-from streams.watch.clusters import ClusterConfig
 
 
 def kubeconfig(tmp_path: Path, server: str) -> Path:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from streams.errors import FacetsError
-from streams.watch.clusters import BadKubeconfig, ClusterConfig, cluster_configs, load_access, slug
+from streams.kube.clusters import BadKubeconfig, ClusterConfig, cluster_configs, load_access, slug
 
 
 def kubeconfig(tmp_path: Path, contexts: tuple[str, ...] = ("east", "west"), **cluster: Any) -> Path:

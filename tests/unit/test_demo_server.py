@@ -12,6 +12,8 @@ import aiohttp
 import orjson
 import pytest
 
+from streams.kube.api_server import ApiServer, ClusterConfig
+from streams.kube.list_watch import ListWatch
 from streams.local import demo_server
 from streams.local.demo_server import DemoServer, NoRecording, load
 from streams.local.outage import Outage
@@ -20,9 +22,7 @@ from streams.local.recording_api import with_namespaces
 from streams.local.recording_loop import HISTORY_CYCLES, RecordingLoop
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.objects.resources import RESOURCES, Resource
-from streams.watch.api_server import ApiServer, ClusterConfig
 from streams.watch.discovery import discover_at_start
-from streams.watch.list_watch import ListWatch
 from tests.support.recordings import final_objects
 
 SERVICES = "/api/v1/services"

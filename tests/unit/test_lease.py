@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from streams.watch.api_server import ClusterUnusable
-from streams.watch.lease import Lease, LeaseLost, lease_name
+from streams.kube.api_server import ClusterUnusable
+from streams.kube.lease import Lease, LeaseLost, lease_name
 
 
 class Server:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from streams.kube.api_server import ApiServer, ClusterUnusable, LineSplitter, Undecodable
+from streams.kube.list_watch import SERVER_RETRY, ListWatch, WatchTimes
 from streams.objects.reflector import Reflector, ReflectorEvent
 from streams.objects.resources import ENDPOINT_SLICES, SERVICES, Resource
 from streams.runtime.retry import RetryPolicy
-from streams.watch.api_server import ApiServer, ClusterUnusable, LineSplitter, Undecodable
-from streams.watch.list_watch import SERVER_RETRY, ListWatch, WatchTimes
 from tests.support.scripted_api_server import (
     Answer,
     Script,

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from streams.cli.options import Duration, bootstrap_option, create_topics_option, http_options, routing_options
+from streams.cli.options import (
+    Duration,
+    bootstrap_option,
+    cluster_options,
+    create_topics_option,
+    http_options,
+    routing_options,
+)
 
 if TYPE_CHECKING:
     from streams.wire.clusterset_records import DropPolicy
@@ -20,17 +27,7 @@ log = logging.getLogger("facets.watch")
 
 @click.command("watch")
 @bootstrap_option
-@click.option(
-    "--kubeconfig", type=click.Path(dir_okay=False, path_type=Path), help="Kubeconfig file.  [default: as kubectl]"
-)
-@click.option("--context", help="Context of the kubeconfig.  [default: its current one]")
-@click.option(
-    "--cluster",
-    "clusters",
-    multiple=True,
-    metavar="NAME[=CONTEXT]",
-    help="A cluster to watch, by the name that its rows shall carry; repeatable.  [default: named after its context]",
-)
+@cluster_options("A cluster to watch, by the name that its rows shall carry; repeatable.")
 @click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the clusters.")
 @click.option(
     "--stale-after",

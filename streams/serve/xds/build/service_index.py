@@ -7,7 +7,7 @@ from streams.facets.parsed_rows import Facet
 from streams.serve.xds.build.clusterset import ServiceSet
 from streams.serve.xds.build.service import Facets, trigger_time
 from streams.subscription.delivery import Row
-from streams.subscription.freshness import clusters_in
+from streams.subscription.freshness import clusters_in, is_complete, is_known
 from streams.wire.keys import RowKey, is_cluster
 from streams.wire.partitioning import partition_of
 from streams.wire.records import CLUSTERSET, Seal
@@ -67,8 +67,8 @@ class ServiceIndex:
     ) -> dict[Key, dict[str, Facets]]:
         """The Services by cluster as the snapshot has them, with those that are kept."""
 
-        def is_known(key: Key, cluster: str) -> bool:
-            return _is_known(seals.get((self.partition(key), cluster)))
+        def was_listed(key: Key, cluster: str) -> bool:
+            return is_known(seals.get((self.partition(key), cluster)))
 
         services: dict[Key, dict[str, Facets]] = {}
         tables: dict[tuple[Key, str], set[str]] = {}
@@ -81,13 +81,13 @@ class ServiceIndex:
             clusters[row.cluster] = clusters[row.cluster].with_row(row)
         for (key, cluster), row_tables in tables.items():
             # A deleted Service may still have a routing row, for a route that names it.
-            if is_known(key, cluster):
+            if was_listed(key, cluster):
                 services[key][cluster] = services[key][cluster].only(row_tables)
                 if services[key][cluster].is_absent:
                     del services[key][cluster]
         for key, clusters in self.services.items():
             for cluster, facets in clusters.items():
-                if cluster not in services.get(key, {}) and not is_known(key, cluster):
+                if cluster not in services.get(key, {}) and not was_listed(key, cluster):
                     services.setdefault(key, {})[cluster] = facets
                     self._kept.add(Unit(cluster, *key))
         return {key: clusters for key, clusters in services.items() if clusters}
@@ -100,7 +100,7 @@ class ServiceIndex:
         clusters = clusters_in(seals)
 
         def unknown(key: Key) -> set[str]:
-            return {name for name in clusters if not _is_known(seals.get((self.partition(key), name)))}
+            return {name for name in clusters if not is_known(seals.get((self.partition(key), name)))}
 
         sets: dict[Key, ServiceSet] = {}
         contributing: dict[Key, set[str]] = {}
@@ -212,7 +212,7 @@ class ServiceIndex:
     def known(self) -> tuple[int, int]:
         """How many partitions of clusters have a complete snapshot or have ended, and how often a Service that could
         not be read became another one; when it changes, unknown resources may be known."""
-        return sum(_is_known(seal) for seal in self.seals.values()), self._resolved
+        return sum(is_known(seal) for seal in self.seals.values()), self._resolved
 
     @property
     def clusters(self) -> Set[str]:
@@ -221,7 +221,7 @@ class ServiceIndex:
 
     def is_known(self, key: Key, cluster: str) -> bool:
         """Whether the Service's partition has a complete snapshot of a cluster, or the cluster has ended."""
-        return _is_known(self.seals.get((self.partition(key), cluster)))
+        return is_known(self.seals.get((self.partition(key), cluster)))
 
     def is_known_in_all(self, key: Key) -> bool:
         """Whether that is so for all clusters, of which there is at least one."""
@@ -230,15 +230,5 @@ class ServiceIndex:
     def is_complete(self, cluster: str) -> bool:
         """Whether every partition has a complete snapshot of the cluster ("": of some cluster)."""
         if cluster:
-            return all(_is_known(self.seals.get((partition, cluster))) for partition in range(self.partitions))
-        return len({partition for (partition, _), seal in self.seals.items() if _is_complete(seal)}) == self.partitions
-
-
-def _is_known(seal: Seal | None) -> bool:
-    """Whether a partition's state of a cluster is known: its snapshot is complete, or the cluster has ended."""
-    return seal is not None and (seal.closed or _is_complete(seal))
-
-
-def _is_complete(seal: Seal | None) -> bool:
-    """Whether a partition has a complete snapshot of a cluster."""
-    return seal is not None and bool(seal.frontier) and not seal.lost
+            return all(is_known(self.seals.get((partition, cluster))) for partition in range(self.partitions))
+        return len({partition for (partition, _), seal in self.seals.items() if is_complete(seal)}) == self.partitions

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import aiohttp
 
-from streams.watch.clusters import ClusterConfig, config_source
+from streams.kube.clusters import ClusterConfig, config_source
 
 
 class Obstacle(NamedTuple):

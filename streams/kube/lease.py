@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from streams.watch.api_server import TRANSIENT, ApiServer, ClusterUnusable, Undecodable
+from streams.kube.api_server import TRANSIENT, ApiServer, ClusterUnusable, Undecodable
 
 log = logging.getLogger("facets.lease")
 

@@ -10,10 +10,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
 
-from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
-from streams.objects.resources import Resource
-from streams.runtime.retry import Pauses, RetryPolicy, Sleep
-from streams.watch.api_server import (
+from streams.kube.api_server import (
     TRANSIENT,
     ApiServer,
     ClusterUnusable,
@@ -25,6 +22,9 @@ from streams.watch.api_server import (
     Undecodable,
     Unsupported,
 )
+from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
+from streams.objects.resources import Resource
+from streams.runtime.retry import Pauses, RetryPolicy, Sleep
 
 log = logging.getLogger("facets.watch")
 

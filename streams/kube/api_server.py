@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn, Self
 
 import aiohttp
@@ -17,10 +17,10 @@ import orjson
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
+from streams.kube.cluster_errors import Obstacle, obstacle
+from streams.kube.clusters import Access, BadKubeconfig, ClusterConfig, config_source, load_access
 from streams.objects.resources import RESOURCES, Resource
 from streams.runtime.retry import RetryLater
-from streams.watch.cluster_errors import Obstacle, obstacle
-from streams.watch.clusters import Access, BadKubeconfig, ClusterConfig, config_source, load_access
 
 log = logging.getLogger("facets.apiserver")
 
@@ -185,10 +185,20 @@ class ApiServer:
                 _fail({"code": response.status, **body}, float(after) if after.isdecimal() else 0.0)
             return body
 
-    async def send(self, method: str, path: str, body: Any = None, *, seconds: float) -> tuple[int, Any]:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        seconds: float,
+        params: Mapping[str, str] = MappingProxyType({}),
+        content_type: str = "application/json",
+    ) -> tuple[int, Any]:
         """Send a request, to be answered within `seconds`: status and decoded body. Raises TRANSIENT,
         Undecodable."""
-        async with self._open(method, path, {}, body=body, limits=_within(seconds)) as response:
+        limits = _within(seconds)
+        async with self._open(method, path, params, body=body, content_type=content_type, limits=limits) as response:
             return response.status, _decoded(await response.read())
 
     @asynccontextmanager
@@ -199,21 +209,28 @@ class ApiServer:
         params: Mapping[str, str],
         *,
         body: Any = None,
+        content_type: str = "application/json",
         limits: aiohttp.ClientTimeout | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        response = await self._ask(method, path, params, body, limits)
+        response = await self._ask(method, path, params, body, content_type, limits)
         try:
             if response.status == 401:
                 # The kubeconfig, a client certificate or a plugin's token may have been renewed meanwhile.
                 response.close()
                 await self._renew()
-                response = await self._ask(method, path, params, body, limits)
+                response = await self._ask(method, path, params, body, content_type, limits)
             yield response
         finally:
             response.close()
 
     async def _ask(
-        self, method: str, path: str, params: Mapping[str, str], body: Any, limits: aiohttp.ClientTimeout | None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        body: Any,
+        content_type: str,
+        limits: aiohttp.ClientTimeout | None,
     ) -> aiohttp.ClientResponse:
         access = self._access
         if self._session is None or access is None:
@@ -221,7 +238,7 @@ class ApiServer:
         authorization = await asyncio.to_thread(access.authorization)
         headers = {"Authorization": authorization} if authorization else {}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         return await self._session.request(
             method,
             access.host + path,

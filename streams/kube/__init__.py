@@ -1,0 +1,1 @@
+"""API servers: how to reach them, their lists and watches, leases."""
