@@ -4,14 +4,16 @@ Nothing is held of a Service that is not exported: the journal has all of its ob
 is new (`objects/collector`). `service_set` has what contributions make together.
 """
 
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.facets import endpoint_set, overlay
+from streams.facets import endpoint_set, overlay, row_parts
 from streams.facets.changes import ServiceChange
 from streams.facets.endpoint_set import EMPTY_SET, EndpointSet
 from streams.facets.initial_rows import InitialObjects
+from streams.facets.row_parts import UNDIVIDED, Parts
 from streams.facets.service_set import can_be_exported
 from streams.facets.slice_text import Source
 from streams.facets.table import RowUpdate, Table
@@ -36,7 +38,8 @@ _decode_row = msgspec.json.Decoder(_Row).decode
 
 
 class ContributionEntry(NamedTuple):
-    """The table's entry. Without an export there is nothing else in it (but a ServiceExport that can't be read)."""
+    """The table's entry. Without an export there is nothing else in it (but a ServiceExport that can't be read).
+    `parts` are those in which the row is written, none where it is whole."""
 
     version: int | None
     export: ClusterExport | None
@@ -45,17 +48,27 @@ class ContributionEntry(NamedTuple):
     state: str
     reason: str
     rejected: tuple[Rejection, ...]
+    parts: Parts = MappingProxyType({})
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the endpoints are withheld because of the Service."""
+        return not can_be_exported(self.service)
 
 
 class ContributionTable(Table[ContributionEntry]):
     """Follows from a ServiceExport and, while there is one, from the Service and its EndpointSlices. (A Service's
-    legacy Endpoints are not exported: KEP-1645 knows slices alone, into which Kubernetes mirrors Endpoints.)"""
+    legacy Endpoints are not exported: KEP-1645 knows slices alone, into which Kubernetes mirrors Endpoints.) Rows with
+    many endpoints are in parts, if it `divides` rows."""
 
     name = "clusterset"
     kinds = frozenset({SERVICE_EXPORT.kind, SERVICES.kind, ENDPOINT_SLICES.kind})
     is_selective = True
     since = 8
     nothing = ContributionEntry(None, None, None, EMPTY_SET, "deleted", "", ())
+
+    def __init__(self, *, divides: bool = True) -> None:
+        self._divides = divides
 
     def read(self, row: bytes) -> ContributionEntry:
         """See Table."""
@@ -97,11 +110,30 @@ class ContributionTable(Table[ContributionEntry]):
             return None
         causes += [cause for cause in change.rejections if cause.kind in followed]
         new = ContributionEntry(ctx.offset, export, service, endpoints, state, reason, rejected)
-        return RowUpdate(new, _encode_row(ctx, key, new, entry.version, causes))
+        return self._update(ctx, key, entry, new, causes)
 
-    def encode(self, ctx: RowContext, key: str, entry: ContributionEntry, previous: int | None) -> bytes:
+    def renew(self, ctx: RowContext, key: str, entry: ContributionEntry) -> RowUpdate[ContributionEntry]:
         """See Table."""
-        return _encode_row(ctx, key, entry, previous, [])
+        return self._update(ctx, key, entry, entry._replace(version=ctx.offset), [])
+
+    def with_parts(self, entry: ContributionEntry, parts: Parts) -> ContributionEntry:
+        """See Table."""
+        return entry._replace(parts=parts)
+
+    def _update(
+        self, ctx: RowContext, key: str, entry: ContributionEntry, new: ContributionEntry, causes: list[Cause]
+    ) -> RowUpdate[ContributionEntry]:
+        """The row and its parts."""
+        head = encode_head(
+            ctx, key, entry.version, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes
+        )
+        division = row_parts.divide(key, ctx.offset, entry.parts, entry, new) if self._divides else UNDIVIDED
+        if division.parts:
+            groups = row_parts.encode_parts(ctx.offset, division.parts)
+        else:
+            groups = b'"groups":[%b]' % endpoint_set.encode_groups(new.endpoints, withdrawn=new.withdrawn)
+        row = b'%b,"export":%b,"service":%b,%b}' % (head, _encode(new.export), _encode(new.service), groups)
+        return RowUpdate(new._replace(parts=division.parts), row, division.records)
 
     def objects(self, key: str, entry: ContributionEntry) -> list[Cause]:
         """See Table."""
@@ -206,9 +238,3 @@ def _unread(
     if not can_be_exported(service):
         return []
     return endpoint_set.unread_slices(endpoints, rejected, none_left=is_empty)
-
-
-def _encode_row(ctx: RowContext, key: str, new: ContributionEntry, previous: int | None, causes: list[Cause]) -> bytes:
-    head = encode_head(ctx, key, previous, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes)
-    groups = endpoint_set.encode_groups(new.endpoints, withdrawn=not can_be_exported(new.service))
-    return b'%b,"export":%b,"service":%b,"groups":[%b]}' % (head, _encode(new.export), _encode(new.service), groups)

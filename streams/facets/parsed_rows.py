@@ -218,6 +218,7 @@ class _Clusterset(ReadRow, kw_only=True):
     export: ClusterExport | msgspec.UnsetType | None = msgspec.UNSET
     service: ExportedService | msgspec.UnsetType | None = msgspec.UNSET
     groups: list[Group] | msgspec.UnsetType = msgspec.UNSET
+    parts: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     ports: list[SetPort] | msgspec.UnsetType = msgspec.UNSET
     exports: list[SetExport] | msgspec.UnsetType = msgspec.UNSET
     type: SetType | None = None
@@ -229,12 +230,16 @@ class _Clusterset(ReadRow, kw_only=True):
     ip_families: list[str] = msgspec.field(default_factory=list)
 
     def __post_init__(self) -> None:
-        of_cluster, of_set = (self.export, self.service, self.groups), (self.ports, self.exports)
+        if self.groups is not msgspec.UNSET and self.parts is not msgspec.UNSET:
+            raise ValueError("a contribution has either `groups` or `parts`")
+        endpoints = self.groups if self.parts is msgspec.UNSET else self.parts
+        of_cluster, of_set = (self.export, self.service, endpoints), (self.ports, self.exports)
         present, absent = (of_cluster, of_set) if self.cluster else (of_set, of_cluster)
         if msgspec.UNSET in present or any(field is not msgspec.UNSET for field in absent):
             raise ValueError("a row of the clusterset is either a cluster's contribution or a set")
 
     def facet(self) -> ContributionFacet | SetFacet:
+        """Of a contribution without the groups that are in parts."""
         if self.cluster:
             return ContributionFacet(*self._head(), self.groups or [])
         return SetFacet(

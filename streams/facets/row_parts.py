@@ -1,4 +1,4 @@
-"""Large Services' backend rows in parts, so that a change of one endpoint doesn't write all the others.
+"""Rows of large Services' endpoints in parts, so that a change of one endpoint doesn't write all the others.
 
 Such a row is a *head*: it has `parts`, by slice the version of the slice's part, where a whole row has `groups`. A
 *part* has what the slice's groups begin with, and the versions of its *chunks*, among which the slice's endpoints are
@@ -25,14 +25,14 @@ from streams.facets.overlay import explain
 from streams.facets.slice_text import Group, GroupChange, Source, address_of
 from streams.wire.endpoint_text import pieces, text_difference, without
 from streams.wire.keys import chunk_key, part_key
-from streams.wire.records import BackendPart, Rejection
+from streams.wire.records import CLUSTERSET, BackendPart, Rejection
 
-TABLE = "backend"
-"""The table with such rows."""
+TABLES = frozenset({"backend", CLUSTERSET})
+"""The tables with such rows."""
 
 PARTS = b',"parts":{'
-"""Where a head has its parts. Quotation marks in a JSON string are escaped, and no other field of a backend row has
-such a name."""
+"""Where a head has its parts. Quotation marks in a JSON string are escaped, and no other object in such a row has this
+name."""
 
 _CHUNKS = b',"chunks":['
 
@@ -334,7 +334,7 @@ def _chunk_groups(content: _Content, group: Group, text: bytes) -> list[bytes]:
 
 def is_head(table: str, row: bytes) -> bool:
     """Whether the row is in parts."""
-    return table == TABLE and PARTS in row
+    return table in TABLES and PARTS in row
 
 
 def join_row(table: str, row: bytes, find: FindPart) -> JoinedRow:

@@ -16,4 +16,4 @@ WORKER_TABLES: tuple[Table[Any], ...] = (*FACET_TABLES, ContributionTable())
 WHOLE_ROW_TABLES: tuple[Table[Any], ...] = (FrontendTable(), BackendTable(divides=False), RoutingTable())
 """The same rows, none of them in parts: for who doesn't write them to the tables' topics."""
 
-WHOLE_WORKER_TABLES: tuple[Table[Any], ...] = (*WHOLE_ROW_TABLES, ContributionTable())
+WHOLE_WORKER_TABLES: tuple[Table[Any], ...] = (*WHOLE_ROW_TABLES, ContributionTable(divides=False))

@@ -14,14 +14,14 @@ import base64
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from typing import Any, NamedTuple
 
 import msgspec
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
-from streams.facets import invariants
+from streams.facets import invariants, row_parts
 from streams.facets.changelog_records import UnreadableRecord, is_row_key, read_record, unreadable
 from streams.facets.parsed_rows import Facet, read_row
 from streams.facets.row_parts import is_head, lacks_parts
@@ -242,8 +242,8 @@ class Subscription:
         self._rows: dict[str, dict[bytes, tuple[int, bytes | None]]] = {table: {} for table in self.tables}
         self._names: dict[bytes, bool] = {}
         self._versions: dict[tuple[str, str], int] = {}
-        self._part_store = PartStore()
-        self._unloaded = set() if cursor is None else set(range(partitions))
+        self._part_stores = {table: PartStore(table) for table in self.tables if table in row_parts.TABLES}
+        self._unloaded = set() if cursor is None else set(product(self._part_stores, range(partitions)))
         self._parts = {p: _Partition(self.tables, self._floor[p]) for p in range(partitions)}
         self._positions: dict[tuple[str, int], int] = dict(cursor.positions) if cursor else {}
         self._at = cursor.at if cursor else ""
@@ -315,9 +315,9 @@ class Subscription:
             for table, gathered in part.gathered.items():
                 part.pending[table] = [_pending(table, key, version, value, None) for key, version, value in gathered]
                 gathered.clear()
-        for rows_by_key in self._rows.values():
+        for table, rows_by_key in self._rows.items():
             for key in [key for key in rows_by_key if key.startswith(PART_PREFIX)]:
-                self._part_store.put(key, *rows_by_key.pop(key))
+                self._part_stores[table].put(key, *rows_by_key.pop(key))
         rows = [
             Row.parsed(table, key, version, self._joined(table, key, value), None)
             for table, rows_by_key in sorted(self._rows.items())
@@ -451,7 +451,7 @@ class Subscription:
             part.pending[table].append(_pending(table, key, version, value, facet))
         elif key.startswith(PART_PREFIX):
             # Of before the cursor, or folded here.
-            self._part_store.put(key, version, value)
+            self._part_stores[table].put(key, version, value)
 
     def _feed_seal(self, table: str, partition: int, raw: _RawSeal) -> Iterator[Batch]:
         part = self._parts[partition]
@@ -687,7 +687,7 @@ class Subscription:
                 if version > offset:
                     waiting.append(pending_row)
                 elif key.startswith(PART_PREFIX):
-                    self._part_store.put(key, version, row)  # type: ignore[arg-type]
+                    self._part_stores[table].put(key, version, row)  # type: ignore[arg-type]
                 elif not isinstance(row, Row):
                     self._versions.pop((table, key.decode()), None)
                 elif self._follows(key.decode(), row):
@@ -711,7 +711,7 @@ class Subscription:
         """The row in its whole form."""
         if not is_head(row.table, row.value):
             return row
-        joined = self._part_store.join(key, row.value)
+        joined = self._part_stores[row.table].join(key, row.value)
         if joined.missing:
             slices = ", ".join(joined.missing)
             text = f"{row.table} {key}: version {row.version} names parts that are not there: {slices}"
@@ -719,28 +719,28 @@ class Subscription:
             has_resumed = self._floor[partition_of(row.namespace, row.name, self.partitions)] >= 0
             raise Compacted(text) if has_resumed else ChangelogGap(text)
         whole = row._replace(value=joined.row)
-        whole.facet = self._part_store.facet(key, row.value)
+        whole.facet = self._part_stores[row.table].facet(key, row.value)
         return whole
 
     def _joined(self, table: str, key: bytes, value: bytes) -> bytes:
         """The whole form of a row at the cut; one whose parts are lost is `unknown`."""
-        return self._part_store.join(key.decode(), value).row if is_head(table, value) else value
+        return self._part_stores[table].join(key.decode(), value).row if is_head(table, value) else value
 
     # ---- parts of before a cursor --------------------------------------------------------------------
 
     def lacks_parts(self, table: str, partition: int, key: bytes, value: bytes | None) -> bool:
         """Whether the record is a row in parts, of which those that were written before the cursor are not held:
         `load_parts` takes them."""
-        return partition in self._unloaded and value is not None and is_head(table, value) and self._wants(key)
+        return (table, partition) in self._unloaded and value is not None and is_head(table, value) and self._wants(key)
 
     def load_parts(self, table: str, partition: int, records: Iterable[tuple[int, bytes, bytes | None, int]]) -> None:
         """Take the parts among the records (as in `gather`) that the table's log has from its beginning up to here."""
-        self._unloaded.discard(partition)
+        self._unloaded.discard((table, partition))
         applied = self._parts[partition].applied
         for _, key, value, version in records:
             is_part = key.startswith(PART_PREFIX) and 0 <= version <= applied and self._wants(key)
             if is_part and not unreadable(table, key, value, version):
-                self._part_store.put(key, version, value)
+                self._part_stores[table].put(key, version, value)
 
 
 def _pending(table: str, key: bytes, version: int, value: bytes | None, facet: Facet | None) -> _Pending:

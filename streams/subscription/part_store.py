@@ -5,8 +5,8 @@ from functools import cached_property
 
 import msgspec
 
-from streams.facets.parsed_rows import BackendFacet, read_row
-from streams.facets.row_parts import TABLE, JoinedPart, JoinedRow, join_part, join_row, parts_of, versioned
+from streams.facets.parsed_rows import BackendFacet, ContributionFacet, read_row
+from streams.facets.row_parts import JoinedPart, JoinedRow, join_part, join_row, parts_of, versioned
 from streams.wire.keys import part_key
 from streams.wire.records import Group
 
@@ -23,9 +23,10 @@ class _Slice:
 
 
 class PartStore:
-    """Those of the table that has such rows."""
+    """Those of one table."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
+        self._table = table
         self._records: dict[bytes, tuple[int, bytes]] = {}
         self._slices: dict[bytes, _Slice] = {}
 
@@ -42,12 +43,12 @@ class PartStore:
 
     def join(self, key: str, row: bytes) -> JoinedRow:
         """The whole form of a head."""
-        return join_row(TABLE, row, lambda label, version: _joined(self._find(part_key(key, label), version)))
+        return join_row(self._table, row, lambda label, version: _joined(self._find(part_key(key, label), version)))
 
-    def facet(self, key: str, row: bytes) -> BackendFacet:
+    def facet(self, key: str, row: bytes) -> BackendFacet | ContributionFacet:
         """The facet of a head that was joined and misses no parts."""
-        facet = read_row(TABLE, row).facet()
-        assert isinstance(facet, BackendFacet)
+        facet = read_row(self._table, row).facet()
+        assert isinstance(facet, BackendFacet | ContributionFacet)
         parts = (self._find(part_key(key, label), version) for label, version in parts_of(row).items())
         facet.groups = [group for part in parts if part is not None for group in part.groups]
         return facet

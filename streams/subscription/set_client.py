@@ -7,12 +7,13 @@ from contextlib import aclosing
 from aiokafka import TopicPartition
 
 from streams.facets.changelog_records import unreadable
+from streams.facets.row_parts import PartRecords, find_in, join_row
 from streams.kafka.bulk_reader import BulkReader
 from streams.kafka.range_reader import RangeReader
 from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
 from streams.subscription.delivery import Cursor, Row
 from streams.subscription.set_rows import SetRows
-from streams.wire.keys import is_row, parse_row_key
+from streams.wire.keys import PART_PREFIX, is_row, parse_row_key
 from streams.wire.records import CLUSTERSET, FOLDED_TABLES, TABLES, topic_of
 from streams.wire.row_codec import is_deleted
 
@@ -62,11 +63,18 @@ async def _rows_at(bootstrap: str, partition: int, offset: int) -> list[Row]:
         async with aclosing(reader.read(begins, ends)) as chunks:
             async for chunk in chunks:
                 for _, key, value, version in chunk:
-                    is_wanted = is_row(key) and newest.get(key, (-1, None))[0] <= version <= offset
-                    if is_wanted and not unreadable(CLUSTERSET, key, value, version):
+                    if not (is_row(key) or key.startswith(PART_PREFIX)):
+                        continue
+                    is_newer = newest.get(key, (-1, None))[0] <= version <= offset
+                    if is_newer and not unreadable(CLUSTERSET, key, value, version):
                         newest[key] = version, value
+    records = {key: (version, value) for key, (version, value) in newest.items() if value is not None}
     return [
-        Row(CLUSTERSET, *parse_row_key(key.decode()), version, value)
-        for key, (version, value) in newest.items()
-        if value is not None and not is_deleted(value)
+        _whole_row(key.decode(), version, value, records)
+        for key, (version, value) in records.items()
+        if is_row(key) and not is_deleted(value)
     ]
+
+
+def _whole_row(key: str, version: int, value: bytes, records: PartRecords) -> Row:
+    return Row(CLUSTERSET, *parse_row_key(key), version, join_row(CLUSTERSET, value, find_in(records, key)).row)

@@ -97,6 +97,15 @@ class ContributionRow(RowHead, omit_defaults=True, kw_only=True):
     groups: list[Group]
 
 
+class ContributionHead(RowHead, omit_defaults=True, kw_only=True):
+    """`facets.clusterset`: what one cluster contributes of many endpoints, which are in records of their own. `parts`
+    are as in a BackendHead, the rest as in a whole row."""
+
+    export: ClusterExport | None
+    service: ExportedService | None
+    parts: dict[str, Number]
+
+
 class SetPort(Record):
     """A port of the set. `clusters` are those that expose it, by id, each with the name that its own Service (and so
     its endpoints) has for it."""

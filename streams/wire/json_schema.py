@@ -30,7 +30,7 @@ _SET_KEY = "[^/]+/[^/]+"
 _KEY = f"[^/]+/{_SET_KEY}"
 _MORE_MESSAGES = {
     "backend": ("backendHead", "backendPart", "backendChunk", "heldEndpoints"),
-    CLUSTERSET: ("clustersetContribution",),
+    CLUSTERSET: ("clustersetContribution", "clustersetContributionHead", "backendPart", "backendChunk"),
 }
 
 
@@ -64,13 +64,20 @@ def _types() -> dict[str, tuple[str, Any]]:
         "event.json": ("A legacy Endpoints object that the backend table holds beside a Service's slices", event),
         **rows,
         "backend-head.json": (f"A row of {topic_of('backend')} in parts", records.BackendHead),
-        "backend-part.json": (f"A slice's part of a row of {topic_of('backend')}", records.BackendPart),
+        "backend-part.json": (
+            f"A slice's part of a row of {topic_of('backend')} or {topic_of(CLUSTERSET)}",
+            records.BackendPart,
+        ),
         "backend-chunk.json": ("A chunk of a part's endpoints", records.BackendChunk),
         **views,
         "clusterset.json": (f"A set, in {topic_of(CLUSTERSET)}", clusterset_records.SetRow),
         "clusterset-contribution.json": (
             f"A cluster's contribution to a set, in {topic_of(CLUSTERSET)}",
             clusterset_records.ContributionRow,
+        ),
+        "clusterset-contribution-head.json": (
+            f"A cluster's contribution in parts, in {topic_of(CLUSTERSET)}",
+            clusterset_records.ContributionHead,
         ),
         "seal.json": ("A seal, in every facet topic", records.Seal),
         "deadletter.json": (f"A record of {DEAD_LETTER}", records.DeadLetter),
@@ -189,6 +196,10 @@ def _messages(tables: dict[str, str]) -> dict[str, Any]:
         "clustersetContribution": _message(
             "clusterset-contribution.json", _KEY, row, "The row's `version`.",
             "What one cluster contributes to the set: all endpoints that it has there.",
+        ),
+        "clustersetContributionHead": _message(
+            "clusterset-contribution-head.json", _KEY, row, "The row's `version`.",
+            "What one cluster contributes of many endpoints: the chunks of its `parts` have its `groups`.",
         ),
         "backendHead": _message(
             "backend-head.json", _KEY, row, "The row's `version`.",

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.facets.row_parts import find_in, is_head, join_row
-from streams.facets.tables import WHOLE_ROW_TABLES
+from streams.facets.tables import WHOLE_ROW_TABLES, WHOLE_WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.subscription.delivery import EVERYTHING, Batch, Cursor, Subscription
 from streams.wire.keys import PART_PREFIX
+from streams.wire.records import CLUSTERSET
+from tests.properties.clustersets import History, folded, histories
 from tests.properties.folding import TABLES, WINDOW, fold, is_row, logs_of, restarted
 from tests.properties.journals import Journal, journals
 from tests.properties.readers import read_by_all
@@ -57,6 +59,36 @@ def test_joined_they_are_the_whole_rows(journal: Journal) -> None:
                 assert value is not None
                 assert merged(plain.take(key, write.value, write.version)) == merged(orjson.loads(value))
                 assert plain.left_over(key) == set()
+    assert got == wanted
+
+
+@given(histories)
+def test_a_clusters_contribution_in_parts_is_the_whole_row(drawn: History) -> None:
+    journal, _ = folded(drawn)
+    whole = PartitionFold(0, WHOLE_WORKER_TABLES, WINDOW)
+    wanted = [
+        write
+        for offset, (value, now) in enumerate(zip(journal.values, journal.times, strict=True))
+        for write in whole.step(offset, value, now)
+        if write.table == CLUSTERSET
+    ]
+    plain, records, got = PlainParts(), dict[bytes, tuple[int, bytes]](), []
+    for write in journal.writes:
+        if write.table != CLUSTERSET:
+            continue
+        key = write.key.decode()
+        if write.key.startswith(PART_PREFIX):
+            plain.take(key, write.value, write.version)
+            records.pop(write.key, None)
+            if write.value is not None:
+                records[write.key] = write.version, write.value
+            continue
+        value = write.value
+        if value is not None and is_head(CLUSTERSET, value):
+            value = join_row(CLUSTERSET, value, find_in(records, key)).row
+            assert merged(plain.take(key, write.value, write.version)) == merged(orjson.loads(value))
+            assert plain.left_over(key) == set()
+        got.append(write._replace(value=value))
     assert got == wanted
 
 

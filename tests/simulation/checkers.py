@@ -2,6 +2,7 @@
 one fold per partition that never crashes (what any other must equal, byte for byte)."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -24,7 +25,8 @@ from tests.support.parts import PartLost, PlainParts, merged
 
 SEAL = b"~seal/"
 PART = b"~part/"
-DIVIDED = "row in parts"
+DIVIDED = {"backend": "row in parts", CLUSTERSET: "contribution in parts"}
+"""The tables with such rows, and how they are counted."""
 
 Made = dict[tuple[str, bytes], bytes | None]
 """What a commit makes: values by table and key."""
@@ -91,9 +93,9 @@ class Checkers:
         self.leftover: set[tuple[int, int]] = set()
         self._jumps: dict[tuple[str, int], int] = {}
         self._folds = [PartitionFold(p, sim.rules, sim.window_ms // 1000) for p in range(count)]
-        self._folded_parts = {fold: PlainParts() for fold in self._folds}
-        self.parts: dict[bytes, dict[int, bytes | None]] = {}
-        self._written_parts = PlainParts()
+        self._folded_parts: defaultdict[tuple[PartitionFold, str], PlainParts] = defaultdict(PlainParts)
+        self.parts: dict[tuple[str, bytes], dict[int, bytes | None]] = {}
+        self._written_parts = {table: PlainParts() for table in DIVIDED}
         self.whole: dict[bytes, bytes] = {}
         """The whole form of rows in parts, by the row as it is written."""
         self._checked: dict[tuple[str, str], tuple[Any, naive.Revisions, dict[Any, Any]]] = {}
@@ -248,9 +250,9 @@ class Checkers:
     def _join(self, fold: PartitionFold, writes: list[Write]) -> None:
         """Note the whole form of the rows that a fold makes in parts."""
         for write in writes:
-            if write.table == "backend" and (write.key.startswith(PART) or not write.key.startswith(b"~")):
+            if write.table in DIVIDED and (write.key.startswith(PART) or not write.key.startswith(b"~")):
                 try:
-                    row = self._folded_parts[fold].take(write.key.decode(), write.value, write.version)
+                    row = self._folded_parts[fold, write.table].take(write.key.decode(), write.value, write.version)
                 except PartLost as lost:
                     self.fail(f"a row is made without its parts: {lost}")
                 if row is not None and write.value is not None and b',"parts":{' in write.value:
@@ -259,7 +261,6 @@ class Checkers:
     def expired(self, partition: int, first: int, window_ms: int) -> None:
         """A worker found its next offset gone: what follows is as of what is in the tables now."""
         fold = PartitionFold(partition, self.sim.rules, window_ms // 1000)
-        parts = self._folded_parts[fold] = PlainParts()
         for table in self.sim.table_names:
             # What a late writer hid, and compaction took before it was repaired, nobody knows any more.
             left = {record.offset for record in self.sim.tables[table, partition].records}
@@ -267,7 +268,7 @@ class Checkers:
                 if record.offset in left:
                     fold.load(table, record.key, record.value, record.version)
                     if record.key.startswith(PART):
-                        parts.take(record.key.decode(), record.value, record.version)
+                        self._folded_parts[fold, table].take(record.key.decode(), record.value, record.version)
         fold.recover()
         writes = fold.expire(first)
         self._join(fold, writes)
@@ -423,8 +424,8 @@ class Checkers:
             self.fail(f"{where}: a newer version, {rows[-1].version}, was written before it")
         held = rows[-1] if rows and rows[-1].value is not None else None
         body = self._tombstone(where, held, partition, record) if record.value is None else orjson.loads(record.value)
-        if table == "backend":
-            body = self._whole(where, name, record, body)
+        if table in DIVIDED:
+            body = self._whole(where, table, name, record, body)
         if body is not None:
             self._follow(where, table, body, held, record.version)
         rows.append(Row(record.version, record.value, body))
@@ -432,7 +433,7 @@ class Checkers:
 
     def _part(self, table: str, partition: int, record: Record) -> None:
         """A part comes before its seal, once, in order, and as the journal's prefix folds to."""
-        written = self.parts.setdefault(record.key, {})
+        written = self.parts.setdefault((table, record.key), {})
         where = f"{table}[{partition}] {record.key.decode()} version {record.version}"
         if record.version in written:
             if written[record.version] != record.value:
@@ -457,19 +458,19 @@ class Checkers:
         if written and max(written) > record.version:
             self.fail(f"{where}: a newer version, {max(written)}, was written before it")
         written[record.version] = record.value
-        self._written_parts.take(record.key.decode(), record.value, record.version)
+        self._written_parts[table].take(record.key.decode(), record.value, record.version)
 
-    def _whole(self, where: str, name: str, record: Record, body: Any) -> Any:
+    def _whole(self, where: str, table: str, name: str, record: Record, body: Any) -> Any:
         """The row from what is written by then: it has all its parts, and no others are left."""
         try:
-            row = self._written_parts.take(name, record.value, record.version)
+            row = self._written_parts[table].take(name, record.value, record.version)
         except PartLost as lost:
             self.fail(f"{where}: {lost}")
-        if left := self._written_parts.left_over(name):
+        if left := self._written_parts[table].left_over(name):
             self.fail(f"{where}: parts without a row that names them: {sorted(left)}")
         if row is None or "parts" not in body:
             return body
-        self.sim.note(DIVIDED)
+        self.sim.note(DIVIDED[table])
         return merged(row)
 
     def _tombstone(self, where: str, held: Row | None, partition: int, record: Record) -> None:
@@ -526,7 +527,8 @@ class Checkers:
                 rows = self.rows.get((table, key.decode()))
                 if not rows or rows[-1].version != offset or rows[-1].value != value:
                     self.fail(f"{where}: comes before its row {key.decode()}")
-            if of == table and key.startswith(PART) and (offset, value) not in self.parts.get(key, {}).items():
+            written = self.parts.get((table, key), {})
+            if of == table and key.startswith(PART) and (offset, value) not in written.items():
                 self.fail(f"{where}: comes before its part {key.decode()}")
         self.first.setdefault((partition, offset), self.sim.at())
         seal, standing = orjson.loads(record.value or b""), self.standings[partition][offset]

@@ -53,7 +53,7 @@ DRAWN = (
     "rebalance, old worker asleep",
     "rival watcher",
     "route deleted",
-    checkers.DIVIDED,
+    *checkers.DIVIDED.values(),
     "route set",
     "route's backend moved",
     cuts.LINKED,
