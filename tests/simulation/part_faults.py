@@ -84,9 +84,9 @@ def _part_taken_before_its_seal() -> AbstractContextManager[Any]:
     real = Subscription.feed
 
     def feed(self: Subscription, *record: Any) -> Any:
-        _, _, _, key, value, version = record
+        table, _, _, key, value, version = record
         if key.startswith(PART_PREFIX) and not self.bootstrapping:
-            self._part_store.put(key, version, value)
+            self._part_stores[table].put(key, version, value)
         return real(self, *record)
 
     return patch.object(Subscription, "feed", feed)

@@ -241,7 +241,7 @@ def kept_after_unexport() -> AbstractContextManager[Any]:
         update = real(self, ctx, key, entry, change)
         if update is None or update.entry.export is not None or entry.export is None:
             return update
-        kept = update.entry._replace(service=entry.service, endpoints=entry.endpoints)
-        return update._replace(entry=kept, row=self.encode(ctx, key, kept, entry.version))
+        kept = entry._replace(export=None, state=update.entry.state, reason=update.entry.reason)
+        return self.renew(ctx, key, kept)
 
     return patch.object(ContributionTable, "fold", fold)
