@@ -164,6 +164,8 @@ def _endpoint(endpoint: Json, *, is_own: bool) -> Json:
         "addresses": [endpoint["address"]],
         "conditions": {name: endpoint[name] for name in ("ready", "serving", "terminating")},
     }
+    if "hostname" in endpoint:
+        found["hostname"] = endpoint["hostname"]
     if endpoint["zone"]:
         found["zone"] = endpoint["zone"]
     if not is_own:

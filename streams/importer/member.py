@@ -70,7 +70,10 @@ class Member:
         return self._waits_for
 
     def touch(self, keys: Iterable[Key]) -> None:
-        """These Services are to be compared; those that are held but have no set, too, if they are named."""
+        """The sets of these Services have changed. What the API server refused before, it may take now."""
+        keys = list(keys)
+        for key in keys:
+            self._refused.pop(key, None)
         self._queue.add(keys)
 
     def touch_all(self) -> None:
@@ -173,7 +176,7 @@ class Member:
             self.touch_all()
             return
         names = affected if resource.kind != NAMESPACES.kind else set(in_namespaces(affected, self._sets.keys()))
-        self.touch(name for name in names if name[1])
+        self._queue.add(name for name in names if name[1])
 
     def connected(self, resource: Resource, open_now: bool) -> None:
         """See Sink."""

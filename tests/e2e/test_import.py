@@ -3,176 +3,39 @@
 Two clusters export Services to each other; what each is given is read from its API server.
 """
 
-import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 
 from streams.exit_codes import ExitCode
-from streams.kafka.admin import ensure
-from streams.local.kafka.broker import EmbeddedKafka
-from tests.e2e.test_spine import Facets, free_port
+from tests.e2e.clusterset import HTTP, NAMES, SLICES, ClusterSet, clusterset
 from tests.support.controlplane import ControlPlane, mcs
 from tests.support.controlplane.mcs import MCS, found, until
 
-NAMES = ("east", "west")
-SLICES = "/apis/discovery.k8s.io/v1"
 OWN = "service-facets.io/imported-by=facets-import"
-HTTP = {"name": "http", "port": 80, "protocol": "TCP"}
-
-
-class ClusterSet:
-    """Two clusters, and the processes between them."""
-
-    def __init__(self, facets: Facets, planes: dict[str, ControlPlane], folder: Path) -> None:
-        self.facets = facets
-        self.planes = planes
-        self.kubeconfig = mcs.merged_kubeconfig(folder / "admin", planes.values())
-        self.importers = mcs.merged_kubeconfig(folder / "importer", planes.values(), "norights")
-
-    def start(self, name: str = "import", *more: str, ready: bool = True) -> None:
-        """Start an importer, by the account that may do only this."""
-        clusters, port = [f"--cluster={each}={each}" for each in NAMES], free_port()
-        self.facets.start(name, "import", "--kubeconfig", str(self.importers), *clusters, "--http-port", port, *more)
-        if ready:
-            until(lambda: is_ready(port), lambda: f"not ready\n{self.facets.logs()}")
-
-    def end(self, name: str = "import", how: signal.Signals = signal.SIGTERM) -> int:
-        return self.facets.end(name, how)
-
-    def dry_run(self, *more: str) -> tuple[int, list[dict[str, Any]]]:
-        """What --dry-run finds: its exit code, and the actions."""
-        clusters = [f"--cluster={each}={each}" for each in NAMES]
-        command = [sys.executable, "-m", "streams.cli", "import", "--dry-run", "-o", "json", *clusters, *more]
-        command += ["--kubeconfig", str(self.importers), "--bootstrap-servers", self.facets.bootstrap]
-        done = subprocess.run(command, capture_output=True, timeout=mcs.DEADLINE, check=False)
-        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
-
-    def namespace(self, name: str, *clusters: str) -> None:
-        for cluster in clusters or NAMES:
-            self.planes[cluster].api.post("/api/v1/namespaces", {"metadata": {"name": name}})
-
-    def service(self, cluster: str, namespace: str, name: str, addresses: list[str], **spec: Any) -> None:
-        """A Service without a selector, and a slice with these addresses."""
-        api = self.planes[cluster].api
-        body = {"metadata": {"name": name}, "spec": {"ports": [HTTP], **spec}}
-        api.post(f"/api/v1/namespaces/{namespace}/services", body)
-        if addresses:
-            api.post(f"{SLICES}/namespaces/{namespace}/endpointslices", endpoint_slice(name, addresses))
-
-    def export(self, cluster: str, namespace: str, name: str, **spec: Any) -> None:
-        body = {
-            "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport", "metadata": {"name": name},
-            "spec": spec,
-        }  # fmt: skip
-        self.planes[cluster].api.post(f"{MCS}/namespaces/{namespace}/serviceexports", body)
-
-    def unexport(self, cluster: str, namespace: str, name: str) -> None:
-        self.planes[cluster].api.delete(f"{MCS}/namespaces/{namespace}/serviceexports/{name}")
-
-    def service_import(self, cluster: str, namespace: str, name: str) -> Any:
-        return found(self.planes[cluster].api, f"{MCS}/namespaces/{namespace}/serviceimports/{name}")
-
-    def slices(self, cluster: str, namespace: str, name: str) -> list[dict[str, Any]]:
-        """The slices that were imported of a Service."""
-        selector = f"multicluster.kubernetes.io/service-name={name}"
-        path = f"{SLICES}/namespaces/{namespace}/endpointslices"
-        items: list[dict[str, Any]] = self.planes[cluster].api.get(path, labelSelector=selector)["items"]
-        return items
-
-    def endpoints(self, cluster: str, namespace: str, name: str) -> dict[str, list[str]]:
-        """The addresses that were imported, by the cluster that has them."""
-        by_source: dict[str, list[str]] = {}
-        for each in self.slices(cluster, namespace, name):
-            source = each["metadata"]["labels"]["multicluster.kubernetes.io/source-cluster"]
-            by_source.setdefault(source, []).extend(end["addresses"][0] for end in each["endpoints"])
-        return {source: sorted(addresses) for source, addresses in by_source.items()}
-
-    def conditions(self, cluster: str, namespace: str, name: str) -> dict[str, tuple[str, str]]:
-        """Of a ServiceExport: status and reason by type."""
-        item = found(self.planes[cluster].api, f"{MCS}/namespaces/{namespace}/serviceexports/{name}")
-        return {
-            each["type"]: (each["status"], each["reason"]) for each in (item.get("status") or {}).get("conditions", ())
-        }
-
-    def names(self, cluster: str, namespace: str) -> set[str]:
-        """The Services that the tables have of a cluster's own."""
-        command = [sys.executable, "-m", "streams.cli", "get", "frontend", "-n", namespace, "--cluster", cluster]
-        command += ["-o", "json", "--bootstrap-servers", self.facets.bootstrap]
-        done = subprocess.run(command, capture_output=True, timeout=mcs.DEADLINE, check=False)
-        assert done.returncode in {ExitCode.OK, ExitCode.UNKNOWN_NAME}, done.stderr.decode()
-        return {row["name"] for row in json.loads(done.stdout)["items"]} if done.stdout else set()
-
-    def until_conditions(self, cluster: str, namespace: str, name: str, **wanted: tuple[str, str]) -> None:
-        """Wait until conditions of a ServiceExport have this status and reason."""
-        seen: dict[str, tuple[str, str]] = {}
-
-        def right() -> bool:
-            seen.clear()
-            seen.update(self.conditions(cluster, namespace, name))
-            return seen | wanted == seen
-
-        until(right, lambda: f"not {wanted} but {seen}\n{self.facets.logs()}")
-
-    def until(self, right: Any) -> Any:
-        return until(right, lambda: f"not in time\n{self.facets.logs()}")
-
-    def until_imported(self, namespace: str, name: str, endpoints: dict[str, list[str]], *clusters: str) -> None:
-        for cluster in clusters or NAMES:
-            self.until(lambda cluster=cluster: self.service_import(cluster, namespace, name))
-            self.until(lambda cluster=cluster: self.endpoints(cluster, namespace, name) == endpoints)
-
-    def until_gone(self, namespace: str, name: str, *clusters: str) -> None:
-        for cluster in clusters or NAMES:
-            self.until(lambda cluster=cluster: self.service_import(cluster, namespace, name) is None)
-            self.until(lambda cluster=cluster: not self.slices(cluster, namespace, name))
-
-
-def endpoint_slice(service: str, addresses: list[str]) -> dict[str, Any]:
-    return {
-        "metadata": {"name": f"{service}-slice", "labels": {"kubernetes.io/service-name": service}},
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [address], "nodeName": "n1", "zone": "z1"} for address in addresses],
-    }
 
 
 @pytest.fixture(scope="module")
-def clusterset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSet]:
-    """Two clusters with the CRDs, each watched; a worker; no importer yet."""
-    folder = tmp_path_factory.mktemp("clusterset")
-    with ControlPlane("east") as east, ControlPlane("west") as west, EmbeddedKafka(folder / "broker") as broker:
-        planes = {"east": east, "west": west}
-        facets = Facets(folder, broker.bootstrap_servers)
-        ensure(facets.bootstrap)
-        for plane in planes.values():
-            mcs.install(plane.api)
-            mcs.grant(plane.api, "norights", "service-facets-importer")
-        made = ClusterSet(facets, planes, folder)
-        clusters = [f"--cluster={each}={each}" for each in NAMES]
-        facets.start("watch", "watch", "--kubeconfig", str(made.kubeconfig), *clusters, "--http-port", free_port())
-        facets.start("work", "work", "--http-port", free_port(), "--data-dir", str(folder / "worker"))
-        try:
-            yield made
-        finally:
-            for name in list(facets.running):
-                facets.end(name, signal.SIGKILL)
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSet]:
+    """Two clusters without an importer yet."""
+    with (
+        ControlPlane("east") as east,
+        ControlPlane("west") as west,
+        clusterset(tmp_path_factory.mktemp("clusterset"), {"east": east, "west": west}) as made,
+    ):
+        yield made
 
 
 @pytest.fixture
-def importing(clusterset: ClusterSet) -> Iterator[ClusterSet]:
+def importing(both: ClusterSet) -> Iterator[ClusterSet]:
     """The same with an importer that runs."""
-    clusterset.start()
-    yield clusterset
-    if "import" in clusterset.facets.running:
-        assert clusterset.end() == 0, clusterset.facets.logs()
+    both.start()
+    yield both
+    if "import" in both.facets.running:
+        assert both.end() == 0, both.facets.logs()
 
 
 def test_what_two_clusters_export_is_one_service_in_both(importing: ClusterSet) -> None:
@@ -251,12 +114,73 @@ def test_conflicts_are_said_of_every_export(importing: ClusterSet) -> None:
     assert importing.service_import("west", "conflicts", "alias") is None
 
 
+def test_ports_are_merged_and_the_oldest_export_has_the_rest(importing: ClusterSet) -> None:
+    importing.namespace("merged")
+    other = {"name": "other", "port": 142, "protocol": "SCTP"}
+    for name, port in (("union", {**HTTP}), ("moved", {**HTTP, "port": 81})):
+        importing.service("east", "merged", name, [], trafficDistribution="PreferClose")
+        importing.export("east", "merged", name, exportedLabels={"of": "east"}, exportedAnnotations={"of": "east"})
+        importing.until_imported("merged", name, {})
+        until(lambda name=name: seconds_of(importing, "east", "merged", name) > 1, "time stands still")
+        ports = [port, other] if name == "union" else [port]
+        importing.service("west", "merged", name, [], ports=ports, trafficDistribution="PreferClose")
+        importing.export("west", "merged", name, exportedLabels={"of": "west"}, exportedAnnotations={"of": "west"})
+        conflict = ("True", "PortConflict,LabelsConflict,AnnotationsConflict")
+        for cluster in NAMES:
+            importing.until_conditions(cluster, "merged", name, Conflict=conflict)
+            wanted = [HTTP, other] if name == "union" else [HTTP]
+            importing.until(
+                lambda name=name, cluster=cluster, wanted=wanted: (
+                    importing.service_import(cluster, "merged", name)["spec"]["ports"] == wanted
+                )
+            )
+            item = importing.service_import(cluster, "merged", name)
+            assert item["spec"]["trafficDistribution"] == "PreferClose"
+            assert item["metadata"]["labels"]["of"] == item["metadata"]["annotations"]["of"] == "east"
+
+
+def test_a_clusters_id_is_its_cluster_property(importing: ClusterSet) -> None:
+    """Another id is a leave and a join (KEP-2149)."""
+    importing.namespace("ids")
+    importing.service("west", "ids", "api", ["10.2.7.1"])
+    importing.export("west", "ids", "api")
+    importing.until_imported("ids", "api", {"west": ["10.2.7.1"]})
+    path = "/apis/about.k8s.io/v1beta1/clusterproperties"
+    name = "cluster.clusterset.k8s.io"
+    importing.planes["west"].api.post(
+        path,
+        {
+            "apiVersion": "about.k8s.io/v1beta1",
+            "kind": "ClusterProperty",
+            "metadata": {"name": name},
+            "spec": {"value": "w-1"},
+        },
+    )
+    importing.until_imported("ids", "api", {"w-1": ["10.2.7.1"]})
+    for cluster in NAMES:
+        importing.until(
+            lambda cluster=cluster: (
+                importing.service_import(cluster, "ids", "api")["status"]["clusters"] == [{"cluster": "w-1"}]
+            )
+        )
+    importing.planes["west"].api.delete(f"{path}/{name}")
+    importing.until_imported("ids", "api", {"west": ["10.2.7.1"]})
+
+
 def test_a_headless_service_and_a_namespace_that_comes_later(importing: ClusterSet) -> None:
     importing.namespace("later", "east")
     importing.service("east", "later", "db", ["10.1.2.1"], clusterIP="None")
     importing.export("east", "later", "db")
     importing.until_imported("later", "db", {"east": ["10.1.2.1"]}, "east")
     assert importing.service_import("east", "later", "db")["spec"]["type"] == "Headless"
+    path = f"{SLICES}/namespaces/later/endpointslices/db-slice"
+    importing.planes["east"].api.patch(path, {"endpoints": [{"addresses": ["10.1.2.1"], "hostname": "db-0"}]})
+    importing.until(
+        lambda: (
+            [end.get("hostname") for each in importing.slices("east", "later", "db") for end in each["endpoints"]]
+            == ["db-0"]
+        )
+    )
     importing.namespace("later", "west")
     importing.until_imported("later", "db", {"east": ["10.1.2.1"]}, "west")
     importing.unexport("east", "later", "db")
@@ -282,44 +206,44 @@ def test_somebody_elses_service_import_is_left_alone(importing: ClusterSet) -> N
     importing.until_imported("foreign", "web", {"east": ["10.1.3.1"]})
 
 
-def test_what_changed_while_no_importer_ran_is_made_up_for(clusterset: ClusterSet) -> None:
-    clusterset.start()
-    clusterset.namespace("crash")
+def test_what_changed_while_no_importer_ran_is_made_up_for(both: ClusterSet) -> None:
+    both.start()
+    both.namespace("crash")
     for name in ("kept", "taken-back"):
-        clusterset.service("east", "crash", name, ["10.1.4.1"])
-        clusterset.export("east", "crash", name)
-        clusterset.until_imported("crash", name, {"east": ["10.1.4.1"]})
-    clusterset.end(how=signal.SIGKILL)
-    clusterset.unexport("east", "crash", "taken-back")
+        both.service("east", "crash", name, ["10.1.4.1"])
+        both.export("east", "crash", name)
+        both.until_imported("crash", name, {"east": ["10.1.4.1"]})
+    both.end(how=signal.SIGKILL)
+    both.unexport("east", "crash", "taken-back")
     patch = {"endpoints": [{"addresses": ["10.1.4.2"]}]}
-    clusterset.planes["east"].api.patch(f"{SLICES}/namespaces/crash/endpointslices/kept-slice", patch)
-    clusterset.until(
+    both.planes["east"].api.patch(f"{SLICES}/namespaces/crash/endpointslices/kept-slice", patch)
+    both.until(
         lambda: (
             {
                 (each["action"], each["kind"], each["cluster"])
-                for each in clusterset.dry_run()[1]
+                for each in both.dry_run()[1]
                 if each["namespace"] == "crash"
             }
             == {("delete", kind, cluster) for kind in ("ServiceImport", "EndpointSlice") for cluster in NAMES}
             | {("update", "EndpointSlice", cluster) for cluster in NAMES}
         )
     )
-    assert clusterset.endpoints("west", "crash", "taken-back") == {"east": ["10.1.4.1"]}, "a dry run writes nothing"
+    assert both.endpoints("west", "crash", "taken-back") == {"east": ["10.1.4.1"]}, "a dry run writes nothing"
 
     # Two at once write the same.
-    clusterset.start("one")
-    clusterset.start("two")
-    clusterset.until_gone("crash", "taken-back")
-    clusterset.until_imported("crash", "kept", {"east": ["10.1.4.2"]})
-    clusterset.service("west", "crash", "kept", ["10.2.4.1"])
-    clusterset.export("west", "crash", "kept")
-    clusterset.until_imported("crash", "kept", {"east": ["10.1.4.2"], "west": ["10.2.4.1"]})
-    clusterset.until_conditions("west", "crash", "kept", Valid=("True", "Valid"))
-    clusterset.until(lambda: clusterset.dry_run() == (ExitCode.OK, []))
-    versions = all_versions(clusterset)
+    both.start("one")
+    both.start("two")
+    both.until_gone("crash", "taken-back")
+    both.until_imported("crash", "kept", {"east": ["10.1.4.2"]})
+    both.service("west", "crash", "kept", ["10.2.4.1"])
+    both.export("west", "crash", "kept")
+    both.until_imported("crash", "kept", {"east": ["10.1.4.2"], "west": ["10.2.4.1"]})
+    both.until_conditions("west", "crash", "kept", Valid=("True", "Valid"))
+    both.until(lambda: both.dry_run() == (ExitCode.OK, []))
+    versions = all_versions(both)
     for name in ("one", "two"):
-        assert clusterset.end(name) == 0, clusterset.facets.logs()
-    assert all_versions(clusterset) == versions, "two importers went on writing over each other"
+        assert both.end(name) == 0, both.facets.logs()
+    assert all_versions(both) == versions, "two importers went on writing over each other"
 
 
 def test_the_role_is_no_more_than_what_is_done(importing: ClusterSet) -> None:
@@ -338,28 +262,21 @@ def test_the_role_is_no_more_than_what_is_done(importing: ClusterSet) -> None:
             may.get("/api/v1/secrets")
 
 
-def is_ready(port: str) -> bool:
-    try:
-        return bool(urllib3.request("GET", f"http://127.0.0.1:{port}/readyz", retries=False).status == 200)
-    except urllib3.exceptions.HTTPError:
-        return False
-
-
-def test_a_derived_service_has_the_ip_and_is_no_service_of_the_cluster(clusterset: ClusterSet) -> None:
+def test_a_derived_service_has_the_ip_and_is_no_service_of_the_cluster(both: ClusterSet) -> None:
     """Its slices are the endpoints of kube-proxy's Service; the watcher takes neither for the cluster's own."""
-    clusterset.namespace("derived")
-    clusterset.service("east", "derived", "web", ["10.1.5.1"], ipFamilyPolicy="PreferDualStack")
-    clusterset.export("east", "derived", "web")
-    clusterset.start("refused", "--cluster-set-ip", "derived", ready=False)
-    assert clusterset.facets.running.pop("refused").wait(mcs.DEADLINE) == ExitCode.FORBIDDEN
-    for plane in clusterset.planes.values():
+    both.namespace("derived")
+    both.service("east", "derived", "web", ["10.1.5.1"], ipFamilyPolicy="PreferDualStack")
+    both.export("east", "derived", "web")
+    both.start("refused", "--cluster-set-ip", "derived", ready=False)
+    assert both.facets.running.pop("refused").wait(mcs.DEADLINE) == ExitCode.FORBIDDEN
+    for plane in both.planes.values():
         mcs.grant(plane.api, "norights", "service-facets-importer-derived")
-    clusterset.start("derived", "--cluster-set-ip", "derived")
-    clusterset.until_imported("derived", "web", {"east": ["10.1.5.1"]})
-    for cluster, plane in clusterset.planes.items():
-        spec = clusterset.until(
+    both.start("derived", "--cluster-set-ip", "derived")
+    both.until_imported("derived", "web", {"east": ["10.1.5.1"]})
+    for cluster, plane in both.planes.items():
+        spec = both.until(
             lambda cluster=cluster: (
-                (found_spec := clusterset.service_import(cluster, "derived", "web")["spec"]).get("ips") and found_spec
+                (found_spec := both.service_import(cluster, "derived", "web")["spec"]).get("ips") and found_spec
             )
         )
         (made,) = plane.api.get("/api/v1/namespaces/derived/services", labelSelector=OWN)["items"]
@@ -370,16 +287,22 @@ def test_a_derived_service_has_the_ip_and_is_no_service_of_the_cluster(clusterse
         (slice_,) = plane.api.get(path, labelSelector=selector)["items"]
         assert [each["addresses"] for each in slice_["endpoints"]] == [["10.1.5.1"]]
         # What comes after them in the journal is there: so they would be, too.
-        clusterset.service(cluster, "derived", "marker", [])
-        clusterset.until(lambda cluster=cluster: "marker" in clusterset.names(cluster, "derived"))
-        assert clusterset.names(cluster, "derived") - {"marker"} == ({"web"} if cluster == "east" else set())
-    clusterset.unexport("east", "derived", "web")
-    clusterset.until_gone("derived", "web")
-    for plane in clusterset.planes.values():
-        clusterset.until(
+        both.service(cluster, "derived", "marker", [])
+        both.until(lambda cluster=cluster: "marker" in both.names(cluster, "derived"))
+        assert both.names(cluster, "derived") - {"marker"} == ({"web"} if cluster == "east" else set())
+    both.service("east", "derived", "headless", ["10.1.5.2"], clusterIP="None", ipFamilyPolicy="SingleStack")
+    both.export("east", "derived", "headless")
+    both.until_imported("derived", "headless", {"east": ["10.1.5.2"]})
+    for cluster in NAMES:
+        assert "ips" not in both.service_import(cluster, "derived", "headless")["spec"]
+    both.unexport("east", "derived", "headless")
+    both.unexport("east", "derived", "web")
+    both.until_gone("derived", "web")
+    for plane in both.planes.values():
+        both.until(
             lambda plane=plane: not plane.api.get("/api/v1/namespaces/derived/services", labelSelector=OWN)["items"]
         )
-    assert clusterset.end("derived") == 0
+    assert both.end("derived") == 0
 
 
 def test_crds_that_go_are_waited_for(importing: ClusterSet) -> None:

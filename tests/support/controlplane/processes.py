@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -73,8 +74,9 @@ class ControlPlane:
     `kubeconfig` is the admin's, `readonly` may get, list and watch what the watcher needs, `norights` may do nothing.
     """
 
-    def __init__(self, name: str, *, ready_seconds: float = 120) -> None:
+    def __init__(self, name: str, *, ready_seconds: float = 120, controllers: Iterable[str] = ()) -> None:
         self.name = name
+        self._controllers = (*CONTROLLERS, *controllers)
         self._assets = assets_folder()
         self.folder = Path(tempfile.mkdtemp(prefix=f"control-plane-{name}-"))
         self._ready_seconds = ready_seconds
@@ -233,7 +235,7 @@ class ControlPlane:
     def _controller_arguments(self) -> list[str]:
         return [
             f"--kubeconfig={self.kubeconfig}",
-            f"--controllers={','.join(CONTROLLERS)}",
+            f"--controllers={','.join(self._controllers)}",
             f"--service-account-private-key-file={self.folder / 'sa.key'}",
             "--secure-port=0",
             "--leader-elect=false",
