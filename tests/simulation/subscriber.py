@@ -3,7 +3,7 @@
 It follows streams.subscription.client; `told` gets every snapshot and every batch.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
@@ -124,7 +124,7 @@ class Subscriber:
 
     def _newest_seal(self) -> str:
         seals = (
-            orjson.loads(record.value).get("appended", "")
+            _time_of(orjson.loads(record.value))
             for each in self._topic_partitions
             for record in self.sim.tables[each].records[-_TAIL:]
             if record.key.startswith(b"~seal/") and record.value
@@ -177,7 +177,7 @@ class Subscriber:
             if not record.key.startswith(b"~seal/") or not record.value:
                 raise Lost("lost")
             seal = orjson.loads(record.value)
-            if seal["offset"] > anchor[0] or seal["appended"] > anchor[1]:
+            if seal["offset"] > anchor[0] or _time_of(seal) > anchor[1]:
                 raise Lost("lost")
             state.resumes_after(*each, seal["offset"])
             return
@@ -190,3 +190,8 @@ class Subscriber:
             state.load_parts(table, partition, [(r.offset, r.key, r.value, r.version) for r in before])
         for batch in state.feed(table, partition, record.offset, record.key, record.value, record.version):
             self._told.batch(self, batch)
+
+
+def _time_of(seal: Any) -> str:
+    """By Kafka's clock, where that is known."""
+    return str(seal.get("appended") or seal["at"])
