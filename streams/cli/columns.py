@@ -189,7 +189,12 @@ def _clusterset_wide(row: Row, now: datetime) -> Line:
     ports = ",".join(f"{port['port']}/{port['protocol']}" for port in row["ports"]) or "<none>"
     problems = [conflict["reason"] for conflict in row["conflicts"]]
     problems += [f"{export['id']}:{export['valid']}" for export in row["exports"] if export["valid"] != "Valid"]
-    more = [str(row["version"]), row["reason"] or "<none>", ports, row["dnsName"], ",".join(problems) or "<none>"]
+    problems += [
+        f"{export['id']}:{export['unavailable']['action']}" for export in row["exports"] if "unavailable" in export
+    ]
+    prefer = ",".join(row.get("locality", {}).get("prefer", ())) or "<none>"
+    more = [str(row["version"]), row["reason"] or "<none>", ports, row["dnsName"], prefer]
+    more.append(",".join(problems) or "<none>")
     return Line([*cells, *more], counted)
 
 
@@ -213,7 +218,7 @@ _WIDE: _Columns = {
         ], "BECAUSE", _routing_wide,
     ),
     CLUSTERSET: (
-        ["TYPE", "COUNTED", "READY", "STATE", "AGE", "VERSION", "REASON", "PORTS", "DNS-NAME", "PROBLEMS"],
+        ["TYPE", "COUNTED", "READY", "STATE", "AGE", "VERSION", "REASON", "PORTS", "DNS-NAME", "PREFER", "PROBLEMS"],
         "CLUSTERS", _clusterset_wide,
     ),
 }  # fmt: skip

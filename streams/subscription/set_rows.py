@@ -140,14 +140,12 @@ def _endpoints(row: _Json, contributions: dict[str, _Json]) -> Iterator[_Json]:
 
 
 def _one_winner(endpoints: list[_Json]) -> list[_Json]:
-    """The endpoints with one winner for each (family, address, port name, protocol, number): a serving, non-terminating
-    one wins, then the one of precedence. (Of two clusters no resourceVersion is the newer.) A loser keeps its other
-    ports."""
+    """The endpoints with one winner for each (family, address, port name, protocol, number): the one of precedence, as
+    for a router that says of no cluster that it is its own. A loser keeps its other ports."""
     owners: dict[tuple[Any, ...], int] = {}
-    order = sorted(range(len(endpoints)), key=lambda i: (not endpoints[i]["serving"] or endpoints[i]["terminating"], i))
-    for i in order:
-        for port in endpoints[i]["ports"]:
-            owners.setdefault(_claim(endpoints[i], port), i)
+    for i, endpoint in enumerate(endpoints):
+        for port in endpoint["ports"]:
+            owners.setdefault(_claim(endpoint, port), i)
     kept = []
     for i, endpoint in enumerate(endpoints):
         ports = [port for port in endpoint["ports"] if owners[_claim(endpoint, port)] == i]
