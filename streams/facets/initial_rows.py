@@ -4,19 +4,14 @@ They are prepared while the rest of the list is still arriving, and are the byte
 property test compares the two). Where that is not certain, nothing is prepared, and the general path is taken.
 """
 
-import re
 from collections.abc import Mapping
 from itertools import combinations
 from typing import NamedTuple
 
 from streams.facets.changes import LocalName
-from streams.facets.slice_text import Source
-from streams.wire.endpoint_text import BORDER
+from streams.facets.slice_text import Source, addresses_of
 from streams.wire.records import Cause, Event
 from streams.wire.routing_records import ServiceObject
-
-_ADDRESSES = re.compile(re.escape(BORDER) + rb'([^"]*)"').findall
-"""The addresses in a group's text that has no escapes."""
 
 
 class Staged(NamedTuple):
@@ -88,7 +83,6 @@ def _addresses_of(source: Source) -> set[bytes] | None:
     """A slice's addresses; None where one is, or might be, there twice."""
     if len(source.groups) != 1:
         return None
-    text = source.groups[0].text
-    addresses = _ADDRESSES(text)
+    addresses = addresses_of(source.groups[0].text)
     distinct = set(addresses)
-    return None if b"\\" in text or len(distinct) != len(addresses) else distinct
+    return None if len(distinct) != len(addresses) else distinct

@@ -22,7 +22,7 @@ from streams.facets.changes import local_name_of
 from streams.facets.claims import Lost
 from streams.facets.endpoint_set import EndpointSet, group_texts
 from streams.facets.overlay import explain
-from streams.facets.slice_text import Group, GroupChange, Source, address_of
+from streams.facets.slice_text import Group, GroupChange, Source, address_of, addresses_of
 from streams.wire.endpoint_text import pieces, text_difference, without
 from streams.wire.keys import chunk_key, part_key
 from streams.wire.records import CLUSTERSET, BackendPart, Rejection
@@ -34,7 +34,7 @@ PARTS = b',"parts":{'
 """Where a head has its parts. Quotation marks in a JSON string are escaped, and no other object in such a row has this
 name."""
 
-_CHUNKS = b',"chunks":['
+_CHUNKS = b',"chunks":'
 
 
 class Limits(NamedTuple):
@@ -182,8 +182,7 @@ def divide(
 
 def encode_parts(version: int, parts: Parts) -> bytes:
     """The `parts` of a head of this version, with their name."""
-    ages = [b"%b:%d" % (_encode(label), version - part.version) for label, part in parts.items()]
-    return b'"parts":{%b}' % b",".join(ages)
+    return b'"parts":%b' % _encode({label: version - part.version for label, part in parts.items()})
 
 
 class _Content(NamedTuple):
@@ -237,7 +236,7 @@ def _divide_slice(
         versions, changed = list(old.chunks), _changed_chunks(content_before, content, count, known)
     for number, chunk in zip(changed, _chunks(content, count, changed), strict=True):
         versions[number] = version
-        records.append((chunk_key(own_key, number), b'{"groups":%b,"version":%d}' % (chunk, version)))
+        records.append((chunk_key(own_key, number), b'%b,"version":%d}' % (chunk, version)))
     records += [(chunk_key(own_key, number), None) for number in range(count, count_before)]
     if (
         old is not None
@@ -246,8 +245,8 @@ def _divide_slice(
         and content_before.source.head == source.head
     ):
         return old
-    ages = b",".join([b"%d" % (version - number) for number in versions])
-    records.append((own_key, b'%b%b%b],"version":%d}' % (source.head, _CHUNKS, ages, version)))
+    ages = [version - number for number in versions]
+    records.append((own_key, b'%b%b%b,"version":%d}' % (source.head, _CHUNKS, _encode(ages), version)))
     return Part(version, tuple(versions))
 
 
@@ -298,8 +297,8 @@ def _divided(group: Group, count: int) -> tuple[bytes, ...]:
     """The group's endpoints by chunk."""
     if len(group.chunks) != count:
         members: list[list[bytes]] = [[] for _ in range(count)]
-        for endpoint in pieces(group.text):
-            members[_chunk_of(endpoint, count)].append(endpoint)
+        for endpoint, address in zip(pieces(group.text), addresses_of(group.text), strict=True):
+            members[crc32(address) % count].append(endpoint)
         group.chunks = tuple(map(b",".join, members))
     return group.chunks
 
@@ -309,24 +308,25 @@ def _chunk_of(endpoint: bytes, count: int) -> int:
 
 
 def _chunks(content: _Content, count: int, numbers: Iterable[int]) -> list[bytes]:
-    """The groups of these of a slice's chunks."""
+    """These of a slice's chunks, up to their version."""
     (group,) = content.source.groups
     divided = _divided(group, count)
+    # Of an empty slice the only chunk has its ports.
     return [
-        # Of an empty slice the only chunk has its ports.
-        b"[%b]" % b",".join(_chunk_groups(content, group, divided[number])) if divided[number] or count == 1 else b"[]"
+        _chunk(content, group, divided[number]) if divided[number] or count == 1 else b'{"groups":[]'
         for number in numbers
     ]
 
 
-def _chunk_groups(content: _Content, group: Group, text: bytes) -> list[bytes]:
-    """The groups of a chunk that has these of the slice's endpoints."""
+def _chunk(content: _Content, group: Group, text: bytes) -> bytes:
+    """The chunk with these of the slice's endpoints, up to its version."""
     if not content.lost and not content.withdrawn:
-        return [b"{%b%b]}" % (group.layout.lead[1:], text)]
+        return b"%b%b]}]" % (group.layout.body_lead, text)
     own = Group(group.layout, text)
     endpoints = pieces(text) if content.lost else []
     lost = {endpoint: content.lost[0, endpoint] for endpoint in endpoints if (0, endpoint) in content.lost}
-    return [b"{" + each[1:] for each in group_texts(own, lost, withdrawn=content.withdrawn)]
+    groups = [b"{" + each[1:] for each in group_texts(own, lost, withdrawn=content.withdrawn)]
+    return b'{"groups":[%b]' % b",".join(groups)
 
 
 # ---- joining -------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ only an endpoint or two of its slice. A patch names these; where the whole objec
 differs is decoded: the rest was validated before.
 """
 
+import re
 from collections.abc import Mapping, Set
 from functools import lru_cache
 from operator import ge
@@ -20,6 +21,8 @@ LEGACY_PREFIX = "Endpoints/"
 """The prefix of a legacy Endpoints object's name where a slice's name is expected."""
 
 _encode = msgspec.json.encode
+_ADDRESSES = re.compile(re.escape(BORDER) + rb'([^"]*)"').findall
+"""The addresses in a text that has no escapes."""
 
 
 class _GroupIn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -226,6 +229,11 @@ def address_of(endpoint: bytes) -> bytes:
     """The address as it stands between the quotes."""
     address = endpoint[12 : endpoint.index(b'"', 12)]
     return _encode(_endpoint_in.decode(endpoint).address)[1:-1] if b"\\" in address else address
+
+
+def addresses_of(text: bytes) -> list[bytes]:
+    """The addresses of a text's endpoints, as `address_of` gives them."""
+    return list(map(address_of, pieces(text))) if b"\\" in text else _ADDRESSES(text)
 
 
 def restricted(layout: Layout, claims: Set[bytes]) -> Layout:

@@ -37,6 +37,7 @@ class TableState(Generic[H]):
         self.rules = rules
         self.name = rules.name
         self.is_selective = rules.is_selective
+        self._has_companions = type(rules).fold_initial_companion is not Table.fold_initial_companion
         self.sealed = -1
         self.seals: dict[str, Seal] = {}
         self._entries: dict[str, H] = {}
@@ -110,6 +111,8 @@ class TableState(Generic[H]):
         if ctx.offset <= self.sealed:
             return []
         writes = self._update(ctx, key, self.rules.fold_initial(ctx, key, objects, prepared))
+        if not self._has_companions:
+            return writes
         companion = self.rules.fold_initial_companion(ctx, self.entry(key), objects)
         return writes if companion is None else [*writes, *self._update_companion(ctx.offset, key, companion)]
 
@@ -145,7 +148,9 @@ class TableState(Generic[H]):
         row = Write(self.name, key.encode(), update.row, ctx.offset)
         if not update.parts:
             return [row]
-        return [*(Write(self.name, part, value, ctx.offset) for part, value in update.parts), row]
+        writes = [Write(self.name, part, value, ctx.offset) for part, value in update.parts]
+        writes.append(row)
+        return writes
 
     def _update_companion(self, version: int, key: str, update: CompanionUpdate[H] | None) -> Iterator[Write]:
         if update is not None:

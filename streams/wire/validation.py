@@ -74,11 +74,17 @@ def check_identity(event: Event) -> None:
     """Raises ValueError for a name, namespace, uid or resourceVersion that no object in Kubernetes can have."""
     if not _OBJECT_NAME.fullmatch(event.name):
         raise ValueError(f"no object can be named {event.name!r:.80}")
-    if event.namespace and not _OBJECT_NAME.fullmatch(event.namespace):
+    if event.namespace and not _is_namespace(event.namespace):
         raise ValueError(f"no namespace can be named {event.namespace!r:.80}")
     if len(event.uid) > MAX_ID:
         raise ValueError(f"the uid {event.uid!r:.80} is longer than {MAX_ID} characters")
     check_resource_version(event.resource_version)
+
+
+# The objects of a list are of few namespaces.
+@lru_cache(maxsize=256)
+def _is_namespace(name: str) -> bool:
+    return _OBJECT_NAME.fullmatch(name) is not None
 
 
 def check_service(service: ServiceContent) -> None:
