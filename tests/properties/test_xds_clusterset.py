@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from msgspec import structs
 
-from streams.serve.xds.build import clusterset, endpoints
+from streams.serve.xds.build import clusterset, endpoints, hosts
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.clusterset import ServiceSet
+from streams.serve.xds.build.hosts import SetHosts
 from streams.serve.xds.build.service import Service
 from tests.properties.clustersets import History
-from tests.properties.xds_clustersets import check_clusterset_names, check_own_names, histories
+from tests.properties.xds_clustersets import check_clusterset_names, check_host_names, check_own_names, histories
 from tests.support.xds_checks import Refused
 
 
@@ -28,6 +29,11 @@ def test_clusterset_names_have_the_endpoints_of_those_that_export(drawn: History
 @given(histories)
 def test_a_services_own_name_has_the_endpoints_of_the_clients_cluster_alone(drawn: History) -> None:
     check_own_names(drawn)
+
+
+@given(histories)
+def test_a_hosts_name_has_the_endpoints_of_that_host_in_that_cluster(drawn: History) -> None:
+    check_host_names(drawn)
 
 
 # ---- planted faults ---------------------------------------------------------------------------------------
@@ -110,6 +116,54 @@ def _another_clusters_service_stands_in() -> AbstractContextManager[Any]:
     return patch.object(Catalog, "cluster_for", cluster_for)
 
 
+def _hosts_of_a_name_are_one_in_all_clusters() -> AbstractContextManager[Any]:
+    """As if the hostname alone named a host: another cluster's answers."""
+    real = hosts._services_by_host
+
+    def services(service_set: Any, key: Any) -> Any:
+        found = real(service_set, key)
+        first: dict[str, Any] = {}
+        for (hostname, _), service in found.items():
+            first.setdefault(hostname, service)
+        ids = [export.id for export in service_set.properties.exports] if service_set.properties else []
+        return {(hostname, cluster_id): service for hostname, service in first.items() for cluster_id in ids}
+
+    return patch.object(hosts, "_services_by_host", services)
+
+
+def _hosts_are_named_by_their_clusters_name() -> AbstractContextManager[Any]:
+    real = ServiceSet.service
+
+    def service(self: ServiceSet, *key: str) -> Service:
+        for export in self.properties.exports if self.properties else ():
+            export.id = export.cluster
+        return real(self, *key)
+
+    return patch.object(ServiceSet, "service", service)
+
+
+def _a_host_has_its_clusters_other_endpoints() -> AbstractContextManager[Any]:
+    real = hosts._backends_by_host
+    return patch.object(hosts, "_backends_by_host", lambda backend: dict.fromkeys(real(backend), backend))
+
+
+def _hosts_of_a_cluster_ip_have_names() -> AbstractContextManager[Any]:
+    return patch.object(ServiceSet, "is_headless", True)
+
+
+def _hosts_are_kept_as_they_were() -> AbstractContextManager[Any]:
+    real = Catalog._rename
+
+    def rename(self: Catalog, unit: Any) -> Any:
+        before = self._hosts.get(unit.service)
+        names = real(self, unit)
+        # As a server has it that was asked before.
+        self._hosts[unit.service] = before or SetHosts(self.index.set_of(unit.service), unit.service)
+        return names
+
+    return patch.object(Catalog, "_rename", rename)
+
+
 _real_port = clusterset._port
 _PLANTED: list[Callable[[], AbstractContextManager[Any]]] = [
     _services_are_merged_without_an_export,
@@ -122,17 +176,31 @@ _PLANTED: list[Callable[[], AbstractContextManager[Any]]] = [
 
 
 _PLANTED_IN_OWN = [_own_names_are_merged, _another_clusters_service_stands_in]
+_PLANTED_IN_HOSTS = [
+    _hosts_of_a_name_are_one_in_all_clusters,
+    _hosts_are_named_by_their_clusters_name,
+    _a_host_has_its_clusters_other_endpoints,
+    _hosts_of_a_cluster_ip_have_names,
+    _hosts_are_kept_as_they_were,
+]
 
 
 @pytest.mark.parametrize(
-    "plant", _PLANTED + _PLANTED_IN_OWN, ids=lambda plant: plant.__name__.strip("_").replace("_", "-")
+    "plant",
+    _PLANTED + _PLANTED_IN_OWN + _PLANTED_IN_HOSTS,
+    ids=lambda plant: plant.__name__.strip("_").replace("_", "-"),
 )
 def test_a_planted_fault_is_seen(plant: Callable[[], AbstractContextManager[Any]]) -> None:
     @seed(1)
     @settings(max_examples=500, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
     @given(histories)
     def violated(drawn: History) -> None:
-        check_own_names(drawn) if plant in _PLANTED_IN_OWN else check_clusterset_names(drawn)
+        if plant in _PLANTED_IN_HOSTS:
+            check_host_names(drawn)
+        elif plant in _PLANTED_IN_OWN:
+            check_own_names(drawn)
+        else:
+            check_clusterset_names(drawn)
 
     with plant(), pytest.raises(Refused):
         violated()

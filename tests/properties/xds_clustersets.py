@@ -12,8 +12,8 @@ from streams.serve.xds.build.resource import Resource
 from streams.subscription.delivery import EVERYTHING, Subscription
 from streams.wire.records import FOLDED_TABLES
 from tests.properties.clustersets import History, apply, days, delete, folded
-from tests.support.clustersets import Journal, endpoint_slice, export, service
-from tests.support.naive_clusterset import NaiveCluster, naive_set
+from tests.support.clustersets import Journal, cluster_id, endpoint_slice, export, service
+from tests.support.naive_clusterset import NaiveCluster, naive_hosts, naive_set
 from tests.support.xds_checks import Refused, check_resource
 
 CART = ("shop", "cart")
@@ -45,14 +45,17 @@ _specs = st.fixed_dictionaries(
     },
 )
 _services = st.builds(lambda spec: service(**spec), _specs)
+_ADDRESSES = ["10.1.0.1", "10.1.0.2", "10.1.0.3"]
 _slices = st.builds(
-    lambda hosts: {**endpoint_slice("cart-a", *hosts), "ports": _OWN_PORTS},
-    st.lists(st.sampled_from(["10.1.0.1", "10.1.0.2", "10.1.0.3"]), max_size=3, unique=True),
+    lambda addresses, hostnames: {**endpoint_slice("cart-a", *addresses, hostnames=hostnames), "ports": _OWN_PORTS},
+    st.lists(st.sampled_from(_ADDRESSES), max_size=3, unique=True),
+    st.sampled_from([{}, {"10.1.0.1": "web-0", "10.1.0.3": "web-1"}, dict.fromkeys(_ADDRESSES, "web-0")]),
 )
+_ids = st.sampled_from(["one", "id.of.two", "east"]).map(cluster_id)
 _exports = st.builds(lambda created: export(created=created), days)
 _begun = st.tuples(_services, _slices, _exports, st.sampled_from([2, 3, 3])).map(lambda items: list(items[: items[3]]))
 _steps = st.one_of(
-    st.builds(lambda item: apply([item]), st.one_of(_services, _slices, _exports)),
+    st.builds(lambda item: apply([item]), st.one_of(_services, _slices, _exports, _ids)),
     st.builds(delete, st.sampled_from([service(), export(), export()])),
 )
 histories = st.tuples(
@@ -91,6 +94,34 @@ def check_clusterset_names(drawn: History) -> None:
             raise Refused(f"{resource} in {cluster or 'no cluster'} has {served}, not {wanted}")
 
 
+def check_host_names(drawn: History) -> None:
+    """A host's name has, at each port, the endpoints of its cluster with its hostname, and no others, for every
+    client; what is no host's has nothing. A wildcard has none of them. Raises Refused."""
+    journal, members = folded(drawn)
+    catalog = catalog_of(journal)
+    naive = [member.naive for member in members]
+    expected = naive_set(naive, CART)
+    ports = {port["name"]: port for port in (expected["ports"] if expected else [])}
+    numbers = {(port["port"], port["protocol"]) for port in ports.values()}
+    wanted: dict[str, Addresses] = {}
+    for host in naive_hosts(naive, CART):
+        name = _resource_name(host.dns_name, ports[host.port], numbers)
+        wanted.setdefault(name, {})[host.address, host.number] = host.cluster
+    ids = {*CLUSTERS, "one", "id.of.two"}
+    possible = {
+        f"{hostname}{cluster}.cart.shop.svc.clusterset.local:{port}"
+        for hostname, cluster, port in product(("web-0.", "web-1.", ""), ids, ("80", "81", "53", "53/udp"))
+    }
+    if missed := wanted.keys() - possible:
+        raise Refused(f"{missed} are not asked for")
+    if listed := possible & set(catalog.names("cds")):
+        raise Refused(f"a wildcard has {listed}")
+    for cluster, name in product(("", *CLUSTERS), sorted(possible)):
+        served = addresses(catalog, name, Client(Place(cluster=cluster)))
+        if served != wanted.get(name):
+            raise Refused(f"{name} in {cluster or 'no cluster'} has {served}, not {wanted.get(name)}")
+
+
 def check_own_names(drawn: History) -> None:
     """A Service's own name has, for clients of each cluster, what that cluster has alone, and for one that names none
     what the first has that has the Service. Raises Refused."""
@@ -124,8 +155,8 @@ def merged(clusters: list[NaiveCluster], port: dict[str, Any], exports: list[Any
     counted = [row for row in exports if row[5] and row[1] in port["clusters"]]
     counted.sort(key=lambda row: (row[0] != own, row[2], row[1]))
     result: Addresses = {}
-    for cluster, cluster_id, *_ in counted:
-        for address in own_addresses(by_name[cluster], port["clusters"][cluster_id], port["protocol"]):
+    for cluster, id_, *_ in counted:
+        for address in own_addresses(by_name[cluster], port["clusters"][id_], port["protocol"]):
             result.setdefault(address, cluster)
     return result
 

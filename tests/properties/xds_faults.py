@@ -221,6 +221,11 @@ def _routes_before_clusters() -> AbstractContextManager[Any]:
     return patch.object(stream, "TYPE_URLS", dict(reversed(stream.TYPE_URLS.items())))
 
 
+@_fault("a client that was not told of a change: .*web-", check_followers)
+def _who_asks_for_a_host_is_not_told() -> AbstractContextManager[Any]:
+    return patch.object(stream.Stream, "touch_hosts", lambda *_: frozenset())
+
+
 @_fault("is (east|west)'s for")
 def _the_age_of_exports_is_not_asked() -> AbstractContextManager[Any]:
     def as_they_come(items: Iterable[Any], **_: Any) -> list[Any]:

@@ -26,7 +26,8 @@ from tests.unit.xds.world import World, endpoint, exported_cart, service, slice_
 
 DOMAIN = "cart.shop.svc.cluster.local"
 OF_SET = "cart.shop.svc.clusterset.local"
-NAMES = [f"{domain}:{port}" for domain in (DOMAIN, OF_SET) for port in ("80", "53", "53/udp")]
+HOSTS = [f"{host}.{cluster}.{OF_SET}:80" for host, cluster in (("web-0", "east"), ("web-0", "west"), ("web-1", "east"))]
+NAMES = [f"{domain}:{port}" for domain in (DOMAIN, OF_SET) for port in ("80", "53", "53/udp")] + HOSTS
 CLIENTS = [
     Client(),
     Client(grpc=True),
@@ -85,7 +86,8 @@ def _endpoints(draw: st.DrawFn, family: str) -> dict[str, Any]:
     )  # fmt: skip
     place: dict[str, Any] = draw(
         st.sampled_from([
-            {}, {"zone": "z1", "nodeName": "n1"}, {"zone": "z2", "nodeName": "n1"}, {"zone": "z1", "nodeName": "n2"},
+            {"hostname": "web-0"}, {"zone": "z1", "nodeName": "n1", "hostname": "web-0"},
+            {"zone": "z2", "nodeName": "n1", "hostname": "web-1"}, {"zone": "z1", "nodeName": "n2"},
         ])
     )  # fmt: skip
     hint = {"hints": {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}]}}
@@ -131,11 +133,11 @@ def check_followers(steps: list[Step]) -> None:
     """Clients of every kind take what they get, at each step. Raises Refused."""
     world = World("east", "west")
     kinds = product((False, True), (False, True))
-    followers = [Follower(world.catalog, NAMES, Client(grpc=grpc), delta=delta) for grpc, delta in kinds]
+    followers = [Follower(world.catalog, NAMES, Client(grpc=grpc), delta=delta, hosts=HOSTS) for grpc, delta in kinds]
     for step in steps:
         changed = applied(world, step)
         for follower in followers:
-            follower.follow(changed)
+            follower.follow(changed, world.changed_hosts)
 
 
 def check_resources(steps: list[Step]) -> None:

@@ -46,6 +46,9 @@ def rows_for(rows: Rows, name: str, cluster: str) -> Tables:
     if rows.of_set is None:
         return {}
     exports = [export for export in rows.of_set["exports"] if export["counted"]]
+    host = _host_in(name)
+    if host is not None:
+        return _rows_of_host(rows, *host, exports)
     tables: dict[str, dict[str, Row]] = {}
     for export in sorted(exports, key=lambda export: (export["created"], export["id"])):
         ports = [port for port in rows.of_set["ports"] if export["id"] in port["clusters"]]
@@ -55,6 +58,39 @@ def rows_for(rows: Rows, name: str, cluster: str) -> Tables:
             "ports": [{**port, "name": port["clusters"][export["id"]]} for port in ports],
         }
         tables[export["cluster"]] = {"frontend": frontend, "backend": rows.contributions[export["cluster"]]}
+    return tables
+
+
+def _host_in(name: str) -> tuple[str, str, str] | None:
+    """The host and the cluster's id in a name, and the name itself without the port (KEP-1645, specification, 2.4.1);
+    None where it is the set's."""
+    domain = name.partition(":")[0]
+    hostname, *middle = domain.removesuffix(".svc.clusterset.local").split(".")
+    return (hostname, ".".join(middle[:-2]), domain) if len(middle) > 2 else None
+
+
+def _rows_of_host(rows: Rows, hostname: str, cluster_id: str, domain: str, exports: list[Row]) -> Tables:
+    """The one cluster's rows, with the host's endpoints and with the ports that these have."""
+    assert rows.of_set is not None
+    if rows.of_set["type"] != "Headless":
+        return {}
+    tables: dict[str, dict[str, Row]] = {}
+    for export in exports:
+        backend = rows.contributions[export["cluster"]]
+        endpoints = [each for each in backend["endpoints"] if each.get("hostname") == hostname]
+        if export["id"] != cluster_id or _is_lost(backend):
+            continue
+        own = {(port["name"], port["protocol"]) for each in endpoints for port in each["ports"] if port["port"]}
+        ports = [
+            {**port, "name": port["clusters"][cluster_id]}
+            for port in rows.of_set["ports"]
+            if (port["clusters"].get(cluster_id), port["protocol"]) in own
+        ]
+        if ports:
+            frontend = {
+                "dnsName": domain, "internalTrafficPolicy": rows.of_set["internalTrafficPolicy"], "ports": ports,
+            }  # fmt: skip
+            tables[export["cluster"]] = {"frontend": frontend, "backend": {**backend, "endpoints": endpoints}}
     return tables
 
 

@@ -3,6 +3,7 @@
 "Eventual consistency considerations" of the xDS protocol: what is referred to comes first and goes last.
 """
 
+from collections.abc import Collection, Iterable, Set
 from typing import Any
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -17,6 +18,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
 )
 
 from streams.serve.xds.build.client import Client
+from streams.serve.xds.build.resource import Resource
 from streams.serve.xds.protocol.delta import DeltaStream
 from streams.serve.xds.protocol.sotw import SotwStream
 from tests.support.xds_checks import Refused, check_resource
@@ -31,28 +33,35 @@ _KINDS = {url: kind for kind, url in _URLS.items()}
 
 
 class Follower:
-    """Has all clusters, the listeners of `names`, and by them routes and endpoints. With `grpc` it has the clusters
-    that its routes name. It acknowledges what it gets."""
+    """Has all clusters, the listeners of `names`, and by them routes and endpoints; what no wildcard has (`hosts`) it
+    asks for by name. With `grpc` it has the clusters that its routes name. It acknowledges what it gets."""
 
-    def __init__(self, catalog: Any, names: list[str], client: Client, *, delta: bool) -> None:
+    def __init__(
+        self, catalog: Any, names: list[str], client: Client, *, delta: bool, hosts: Collection[str] = ()
+    ) -> None:
         self.catalog, self.client, self.delta = catalog, client, delta
         self.stream: Any = DeltaStream(client) if delta else SotwStream(client)
         self.resources: dict[str, dict[str, Any]] = {kind: {} for kind in _URLS}
+        self._bodies: dict[tuple[str, str], bytes] = {}
         self._subscribed: dict[str, set[str]] = {}
         self._nonce: dict[str, str] = {}
         if not client.grpc:
-            self._subscribe("cds", {"*"})
-        self._subscribe("lds", set(names))
+            self._subscribe("cds", {"*", *hosts})
+        self._subscribe("lds", {*names, *hosts})
         self.follow()
 
-    def follow(self, changed: set[str] = frozenset()) -> None:  # type: ignore[assignment]
-        """Take all that comes. Raises Refused for what a client would refuse, and for what refers to nothing."""
+    def follow(self, changed: Set[str] = frozenset(), of_hosts: Iterable[tuple[str, str]] = ()) -> None:
+        """Take all that comes after these names have changed, and the hosts of these sets. Raises Refused for what a
+        client would refuse, and for what refers to nothing."""
         self.stream.touch(changed)
+        for key in of_hosts:
+            self.stream.touch_hosts(key)
         while bodies := [response.body for response in self.stream.advance(self.catalog)]:
             for body in bodies:
                 self._take(body)
             self._subscribe_to_references()
         self._check_references(is_settled=True)
+        self._check_newest()
 
     def _take(self, body: bytes) -> None:
         response: Any = (DeltaDiscoveryResponse if self.delta else DiscoveryResponse).FromString(body)
@@ -67,6 +76,7 @@ class Follower:
             removed = [name for name in self.resources[kind] if name not in names] if kind in {"cds", "lds"} else []
         for name, content in bodies:
             self.resources[kind][name] = check_resource(kind, name, content, grpc=self.client.grpc)
+            self._bodies[kind, name] = content
         for name in removed:
             self.resources[kind].pop(name, None)
             if not self.delta:
@@ -125,6 +135,14 @@ class Follower:
             for listener in self.resources["lds"].values():
                 if _route_name(listener) not in self.resources["rds"]:
                     raise Refused(f"a listener without its routes: {listener.name}")
+
+    def _check_newest(self) -> None:
+        """Of what the client has asked for and acknowledged it has the newest state."""
+        for kind, names in self._subscribed.items():
+            for name in names:
+                newest = self.catalog.resource(kind, name, self.client)
+                if isinstance(newest, Resource) and self._bodies.get((kind, name)) != newest.body.value:
+                    raise Refused(f"a client that was not told of a change: {kind} {name}")
 
 
 def _route_name(listener: Any) -> str:

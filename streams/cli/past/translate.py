@@ -61,7 +61,8 @@ def translate_command(
 
     Each FILE (without one, standard input) is as for `facets fold`, and all are of one cluster; with --cluster there
     are several: a Service's own name is that of the client's cluster (without --client-cluster, of the first by name
-    that has it), and what clusters export together is named SERVICE.NAMESPACE.svc.clusterset.local:PORT.
+    that has it), and what clusters export together is named SERVICE.NAMESPACE.svc.clusterset.local:PORT. The hosts of
+    a headless Service are left out there: a router gets them only if it asks for their names.
     Prints {"cds": [...], "eds": [...], ...}, the resources of a type in the order of their names.
     Resources of which a router would be told nothing, so that it keeps what it has, are named on standard error.
 

@@ -65,7 +65,8 @@ def serve_command(
     Over HTTP as the tables have them (frontend, backend, routing, clusterset); over xDS each Service port is a
     cluster, endpoint set, listener and route named SERVICE.NAMESPACE.svc.DOMAIN:PORT, for each client those of its
     own cluster (node.metadata.cluster). What clusters export to each other is in the clusterset, and one Service for
-    all clients: SERVICE.NAMESPACE.svc.clusterset.local:PORT (neither is there with --cluster). There is no TLS: keep
+    all clients: SERVICE.NAMESPACE.svc.clusterset.local:PORT (neither is there with --cluster); a headless one's hosts
+    are at HOSTNAME.CLUSTERID.SERVICE.NAMESPACE.svc.clusterset.local:PORT for who asks by name. There is no TLS: keep
     it on loopback, or behind a proxy that has it.
 
     From the tables on it folds the journal itself, so changes don't wait for the workers, and go on while there are

@@ -82,7 +82,7 @@ class Gate:
 
     def _router(self, catalog: Catalog, connection: Connection, clusters: set[str] | None) -> RouterState | None:
         """A router that follows the Service. One whose own cluster is not among `clusters` can't get the address by the
-        Service's own name: that is another Service there."""
+        Service's own name: that is another Service there. Nor can it by the name of another host than has it."""
         standing = connection.ledger.standing(self._key, catalog, 0.0)
         if standing is None:
             return None
@@ -93,6 +93,8 @@ class Gate:
             if connection.stream.follows((name,))
             and (clusters is None or is_set_name(name) or catalog.cluster_for(name, client) in clusters)
         ]
+        hosts = sorted(connection.stream.hosts_of(self._key))
+        names += [name for name in hosts if clusters is None or self._set_of(catalog, client, (name,))[1] is not False]
         if not names and clusters is not None:
             return None
         versions, has = self._set_of(catalog, client, names)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -96,6 +96,39 @@ class Connection:
         self.failed: Exception | None = None
 
 
+class _Timed(NamedTuple):
+    """A change of a Service: the version before it, when it was triggered, and when it was committed."""
+
+    key: Key
+    before: int
+    triggered: float
+    committed: float
+
+
+_Names = tuple[Set[str], tuple[str, ...]]
+"""The same names, as a set and in order."""
+
+
+class _Touched:
+    """Changes, and the names that they touch for the clients of a cluster."""
+
+    def __init__(self, changes: Changes, before: Mapping[Key, int]) -> None:
+        self._changes = changes
+        self._timed = [
+            _Timed(key, before.get(key, NEVER), epoch_seconds(change.trigger), epoch_seconds(change.at))
+            for key, change in changes.items()
+        ]
+        self._by_cluster: dict[str, list[tuple[_Timed, _Names]]] = {}
+
+    def for_clients_in(self, cluster: str) -> list[tuple[_Timed, _Names]]:
+        """The changes for a cluster's clients."""
+        if cluster not in self._by_cluster:
+            touched = [change.names_for(cluster) for change in self._changes.values()]
+            named = [(names, tuple(sorted(names))) for names in touched]
+            self._by_cluster[cluster] = list(zip(self._timed, named, strict=True))
+        return self._by_cluster[cluster]
+
+
 class XdsServer:
     """Holds the newest sealed state and serves it. `replace` and `apply` feed it; `start` and `stop` are the gRPC
     server's."""
@@ -136,22 +169,21 @@ class XdsServer:
         self.silent = silent
 
     def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
-        timed = [
-            (key, before.get(key, NEVER), epoch_seconds(change.trigger), epoch_seconds(change.at))
-            for key, change in changes.items()
-        ]
-        by_cluster: dict[str, list[tuple[set[str], tuple[str, ...]]]] = {}
+        others = _Touched({key: change for key, change in changes.items() if not change.of_hosts}, before)
+        with_hosts = _Touched({key: change for key, change in changes.items() if change.of_hosts}, before)
         for connection in self.connections.values():
             stream = connection.stream
             cluster = stream.client.place.cluster
-            if cluster not in by_cluster:
-                touched = [change.names_for(cluster) for change in changes.values()]
-                by_cluster[cluster] = [(names, tuple(sorted(names))) for names in touched]
-            for (key, version, triggered, committed), (names, ordered) in zip(timed, by_cluster[cluster], strict=True):
+            for (key, version, triggered, committed), (names, ordered) in others.for_clients_in(cluster):
                 if names and stream.touch(names):
                     # As in kube-proxy: what was triggered before the client connected is not late.
                     at = triggered if triggered >= connection.since else committed
                     connection.ledger.record_change(key, version, at, ordered)
+            for (key, version, triggered, committed), (names, ordered) in with_hosts.for_clients_in(cluster):
+                own = (ordered if stream.touch(names) else ()) + tuple(sorted(stream.touch_hosts(key)))
+                if own:
+                    at = triggered if triggered >= connection.since else committed
+                    connection.ledger.record_change(key, version, at, own)
             if wake_all or stream.due:
                 self._wake(connection)
         self._announce_change()

@@ -163,6 +163,20 @@ def test_a_client_of_no_cluster_gets_the_service_of_the_first_that_has_it_and_ne
     assert isinstance(world.catalog.resource("eds", CART.replace(":80", ":81"), Client()), Resource)
 
 
+def test_a_client_of_no_cluster_is_told_that_another_cluster_is_the_first() -> None:
+    world, admin = two_clusters(), CART.replace(":80", ":81")
+    ports = [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]
+    world.put(service(ports=ports), cluster="west")
+    client, in_west = Delta(world), Delta(world, WEST)
+    assert client.ask("lds", admin) == [Said("lds", [], [admin])]
+    assert in_west.ask("lds", admin) == [Said("lds", [admin])]
+    assert client.read(world.drop(service())) == [Said("lds", [admin])]
+    # The Service of the first cluster has no ports.
+    assert client.read(world.put(service(ports=[], **{"clusterIP": "None"}))) == [Said("lds", [], [admin])]
+    # For clients in west nothing has changed.
+    assert all(admin not in change.names_for("west") for change in world.changes[-1].values())
+
+
 def test_a_cluster_that_is_not_known_is_not_passed_over() -> None:
     world = World("west")
     world.put(service(), slice_of(endpoint("10.2.0.1")), cluster="west")

@@ -1,6 +1,5 @@
 """Both variants of the protocol, with a scripted client written against (and at times breaking) the xDS document."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -12,72 +11,17 @@ from envoy.service.discovery.v3.discovery_pb2 import (
 )
 
 from streams.serve.xds.build.client import Client, Place
-from streams.serve.xds.build.names import KINDS, TYPE_URLS, Kind
+from streams.serve.xds.build.names import TYPE_URLS
 from streams.serve.xds.protocol.delta import DeltaStream
 from streams.serve.xds.protocol.sotw import SotwStream
 from streams.serve.xds.protocol.stream import Answer, ProtocolViolation
 from tests.support.routes import by_cookie, route, rule, to_service
-from tests.support.xds_client import Delta, Said, received
+from tests.support.xds_client import Delta, Said, Sotw, received
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
 TEA = "tea.shop.svc.cluster.local:80"
 A, B = endpoint("10.1.0.1"), endpoint("10.1.0.2")
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-
-
-class Sotw:
-    """A state-of-the-world client. It acknowledges what it gets, unless it is told to wait."""
-
-    def __init__(self, world: World, client: Client = Client()) -> None:  # noqa: B008
-        self.world, self.stream = world, SotwStream(client)
-        self.names: dict[Kind, list[str]] = {}
-        self.last: dict[Kind, DiscoveryResponse] = {}
-        self.version: dict[Kind, str] = {}
-        self.answers: list[Answer] = []
-
-    def ask(self, kind: Kind, *names: str, ack: bool = True) -> list[Said]:
-        self.names[kind] = list(names)
-        self.send(kind)
-        return self.read(ack=ack)
-
-    def send(self, kind: Kind, nonce: str | None = None, error: str = "") -> None:
-        last = self.last.get(kind)
-        request = DiscoveryRequest(
-            type_url=TYPE_URLS[kind],
-            resource_names=self.names[kind],
-            response_nonce=nonce if nonce is not None else last.nonce if last else "",
-            version_info=self.version.get(kind, ""),
-        )
-        if error:
-            request.error_detail.message = error
-        answer = self.stream.take(request, self.world.catalog)
-        if answer:
-            self.answers.append(answer)
-
-    def read(self, changed: Iterable[str] = (), *, ack: bool = True, error: str = "") -> list[Said]:
-        """All responses that come, in order."""
-        self.stream.touch(set(changed))
-        said: list[Said] = []
-        while responses := received(DiscoveryResponse, self.stream, self.world):
-            for each in responses:
-                kind = KINDS[each.type_url]
-                said.append(Said(kind, [name_of(kind, one) for one in each.resources]))
-                self.last[kind] = each
-            if not ack:
-                break
-            for each in responses:
-                kind = KINDS[each.type_url]
-                if not error:
-                    self.version[kind] = each.version_info
-                self.send(kind, error=error)
-        return said
-
-
-def name_of(kind: Kind, body: Any) -> str:
-    from tests.unit.xds.world import _MESSAGES
-
-    message = _MESSAGES[kind].FromString(body.value)
-    return str(message.cluster_name if kind == "eds" else message.name)
 
 
 def cart(world: World | None = None) -> World:

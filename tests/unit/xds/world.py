@@ -18,6 +18,7 @@ from streams.serve.xds.build.catalog import Catalog, Changes
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind as XdsKind
 from streams.serve.xds.build.resource import Absence, Resource
+from streams.serve.xds.build.service_index import Key
 from streams.subscription.delivery import Batch, Filter, Row, Subscription
 from streams.wire.keys import SEAL_PREFIX, parse_row_key
 
@@ -33,7 +34,8 @@ _MESSAGES: dict[XdsKind, Any] = {
 
 
 class World:
-    """One partition that holds everything. `put` and `drop` change objects and give the names that changed."""
+    """One partition that holds everything. `put` and `drop` change objects and give the names that changed;
+    `changed_hosts` are then the sets whose hosts may have changed."""
 
     def __init__(self, *clusters: str, complete: bool = True) -> None:
         self.fold = PartitionFold(0, WORKER_TABLES)
@@ -43,6 +45,7 @@ class World:
         self._collectors: dict[str, Collector] = {}
         self.batches: list[Batch] = []
         self.changes: list[Changes] = []
+        self.changed_hosts: set[Key] = set()
         self._offset = 0
         self._version = 10
         self._at = 0
@@ -51,6 +54,7 @@ class World:
 
     def start(self, cluster: str, *items: dict[str, Any], complete: bool = True) -> set[str]:
         """A cluster's snapshot, or the beginning of one."""
+        self.changed_hosts.clear()
         domain = "cluster.local"
         collector = Collector(
             cluster, epoch=1, writer="test", seq=0, partitions=1, resources=_ALL, cluster_domain=domain
@@ -98,6 +102,7 @@ class World:
         return catalog
 
     def _change(self, kind: Kind, items: Iterable[dict[str, Any]], cluster: str) -> set[str]:
+        self.changed_hosts.clear()
         collector = self._collectors[cluster]
         for item in items:
             stamped = self._stamped(item)
@@ -119,6 +124,7 @@ class World:
                     self.batches.append(batch)
                     self.changes.append(self.catalog.apply(batch.rows, batch.seal, 0))
                     changed |= names_in(self.changes[-1])
+                    self.changed_hosts |= {key for key, change in self.changes[-1].items() if change.of_hosts}
         return changed
 
     def _following(self, tables: Iterable[str] = ()) -> Subscription:

@@ -101,7 +101,7 @@ def _followers(server: XdsServer, service: Key | None) -> list[str]:
     return [
         connection.node
         for connection in server.connections.values()
-        if connection.stream.follows(server.catalog.names_for(service, connection.stream.client))
+        if connection.stream.follows_service(service, server.catalog)
     ]
 
 

@@ -5,12 +5,14 @@ another Service in another cluster (KEP-1645, namespace sameness holds for what 
 each other has names of its own, in the clusterset's domain, which are the same for all clients.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.clusterset import is_set_name
 from streams.serve.xds.build.endpoints import Address, Clusters
+from streams.serve.xds.build.hosts import HostName, SetHosts, host_of
 from streams.serve.xds.build.names import Kind
 from streams.serve.xds.build.ports import ports_by_name
 from streams.serve.xds.build.resource import Absence, Resource
@@ -27,18 +29,22 @@ UNPLACED = Client()
 class Change(NamedTuple):
     """The change of a Service in a batch: `by_cluster` are the names of the resources that it has or had, by the
     cluster whose clients get them ("": those of the clusterset, for all); `at` is the commit's time, `trigger` when its
-    cause happened (as in Kubernetes' network programming latency), if an object says so."""
+    cause happened (as in Kubernetes' network programming latency), if an object says so. `of_hosts` says that its hosts
+    have, or had, names of their own in the clusterset, which are not among these. `of_others` are the names in all
+    clusters, where other clusters have the Service now: to clients that name none they may mean another's."""
 
     by_cluster: dict[str, set[str]]
     at: str
     trigger: str = ""
+    of_hosts: bool = False
+    of_others: frozenset[str] = frozenset()
 
     @property
-    def names(self) -> set[str]:
+    def names(self) -> Set[str]:
         """The names for whichever client."""
-        return set().union(*self.by_cluster.values())
+        return self.of_others.union(*self.by_cluster.values())
 
-    def names_for(self, cluster: str) -> set[str]:
+    def names_for(self, cluster: str) -> Set[str]:
         """The names that make a difference to a cluster's clients; one that names none may get any."""
         if not cluster:
             return self.names
@@ -59,6 +65,8 @@ class Catalog:
         """By name, then by cluster ("": the clusterset), what it means there."""
         self._of_unit: dict[Unit, tuple[str, ...]] = {}
         self._resources: dict[Unit, ServiceResources] = {}
+        self._headless: set[Key] = set()
+        self._hosts: dict[Key, SetHosts] = {}
 
     # ---- the state -------------------------------------------------------------------------------------
 
@@ -81,23 +89,28 @@ class Catalog:
         """Take a snapshot. Returns the Services whose resources may have changed."""
         at = max((seal.at for seal in seals.values()), default="")
         before = {key: self._names_by_cluster(self.index.units(key)) for key in self.index.all_keys()}
+        were_headless = self._headless
         self.index.replace(rows, seals)
         self._names, self._of_unit, self._resources = {}, {}, {}
-        changes = {key: Change(names, at) for key, names in before.items()}
+        self._headless, self._hosts = set(), {}
         for key in self.index.all_keys():
-            names = changes.setdefault(key, Change({}, at)).by_cluster
+            names = before.setdefault(key, {})
             for unit in self.index.units(key):
                 names.setdefault(unit.cluster, set()).update(self._rename(unit))
-        return changes
+        of_hosts = were_headless | self._headless
+        return {key: Change(names, at, of_hosts=key in of_hosts) for key, names in before.items()}
 
     def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> Changes:
         """Take the rows of one sealed batch. Returns the Services whose resources may have changed."""
         changes: Changes = {}
         for key, taken in self.index.apply(rows, seal, partition).items():
             names = self._names_by_cluster(taken.units)
+            was_headless = key in self._headless
             for unit in taken.units:
                 names[unit.cluster].update(self._rename(unit))
-            changes[key] = Change(names, taken.at, taken.trigger)
+            of_hosts = "" in names and (was_headless or key in self._headless)
+            of_others = frozenset(self.names_of(key) if taken.in_other_clusters else ())
+            changes[key] = Change(names, taken.at, taken.trigger, of_hosts, of_others)
         return changes
 
     def is_settled_for(self, client: Client, *, drops: bool) -> bool:
@@ -111,7 +124,7 @@ class Catalog:
 
     def names(self, kind: Kind, client: Client = UNPLACED) -> Iterable[str]:
         """All names of a type, for a client's wildcard subscription. A wildcard gets no listeners: gRPC's clients ask
-        for theirs by name, and Envoy could not use them."""
+        for theirs by name, and Envoy could not use them. Nor does it get the hosts of headless sets."""
         if kind == "lds":
             return ()
         cluster = client.place.cluster
@@ -120,14 +133,17 @@ class Catalog:
         return (name for name, meanings in self._names.items() if "" in meanings or cluster in meanings)
 
     def own(self, name: str) -> str:
-        """The catalog's own string for a name, if it has the name: so all clients share one string."""
+        """The string for a name that all clients share: the catalog's own, if it has the name."""
         meanings = self._names.get(name)
-        return next(iter(meanings.values())).name if meanings else name
+        return next(iter(meanings.values())).name if meanings else sys.intern(name)
 
     def service_of(self, name: str) -> Key | None:
-        """The Service that a resource name belongs to, or would belong to: SERVICE.NAMESPACE.svc.DOMAIN:PORT."""
+        """The Service that a resource name belongs to, or would belong to: SERVICE.NAMESPACE.svc.DOMAIN:PORT, or a
+        host's of a set."""
         if name in self._names:
             return next(iter(self._names[name].values())).unit.service
+        if (host := host_of(name)) is not None:
+            return host.service
         parts = name.split(".", 3)
         return (parts[1], parts[0]) if len(parts) == 4 and parts[2] == "svc" else None
 
@@ -136,14 +152,14 @@ class Catalog:
         return iter(self.index.all_keys())
 
     def names_of(self, key: Key) -> tuple[str, ...]:
-        """The names of a Service's resources, whichever client gets them."""
+        """The names of a Service's resources, whichever client gets them; without those of hosts."""
         units = self.index.units(key)
         if len(units) == 1:
             return self._of_unit.get(units[0], ())
         return tuple(dict.fromkeys(name for unit in units for name in self._of_unit.get(unit, ())))
 
     def names_for(self, key: Key, client: Client) -> tuple[str, ...]:
-        """The names of a Service's resources that the client may get."""
+        """The names of a Service's resources that the client may get; without those of hosts."""
         if not client.place.cluster:
             return self.names_of(key)
         own, of_set = (self._of_unit.get(Unit(cluster, *key), ()) for cluster in (client.place.cluster, ""))
@@ -161,6 +177,8 @@ class Catalog:
 
     def resource(self, kind: Kind, name: str, client: Client) -> Resource | Absence:
         """The resource as this client gets it."""
+        if name not in self._names and (host := host_of(name)) is not None:
+            return self._of_host(kind, name, host, client)
         key = self.service_of(name)
         if key is None:
             return Absence.MISSING
@@ -204,14 +222,31 @@ class Catalog:
         service_set = self.index.set_of(key)
         meaning = self._names.get(name, {}).get("")
         if meaning is None:
-            is_known = self.follows_sets and not service_set.is_unknown and self.index.is_known_in_all(key)
-            return Absence.MISSING if is_known else Absence.UNKNOWN
+            return Absence.MISSING if self._is_set_known(key) else Absence.UNKNOWN
         resource = self._built(meaning.unit).resource(kind, name, meaning, client)
         if isinstance(resource, Resource) and resource.is_empty:
             others = self.index.clusters - service_set.contributions.keys()
             if service_set.is_unknown or not all(self.index.is_known(key, cluster) for cluster in others):
                 return Absence.UNKNOWN
         return resource
+
+    def _of_host(self, kind: Kind, name: str, host: HostName, client: Client) -> Resource | Absence:
+        """The resource of a host's name in the clusterset. That it is not there is known if that is known of the set,
+        and, of a headless one, if no endpoint of the host's cluster was left out."""
+        key, service_set = host.service, self.index.set_of(host.service)
+        port = self._names.get(host.set_name, {}).get("")
+        if port is not None:
+            if key not in self._hosts:
+                self._hosts[key] = SetHosts(service_set, key)
+            resources = self._hosts[key].resources(host, port.port)
+            if resources is not None:
+                return resources.resource(kind, name, port, client)
+        may_be_unread = service_set.is_headless and service_set.is_partial_in(host.cluster_id)
+        return Absence.MISSING if self._is_set_known(key) and not may_be_unread else Absence.UNKNOWN
+
+    def _is_set_known(self, key: Key) -> bool:
+        """Whether it is known of every cluster what it exports of the Service."""
+        return self.follows_sets and not self.index.set_of(key).is_unknown and self.index.is_known_in_all(key)
 
     def shared_addresses(self) -> Iterator[tuple[str, Address, Clusters]]:
         """The addresses in the built endpoint sets that more than one cluster has, by resource name, each with these
@@ -247,6 +282,12 @@ class Catalog:
             if not meanings:
                 del self._names[name]
         self._resources.pop(unit, None)
+        if not unit.cluster:
+            self._hosts.pop(unit.service, None)
+            if self.index.set_of(unit.service).is_headless:
+                self._headless.add(unit.service)
+            else:
+                self._headless.discard(unit.service)
         dns_name, ports = self._ports(unit)
         own_strings = {name: name for name in before}
         named = {self.own(own_strings.get(name, name)): port for name, port in ports_by_name(dns_name, ports).items()}

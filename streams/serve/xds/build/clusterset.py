@@ -26,6 +26,9 @@ from streams.subscription.delivery import Row
 from streams.wire.clusterset_records import CLUSTER_ID, NO_PREFERENCE, Locality, SetExport, SetPort
 from streams.wire.records import ServicePort, State
 
+SET_DOMAIN = f".svc.{DNS_ZONE}"
+"""How the DNS name of a set ends, and of its hosts."""
+
 
 class Contribution(NamedTuple):
     """A cluster's contribution: the newest row that could be read (None: there was none), and whether a later one
@@ -70,6 +73,17 @@ class ServiceSet(NamedTuple):
         """Whether a cluster's newest contribution is not known. It may have endpoints, or make the set."""
         return any(contribution.is_unknown for contribution in self.contributions.values())
 
+    def is_partial_in(self, cluster_id: str) -> bool:
+        """Whether endpoints of the cluster with this id may be missing: it counts, and not all could be read."""
+        exports = self.properties.exports if self.properties is not None else ()
+        counted = (self.contributions.get(each.cluster) for each in exports if each.counted and each.id == cluster_id)
+        return any(each is None or each.facet is None or each.facet.is_partial for each in counted)
+
+    @property
+    def is_headless(self) -> bool:
+        """Whether its hosts have names of their own."""
+        return self.properties is not None and self.properties.type == "Headless"
+
     @property
     def rows(self) -> list[Facet]:
         """The rows that exist."""
@@ -107,8 +121,8 @@ class ServiceSet(NamedTuple):
 
 
 def is_set_name(name: str) -> bool:
-    """Whether a resource name is one of the clusterset: SERVICE.NAMESPACE.svc.clusterset.local:PORT."""
-    return name.partition(":")[0].endswith(f".svc.{DNS_ZONE}")
+    """Whether a resource name is one of the clusterset: SERVICE.NAMESPACE.svc.clusterset.local:PORT, or a host's."""
+    return name.partition(":")[0].endswith(SET_DOMAIN)
 
 
 def _frontend(properties: SetFacet, export: SetExport) -> FrontendFacet:

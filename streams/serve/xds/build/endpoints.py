@@ -98,6 +98,11 @@ def shared_addresses(service: Service, port: PortId) -> dict[Address, Clusters]:
     return {address: names for address, names in sorted(clusters.items()) if len(names) > 1}
 
 
+def has_endpoints(service: Service, port: PortId) -> bool:
+    """Whether there is an endpoint with this port, usable or not."""
+    return any(_addresses_in(facets, port) for facets in service.clusters)
+
+
 def home_cluster(endpoints: Iterable[Endpoint], place: Place) -> str:
     """The cluster of the client's node. If it names only the node: the first by name with an endpoint there. That may
     be another node of the same name, but two can't be right."""

@@ -23,11 +23,12 @@ _NO_SET = ServiceSet()
 
 class Taken(NamedTuple):
     """What a batch changes of a Service: its units, the commit's time, and when its cause happened (as in Kubernetes'
-    network programming latency), if an object says so."""
+    network programming latency), if an object says so; and whether other clusters have the Service now."""
 
     units: set[Unit]
     at: str
     trigger: str = ""
+    in_other_clusters: bool = False
 
 
 class ServiceIndex:
@@ -119,8 +120,11 @@ class ServiceIndex:
     def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> dict[Key, Taken]:
         """Take the rows of one sealed batch. Returns what they change."""
         changed: dict[Key, Taken] = {}
+        having: dict[Key, set[str]] = {}
         for row in rows:
             key = (row.namespace, row.name)
+            if row.table == "frontend" and key not in having:
+                having[key] = self._clusters_having(key)
             unit = Unit("" if row.table == CLUSTERSET else row.cluster, *key)
             self._resolved += self._take(key, row)
             before = changed.get(key, Taken(set(), seal.at))
@@ -133,13 +137,20 @@ class ServiceIndex:
             self._clusters.add(seal.cluster)
         for unit in self._no_longer_kept(partition):
             if unit.cluster:
+                having.setdefault(unit.service, self._clusters_having(unit.service))
                 self.services[unit.service].pop(unit.cluster, None)
             else:
                 self.sets.pop(unit.service, None)
             changed.setdefault(unit.service, Taken(set(), seal.at)).units.add(unit)
         for key in changed:
             self._drop_absent(key)
+        for key, before_batch in having.items():
+            if before_batch != self._clusters_having(key):
+                changed[key] = changed[key]._replace(in_other_clusters=True)
         return changed
+
+    def _clusters_having(self, key: Key) -> set[str]:
+        return {cluster for cluster, facets in self.services.get(key, {}).items() if facets.frontend is not None}
 
     def _take(self, key: Key, row: Row) -> bool:
         """Take a row. Returns whether something that could not be read became known."""

@@ -36,7 +36,7 @@ class DeltaStream(Stream):
         if not is_first:
             # Subscribed to again: the client may have dropped them ("Subscribing to Resources").
             state.forget(names)
-        state.names |= names
+        state.add_names(names)
         self._owe(state, names)
         self._unsubscribe(state, unsubscribe)
         if is_first and not state.wildcard:
@@ -67,7 +67,7 @@ class DeltaStream(Stream):
             state.wildcard = state.due = False
             state.forget((state.digests.keys() | state.dirty | state.unknown | state.removals) - state.names)
         dropped = state.names.intersection(names)
-        state.names -= dropped
+        state.drop_names(dropped)
         state.forget(dropped)
         if state.wildcard:
             # The wildcard may still include them: the client is told either way.

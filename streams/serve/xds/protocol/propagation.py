@@ -38,7 +38,8 @@ class Behind:
             self.names = names
         if self.names == names:
             return
-        more = tuple(name for name in names if name not in self.names)
+        known = set(self.names)
+        more = tuple(name for name in names if name not in known)
         if more:
             self.names += more
 
@@ -83,17 +84,19 @@ class Ledger:
 
     def subscribe(self, names: Iterable[str], catalog: Catalog, at: float) -> None:
         """Note the client's subscription to these names."""
+        by_service: dict[Key, list[str]] = {}
         for name in names:
-            key = catalog.service_of(name)
-            if key is None:
-                continue
+            if (key := catalog.service_of(name)) is not None:
+                by_service.setdefault(key, []).append(name)
+        for key, own in by_service.items():
             entry = self.behind.get(key)
             if entry is None:
                 entry = self.behind[key] = Behind(NEVER, at)
-            if name not in entry.names:
-                # Usually all of the Service's names: share the catalog's tuple.
-                service_names = catalog.names_for(key, self._stream.client)
-                entry.names = service_names if name in service_names and not entry.names else (*entry.names, name)
+            # Usually all of the Service's names: share the catalog's tuple.
+            service_names = catalog.names_for(key, self._stream.client)
+            if not entry.names and not set(own).isdisjoint(service_names):
+                entry.names = service_names
+            entry.add(tuple(own))
 
     def settle(self, keys: Iterable[Key], catalog: Catalog, now: float) -> list[float]:
         """Update these Services after responses were sent or answered. Returns, for each Service that is now
@@ -122,7 +125,7 @@ class Ledger:
         entry = self.behind.get(key)
         if entry is not None:
             return Standing(entry.through, entry.acked, max(1, entry.changes), max(0.0, now - entry.since))
-        if not self._stream.follows(catalog.names_for(key, self._stream.client)):
+        if not self._stream.follows_service(key, catalog):
             return None
         newest, _ = catalog.newest(key)
         return Standing(newest, newest, 0, 0.0)

@@ -42,11 +42,12 @@ class SotwStream(Stream):
         return answer
 
     def _subscribe(self, state: TypeState, names: list[str], catalog: Catalog) -> None:
-        before, was_wildcard = state.names, state.wildcard
+        was_wildcard, asked = state.wildcard, {name for name in names if name != WILDCARD}
         state.explicit = state.explicit or bool(names)
-        state.names = {name for name in names if name != WILDCARD}
+        added, dropped = asked - state.names, state.names - asked
+        state.add_names(added)
+        state.drop_names(dropped)
         state.wildcard = state.kind in FULL_STATE and (WILDCARD in names or not state.explicit)
-        added = state.names - before
         if state.wildcard and not was_wildcard:
             added |= state.subscribed(catalog, self.client)
         if added or not state.started:
@@ -54,8 +55,12 @@ class SotwStream(Stream):
             # A new subscription is always answered: the client may have dropped the resource meanwhile.
             state.forget(added)
             self.ask(state, added)
-        if not state.wildcard:
-            dropped = (set(before) | set(state.digests)) - state.names
+        if state.wildcard:
+            # What is still included stays.
+            dropped = {name for name in dropped if not state.wants(name)}
+        else:
+            dropped |= state.digests.keys() - state.names
+        if dropped:
             state.forget(dropped)
             world = self._world.get(state.kind, {})
             for name in dropped:

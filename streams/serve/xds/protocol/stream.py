@@ -5,21 +5,25 @@ response is in flight: changes until the client has acknowledged it (ACK or NACK
 state. So a slow client gets fewer and newer states, and holds up nobody but itself.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from types import MappingProxyType
 from typing import NamedTuple
 
 from google.protobuf.message import Message
 
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client
+from streams.serve.xds.build.hosts import host_of
 from streams.serve.xds.build.names import KINDS, TYPE_URLS, UNSERVED, Kind
 from streams.serve.xds.build.resource import Absence, Resource
+from streams.serve.xds.build.service_index import Key
 
 MAX_NAMES = 100_000
 """How many resource names of one type a client may request."""
 
 
 NOTHING: frozenset[str] = frozenset()
+_NO_HOSTS: Mapping[Key, Set[str]] = MappingProxyType({})
 
 
 class ProtocolViolation(Exception):
@@ -55,15 +59,16 @@ class TypeState:
     `digests` has by name the digest of what the client was sent last, `unacked` the names whose last resource it has
     not acknowledged; `dirty` are the names to check again, `unknown` those whose state is not known yet; `removals` no
     longer exist, and wait for their turn to be removed. `owed` are names that the client requested and has no answer
-    for; if a response is `due`, it is sent even if it is empty.
+    for; if a response is `due`, it is sent even if it is empty. `hosts` are, by Service, those of the `names` that are
+    of single hosts of a set: what no wildcard includes.
 
     There is one for each type of each client: names and digests are the catalog's own strings, and sets that are
     usually empty share one empty set.
     """
 
     __slots__ = (
-        "digests", "dirty", "due", "explicit", "in_flight", "kind", "names", "owed", "removals", "started", "unacked",
-        "unknown", "wildcard",
+        "digests", "dirty", "due", "explicit", "hosts", "in_flight", "kind", "names", "owed", "removals", "started",
+        "unacked", "unknown", "wildcard",
     )  # fmt: skip
 
     def __init__(self, kind: Kind) -> None:
@@ -73,6 +78,7 @@ class TypeState:
         self.explicit = False
         self.wildcard = False
         self.names: set[str] = set()
+        self.hosts: Mapping[Key, Set[str]] = _NO_HOSTS
         self.digests: dict[str, str] = {}
         self.unacked = NOTHING
         self.dirty: set[str] = set()
@@ -83,7 +89,24 @@ class TypeState:
 
     def wants(self, name: str) -> bool:
         """Whether the client is subscribed to a name."""
-        return (self.wildcard and self.kind != "lds") or name in self.names
+        return name in self.names or (self.wildcard and self.kind != "lds" and host_of(name) is None)
+
+    def add_names(self, names: Set[str]) -> None:
+        """Note that the client asks for these."""
+        self.names |= names
+        added: dict[Key, set[str]] = {}
+        for name in names:
+            if (host := host_of(name)) is not None:
+                added.setdefault(host.service, set()).add(name)
+        if added:
+            self.hosts = {**self.hosts, **{key: own.union(self.hosts.get(key, ())) for key, own in added.items()}}
+
+    def drop_names(self, names: Set[str]) -> None:
+        """Note that the client no longer asks for these."""
+        self.names -= names
+        if names and self.hosts:
+            left = {key: hosts - names for key, hosts in self.hosts.items()}
+            self.hosts = {key: hosts for key, hosts in left.items() if hosts} or _NO_HOSTS
 
     def subscribed(self, catalog: Catalog, client: Client) -> set[str]:
         """All names that the client is currently subscribed to."""
@@ -135,6 +158,20 @@ class Stream:
                 state.dirty |= state.names & names
                 is_concerned = True
         return is_concerned
+
+    def touch_hosts(self, key: Key) -> Set[str]:
+        """Note that the hosts of a set may have changed. Returns the names of those that the client is subscribed
+        to."""
+        touched: Set[str] = NOTHING
+        for state in self.types.values():
+            if state.hosts and (own := state.hosts.get(key)):
+                state.dirty |= own
+                touched |= own
+        return touched
+
+    def hosts_of(self, key: Key) -> Set[str]:
+        """The names of a set's hosts that the client is subscribed to."""
+        return NOTHING.union(*(state.hosts.get(key, NOTHING) for state in self.types.values() if state.hosts))
 
     @property
     def waiting(self) -> bool:
@@ -200,6 +237,10 @@ class Stream:
         """Whether the client is subscribed to any of these names."""
         return any(state.wants(name) for name in names for state in self.types.values())
 
+    def follows_service(self, key: Key, catalog: Catalog) -> bool:
+        """Whether the client is subscribed to any name of a Service, be it of one of its hosts alone."""
+        return self.follows(catalog.names_for(key, self.client)) or bool(self.hosts_of(key))
+
     # ---- for the variants -------------------------------------------------------------------------------
 
     def state_of(self, type_url: str) -> TypeState | None:
@@ -235,7 +276,8 @@ class Stream:
         dirty, state.dirty = state.dirty, set()
         present, removed, unknown = set(), set(), set()
         for name in dirty:
-            resource = catalog.resource(state.kind, name, self.client)
+            is_excluded = state.wildcard and name not in state.names and host_of(name) is not None
+            resource = Absence.MISSING if is_excluded else catalog.resource(state.kind, name, self.client)
             if isinstance(resource, Resource):
                 present.add(name)
                 if state.digests.get(name) != resource.digest:
@@ -245,7 +287,7 @@ class Stream:
             elif name in state.digests or name in state.owed:
                 removed.add(name)
         state.removals = (state.removals - present | removed) or NOTHING
-        state.unknown = (state.unknown | unknown) or NOTHING
+        state.unknown = (state.unknown - dirty | unknown) or NOTHING
         state.owed = (state.owed - present) or NOTHING
         return changed
 
