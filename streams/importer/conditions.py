@@ -44,7 +44,8 @@ def export_verdicts(row: Json, export: Json) -> list[Verdict]:
 def import_verdict(*, waits_for_ip: bool, refused: str) -> Verdict:
     """Whether a ServiceImport is ready; `refused` is why its derived Service could not be made ("": it could)."""
     if refused:
-        return Verdict("Ready", "False", "IPFamilyNotSupported", refused)
+        # The API server names the field, spec.ipFamilies[0] or such.
+        return Verdict("Ready", "False", "IPFamilyNotSupported" if "ipFamil" in refused else "Pending", refused)
     if waits_for_ip:
         return Verdict("Ready", "False", "Pending", "The derived Service has no IP yet.")
     return Verdict("Ready", "True", "Ready", "The ServiceImport is ready.")

@@ -164,6 +164,8 @@ class Member:
             if missing and missed:
                 return
             missed = bool(missing)
+            if self._listed.is_set():
+                self._waits_for = ""
 
     # ---- what is seen: the Sink of the lists and watches -------------------------------------------------
 

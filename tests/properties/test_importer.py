@@ -2,13 +2,17 @@
 a second look writes nothing; and what is not the importer's own is as it was."""
 
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from streams.importer.conditions import conditions, export_verdicts
 from streams.importer.desired import MAX_ENDPOINTS, slices
 from streams.importer.names import derived_service_name
 from streams.importer.plan import Plan, SetState, Target, plan
@@ -63,8 +67,8 @@ def claims_in(model: ModelCluster, name: str) -> list[tuple[str, str, str, str, 
     )  # fmt: skip
 
 
-@given(histories, st.booleans())
-def test_a_cluster_has_what_the_kep_makes_of_all_clusters(drawn: History, derived: bool) -> None:
+def check_kep(drawn: History, derived: bool = False) -> None:
+    """At the end a cluster has what the KEP's words make of all clusters' objects."""
     journal, members = folded(drawn)
     sets, model = Sets(), ModelCluster()
     for version in range(len(journal.values)):
@@ -88,8 +92,8 @@ def test_a_cluster_has_what_the_kep_makes_of_all_clusters(drawn: History, derive
             assert (("Service", derived_service_name("shop", name)) in model.objects) == wants_ip
 
 
-@given(outages)
-def test_a_cluster_that_is_not_heard_of_counts_as_the_row_says(drawn: History) -> None:
+def check_outages(drawn: History) -> None:
+    """A cluster that is not heard of counts as the row says."""
     journal, _ = folded(drawn)
     sets, model = Sets(), ModelCluster()
     for version in range(len(journal.values)):
@@ -110,8 +114,8 @@ def test_a_cluster_that_is_not_heard_of_counts_as_the_row_says(drawn: History) -
             assert {each["cluster"] for each in status["clusters"]} == counted
 
 
-@given(histories)
-def test_each_export_is_told_what_it_is(drawn: History) -> None:
+def check_conditions(drawn: History) -> None:
+    """Each export is told what it is."""
     journal, members = folded(drawn)
     sets, model = Sets(), ModelCluster()
     for version in range(len(journal.values)):
@@ -130,7 +134,7 @@ def test_each_export_is_told_what_it_is(drawn: History) -> None:
         assert wanted is not None
         valid, conflict = next((row[3], row[4]) for row in wanted["exports"] if row[0] == "east")
         assert (said["Valid"]["status"], said["Valid"]["reason"]) == (str(valid == "Valid"), valid)
-        assert said["Valid"]["observedGeneration"] == 1
+        assert said["Valid"].get("observedGeneration") == 1
         if valid == "Valid":
             is_conflict = str(conflict != "NoConflicts")
             assert (said["Conflict"]["status"], said["Conflict"]["reason"]) == (is_conflict, conflict)
@@ -138,8 +142,8 @@ def test_each_export_is_told_what_it_is(drawn: History) -> None:
             assert "Conflict" not in said
 
 
-@given(histories)
-def test_what_is_not_its_own_is_left_alone(drawn: History) -> None:
+def check_others(drawn: History) -> None:
+    """What is not the importer's own is left alone."""
     journal, _ = folded(drawn)
     sets, model = Sets(), ModelCluster()
     for name in NAMES:
@@ -156,8 +160,7 @@ def test_what_is_not_its_own_is_left_alone(drawn: History) -> None:
     assert model.objects == before
 
 
-@given(histories, st.integers(0, 2))
-def test_nothing_is_taken_back_because_nothing_is_known(drawn: History, missing: int) -> None:
+def check_unknown(drawn: History, missing: int = 0) -> None:
     """Whoever starts over an empty journal, or while a cluster has not been listed, deletes nothing of it."""
     journal, members = folded(drawn)
     sets, model = Sets(), ModelCluster()
@@ -181,6 +184,72 @@ def test_nothing_is_taken_back_because_nothing_is_known(drawn: History, missing:
             held = model.objects["ServiceImport", name]["metadata"]["annotations"]["service-facets.io/clusters"]
             deleted = [action for action in planned(partly, model, name).actions if action.body is None]
             assert not deleted or absent not in held.split(",")
+
+
+@given(histories, st.booleans())
+def test_a_cluster_has_what_the_kep_makes_of_all_clusters(drawn: History, derived: bool) -> None:
+    check_kep(drawn, derived)
+
+
+@given(outages)
+def test_a_cluster_that_is_not_heard_of_counts_as_the_row_says(drawn: History) -> None:
+    check_outages(drawn)
+
+
+@given(histories)
+def test_each_export_is_told_what_it_is(drawn: History) -> None:
+    check_conditions(drawn)
+
+
+@given(histories)
+def test_what_is_not_its_own_is_left_alone(drawn: History) -> None:
+    check_others(drawn)
+
+
+@given(histories, st.integers(0, 2))
+def test_nothing_is_taken_back_because_nothing_is_known(drawn: History, missing: int) -> None:
+    check_unknown(drawn, missing)
+
+
+PLANNER = "streams.importer.plan"
+FAULTS: dict[str, tuple[Callable[[History], None], Any, str, Any]] = {
+    "everything-counts-as-its-own": (check_others, histories, f"{PLANNER}.is_own", lambda item: item is not None),
+    "nothing-is-recognized-as-its-own": (check_kep, histories, f"{PLANNER}.is_own", lambda item: False),
+    "written-again-each-time": (check_kep, histories, f"{PLANNER}.differences", lambda *_: iter([("x", 1, 2)])),
+    "never-changed": (
+        check_kep, histories, f"{PLANNER}.differences", lambda held, wanted: iter([("x", 1, 2)] if held is None else [])
+    ),
+    "leftovers-stay": (check_kep, histories, f"{PLANNER}._Planner._is_gone", lambda *_: False),
+    "deleted-though-not-known": (check_unknown, histories, f"{PLANNER}._Planner._is_unheard", lambda *_: False),
+    "slices-of-exports-taken-back-stay": (check_kep, histories, f"{PLANNER}._Planner._is_kept", lambda *_: True),
+    "imported-though-no-export-is-valid": (check_kep, histories, "streams.importer.desired.exists", lambda row: True),
+    "dropped-clusters-in-the-status": (
+        check_outages, outages, "streams.importer.desired.counted", lambda row: row["exports"]
+    ),
+    "conditions-of-another-cluster": (
+        check_conditions, histories, f"{PLANNER}.export_verdicts",
+        lambda row, export: export_verdicts(row, row["exports"][-1]),
+    ),
+    "conditions-while-the-row-is-older": (
+        check_conditions, histories, f"{PLANNER}._Planner._conditions",
+        lambda self, verdicts, held, generation: conditions(verdicts, (), None, NOW),
+    ),
+}  # fmt: skip
+"""What is planted: which check must see it, over which histories, and what is in whose place."""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_seen(name: str) -> None:
+    check, drawn_from, place, fault = FAULTS[name]
+
+    @seed(1)
+    @settings(max_examples=400, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
+    @given(drawn_from)
+    def violated(drawn: History) -> None:
+        check(drawn)
+
+    with patch(place, fault), pytest.raises(AssertionError):
+        violated()
 
 
 @st.composite

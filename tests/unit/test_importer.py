@@ -124,7 +124,7 @@ def test_the_derived_service_has_the_ip_and_the_slices() -> None:
 def test_a_derived_service_that_the_server_refuses_is_said_so_and_tried_no_more() -> None:
     model, state = ModelCluster(), known(joined(export("east")), "east")
     write(model, state, derived=False)
-    held = model.held()._replace(refused="IPv6 is not configured on this cluster")
+    held = model.held()._replace(refused="spec.ipFamilies[0]: IPv6 is not configured on this cluster")
     (action,) = plan("shop", "cart", state, held, Target("east", True, NOW)).actions
     assert action.status
     assert action.body is not None
