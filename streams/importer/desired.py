@@ -3,7 +3,7 @@
 The fields are those of mcs-api v1beta1 and discovery.k8s.io/v1. A set is as `subscription/set_rows` joins it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -19,6 +19,8 @@ from streams.importer.names import (
     SOURCE_CLUSTER,
     Json,
     derived_service_name,
+    is_label,
+    is_qualified,
     joined,
     label_value,
     slice_name,
@@ -58,8 +60,8 @@ def service_import(row: Json, ips: Sequence[str], ip_families: Sequence[str], al
         "metadata": {
             "name": row["name"],
             "namespace": row["namespace"],
-            "labels": {**_exported(row["labels"]), **OWN_LABELS},
-            "annotations": {**_exported(row["annotations"]), CLUSTERS: joined(exporting)},
+            "labels": {**_exported_labels(row), **OWN_LABELS},
+            "annotations": {**_exported_annotations(row), CLUSTERS: joined(exporting)},
         },
         "spec": {field: value for field, value in spec.items() if value not in (None, [])} | {"ports": spec["ports"]},
     }
@@ -211,5 +213,14 @@ def _slice_port(port: Json) -> Json:
     return {"name": port["name"], "protocol": port["protocol"], **optional}
 
 
-def _exported(texts: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in texts.items() if not key.startswith(RESERVED)}
+def _exported_labels(row: Json) -> dict[str, str]:
+    """Without those that no API server takes: a ServiceExport may have any, and they would stop the whole import."""
+    return {key: value for key, value in row["labels"].items() if is_label(key, value) and not _is_reserved(key)}
+
+
+def _exported_annotations(row: Json) -> dict[str, str]:
+    return {key: value for key, value in row["annotations"].items() if is_qualified(key) and not _is_reserved(key)}
+
+
+def _is_reserved(key: str) -> bool:
+    return key.startswith(RESERVED)

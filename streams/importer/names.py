@@ -1,11 +1,13 @@
 """What the importer's objects are called and marked with, so that it knows its own, and others know what they are."""
 
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
 from streams.objects.multicluster import IMPORTED_BY
 from streams.objects.resources import ENDPOINT_SLICES, MULTICLUSTER_API, SERVICE_EXPORT, SERVICES, Resource
+from streams.wire.name_syntax import KUBERNETES_NAME, NameSyntax
 
 Json = dict[str, Any]
 
@@ -35,6 +37,10 @@ CLUSTERS = "service-facets.io/clusters"
 """An annotation: of which clusters, by their names in the tables, an object has been made."""
 
 _LABEL_LENGTH = 63
+_LABEL = NameSyntax(
+    re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"), _LABEL_LENGTH, "a label's name, or its value"
+)
+"""Kubernetes: Labels and Selectors, Syntax and character set."""
 _DIGEST_LENGTH = 12
 
 COLLECTIONS = {resource.kind: resource for resource in (IMPORTS, EXPORTS, SLICES, SERVICES)}
@@ -65,6 +71,17 @@ def digest(*parts: str) -> str:
 def label_value(text: str) -> str:
     """The text as a label's value, which has 63 characters at most (a cluster's id may be a longer DNS name)."""
     return text if len(text) <= _LABEL_LENGTH else f"{text[: _LABEL_LENGTH - _DIGEST_LENGTH - 1]}-{digest(text)}"
+
+
+def is_qualified(key: str) -> bool:
+    """Whether a text is a key of labels and annotations: a name, after a DNS subdomain and a slash or without."""
+    prefix, slash, name = key.rpartition("/")
+    return _LABEL.matches(name) and (not slash or KUBERNETES_NAME.matches(prefix))
+
+
+def is_label(key: str, value: str) -> bool:
+    """Whether an API server takes this label."""
+    return is_qualified(key) and (not value or _LABEL.matches(value))
 
 
 def is_own(item: Json | None) -> bool:

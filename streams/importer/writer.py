@@ -91,7 +91,7 @@ class Writer:
         status, answer = await self._server.send(
             method, path, body, seconds=_SECONDS, params=params, content_type=content_type
         )
-        message = str(answer.get("message") or answer)[:500]
+        message = " ".join(str(answer.get("message") or answer).split())[:500]
         if status < 300:
             found: Json = answer
             return found

@@ -41,7 +41,8 @@ def importing(both: ClusterSet) -> Iterator[ClusterSet]:
 def test_what_two_clusters_export_is_one_service_in_both(importing: ClusterSet) -> None:
     importing.namespace("shop")
     importing.service("east", "shop", "cart", ["10.1.0.1", "10.1.0.2"], sessionAffinity="ClientIP")
-    importing.export("east", "shop", "cart", exportedLabels={"team": "web"}, exportedAnnotations={"note": "a"})
+    labels = {"team": "web", "not": "a label"}
+    importing.export("east", "shop", "cart", exportedLabels=labels, exportedAnnotations={"note": "a"})
     importing.until_imported("shop", "cart", {"east": ["10.1.0.1", "10.1.0.2"]})
     item = importing.service_import("west", "shop", "cart")
     assert item["spec"] == {
@@ -52,7 +53,7 @@ def test_what_two_clusters_export_is_one_service_in_both(importing: ClusterSet) 
         "ipFamilies": ["IPv4"],
         "internalTrafficPolicy": "Cluster",
     }
-    assert item["metadata"]["labels"]["team"] == "web"
+    assert item["metadata"]["labels"] == {"team": "web", "service-facets.io/imported-by": "facets-import"}
     assert item["metadata"]["annotations"]["note"] == "a"
     status = importing.until(lambda: importing.service_import("west", "shop", "cart").get("status"))
     assert (status["clusters"], status["endpointSliceObjects"]) == ([{"cluster": "east"}], "Present")
@@ -67,7 +68,7 @@ def test_what_two_clusters_export_is_one_service_in_both(importing: ClusterSet) 
     assert [each["nodeName"] for each in own["endpoints"]] == ["n1"] * 2
 
     importing.service("west", "shop", "cart", ["10.2.0.1"], sessionAffinity="ClientIP")
-    importing.export("west", "shop", "cart", exportedLabels={"team": "web"}, exportedAnnotations={"note": "a"})
+    importing.export("west", "shop", "cart", exportedLabels=labels, exportedAnnotations={"note": "a"})
     both = {"east": ["10.1.0.1", "10.1.0.2"], "west": ["10.2.0.1"]}
     importing.until_imported("shop", "cart", both)
     agreed = {"Valid": ("True", "Valid"), "Ready": ("True", "Exported"), "Conflict": ("False", "NoConflicts")}
@@ -139,6 +140,30 @@ def test_ports_are_merged_and_the_oldest_export_has_the_rest(importing: ClusterS
             assert item["metadata"]["labels"]["of"] == item["metadata"]["annotations"]["of"] == "east"
 
 
+def test_many_endpoints_are_divided_and_one_that_changes_leaves_the_other_slices(importing: ClusterSet) -> None:
+    """More than Kubernetes' own controller puts into a slice, and a row that is written in parts."""
+    importing.namespace("large")
+    addresses = [f"10.3.{number // 250}.{number % 250 + 1}" for number in range(260)]
+    importing.service("east", "large", "web", addresses)
+    importing.export("east", "large", "web")
+    importing.until_imported("large", "web", {"east": sorted(addresses)})
+    before = {each["metadata"]["name"]: each for each in importing.slices("west", "large", "web")}
+    assert len(before) > 2
+    assert all(len(each["endpoints"]) <= 100 for each in before.values())
+    path = f"{SLICES}/namespaces/large/endpointslices/web-slice"
+    rest = [{"addresses": [address]} for address in addresses[1:]]
+    importing.planes["east"].api.patch(path, {"endpoints": rest})
+    importing.until_imported("large", "web", {"east": sorted(addresses[1:])})
+    importing.planes["east"].api.patch(path, {"endpoints": [*rest, {"addresses": ["10.3.9.9"]}]})
+    importing.until_imported("large", "web", {"east": sorted([*addresses[1:], "10.3.9.9"])})
+    middle = {each["metadata"]["name"]: each for each in importing.slices("west", "large", "web")}
+    importing.planes["east"].api.patch(path, {"endpoints": rest})
+    importing.until_imported("large", "web", {"east": sorted(addresses[1:])})
+    after = {each["metadata"]["name"]: each for each in importing.slices("west", "large", "web")}
+    assert before.keys() == middle.keys() == after.keys()
+    assert sum(version(middle[name]) != version(after[name]) for name in after) == 1
+
+
 def test_a_clusters_id_is_its_cluster_property(importing: ClusterSet) -> None:
     """Another id is a leave and a join (KEP-2149)."""
     importing.namespace("ids")
@@ -204,6 +229,22 @@ def test_somebody_elses_service_import_is_left_alone(importing: ClusterSet) -> N
     # Once it is gone, the Service is imported there, too.
     importing.planes["west"].api.delete(f"{MCS}/namespaces/foreign/serviceimports/web")
     importing.until_imported("foreign", "web", {"east": ["10.1.3.1"]})
+
+
+def test_conditions_that_somebody_else_sets_are_left_alone(both: ClusterSet) -> None:
+    """Two implementations in one cluster: the Service is imported all the same."""
+    both.namespace("others")
+    both.service("east", "others", "web", ["10.1.8.1"])
+    both.export("east", "others", "web")
+    at = "2026-01-01T00:00:00Z"
+    theirs = {"type": "Valid", "status": "False", "reason": "Theirs", "message": "", "lastTransitionTime": at}
+    path = f"{MCS}/namespaces/others/serviceexports/web"
+    both.planes["east"].api.patch(f"{path}/status", {"status": {"conditions": [theirs]}})
+    both.start()
+    both.until_imported("others", "web", {"east": ["10.1.8.1"]})
+    both.until(lambda: "serviceexports/web/status: Apply failed" in both.facets.logs())
+    assert found(both.planes["east"].api, path)["status"]["conditions"] == [theirs]
+    assert both.end() == 0
 
 
 def test_what_changed_while_no_importer_ran_is_made_up_for(both: ClusterSet) -> None:

@@ -80,6 +80,16 @@ def test_labels_that_are_exported_no_more_go_and_others_stay() -> None:
     assert labels == {"by": "hand", "service-facets.io/imported-by": "facets-import"}
 
 
+def test_labels_that_no_server_takes_stop_nothing() -> None:
+    labels = {"team": "web", "": "x", "/a": "x", "a/b/c": "x", "UP.example/x": "1", "long": "x" * 64, "sp ace": "1"}
+    labels |= {"ok.example/x": "", "value": "-x"}
+    model = ModelCluster()
+    write(model, known(joined(export("east"), labels=labels, annotations={"a b": "1", "note": "any text\n"}), "east"))
+    meta = model.objects["ServiceImport", "cart"]["metadata"]
+    assert meta["labels"].keys() == {"team", "ok.example/x", "service-facets.io/imported-by"}
+    assert meta["annotations"] == {"note": "any text\n", "service-facets.io/clusters": "east"}
+
+
 def test_what_somebody_changed_of_it_is_put_back() -> None:
     model, state = ModelCluster(), known(joined(export("east"), endpoints=(endpoint("east", "10.1.0.1"),)), "east")
     write(model, state)
