@@ -4,6 +4,7 @@ The importer's own fields are those that `managedFields` name for its field mana
 any more has to go, what others own is theirs (Kubernetes, Server-Side Apply).
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -39,6 +40,16 @@ def differences(held: Json | None, wanted: Json) -> Iterator[tuple[str, Any, Any
             yield from _no_longer_wanted(field, value, owned)
         elif held.get(field) != value and (held.get(field) or value):
             yield field, held.get(field), value
+
+
+def others_conditions(held: Json) -> set[str]:
+    """The types of the conditions in an object's status that others set."""
+    types: set[str] = set()
+    for entry in held["metadata"].get("managedFields") or ():
+        if entry.get("manager") != MANAGER:
+            keys = _names(entry.get("fieldsV1") or {}, "f:status", "f:conditions", prefix="k:")
+            types.update(str(json.loads(key).get("type")) for key in keys)
+    return types
 
 
 def _compare(

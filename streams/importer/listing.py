@@ -6,7 +6,7 @@ import msgspec
 
 from streams.importer.difference import differences
 from streams.importer.names import Json
-from streams.importer.plan import Action, Plan
+from streams.importer.plan import Action, Kind, Plan
 
 _SHOWN = 200
 
@@ -21,6 +21,16 @@ def lines(cluster: str, plans: Sequence[Plan]) -> Iterator[str]:
                     yield (
                         f"  {path}: {_text(wanted)}" if held is None else f"  {path}: {_text(held)} -> {_text(wanted)}"
                     )
+
+
+def left_alone(kind: Kind, namespace: str, name: str) -> str:
+    """A line that says what is somebody else's."""
+    if kind == "ServiceImport":
+        return (
+            f"ServiceImport {namespace}/{name} is somebody else's: it is left alone, and the Service not imported; "
+            "delete it to have it imported"
+        )
+    return f"the conditions of ServiceExport {namespace}/{name} are set by somebody else: they are left alone"
 
 
 def documents(cluster: str, plans: Sequence[Plan]) -> Iterator[Json]:

@@ -10,6 +10,7 @@ from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.importer import metrics
 from streams.importer.holdings import Holdings, Key, in_namespaces
+from streams.importer.listing import left_alone
 from streams.importer.names import EXPORTS, IMPORTS, NAMESPACES, SELECTOR, SLICES, derived_service_name, is_own, path_of
 from streams.importer.plan import Action, Plan, Target, plan
 from streams.importer.sets import Sets
@@ -250,11 +251,8 @@ class Member:
 
     def _show(self, key: Key, made: Plan) -> None:
         if made.foreign and key not in self._foreign:
-            log.warning(
-                "cluster %s: ServiceImport %s/%s is somebody else's: it is left alone, and the Service not imported; "
-                "delete it to have it imported",
-                self.name, *key,
-            )  # fmt: skip
+            for kind in sorted(made.foreign):
+                log.warning("cluster %s: %s", self.name, left_alone(kind, *key))
         if made.kept and key not in self._kept:
             log.warning(
                 "cluster %s: what is imported of %s/%s stays, as nothing is known of %s",

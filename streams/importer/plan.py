@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from streams.importer import desired
 from streams.importer.conditions import Verdict, conditions, export_verdicts, import_verdict
-from streams.importer.difference import differences
+from streams.importer.difference import differences, others_conditions
 from streams.importer.names import API_VERSION, Json, clusters_of, is_own
 from streams.wire.clusterset_records import ClusterExport
 
@@ -63,12 +63,13 @@ class Action(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The actions for a Service (namespace and name), in order. `foreign` says that a ServiceImport of somebody else is
-    there; `kept` are the clusters because of which something is not deleted: they are not heard of."""
+    """The actions for a Service (namespace and name), in order. `foreign` is what is left alone because it is somebody
+    else's: the ServiceImport, or the conditions of the ServiceExport. `kept` are the clusters because of which
+    something is not deleted: they are not heard of."""
 
     key: tuple[str, str]
     actions: tuple[Action, ...]
-    foreign: bool = False
+    foreign: frozenset[Kind] = frozenset()
     kept: frozenset[str] = frozenset()
 
 
@@ -78,7 +79,7 @@ def plan(namespace: str, name: str, state: SetState, held: Held, target: Target)
         return Plan((namespace, name), ())
     planner = _Planner(namespace, name, state, held, target)
     actions = tuple(planner.actions())
-    return Plan((namespace, name), actions, planner.is_foreign, frozenset(planner.kept))
+    return Plan((namespace, name), actions, frozenset(planner.foreign), frozenset(planner.kept))
 
 
 class _Planner:
@@ -86,12 +87,13 @@ class _Planner:
         self._namespace, self._name = namespace, name
         self._state, self._held, self._target = state, held, target
         self._own_import = held.service_import if is_own(held.service_import) else None
-        self.is_foreign = held.service_import is not None and self._own_import is None
+        self._is_taken = held.service_import is not None and self._own_import is None
+        self.foreign: set[Kind] = {"ServiceImport"} if self._is_taken else set()
         self.kept: set[str] = set()
 
     def actions(self) -> Iterator[Action]:
         row = self._state.row
-        if row is not None and desired.exists(row) and not self.is_foreign:
+        if row is not None and desired.exists(row) and not self._is_taken:
             yield from self._import(row)
         else:
             yield from self._remove()
@@ -163,7 +165,7 @@ class _Planner:
     def _is_gone(self, leftovers: list[tuple[Kind, Json]]) -> bool:
         """Whether it is certain that nobody exports the Service."""
         row = self._state.row
-        if self.is_foreign:
+        if self._is_taken:
             return True
         exporting = {cluster for _, each in leftovers for cluster in clusters_of(each)}
         unknown = {cluster for cluster in exporting if self._is_unheard(cluster)}
@@ -192,8 +194,14 @@ class _Planner:
         if content is not None and not _is_of(content, held):
             return  # the row is of an older state of it: a newer one comes
         generation = held["metadata"].get("generation") if content is not None else None
-        status = {"conditions": self._conditions(export_verdicts(row, export), held, generation)}
-        yield from self._apply_status("ServiceExport", status, held)
+        verdicts = export_verdicts(row, export)
+        actions = list(
+            self._apply_status("ServiceExport", {"conditions": self._conditions(verdicts, held, generation)}, held)
+        )
+        if actions and others_conditions(held) & {verdict.type for verdict in verdicts}:
+            self.foreign.add("ServiceExport")
+        else:
+            yield from actions
 
     def _conditions(self, verdicts: list[Verdict], held: Json, generation: int | None) -> list[Json]:
         before = (held.get("status") or {}).get("conditions") or ()

@@ -242,7 +242,7 @@ def test_conditions_that_somebody_else_sets_are_left_alone(both: ClusterSet) -> 
     both.planes["east"].api.patch(f"{path}/status", {"status": {"conditions": [theirs]}})
     both.start()
     both.until_imported("others", "web", {"east": ["10.1.8.1"]})
-    both.until(lambda: "serviceexports/web/status: Apply failed" in both.facets.logs())
+    both.until(lambda: "conditions of ServiceExport others/web are set by somebody else" in both.facets.logs())
     assert found(both.planes["east"].api, path)["status"]["conditions"] == [theirs]
     assert both.end() == 0
 

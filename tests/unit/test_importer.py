@@ -189,6 +189,24 @@ def test_an_export_that_the_row_has_not_seen_is_not_judged_yet() -> None:
     assert judged(held) == []
 
 
+def test_conditions_that_others_set_are_left_alone() -> None:
+    content = ClusterExport(created=NOW, uid="uid-1")
+    state = SetState(joined(export("east")), {"east": content}, frozenset({"east"}), all_known=True)
+    theirs = {"f:status": {"f:conditions": {'k:{"type":"Valid"}': {".": {}, "f:status": {}}}}}
+    meta: Json = {"name": "cart", "uid": "uid-1", "generation": 1, "resourceVersion": "1"}
+    held = Held(True, None, {"metadata": meta, "spec": {}})
+
+    def of_export() -> tuple[list[str], bool]:
+        made = plan("shop", "cart", state, held, Target("east", False, NOW))
+        return [each.name for each in made.actions if each.kind == "ServiceExport"], "ServiceExport" in made.foreign
+
+    assert of_export() == (["cart"], False)
+    meta["managedFields"] = [{"manager": "other", "operation": "Update", "subresource": "status", "fieldsV1": theirs}]
+    assert of_export() == ([], True)
+    meta["managedFields"][0]["manager"] = "facets-import"
+    assert of_export() == (["cart"], False)
+
+
 def test_a_condition_keeps_its_time_while_its_status_is_the_same() -> None:
     held = [{"type": "Valid", "status": "True", "reason": "Old", "lastTransitionTime": BEFORE}]
     (same,) = conditions([Verdict("Valid", "True", "Valid", "")], held, 2, NOW)

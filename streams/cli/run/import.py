@@ -107,7 +107,7 @@ def _print_differences(
     import orjson  # noqa: PLC0415
 
     from streams.cli.output import run  # noqa: PLC0415
-    from streams.importer.listing import documents, lines  # noqa: PLC0415
+    from streams.importer.listing import documents, left_alone, lines  # noqa: PLC0415
     from streams.importer.run import compare  # noqa: PLC0415
 
     compared = run(compare(configs, bootstrap, options))
@@ -119,8 +119,8 @@ def _print_differences(
             for line in lines(cluster, plans):
                 click.echo(line)
         for plan in plans:
-            if plan.foreign:
-                log.warning("cluster %s: %s/%s is somebody else's ServiceImport: left alone", cluster, *plan.key)
+            for kind in sorted(plan.foreign):
+                log.warning("cluster %s: %s", cluster, left_alone(kind, *plan.key))
     differs = any(plan.actions for _, plans in compared for plan in plans)
     if not differs:
         log.info("nothing differs")
