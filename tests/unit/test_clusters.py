@@ -158,3 +158,23 @@ def test_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (access.host, access.proxy, access.authorization()) == ("http://127.0.0.1:1", None, "Bearer secret")
     access = load_access(ClusterConfig("east", kubeconfig(tmp_path, **{"proxy-url": "http://other:2"})))
     assert access.proxy == "http://other:2"
+
+
+def test_a_kubeconfig_of_many_contexts_is_parsed_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    real = yaml.safe_load
+
+    def safe_load(text: Any) -> Any:
+        parsed.append(1)
+        return real(text)
+
+    names = tuple(f"c{number}" for number in range(20))
+    path = kubeconfig(tmp_path, names)
+    monkeypatch.setattr(yaml, "safe_load", safe_load)
+    for name in names:
+        assert load_access(ClusterConfig(name, path, name)).authorization() == "Bearer secret"
+    assert len(parsed) == 1
+    path.write_text(path.read_text().replace("secret", "renewed"))
+    assert load_access(ClusterConfig("c1", path, "c1")).authorization() == "Bearer renewed"
