@@ -164,12 +164,7 @@ def _the_cluster_comes_before_the_host() -> AbstractContextManager[Any]:
 
 @_fault("hosts: ")
 def _hosts_of_a_cluster_ip_have_names() -> AbstractContextManager[Any]:
-    real = set_rows.join_set
-
-    def join(row: Any, contributions: Any) -> Any:
-        return {**real({**row, "type": "Headless"}, contributions), "type": row["type"]}
-
-    return patch.object(set_rows, "join_set", join)
+    return patch.object(set_rows, "_host_zone", lambda row: row["dnsName"])
 
 
 @_fault("dnsName: ")

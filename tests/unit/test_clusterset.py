@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -16,8 +17,13 @@ from streams.fold.table import TableState, Write
 from streams.history.queries import clusters_of, differences, holders
 from streams.objects.fields import MalformedObject
 from streams.objects.multicluster import Exports
-from streams.subscription.delivery import Row
-from streams.subscription.set_rows import SetRows
+from streams.serve.http import encoding
+from streams.serve.http.encoding import Selection
+from streams.serve.http.feed import Feed
+from streams.serve.http.sse import ChangesHub, SseSettings
+from streams.subscription.delivery import Cursor, Row
+from streams.subscription.freshness import Silence
+from streams.subscription.set_rows import JoinedSet, SetRows
 from streams.wire.keys import is_row, is_set, parse_row_key
 from streams.wire.records import FOLD_VERSION
 from tests.support.clustersets import (
@@ -472,3 +478,73 @@ def test_a_preference_that_cant_be_read_rejects_the_export(value: str, problem: 
     item["metadata"]["annotations"] = {"service-facets.io/prefer": value}
     with pytest.raises(MalformedObject, match=problem):
         Exports().take(("ServiceExport", "shop", "cart"), item)
+
+
+# ---- in the server's feed -------------------------------------------------------------------------------
+
+FEED_AT = "2026-11-24T12:00:00.000Z"
+SETS = Selection(frozenset({"clusterset"}))
+
+
+def batches(fleet: Fleet) -> Iterator[tuple[int, list[Row]]]:
+    """The clusterset's rows by journal offset."""
+    by_offset: dict[int, list[Row]] = {}
+    for write in fleet.journal.writes:
+        if write.table == "clusterset" and is_row(write.key):
+            row = Row(write.table, *parse_row_key(write.key.decode()), write.version, write.value or b"")
+            by_offset.setdefault(write.version, []).append(row)
+    yield from sorted(by_offset.items())
+
+
+def filled(fleet: Fleet) -> Feed:
+    feed = Feed(1)
+    feed.replace("start", (), {}, Cursor(FEED_AT, {0: -1}, {}))
+    for offset, rows in batches(fleet):
+        seal = fleet.journal.fold.clusters["east"].seal
+        feed.apply(0, seal, tuple(rows), Cursor(FEED_AT, {0: offset}, {}))
+    return feed
+
+
+def of_batches(text: bytes) -> list[tuple[int, list[str]]]:
+    """Of each batch the set's version and addresses."""
+    data = [orjson.loads(line[6:]) for line in text.splitlines() if line.startswith(b"data: ")]
+    return [(row["version"], [each["address"] for each in row["endpoints"]]) for batch in data for row in batch["rows"]]
+
+
+def test_a_set_is_not_put_together_before_a_client_gets_it(fleet: Fleet) -> None:
+    fleet.export_both()
+    with patch.object(JoinedSet, "text", side_effect=AssertionError("nobody wants it")):
+        for number in range(2, 5):
+            fleet.journal.take(fleet.east.apply(endpoint_slice("a", f"10.1.0.{number}")))
+        feed = filled(fleet)
+        reader = feed.reader(SETS, 0)
+    whole = of_batches(feed.read(reader, 1 << 20))
+    # Each as it was then, though it is put together later.
+    assert [addresses for _, addresses in whole][-3:] == [[f"10.1.0.{n}", "10.2.0.1"] for n in (2, 3, 4)]
+    assert [version for version, _ in whole] == sorted(version for version, _ in whole)
+
+
+def test_what_is_put_together_counts_for_the_ring(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_UNPRINTED_BYTES", 0)
+    fleet.export_both()
+    feed = filled(fleet)
+    before = feed._bytes
+    text = feed.read(feed.reader(SETS, 0), 1 << 20)
+    assert feed._bytes - before >= len(text)
+
+
+async def test_clusters_that_fall_silent_together_are_one_heartbeat() -> None:
+    hub = ChangesHub(SseSettings(), "", 1, 60.0)
+    hub.replace("start", (), {}, Cursor(FEED_AT, {0: -1}, {}))
+    try:
+        woken = hub.wait_for_change()
+        silent = {}
+        for number in range(50):
+            silent = {**silent, (0, f"c{number}"): Silence("WatcherSilent", FEED_AT)}
+            hub.set_silent(silent)
+        await woken
+        text = hub.feed.read(hub.feed.reader(SETS, 0), 1 << 20)
+        (data,) = [orjson.loads(line[6:]) for line in text.splitlines() if line.startswith(b"data: ")]
+        assert len(data["stale"]) == 50
+    finally:
+        await hub.close()

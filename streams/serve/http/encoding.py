@@ -8,8 +8,10 @@ import msgspec
 from streams.facets.parsed_rows import BackendFacet
 from streams.subscription.delivery import Filter, Row
 from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json, worst
+from streams.subscription.set_rows import JoinedSet
 from streams.wire import row_forms
 from streams.wire.records import Record, Seal
+from streams.wire.row_codec import is_deleted
 from streams.wire.row_forms import without_endpoints
 
 encode = msgspec.json.encode
@@ -56,6 +58,50 @@ class PrintedRow:
             # The wire form is no longer needed.
             self.row = self.row._replace(value=b"")
         return self._text
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes, encoded and not."""
+        return 2 * max(len(self.row.value), len(self._text))
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the row's state is `deleted`."""
+        return is_deleted(self.row.value)
+
+
+class PrintedSet(PrintedRow):
+    """A set of the clusterset, which is put together when the first client gets it: it has the endpoints of all its
+    clusters, however little has changed."""
+
+    __slots__ = ("_is_deleted", "_joined")
+
+    def __init__(self, joined: JoinedSet) -> None:
+        super().__init__(joined.row(is_shown=False))
+        self._is_deleted = joined.is_deleted
+        self._joined: JoinedSet | None = joined
+
+    @property
+    def text(self) -> bytes:
+        """The row with its table's name first."""
+        if self._joined is not None:
+            self._text = row_forms.print_row(self.row.table, self._joined.text(), [])
+            self._joined = None
+        return self._text
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the set's state is `deleted`."""
+        return self._is_deleted
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return max(_UNPRINTED_BYTES, 2 * len(self._text))
+
+
+_UNPRINTED_BYTES = 16 * 1024
+"""What a set takes that is not put together: its clusters' rows are held anyway."""
 
 
 def text_of(row: PrintedRow) -> bytes:
@@ -150,9 +196,11 @@ def event(name: str, data: bytes, cursor: str = "") -> bytes:
 
 def heartbeat(at: str, frontiers: dict[str, dict[str, str]], silent: Mapping[Place, Silence]) -> Heartbeat:
     """A heartbeat: how far everything is, and which clusters are silent, in which partitions."""
+    by_cluster: dict[str, dict[int, Silence]] = {}
+    for (partition, cluster), silence in sorted(silent.items()):
+        by_cluster.setdefault(cluster, {})[partition] = silence
     stale: dict[str, Stale] = {}
-    for cluster in sorted({cluster for _, cluster in silent}):
-        own = {partition: silence for (partition, name), silence in sorted(silent.items()) if name == cluster}
+    for cluster, own in sorted(by_cluster.items()):
         longest = worst(own.values())
         stale[cluster] = Stale(longest.reason, longest.since, list(own))
     return Heartbeat("heartbeat", at, frontiers, stale)

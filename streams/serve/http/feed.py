@@ -5,11 +5,12 @@ from its cursor. A batch is encoded once, and once more for each subset of its r
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from streams.serve.http.encoding import (
     PrintedRow,
+    PrintedSet,
     RowForm,
     Selection,
     batch_head,
@@ -28,7 +29,6 @@ from streams.subscription.freshness import Place, Silence, clusters_in, overlay_
 from streams.subscription.set_rows import SetRows, overlay_set
 from streams.wire.partitioning import partition_of
 from streams.wire.records import CLUSTERSET, Record, Seal
-from streams.wire.row_codec import is_deleted
 
 _PLACE_BYTES = 48
 """Estimated bytes of a cursor for each of its partitions and positions."""
@@ -53,7 +53,7 @@ class _Entry:
         self.cursor = cursor
         # An estimate of its size when encoded; subsets for filters are added as they are encoded.
         places = len(cursor.applied) + len(cursor.positions)
-        self.size = 1024 + _PLACE_BYTES * places + 2 * sum(len(printed.row.value) for printed in rows)
+        self.size = 1024 + _PLACE_BYTES * places + sum(printed.size for printed in rows)
         self._id = ""
         self._all = b""
         self._subsets: dict[tuple[RowForm, tuple[int, ...]], bytes] = {}
@@ -91,7 +91,11 @@ class _Entry:
     def _print(self, rows: Iterable[PrintedRow], form: RowForm) -> bytes:
         if self.partition < 0:
             return event("heartbeat", encode(self.head), self.id)
-        texts = (print_in_batch(printed.text, form) for printed in rows)
+        texts = []
+        for printed in rows:
+            size = printed.size
+            texts.append(print_in_batch(printed.text, form))
+            self.size += printed.size - size
         return event("batch", with_rows(self.head, texts), self.id)
 
 
@@ -184,7 +188,7 @@ class Feed:
         self.reason = reason
         self.seals = dict(seals)
         self._sets = SetRows()
-        self._rows = {_key(row): PrintedRow(row) for row in self._join(rows)}
+        self._rows = {_key(printed.row): printed for printed in self._join(rows)}
         self._first = self.next
         self._ring.clear()
         self._bytes = 0
@@ -197,20 +201,27 @@ class Feed:
         self.seals[partition, seal.cluster] = seal
         self._cursor, self.at = cursor, max(self.at, sealed_at(seal))
         self._applied[partition] = seal.offset
-        printed = tuple(PrintedRow(row) for row in self._join(rows))
+        printed = tuple(self._join(rows))
         if not printed:
             return
         for printed_row in printed:
-            if is_deleted(printed_row.row.value):
+            if printed_row.is_deleted:
                 self._rows.pop(_key(printed_row.row), None)
             else:
                 self._rows[_key(printed_row.row)] = printed_row
         head = batch_head(partition, seal, quiet=False)
         self._append(_Entry(partition, seal.offset, head, printed, cursor))
 
-    def _join(self, rows: Iterable[Row]) -> Sequence[Row]:
-        """The rows with the clusterset's sets joined, without a reader's judgement: that is added when it is shown."""
-        return self._sets.join([row.with_silence("") for row in rows])
+    def _join(self, rows: Iterable[Row]) -> Iterator[PrintedRow]:
+        """The rows, then the clusterset's sets joined, without a reader's judgement: that is added when it is shown."""
+        of_sets: list[Row] = []
+        for row in rows:
+            if row.table == CLUSTERSET:
+                of_sets.append(row.with_silence(""))
+            else:
+                yield PrintedRow(row.with_silence(""))
+        if of_sets:
+            yield from map(PrintedSet, self._sets.update(of_sets))
 
     def beat(self) -> None:
         """A heartbeat for all."""

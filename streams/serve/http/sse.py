@@ -102,6 +102,7 @@ class ChangesHub:
         self._change_event = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._woken = 0.0
+        self._is_beat_due = False
         self._beat: asyncio.Task[None] | None = None
 
     # ---- input -----------------------------------------------------------------------------------------
@@ -123,10 +124,11 @@ class ChangesHub:
             self._schedule_wake()
 
     def set_silent(self, silent: Mapping[Place, Silence]) -> None:
-        """Take the silent clusters, by partition; clients are told at once."""
+        """Take the silent clusters, by partition; clients are told with the next events. (A watcher's clusters fall
+        silent together, and come one by one.)"""
         self.feed.silent = silent
         if self.ready:
-            self.feed.beat()
+            self._is_beat_due = True
             self._schedule_wake()
 
     async def close(self) -> None:
@@ -152,6 +154,9 @@ class ChangesHub:
             self._timer.cancel()
         self._timer = None
         self._woken = asyncio.get_running_loop().time()
+        if self._is_beat_due:
+            self._is_beat_due = False
+            self.feed.beat()
         change_event, self._change_event = self._change_event, asyncio.Event()
         change_event.set()
 

@@ -45,6 +45,7 @@ class ServiceIndex:
         self._kept: set[Unit] = set()
         """What a snapshot didn't have while it did not have all of the cluster (of a set: all of every cluster)."""
         self._newest: dict[Key, tuple[int, str]] = {}
+        self._known = 0
         self._resolved = 0
 
     # ---- input -----------------------------------------------------------------------------------------
@@ -58,6 +59,7 @@ class ServiceIndex:
         self.services, self._newest = services, {}
         self._resolved += 1
         self.seals = dict(seals)
+        self._known = sum(map(is_known, seals.values()))
         self._clusters = clusters_in(seals)
         self.applied = {}
         for (partition, _), seal in seals.items():
@@ -91,7 +93,11 @@ class ServiceIndex:
                 if cluster not in services.get(key, {}) and not was_listed(key, cluster):
                     services.setdefault(key, {})[cluster] = facets
                     self._kept.add(Unit(cluster, *key))
-        return {key: clusters for key, clusters in services.items() if clusters}
+        present = {
+            key: {cluster: facets for cluster, facets in clusters.items() if not facets.is_absent}
+            for key, clusters in services.items()
+        }
+        return {key: clusters for key, clusters in present.items() if clusters}
 
     def _with_snapshot_of_sets(
         self, rows: Iterable[Row], seals: Mapping[tuple[int, str], Seal]
@@ -131,6 +137,7 @@ class ServiceIndex:
             triggers = {trigger_time(row.facet), before.trigger} - {""}
             changed[key] = Taken(before.units | {unit}, seal.at, min(triggers, default=""))
             self._newest[key] = (row.version, seal.at)
+        self._known += is_known(seal) - is_known(self.seals.get((partition, seal.cluster)))
         self.seals[partition, seal.cluster] = seal
         self.applied[partition] = seal.offset
         if is_cluster(seal.cluster):
@@ -142,8 +149,8 @@ class ServiceIndex:
             else:
                 self.sets.pop(unit.service, None)
             changed.setdefault(unit.service, Taken(set(), seal.at)).units.add(unit)
-        for key in changed:
-            self._drop_absent(key)
+        for key, taken in changed.items():
+            self._drop_absent(key, taken.units)
         for key, before_batch in having.items():
             if before_batch != self._clusters_having(key):
                 changed[key] = changed[key]._replace(in_other_clusters=True)
@@ -155,20 +162,23 @@ class ServiceIndex:
     def _take(self, key: Key, row: Row) -> bool:
         """Take a row. Returns whether something that could not be read became known."""
         if row.table == CLUSTERSET:
-            was_unknown = self.sets.get(key, _NO_SET).is_unknown
-            self.sets[key] = self.sets.get(key, _NO_SET).with_row(row)
+            before = self.sets.get(key, _NO_SET)
+            self.sets[key] = before.with_row(row)
             self._kept.discard(Unit("", *key))
-            return was_unknown and not self.sets[key].is_unknown
+            contribution = before.contributions.get(row.cluster)
+            return contribution is not None and contribution.is_unknown and not self.sets[key].is_unknown
         self._kept.discard(Unit(row.cluster, *key))
         clusters = self.services.setdefault(key, {})
-        before = clusters.get(row.cluster, Facets(row.cluster))
-        clusters[row.cluster] = before.with_row(row)
-        return before.is_unreadable and not clusters[row.cluster].is_unreadable
+        facets = clusters.get(row.cluster, Facets(row.cluster))
+        clusters[row.cluster] = facets.with_row(row)
+        return facets.is_unreadable and not clusters[row.cluster].is_unreadable
 
-    def _drop_absent(self, key: Key) -> None:
+    def _drop_absent(self, key: Key, units: Iterable[Unit]) -> None:
+        """Drop what of a Service's changed units is not there any more."""
         clusters = self.services.get(key, {})
-        for cluster in [name for name, facets in clusters.items() if facets.is_absent]:
-            del clusters[cluster]
+        for cluster in [unit.cluster for unit in units if unit.cluster in clusters]:
+            if clusters[cluster].is_absent:
+                del clusters[cluster]
         if not clusters:
             self.services.pop(key, None)
         if self.sets.get(key, _NO_SET).is_absent:
@@ -223,7 +233,7 @@ class ServiceIndex:
     def known(self) -> tuple[int, int]:
         """How many partitions of clusters have a complete snapshot or have ended, and how often a Service that could
         not be read became another one; when it changes, unknown resources may be known."""
-        return sum(is_known(seal) for seal in self.seals.values()), self._resolved
+        return self._known, self._resolved
 
     @property
     def clusters(self) -> Set[str]:
