@@ -181,8 +181,9 @@ class ServiceSets:
     def _fold_set(self, moment: Moment, name: str, changed: Mapping[str, bytes | None], due: Set[str]) -> list[Write]:
         """`changed` are the rows of the contributions that have changed, in the order of their keys; `due` are the sets
         about whose clusters something is to be decided."""
-        members = {key for key in {*self._members.get(name, ()), *changed} if key in self._table}
-        self._members[name] = members
+        members = self._members.setdefault(name, set())
+        for key in changed:
+            (members.add if key in self._table else members.discard)(key)
         before = self._rows.get(name)
         if not members:
             del self._members[name]
@@ -193,11 +194,15 @@ class ServiceSets:
             return [Write(self._table.name, name.encode(), None, moment.offset)]
         if before is not None and before.version >= moment.offset:
             return []
-        contributions = {key: _contribution(key, self._table.entry(key)) for key in sorted(members)}
+        known = before.contributions if before is not None else {}
         # After a restart nothing is held of what a row was made of; without a change it would be made of the same.
-        is_same = not changed or (before is not None and contributions == before.contributions)
+        read = {
+            key: _contribution(key, self._table.entry(key)) for key in members if key in changed or key not in known
+        }
+        is_same = not changed or (known.keys() <= members and all(known.get(key) == own for key, own in read.items()))
         if is_same and name not in due:
             return []
+        contributions = {key: read.get(key) or known[key] for key in sorted(members)}
         decisions_before = before.decisions if before is not None else NO_DECISIONS
         decisions = self._decide(moment, contributions, decisions_before)
         if is_same and decisions == decisions_before:
