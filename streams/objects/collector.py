@@ -108,6 +108,11 @@ class Collector:
         return self._pending_events
 
     @property
+    def pending_services(self) -> int:
+        """How many Services they are of."""
+        return len(self._pending)
+
+    @property
     def settled(self) -> bool:
         """Whether the objects are as of the frontier: only then may `snapshot` be called."""
         return self.commits.synced and not self._pending

@@ -16,6 +16,11 @@ LAG = Histogram(
     ["cluster"],
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
 )
+DEFERRED = Counter(
+    "facets_watch_deferred_total",
+    "How often changes were collected further, as their cluster has changed more than its share of the process.",
+    ["cluster"],
+)
 OBJECTS = Gauge("facets_watch_objects", "Objects held.", ["cluster"])
 EPOCH = Gauge("facets_watch_epoch", "The epoch that this watcher has opened; 0 while it stands by.", ["cluster"])
 CLOCK_SKEW = Gauge("facets_watch_clock_skew_seconds", "How far this clock is ahead of Kafka's.", ["cluster"])

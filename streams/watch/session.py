@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -27,6 +28,7 @@ from streams.runtime.retry import RetryPolicy, retry
 from streams.runtime.shutdown import give_up, waiting_for
 from streams.subscription.freshness import SKEW_SECONDS
 from streams.watch import metrics
+from streams.watch.budget import Budget
 from streams.watch.discovery import OptionalResources, Served
 from streams.watch.pending_write import LATE_SECONDS, PendingWrite
 from streams.watch.progress import ProcessProgress
@@ -48,7 +50,12 @@ MAX_STATES = 15
 """How many queued states of an object get a commit each. A longer backlog collapses."""
 
 _QUEUE_BATCHES = 64
-_DRAIN_EVENTS = 1000
+_DRAIN_LISTED = 1000
+_DRAIN_EVENTS = 100
+"""How many events are taken from the queue without giving other clusters a turn: of first lists, and after them."""
+
+_FLOOD_SECONDS = 60.0
+"""How often a cluster is named whose changes wait for its budget."""
 
 
 def now() -> str:
@@ -73,7 +80,8 @@ class _Batch(NamedTuple):
 
 
 class Session:
-    """Runs until its epoch ends. `at_least` names the resourceVersions that the first lists must have reached."""
+    """Runs until its epoch ends. `at_least` names the resourceVersions that the first lists must have reached; without
+    a `budget` its changes never wait for those of other clusters."""
 
     def __init__(
         self,
@@ -92,6 +100,7 @@ class Session:
         snapshot_every: float = 86400.0,
         totals: Mapping[str, int | None] | None = None,
         on_progress: Progress | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._server = server
         self._publisher = publisher
@@ -101,6 +110,8 @@ class Session:
         self._progress = progress
         self._covered: CoveredCluster | None = None
         self._lease = lease
+        self._budget = budget
+        self._named_at = float("-inf")
         self._stale_after = stale_after
         self._snapshot_every = snapshot_every
         self._totals = totals or {}
@@ -253,30 +264,64 @@ class Session:
     # ---- out: the only writer --------------------------------------------------------------------------
 
     async def _pump(self) -> None:
+        received: float | None = None
         while True:
-            batches = await self._next()
+            wait = self._wait_seconds()
+            batches = await self._next(wait)
             await self._ensure_epoch_current(news=any(batch.events or batch.turn for batch in batches))
             for batch in batches:
                 self._ingest(batch)
-            await self._write(min((batch.received for batch in batches if batch.events), default=None))
+            times = [batch.received for batch in batches if batch.events]
+            received = min(times if received is None else [received, *times], default=None)
+            if self._wait_seconds():
+                self._name_flood()
+                # What has its number must not be overtaken by what the process says of the cluster.
+                await self._write_early()
+                continue
+            await self._write(received)
+            received = None
             if self._ending and self._queue.empty():
                 return
 
-    async def _next(self) -> list[_Batch]:
-        """The batches in the queue, or the first that arrives."""
+    async def _next(self, wait: float) -> list[_Batch]:
+        """The batches in the queue, or the first that arrives; none if there are changes that `wait` for the budget,
+        and nothing comes meanwhile."""
         batches: list[_Batch] = []
         count = 0
         if self._queue.empty() and not self._ending:
-            first = await self._queue.get()
-            if first is not None:
-                batches.append(first)
-                count = len(first.events)
-        while count < _DRAIN_EVENTS and not self._queue.empty():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait or None):
+                    first = await self._queue.get()
+                if first is not None:
+                    batches.append(first)
+                    count = len(first.events)
+        most = _DRAIN_EVENTS if self._collector.commits.synced else _DRAIN_LISTED
+        while count < most and not self._queue.empty():
             more = self._queue.get_nowait()
             if more is not None:
                 batches.append(more)
                 count += len(more.events)
+        if not self._queue.empty():
+            await asyncio.sleep(0)
         return batches
+
+    def _wait_seconds(self) -> float:
+        """How long changes that are collected have to wait for the cluster's budget."""
+        collector = self._collector
+        if self._budget is None or self._ending or not (collector.commits.synced and collector.pending):
+            return 0.0
+        return self._budget.wait_seconds(collector.objects, time.monotonic())
+
+    def _name_flood(self) -> None:
+        metrics.DEFERRED.labels(self._cluster).inc()
+        now = time.monotonic()
+        if now - self._named_at > _FLOOD_SECONDS:
+            self._named_at = now
+            log.warning(
+                "cluster %s: its Services change faster than its share of this process: what waits is written together "
+                "(does a controller write an object again and again?)",
+                self._cluster,
+            )
 
     async def _ensure_epoch_current(self, *, news: bool) -> None:
         """After a pause, or without the lease, check that the epoch is still ours before anything is written."""
@@ -325,8 +370,9 @@ class Session:
         if self._covered is not None and any(event.kind is not Kind.BOOKMARK for event in batch.events):
             self._covered.has_news = True
         for event in batch.events:
-            if collector.has_pending(batch.kind, event) and len(self._early) < MAX_STATES:
-                self._early.append(collector.flush(self._now()))
+            is_early = collector.has_pending(batch.kind, event) and len(self._early) < MAX_STATES
+            if is_early and not self._wait_seconds():
+                self._early.append(self._flush(self._now()))
             ingest(batch.kind, event)
         if collector.malformed != before:
             metrics.MALFORMED.labels(self._cluster, batch.kind).inc(collector.malformed - before)
@@ -338,7 +384,7 @@ class Session:
         tick = time.monotonic()
         turned = self._turn_stale(tick)
         was_synced = collector.commits.synced
-        records = [record for flushed in self._early for record in flushed] + collector.flush(at)
+        records = [record for flushed in self._early for record in flushed] + self._flush(at)
         self._early = []
         if tick >= self._snapshot_at and collector.settled:
             log.info("cluster %s: writing a full snapshot of %d objects", self._cluster, collector.objects)
@@ -350,13 +396,7 @@ class Session:
             records += collector.heartbeat(at)
         if not records:
             return
-        covered = self._covered
-        if covered is not None:
-            covered.is_writing = True
-        await self._pending.publish(records)
-        if covered is not None:
-            covered.wrote(records)
-            covered.is_writing = False
+        await self._publish(records)
         self._account(records, received)
         if collector.commits.synced and not was_synced:
             log.info(
@@ -365,6 +405,26 @@ class Session:
                 collector.commits.epoch,
                 collector.objects,
             )
+
+    async def _write_early(self) -> None:
+        early, self._early = [record for flushed in self._early for record in flushed], []
+        if early:
+            await self._publish(early)
+
+    async def _publish(self, records: list[JournalRecord]) -> None:
+        covered = self._covered
+        if covered is not None:
+            covered.is_writing = True
+        await self._pending.publish(records)
+        if covered is not None:
+            covered.wrote(records)
+            covered.is_writing = False
+
+    def _flush(self, at: str) -> list[JournalRecord]:
+        collector = self._collector
+        if self._budget is not None and collector.commits.synced:
+            self._budget.spend(collector.pending_services, collector.objects, time.monotonic())
+        return collector.flush(at)
 
     def _account(self, records: list[JournalRecord], received: float | None) -> None:
         collector = self._collector

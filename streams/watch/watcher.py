@@ -31,6 +31,7 @@ from streams.objects.resources import RESOURCES
 from streams.runtime.probes import Readiness
 from streams.runtime.retry import retry
 from streams.runtime.shutdown import closed
+from streams.watch.budget import Budget
 from streams.watch.discovery import DISCOVERY_SHARE, Served, discover_at_start
 from streams.watch.progress import ProcessProgress
 from streams.watch.session import Progress, Session, now
@@ -87,9 +88,9 @@ async def run_watchers(
     partitions = await asyncio.to_thread(ensure if chosen.create_topics else require, bootstrap)
     retention = _seconds((await asyncio.to_thread(config, bootstrap, JOURNAL)).get("retention.ms", ""))
     journal = _Journal(bootstrap, partitions)
-    discovery_every = DISCOVERY_SHARE * len(configs)
+    sharing = _Sharing(DISCOVERY_SHARE * len(configs), has_others=len(configs) > 1)
     watchers = [
-        _ClusterWatcher(cluster, journal, retention / SNAPSHOTS_PER_RETENTION, discovery_every, chosen, on_progress)
+        _ClusterWatcher(cluster, journal, retention / SNAPSHOTS_PER_RETENTION, sharing, chosen, on_progress)
         for cluster in configs
     ]
     if readiness is not None:
@@ -168,6 +169,14 @@ class JournalSide(NamedTuple):
     progress: ProcessProgress
 
 
+class _Sharing(NamedTuple):
+    """What a cluster has of a process: how often (in seconds) its API is looked over, and whether there are others
+    whose changes must not wait for its own."""
+
+    discovery_every: float
+    has_others: bool
+
+
 class _ClusterWatcher:
     """One cluster: reach it, stand by for the lease if there is one, open an epoch, and repeat when that is lost."""
 
@@ -176,14 +185,14 @@ class _ClusterWatcher:
         cluster: ClusterConfig,
         journal: _Journal,
         snapshot_every: float,
-        discovery_every: float,
+        sharing: "_Sharing",
         options: WatchOptions,
         on_progress: Progress | None,
     ) -> None:
         self._cluster = cluster
         self._journal = journal
         self._snapshot_every = snapshot_every
-        self._discovery_every = discovery_every
+        self._sharing = sharing
         self._options = options
         self._on_progress = on_progress
         self._epoch = 0
@@ -290,10 +299,11 @@ class _ClusterWatcher:
             served=served,
             stale_after=options.stale_after,
             times=options.times,
-            discovery_every=self._discovery_every,
+            discovery_every=self._sharing.discovery_every,
             snapshot_every=self._snapshot_every,
             totals=totals,
             on_progress=self._on_progress,
+            budget=Budget() if self._sharing.has_others else None,
         )
         self._session_now = session
         await session.run(stop)
