@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from msgspec import structs
 
+from streams.serve.xds.build import assignment as assignments
 from streams.serve.xds.build import clusterset, endpoints, hosts
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client
@@ -34,6 +35,19 @@ def test_a_services_own_name_has_the_endpoints_of_the_clients_cluster_alone(draw
 @given(histories)
 def test_a_hosts_name_has_the_endpoints_of_that_host_in_that_cluster(drawn: History) -> None:
     check_host_names(drawn)
+
+
+@given(histories)
+def test_a_set_that_is_joined_from_its_clusters_parts_is_as_one_that_is_built(drawn: History) -> None:
+    real = assignments._join
+
+    def join(*of: Any) -> bytes:
+        joined = real(*of)
+        assert not joined or joined == assignments.assignment(*of).SerializeToString(deterministic=True)
+        return joined
+
+    with patch.object(assignments, "_join", join):
+        check_clusterset_names(drawn)
 
 
 # ---- planted faults ---------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def _a_set_without_healthy_endpoints_is_emptied() -> AbstractContextManager[Any]
         if all(entry.health_status != 1 for part in message.endpoints for entry in part.lb_endpoints):
             del message.endpoints[:]
 
-    return _changed(service_resources, "assignment", empty)
+    return _changed(assignments, "assignment", empty)
 
 
 @_fault("priorities with holes")
@@ -150,7 +150,7 @@ def _a_locality_of_no_endpoints() -> AbstractContextManager[Any]:
     def add(message: Any) -> None:
         message.endpoints.add().load_balancing_weight.value = 1
 
-    return _changed(service_resources, "assignment", add)
+    return _changed(assignments, "assignment", add)
 
 
 @_fault("one address in two forms")
@@ -163,7 +163,7 @@ def _the_set_is_named_after_the_service() -> AbstractContextManager[Any]:
     def rename(message: Any) -> None:
         message.cluster_name = message.cluster_name.partition(":")[0]
 
-    return _changed(service_resources, "assignment", rename)
+    return _changed(assignments, "assignment", rename)
 
 
 # ---- what else clients refuse ------------------------------------------------------------------------------

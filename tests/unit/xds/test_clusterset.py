@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from streams.serve.xds.build import assignment
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Absence, Resource
@@ -225,3 +226,26 @@ def test_a_cluster_that_has_the_clustersets_domain_does_not_get_its_names() -> N
     world.catalog.replace(rows, world.catalog.seals)
     assert list(world.catalog.names("cds")) == []
     assert world.get("cds", CART) is Absence.MISSING
+
+
+# ---- what a change costs ------------------------------------------------------------------------------------
+
+
+def test_a_change_in_one_cluster_encodes_the_endpoints_of_this_one_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = []
+    real = assignment._endpoint
+
+    def encode(each: Any, transport: Any) -> Any:
+        encoded.append(each.addresses[0][0])
+        return real(each, transport)
+
+    monkeypatch.setattr(assignment, "_endpoint", encode)
+    world = exported("east", "west", "north")
+    assert owners(world) == {"10.1.0.1": "east", "10.2.0.1": "west", "10.3.0.1": "north"}
+    encoded.clear()
+    world.put(slice_of(endpoint("10.2.0.2"), endpoint("10.2.0.3")), cluster="west")
+    assert set(owners(world)) == {"10.1.0.1", "10.2.0.2", "10.2.0.3", "10.3.0.1"}
+    assert encoded == ["10.2.0.2", "10.2.0.3"]
+    # Of one address only one cluster has it: then the set is built as a whole.
+    world.put(slice_of(endpoint("10.1.0.1")), cluster="west")
+    assert owners(world, WEST) == {"10.1.0.1": "west", "10.3.0.1": "north"}

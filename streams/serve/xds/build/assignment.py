@@ -1,14 +1,24 @@
 """ClusterLoadAssignments: the endpoint set of one Service port as a message."""
 
+from typing import NamedTuple
+
 from envoy.config.core.v3 import address_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from streams.serve.xds.build.client import Place
 from streams.serve.xds.build.decision import Decision
-from streams.serve.xds.build.endpoints import HEALTHY, Address, Endpoint, cluster_ips_of, endpoints_for
+from streams.serve.xds.build.endpoints import (
+    HEALTHY,
+    Address,
+    Endpoint,
+    cluster_ips_of,
+    endpoints_for,
+    endpoints_in,
+    shared_addresses,
+)
 from streams.serve.xds.build.ports import PortId, Transport
 from streams.serve.xds.build.ranking import ranking
-from streams.serve.xds.build.service import Service
+from streams.serve.xds.build.service import Facets, Service, SetPart
 
 _OVERPROVISIONING = 100_000
 """In percent. Envoy moves load to the next priority if fewer than 100/factor of a priority's endpoints are healthy, and
@@ -40,6 +50,93 @@ def assignment(
         by_size = not sticks_by_hash(decision)
         _add_locality(message, (zone, dense[level]), members, port.transport, by_size=by_size)
     return message
+
+
+def encoded_assignment(
+    name: str, service: Service, port: PortId, decision: Decision, place: Place
+) -> tuple[bytes, bool]:
+    """The endpoint set of a Service port as it is sent, and whether it is empty."""
+    if joined := _join(name, service, port, decision, place):
+        return joined, False
+    message = assignment(name, service, port, decision, place)
+    return message.SerializeToString(deterministic=True), not message.endpoints
+
+
+def _join(name: str, service: Service, port: PortId, decision: Decision, place: Place) -> bytes:
+    """Fast path for a set that is the same for clients in all places: the parts of its clusters, joined as they are
+    encoded; empty if the general path must be taken. It is when no two endpoints have one address, some endpoint is
+    healthy, and no place is preferred."""
+    locality = service.locality
+    if decision.route != "endpoint" or place != Place() or locality is None or locality.prefer:
+        return b""
+    parts = [_encoded_part(facets, port) for facets in service.clusters]
+    if not any(part.is_healthy for part in parts) or not all(
+        endpoints_in(facets, port).is_distinct for facets in service.clusters
+    ):
+        return b""
+    if shared_addresses(service, port):
+        return b""
+    localities = []
+    for zone in sorted({zone for part in parts for zone in part.zones}):
+        of_zone = [part.zones[zone] for part in parts if zone in part.zones]
+        weight = max(1, sum(each.healthy for each in of_zone)) if not sticks_by_hash(decision) else 1
+        head, last = endpoint_components_pb2.LocalityLbEndpoints(), endpoint_components_pb2.LocalityLbEndpoints()
+        head.locality.zone = zone
+        last.load_balancing_weight.value = weight
+        # Fields are in the order of their numbers: locality 1, lb_endpoints 2, load_balancing_weight 3.
+        text = b"".join([head.SerializeToString(), *(each.text for each in of_zone), last.SerializeToString()])
+        localities.append(_field_2(text))
+    policy = endpoint_pb2.ClusterLoadAssignment()
+    policy.policy.overprovisioning_factor.value = _OVERPROVISIONING
+    # cluster_name is 1, endpoints 2, policy 4.
+    named = endpoint_pb2.ClusterLoadAssignment(cluster_name=name).SerializeToString()
+    return b"".join([named, *localities, policy.SerializeToString()])
+
+
+class _Zone(NamedTuple):
+    """A cluster's endpoints in a zone, encoded as the `lb_endpoints` of a locality, and how many are healthy."""
+
+    text: bytes
+    healthy: int
+
+
+class _Part(NamedTuple):
+    """A cluster's endpoints by zone."""
+
+    zones: dict[str, _Zone]
+    is_healthy: bool
+
+
+def _encoded_part(facets: Facets, port: PortId) -> _Part:
+    kept = facets.keeps if isinstance(facets, SetPart) else {}
+    key = _Part, port
+    if key not in kept:
+        by_zone: dict[str, list[Endpoint]] = {}
+        for endpoint in endpoints_in(facets, port).endpoints:
+            by_zone.setdefault(endpoint.source.zone or "", []).append(endpoint)
+        zones = {
+            zone: _Zone(
+                b"".join(
+                    _field_2(_endpoint(endpoint, port.transport).SerializeToString(deterministic=True))
+                    for endpoint in members
+                ),
+                sum(endpoint.health == HEALTHY for endpoint in members),
+            )
+            for zone, members in by_zone.items()
+        }
+        kept[key] = _Part(zones, any(zone.healthy for zone in zones.values()))
+    part: _Part = kept[key]
+    return part
+
+
+def _field_2(text: bytes) -> bytes:
+    """A message as the second field of another (Protocol Buffers, encoding: tag 2, wire type LEN)."""
+    length, prefix = len(text), bytearray(b"\x12")
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    prefix.append(length)
+    return bytes(prefix) + text
 
 
 def sticks_by_hash(decision: Decision) -> bool:

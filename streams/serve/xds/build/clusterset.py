@@ -21,7 +21,7 @@ from streams.facets.parsed_rows import (
     SetFacet,
 )
 from streams.facets.service_set import DNS_ZONE, precedence
-from streams.serve.xds.build.service import Facets, Service
+from streams.serve.xds.build.service import Service, SetPart
 from streams.subscription.delivery import Row
 from streams.wire.clusterset_records import CLUSTER_ID, NO_PREFERENCE, Locality, SetExport, SetPort
 from streams.wire.records import ServicePort, State
@@ -38,25 +38,36 @@ class Contribution(NamedTuple):
     is_unknown: bool
 
 
+class _Made(NamedTuple):
+    """A cluster's part, and what it was made of."""
+
+    properties: SetFacet
+    contribution: ContributionFacet | None
+    part: SetPart
+
+
 class ServiceSet(NamedTuple):
-    """The set (None: nobody exports), and the contributions by cluster."""
+    """The set (None: nobody exports), and the contributions by cluster. `made` are the parts of which the set's
+    resources were built last, for the next ones."""
 
     properties: SetFacet | None = None
     contributions: Mapping[str, Contribution] = {}
+    made: dict[str, _Made] | None = None
 
     def with_row(self, row: Row) -> "ServiceSet":
         """With this row in place of the previous one. As with a Service's own rows, a contribution that is `unknown`
         keeps the endpoints that it had."""
         facet: Any = row.facet
+        made = {} if self.made is None else self.made
         if not row.cluster:
-            return self._replace(properties=None if facet.state == "deleted" else facet)
+            return self._replace(properties=None if facet.state == "deleted" else facet, made=made)
         contributions = dict(self.contributions)
         before = contributions.pop(row.cluster, Contribution(None, is_unknown=False))
         if facet.state != "deleted":
             is_unknown = facet.state == "unknown"
             keeps = is_unknown and not facet.is_partial
             contributions[row.cluster] = Contribution(before.facet if keeps else facet, is_unknown)
-        return self._replace(contributions=contributions)
+        return self._replace(contributions=contributions, made=made)
 
     def only(self, clusters: Iterable[str]) -> "ServiceSet":
         """Without the contributions of other clusters."""
@@ -98,7 +109,8 @@ class ServiceSet(NamedTuple):
 
     def service(self, namespace: str, name: str) -> Service:
         """The Service in the clusters that count, by their precedence."""
-        return Service(namespace, name, tuple(self._clusters()), self._locality())
+        made = {} if self.made is None else self.made
+        return Service(namespace, name, tuple(self._clusters(made)), self._locality())
 
     def _locality(self) -> Locality:
         if self.properties is None:
@@ -107,17 +119,25 @@ class ServiceSet(NamedTuple):
         locality = self.properties.locality
         return structs.replace(locality, prefer=[names.get(place, place) for place in locality.prefer])
 
-    def _clusters(self) -> Iterator[Facets]:
-        if self.properties is None:
+    def _clusters(self, made: dict[str, _Made]) -> Iterator[SetPart]:
+        """By precedence; those of which nothing has changed are those that were `made` before."""
+        properties = self.properties
+        if properties is None:
+            made.clear()
             return
-        routing = _routing(self.properties)
-        counted = [export for export in self.properties.exports if export.counted]
+        routing = _routing(properties)
+        counted = [export for export in properties.exports if export.counted]
+        for cluster in made.keys() - {export.cluster for export in counted}:
+            del made[cluster]
         for export in sorted(counted, key=lambda export: precedence(export.created, export.id)):
             contribution = self.contributions.get(export.cluster)
-            backend = None
-            if contribution is not None and contribution.facet is not None:
-                backend = BackendFacet(*_head(contribution.facet), contribution.facet.groups)
-            yield Facets(export.cluster, _frontend(self.properties, export), backend, routing)
+            facet = contribution.facet if contribution is not None else None
+            before = made.get(export.cluster)
+            if before is None or before.properties is not properties or before.contribution is not facet:
+                backend = None if facet is None else BackendFacet(*_head(facet), facet.groups)
+                part = SetPart(export.cluster, _frontend(properties, export), backend, routing)
+                before = made[export.cluster] = _Made(properties, facet, part)
+            yield before.part
 
 
 def is_set_name(name: str) -> bool:

@@ -14,7 +14,7 @@ from envoy.config.core.v3 import health_check_pb2
 from streams.facets.parsed_rows import FrontendFacet
 from streams.serve.xds.build.client import Place
 from streams.serve.xds.build.ports import PortId, port_of
-from streams.serve.xds.build.service import Facets, Service
+from streams.serve.xds.build.service import Facets, Service, SetPart
 from streams.wire.records import Group, ServicePort, SliceEndpoint
 
 HEALTHY = health_check_pb2.HEALTHY
@@ -38,10 +38,30 @@ class Endpoint(NamedTuple):
     source: SliceEndpoint
 
 
+class PortEndpoints(NamedTuple):
+    """The endpoints of one port in one cluster, in the order of their addresses, and all addresses that the cluster has
+    there; `is_distinct`: no two endpoints have the same."""
+
+    endpoints: list[Endpoint]
+    addresses: frozenset[Address]
+    is_distinct: bool
+
+
+def endpoints_in(facets: Facets, port: PortId) -> PortEndpoints:
+    """A cluster's endpoints of a port; one for each Pod, even if it has two families."""
+    kept = facets.keeps if isinstance(facets, SetPart) else {}
+    if port not in kept:
+        endpoints = _endpoints_in(facets, port)
+        own = [address for endpoint in endpoints for address in endpoint.addresses]
+        kept[port] = PortEndpoints(endpoints, frozenset(_addresses_in(facets, port)), len(own) == len({*own}))
+    found: PortEndpoints = kept[port]
+    return found
+
+
 def endpoints_for(service: Service, port: PortId, place: Place) -> list[Endpoint]:
     """The endpoint set of a Service port as a client in this place gets it, in the Service's order of clusters, then by
     address."""
-    endpoints = [endpoint for facets in service.clusters for endpoint in _endpoints_in(facets, port)]
+    endpoints = [endpoint for facets in service.clusters for endpoint in endpoints_in(facets, port).endpoints]
     if place.node:
         local = {facets.cluster for facets in service.clusters if _is_local(facets)}
         home = home_cluster(endpoints, place)
@@ -91,10 +111,13 @@ def shared_addresses(service: Service, port: PortId) -> dict[Address, Clusters]:
     """The addresses that endpoints of more than one cluster have for this port, with these clusters."""
     if len(service.clusters) < 2:
         return {}
+    by_cluster = {facets.cluster: endpoints_in(facets, port).addresses for facets in service.clusters}
+    if len(frozenset().union(*by_cluster.values())) == sum(map(len, by_cluster.values())):
+        return {}
     clusters: dict[Address, Clusters] = {}
-    for facets in service.clusters:
-        for address in _addresses_in(facets, port):
-            clusters[address] = (*clusters.get(address, ()), facets.cluster)
+    for cluster, addresses in by_cluster.items():
+        for address in addresses:
+            clusters[address] = (*clusters.get(address, ()), cluster)
     return {address: names for address, names in sorted(clusters.items()) if len(names) > 1}
 
 
@@ -154,8 +177,6 @@ def _addresses_in(facets: Facets, port: PortId) -> set[Address]:
 
 
 def _endpoints_in(facets: Facets, port: PortId) -> list[Endpoint]:
-    """A cluster's endpoints of a port, in the order of their addresses; one for each Pod, even if it has two
-    families."""
     frontend, own_port = facets.frontend, port_of(facets.frontend, port)
     if frontend is None or own_port is None:
         return []

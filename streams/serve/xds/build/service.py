@@ -2,6 +2,7 @@
 
 from collections.abc import Container
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from streams.facets.parsed_rows import BackendFacet, Facet, FrontendFacet, RoutingFacet
@@ -64,6 +65,15 @@ class Facets(NamedTuple):
     def is_absent(self) -> bool:
         """Whether the cluster has no frontend or backend row of the Service."""
         return self.frontend is None and self.backend is None and not self.is_unreadable
+
+
+class SetPart(Facets):
+    """A cluster's part of a set, which `keeps` what was made of it: most parts stay as they are when a set changes."""
+
+    @cached_property
+    def keeps(self) -> dict[Any, Any]:
+        """By what it is."""
+        return {}
 
 
 class Service(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from streams.serve.xds.build import resources
-from streams.serve.xds.build.assignment import assignment
+from streams.serve.xds.build.assignment import encoded_assignment
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.decision import Decision, consumer_namespace, decide
 from streams.serve.xds.build.endpoints import Address, Clusters, is_known, shared_addresses
@@ -87,27 +87,30 @@ def _make(
     kind: Kind, name: str, service: Service, port: PortId, decision: Decision, client: Client
 ) -> Resource | Absence:
     message: Any
-    with_backend = False
+    if kind == "eds":
+        return _make_endpoints(name, service, port, decision, client.place)
     if kind == "cds":
         message = resources.cluster(name, service, port, decision)
     elif kind == "lds":
         message = resources.listener(name, decision)
-    elif kind == "rds":
-        message = resources.routes(name, decision, grpc=client.grpc)
-    elif decision.route == "dns":
-        return Absence.MISSING
     else:
-        with_backend = decision.route == "endpoint"
-        message = assignment(name, service, port, decision, client.place)
-        if with_backend and not message.endpoints and not is_known(service):
-            return Absence.UNKNOWN
+        message = resources.routes(name, decision, grpc=client.grpc)
     content: bytes = message.SerializeToString(deterministic=True)
-    body = AnyMessage(type_url=TYPE_URLS[kind], value=content)
-    is_empty = kind == "eds" and not message.endpoints
-    return Resource(name, _newest(service, with_backend), body, is_empty=is_empty)
+    return Resource(name, _newest(service, with_backend=False), AnyMessage(type_url=TYPE_URLS[kind], value=content))
 
 
-def _newest(service: Service, with_backend: bool) -> int:
+def _make_endpoints(name: str, service: Service, port: PortId, decision: Decision, place: Place) -> Resource | Absence:
+    if decision.route == "dns":
+        return Absence.MISSING
+    with_backend = decision.route == "endpoint"
+    content, is_empty = encoded_assignment(name, service, port, decision, place)
+    if with_backend and is_empty and not is_known(service):
+        return Absence.UNKNOWN
+    body = AnyMessage(type_url=TYPE_URLS["eds"], value=content)
+    return Resource(name, _newest(service, with_backend=with_backend), body, is_empty=is_empty)
+
+
+def _newest(service: Service, *, with_backend: bool) -> int:
     return max(
         row.version
         for facets in service.clusters
