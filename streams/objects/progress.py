@@ -21,6 +21,11 @@ QUIET_SECONDS = 3.0
 BOOKMARK_SECONDS = 300.0
 """How long a partition may not have heard of a frontier that nothing but bookmarks moved on."""
 
+MAX_NAMED = 64
+"""How many clusters a record names that are alive for its partition anyway: each is sealed in each table, and of 250
+busy ones nearly all are behind in nearly all partitions at any time. The others come with the next record, those that
+wait longest first."""
+
 
 class CoveredCluster:
     """What the partitions have been told of one epoch of a cluster.
@@ -38,6 +43,7 @@ class CoveredCluster:
         self._covered: set[int] = set()
         self._untold: set[int] = set()
         self._seqs = [0] * commits.partitions
+        self._told_at = [float("-inf")] * commits.partitions
         self._frontiers: list[dict[str, str]] = [{}] * commits.partitions
 
     def wrote(self, records: Iterable[JournalRecord]) -> None:
@@ -64,23 +70,37 @@ class CoveredCluster:
         """Whether this partition does."""
         return partition in self._covered
 
-    def is_due(self, partition: int) -> bool:
-        """Whether the partition has to hear of it soon."""
+    def told_at(self, partition: int) -> float:
+        """When the partition was told of it last."""
+        return self._told_at[partition]
+
+    def is_urgent(self, partition: int) -> bool:
+        """Whether the partition takes it for alive and it is not, or the other way round."""
         if self.is_blocked:
             return partition in self._covered
-        if self.is_writing:
+        return not self.is_writing and not (partition in self._covered and partition not in self._untold)
+
+    def is_due(self, partition: int) -> bool:
+        """Whether the partition has to hear of it soon."""
+        if self.is_urgent(partition):
+            return True
+        if self.is_blocked or self.is_writing:
             return False
-        is_told = partition in self._covered and partition not in self._untold
-        is_behind = not is_told or self._seqs[partition] < self.commits.seq
+        is_behind = self._seqs[partition] < self.commits.seq
         return is_behind or (self.has_news and self._frontiers[partition] != self._frontier)
 
-    def entry(self, partition: int, *, bookmarks: bool) -> ClusterProgress | None:
-        """What the partition is told of it, None if there is nothing; with `bookmarks`, what they moved on too."""
-        frontier = self._frontier
-        has_moved = bookmarks and not (self.is_writing or self.is_blocked) and self._frontiers[partition] != frontier
-        if not has_moved and not self.is_due(partition):
+    def is_outdated(self, partition: int, now: float) -> bool:
+        """Whether the partition has not heard for long of a frontier that bookmarks alone have moved on."""
+        if self.is_writing or self.is_blocked or now - self._told_at[partition] < BOOKMARK_SECONDS:
+            return False
+        return self._frontiers[partition] != self._frontier
+
+    def entry(self, partition: int, now: float) -> ClusterProgress | None:
+        """What the partition is told of it, None if there is nothing."""
+        if not self.is_due(partition) and not self.is_outdated(partition, now):
             return None
-        commits = self.commits
+        self._told_at[partition] = now
+        commits, frontier = self.commits, self._frontier
         if self.is_blocked:
             self._covered.discard(partition)
             return ClusterProgress(commits.cluster, commits.epoch, commits.seq, {}, covered=False)
@@ -98,7 +118,6 @@ class ProgressCollector:
         self._clusters: dict[str, CoveredCluster] = {}
         self._ended: list[CoveredCluster] = []
         self._last = [float("-inf")] * partitions
-        self._bookmarks = [float("-inf")] * partitions
 
     def open(self, commits: CommitWriter) -> CoveredCluster:
         """An epoch of a cluster has begun, in every partition."""
@@ -121,20 +140,29 @@ class ProgressCollector:
             is_news = any(cluster.is_due(partition) for cluster in clusters)
             if now - last < (NEWS_SECONDS if is_news else QUIET_SECONDS):
                 continue
-            with_bookmarks = now - self._bookmarks[partition] >= BOOKMARK_SECONDS
-            entries = [
-                entry
-                for cluster in clusters
-                if (entry := cluster.entry(partition, bookmarks=with_bookmarks)) is not None
-            ]
+            named = _choose(clusters, partition, now)
+            entries = [entry for cluster in named if (entry := cluster.entry(partition, now)) is not None]
             if not entries and not any(cluster.covers(partition) for cluster in clusters):
                 continue
             self._last[partition] = now
-            if with_bookmarks:
-                self._bookmarks[partition] = now
             records.append(JournalRecord(partition, progress_record(self._writer, at, entries), 0))
         self._ended = [cluster for cluster in self._ended if cluster.is_covered]
         for cluster in self._clusters.values():
             if not cluster.is_writing:
                 cluster.has_news = any(map(cluster.is_due, range(len(self._last))))
         return records
+
+
+def _choose(clusters: list[CoveredCluster], partition: int, now: float) -> list[CoveredCluster]:
+    """The clusters that the partition is told of now."""
+    urgent = [cluster for cluster in clusters if cluster.is_urgent(partition)]
+    others = [
+        cluster
+        for cluster in clusters
+        if not cluster.is_urgent(partition) and (cluster.is_due(partition) or cluster.is_outdated(partition, now))
+    ]
+    room = max(0, MAX_NAMED - len(urgent))
+    if len(others) > room:
+        others = sorted(others, key=lambda cluster: cluster.told_at(partition))[:room]
+    chosen = {*urgent, *others}
+    return [cluster for cluster in clusters if cluster in chosen]

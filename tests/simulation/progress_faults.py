@@ -33,8 +33,8 @@ def _ended_cluster_stays_covered() -> AbstractContextManager[Any]:
 def _blocked_cluster_stays_covered() -> AbstractContextManager[Any]:
     real = CoveredCluster.entry
 
-    def entry(self: CoveredCluster, partition: int, *, bookmarks: bool) -> ClusterProgress | None:
-        return None if self.is_blocked and self in _open else real(self, partition, bookmarks=bookmarks)
+    def entry(self: CoveredCluster, partition: int, now: float) -> ClusterProgress | None:
+        return None if self.is_blocked and self in _open else real(self, partition, now)
 
     _open: set[CoveredCluster] = set()
     opened = ProgressCollector.open

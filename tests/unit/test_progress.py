@@ -11,7 +11,7 @@ from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
-from streams.objects.progress import BOOKMARK_SECONDS, NEWS_SECONDS, QUIET_SECONDS, ProgressCollector
+from streams.objects.progress import BOOKMARK_SECONDS, MAX_NAMED, NEWS_SECONDS, QUIET_SECONDS, ProgressCollector
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
 from streams.subscription.delivery import EVERYTHING, Subscription
@@ -102,6 +102,52 @@ def test_silence_costs_one_small_record_for_any_number_of_clusters() -> None:
     assert max(sizes.values()) < ONE_RECORD
 
 
+def test_of_many_busy_clusters_a_record_names_some_and_the_next_ones_the_others() -> None:
+    count = 2 * MAX_NAMED + 10
+    progress = ProgressCollector("w", 2)
+    busy = [collector(f"c{number}") for number in range(count)]
+    covered = [progress.open(each.commits) for each in busy]
+    assert [len(read_progress(each).clusters) for each in progress.records(AT, 0.0)] == [count, count]
+    now, told = 0.0, []
+    for _ in range(3):
+        now += NEWS_SECONDS
+        for made, cluster in zip(busy, covered, strict=True):
+            cluster.wrote(made.heartbeat(AT, [0]))
+        *_, record_ = progress.records(AT, now)
+        told.append([each.cluster for each in read_progress(record_).clusters])
+    assert [len(names) for names in told] == [MAX_NAMED] * 3
+    # Nobody waits while another is named twice.
+    assert len({*told[0], *told[1]}) == 2 * MAX_NAMED
+    assert {*told[0], *told[1], *told[2]} == {each.commits.cluster for each in busy}
+    # One that is no longer alive does not wait.
+    covered[0].is_blocked = True
+    *_, record_ = progress.records(AT, now + NEWS_SECONDS)
+    first = next(each for each in read_progress(record_).clusters if each.cluster == "c0")
+    assert not first.covered
+    assert len(read_progress(record_).clusters) == MAX_NAMED
+
+
+def test_what_bookmarks_moved_on_is_told_in_portions_too() -> None:
+    count = MAX_NAMED + 10
+    progress = ProgressCollector("w", 1)
+    quiet = [collector(f"c{number}", partitions=1) for number in range(count)]
+    for each in quiet:
+        progress.open(each.commits)
+    progress.records(AT, 0.0)
+    for each in quiet:
+        each.commits.advance({"services": "30"})
+    told = []
+    for now in (
+        QUIET_SECONDS,
+        BOOKMARK_SECONDS,
+        BOOKMARK_SECONDS + QUIET_SECONDS,
+        BOOKMARK_SECONDS + 2 * QUIET_SECONDS,
+    ):
+        (record_,) = progress.records(AT, now)
+        told.append(len(read_progress(record_).clusters))
+    assert told == [0, MAX_NAMED, 10, 0]
+
+
 def test_a_partition_hears_soon_of_changes_in_the_others_and_late_of_bookmarks() -> None:
     progress, made = ProgressCollector("w", 2), collector("east")
     cluster = progress.open(made.commits)
@@ -121,7 +167,7 @@ def test_a_partition_hears_soon_of_changes_in_the_others_and_late_of_bookmarks()
     assert [read_progress(each).clusters[0].frontier["services"] for each in told_all] == ["30", "30"]
     made.commits.advance({"services": "31"})
     assert all(not read_progress(each).clusters for each in progress.records(AT, now + QUIET_SECONDS))
-    told_all = progress.records(AT, BOOKMARK_SECONDS)
+    told_all = progress.records(AT, now + BOOKMARK_SECONDS)
     assert [read_progress(each).clusters[0].frontier["services"] for each in told_all] == ["31", "31"]
 
 
