@@ -34,7 +34,7 @@ from tests.bench.scale_clients import READY
 DAY = 86_400
 SHAPE = Shape(services=50, endpoints=20, nodes=100, shared=5, some=5)
 _SETTLE_SECONDS = 10.0
-_REST_SECONDS = 5.0
+_ALL_CAME_SECONDS = 120.0
 _SEAL_BACK = 64
 """How many records from a changelog's end the newest seal is looked for at first."""
 
@@ -52,7 +52,7 @@ class Load(NamedTuple):
     routers: int
 
 
-FULL = Load(250, 325, 2000, idle=305, churn=60, beside=20, routers=10)
+FULL = Load(250, 325, 2000, idle=305, churn=40, beside=20, routers=10)
 QUICK = Load(10, 33, 500, idle=5, churn=6, beside=6, routers=3)
 
 
@@ -186,14 +186,18 @@ class _Scale:
         begin = time.time()
         before = self._used()
         made = change(self._fleet, load.rate, load.churn, 0, load.clusters)
+        shares = self._shares(before, self._used())
+        sent = self._made(begin)
+        self._wait_for_last(sent)
         after = self._used()
-        shares = self._shares(before, after)
+        seconds = sum(after.cpu.values()) - sum(before.cpu.values())
         at = f"at {load.rate:g}/s"
         yield self._figure(f"{at}: changes made", made / load.churn, "/s")
         yield self._figure(f"{at}: CPU of all processes", sum(shares.values()), "% of a core", note=_listed(shares))
+        yield self._figure(f"{at}: CPU of a change, all processes", 1e6 * seconds / made, "us",
+                           note="From the first change until all have come.")  # fmt: skip
         yield self._figure(f"{at}: bytes of a change", (after.bytes - before.bytes) / made, "bytes")
-        self._rest()
-        yield from self._latencies(at, self._made(begin), at_most(250))
+        yield from self._latencies(at, sent, at_most(250))
 
     def join(self) -> Iterator[Figure]:
         """Changes at the rate, while a cluster comes."""
@@ -209,8 +213,8 @@ class _Scale:
             self._wait_for_rows(name)
             joined = time.monotonic() - began
             churn.result()
-        self._rest()
         made = self._made(begin)
+        self._wait_for_last(made)
         yield self._figure("a cluster joins: in the journal", listed, "s", note="With the start of its watcher.")
         yield self._figure("a cluster joins: its rows are served", joined, "s", note="With the start of its watcher.")
         yield self._figure("while it joins: longest time in which no change came", self._longest_gap(made), "ms",
@@ -293,9 +297,6 @@ class _Scale:
 
     # ---- what came ---------------------------------------------------------------------------------------
 
-    def _rest(self) -> None:
-        time.sleep(_REST_SECONDS)
-
     def _made(self, begin: float) -> list[Change]:
         return [each for each in changes(self._config) if each.at >= begin]
 
@@ -334,8 +335,9 @@ class _Scale:
         """Until the last change of each cluster has come."""
         client = self._clients[0]
         last = {each.cluster: each.address for each in made}
-        client.part.until(lambda: set(last.values()) <= self._came(client, made).keys(), "the last changes came", 120)
-        self._rest()
+        wanted = set(last.values())
+        client.part.until(lambda: wanted <= self._came(client, made).keys(), "all came", _ALL_CAME_SECONDS)
+        time.sleep(1)
 
     def _wait_for_rows(self, cluster: str) -> None:
         """Until a cluster's rows are served."""
