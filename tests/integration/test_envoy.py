@@ -335,3 +335,38 @@ async def test_datagrams_go_to_a_udp_port_beside_a_tcp_port_of_two_clusters_with
         asker.close()
     resolver.close()
     await backend.stop()
+
+
+@pytest.mark.parametrize("named", ["by-header", "by-bootstrap"])
+async def test_a_hosts_name_is_asked_for_when_a_request_comes(
+    bootstrap_servers: str, tmp_path: Path, named: str
+) -> None:
+    port = free_port("127.0.1.1")
+    backends = [await Backend.start(f"127.0.1.{i}", port) for i in range(1, 4)]
+
+    def slice_of(hosts: dict[str, str]) -> dict[str, Any]:
+        item = endpoint_slice("cart-a", "cart", port, dict.fromkeys(hosts.values(), "ready"))
+        for endpoint, hostname in zip(item["endpoints"], hosts, strict=True):
+            endpoint["hostname"] = hostname
+        return item
+
+    host = f"cart-0.east.{EXPORTED_CART}"
+    items = service(clusterIP="None"), slice_of({"cart-0": "127.0.1.1", "cart-1": "127.0.1.2"}), exported_cart()
+    async with (
+        running(bootstrap_servers, *items) as mesh,
+        envoy(mesh, tmp_path, service=host if named == "by-bootstrap" else "") as router,
+    ):
+        assert await router.get(host) == (200, "127.0.1.1")
+        if named == "by-header":
+            assert await router.get(f"cart-1.east.{EXPORTED_CART}") == (200, "127.0.1.2")
+            assert (await router.get(f"cart-2.east.{EXPORTED_CART}"))[0] == 503
+        await mesh.put(slice_of({"cart-0": "127.0.1.3", "cart-1": "127.0.1.2"}))
+        await router.until("127.0.1.3", host)
+        await mesh.put(slice_of({"cart-1": "127.0.1.2"}))
+        assert (await router.get(host))[0] == 503
+        await mesh.put(slice_of({"cart-0": "127.0.1.1"}))
+        await router.until("127.0.1.1", host)
+        (seen,) = (await mesh.get("/v1/propagation?namespace=shop&service=cart"))["clients"]
+        assert (seen["node"], seen["nacks"], seen["lastNack"]) == ("envoy-1", 0, "")
+    for backend in backends:
+        await backend.stop()

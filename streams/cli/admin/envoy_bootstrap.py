@@ -80,6 +80,7 @@ def envoy_bootstrap_command(
     curl -H 'Host: cart.shop' localhost:10000
     curl -H 'Host: cart.shop.svc.cluster.local:80' localhost:10000
     curl -H 'Host: cart.shop.svc.clusterset.local' localhost:10000     what clusters export together
+    curl -H 'Host: db-0.east.db.shop.svc.clusterset.local' localhost:10000      one host of it (not with --sotw)
     facets envoy-bootstrap cart.shop.svc.cluster.local:80 --zone z1
     facets envoy-bootstrap --grpc -o json > xds.json; GRPC_XDS_BOOTSTRAP=xds.json python client.py
     """

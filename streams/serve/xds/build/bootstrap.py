@@ -1,8 +1,12 @@
 """Bootstrap files that point a router at the xDS server."""
 
+import re
+from copy import deepcopy
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from streams.serve.xds.build.clusterset import SET_DOMAIN
+from streams.serve.xds.build.hosts import host_of
 from streams.serve.xds.build.resources import STATEFUL_SESSION
 
 _XDS_CLUSTER = "facets-xds"
@@ -15,6 +19,11 @@ _SESSION = {
     "name": STATEFUL_SESSION,
     "typed_config": {"@type": f"{_FILTERS}.http.stateful_session.v3.StatefulSession"},
 }
+_ON_DEMAND = "envoy.filters.http.on_demand"
+_ON_DEMAND_TYPES = f"{_FILTERS}.http.on_demand.v3"
+_ASK_BY_NAME = {"odcds": {"source": {"ads": {}, "resource_api_version": "V3"}, "timeout": "1s"}}
+"""No wildcard has the hosts of a headless Service: Envoy asks when there is a request. (Incremental xDS only.)"""
+_HOST = rf"(?i)[^.:]+\.[^:]+\.[^.:]+\.[^.:]+{re.escape(SET_DOMAIN)}\.?(:[0-9]+)?"
 _CLUSTER_HEADER = "x-facets-cluster"
 _NAME_CLUSTER = """\
 -- The Host header as the name of a cluster: SERVICE.NAMESPACE.svc.DOMAIN:PORT.
@@ -101,6 +110,10 @@ def _listener(router: Router) -> dict[str, Any]:
         "stat_prefix": "ingress",
         "http_filters": [_SESSION, _ROUTER],
     }
+    is_of_host = host_of(router.service) is not None
+    if router.delta and (is_of_host or not router.service):
+        on_demand = {"@type": f"{_ON_DEMAND_TYPES}.OnDemand", **(_ASK_BY_NAME if is_of_host else {})}
+        manager["http_filters"].insert(0, {"name": _ON_DEMAND, "typed_config": on_demand})
     if router.service:
         manager["rds"] = {
             "route_config_name": router.service,
@@ -117,12 +130,22 @@ def _listener(router: Router) -> dict[str, Any]:
             },
             "request_headers_to_remove": [_CLUSTER_HEADER],
         }
-        manager["route_config"] = {"virtual_hosts": [{"name": "services", "domains": ["*"], "routes": [route]}]}
+        routes = [_route_to_hosts(route), route] if router.delta else [route]
+        manager["route_config"] = {"virtual_hosts": [{"name": "services", "domains": ["*"], "routes": routes}]}
     return {
         "name": "ingress",
         "address": _address(*router.listen),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
+
+
+def _route_to_hosts(route: dict[str, Any]) -> dict[str, Any]:
+    """The route for names of single hosts, whose clusters are asked for by name."""
+    is_host = {"name": ":authority", "string_match": {"safe_regex": {"regex": _HOST}}}
+    asking = {"@type": f"{_ON_DEMAND_TYPES}.PerRouteConfig", **_ASK_BY_NAME}
+    of_hosts = deepcopy(route)
+    of_hosts["match"]["headers"] = [is_host]
+    return {**of_hosts, "typed_per_filter_config": {_ON_DEMAND: asking}}
 
 
 def _cluster_naming(cluster_domain: str) -> dict[str, Any]:
