@@ -14,9 +14,9 @@ import urllib3
 from streams.exit_codes import ExitCode
 from streams.kafka.admin import ensure
 from streams.local.kafka.broker import EmbeddedKafka
-from tests.e2e.test_spine import Facets, free_port
 from tests.support.controlplane import ControlPlane, mcs
 from tests.support.controlplane.mcs import MCS, found, until
+from tests.support.facets_processes import Facets, free_port
 
 NAMES = ("east", "west")
 SLICES = "/apis/discovery.k8s.io/v1"

@@ -18,12 +18,10 @@ from streams.wire.records import decode_row
 from tests.conformance import manifests
 from tests.conformance.expectations import EXPECTED
 from tests.conformance.table import Table
-from tests.e2e.test_spine import Facets, facets, free_port
 from tests.support.controlplane import ControlPlane
 from tests.support.controlplane.api import ApiError
+from tests.support.facets_processes import Facets, free_port
 from tests.support.routes import GROUP, Object, named
-
-__all__ = ["facets"]
 
 DEADLINE = 60
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

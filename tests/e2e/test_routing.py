@@ -14,9 +14,9 @@ import yaml
 
 from streams.exit_codes import ExitCode
 from streams.kafka.admin import ensure
-from tests.e2e.test_spine import DEADLINE, Facets, facets, free_port
 from tests.support.controlplane import ControlPlane
 from tests.support.controlplane.api import ApiError
+from tests.support.facets_processes import DEADLINE, Facets, free_port
 from tests.support.routes import (
     GROUP,
     Object,
@@ -31,8 +31,6 @@ from tests.support.routes import (
     to_gateway,
     to_service,
 )
-
-__all__ = ["facets"]
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PLURALS = {
