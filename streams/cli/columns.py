@@ -137,7 +137,7 @@ def _routing_wide(row: Row, now: datetime) -> Line:
     because = dict.fromkeys(f"{cause['kind']}/{cause['name']}" for way in (gateway, mesh) for cause in way["because"])
     consumers = [f"{name}={way['decision']}({way['reason']})" for name, way in sorted(_consumers(row).items())]
     unused = dict.fromkeys([*_unattached(row), *_unused_rules(row), *_refused_policies(row)])
-    lists = [",".join(texts) or "<none>" for texts in (consumers, unused)]
+    lists = [",".join(texts) or "<none>" for texts in (consumers, unused, _of_import(row))]
     cells = [gateway["decision"], gateway["reason"], mesh["decision"], mesh["reason"], row["state"]]
     row_age = age(row["asOf"]["at"], now)
     return Line([*cells, row_age, str(row["version"]), sticky, str(len(row["routes"])), *lists], list(because))
@@ -147,6 +147,16 @@ def _consumers(row: Row) -> dict[str, Row]:
     """The decisions for namespaces with mesh routes of their own; rows of older fold versions have none."""
     consumers: dict[str, Row] = row["mesh"].get("consumers", {})
     return consumers
+
+
+def _of_import(row: Row) -> list[str]:
+    """Where a route names the ServiceImport of this name: the session persistence that is asked for there, for whom."""
+    if "clusterset" not in row:
+        return []
+    imported = row["clusterset"]
+    ways = [("gateway", imported["gateway"]), ("mesh", imported["mesh"])]
+    ways += [(f"mesh/{namespace}", way) for namespace, way in sorted(_consumers(imported).items())]
+    return [f"{name}={(way['sessionPersistence'] or {'type': 'None'})['type']}" for name, way in ways]
 
 
 def _unattached(row: Row) -> list[str]:
@@ -163,7 +173,8 @@ def _unused_rules(row: Row) -> list[str]:
     """Rules of attached routes that no decision uses, with the reason."""
     return [
         f"{rule['route']['kind']}/{rule['route']['name']}[{rule['rule']}]:{rule['reason']}"
-        for way in (row["gateway"], row["mesh"], *_consumers(row).values())
+        for part in (row, *([row["clusterset"]] if "clusterset" in row else []))
+        for way in (part["gateway"], part["mesh"], *_consumers(part).values())
         for rule in way["rules"]
         if rule["decision"] == "none" and rule["reason"] != "ServiceNotFound"
     ]
@@ -214,7 +225,7 @@ _WIDE: _Columns = {
     "routing": (
         [
             "GATEWAY", "REASON", "MESH", "REASON", "STATE", "AGE", "VERSION", "STICKY", "ROUTES", "CONSUMERS",
-            "NOT-IN-USE",
+            "NOT-IN-USE", "SERVICE-IMPORT",
         ], "BECAUSE", _routing_wide,
     ),
     CLUSTERSET: (

@@ -81,11 +81,19 @@ class MeshFacet(DirectionFacet):
     consumers: dict[str, DirectionFacet] = {}
 
 
-class RoutingFacet(Facet):
-    """The choices of a routing row."""
+class ImportFacet(msgspec.Struct):
+    """A routing row's choices for the ServiceImport of the Service's name."""
 
     gateway: DirectionFacet
     mesh: MeshFacet
+
+
+class RoutingFacet(Facet):
+    """The choices of a routing row; those for the ServiceImport of its name where a route names it."""
+
+    gateway: DirectionFacet
+    mesh: MeshFacet
+    clusterset: ImportFacet | None = None
 
 
 class ContributionFacet(Facet):
@@ -201,15 +209,25 @@ class _Mesh(_Direction):
         return MeshFacet(self.decision, self.reason, self.session_persistence, consumers)
 
 
+class _Import(msgspec.Struct):
+    gateway: _Direction
+    mesh: _Mesh
+
+    def facet(self) -> ImportFacet:
+        return ImportFacet(self.gateway.facet(), self.mesh.facet())
+
+
 class _Routing(ReadRow, kw_only=True):
     service: RoutedService | None
     gateway: _Direction
     mesh: _Mesh
     routes: list[Any]
     policies: list[Any]
+    clusterset: _Import | None = None
 
     def facet(self) -> RoutingFacet:
-        return RoutingFacet(*self._head(), self.gateway.facet(), self.mesh.facet())
+        imported = None if self.clusterset is None else self.clusterset.facet()
+        return RoutingFacet(*self._head(), self.gateway.facet(), self.mesh.facet(), imported)
 
 
 class _Clusterset(ReadRow, kw_only=True):

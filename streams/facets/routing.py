@@ -1,4 +1,5 @@
-"""The routing table: whether requests for a Service go to its frontend or to its backend. `routing_rules` decides."""
+"""The routing table: whether requests for a Service go to its frontend or to its backend, and what routes ask for the
+ServiceImport of its name. `routing_rules` decides."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
@@ -10,13 +11,14 @@ from streams.facets import overlay
 from streams.facets.backend_tls import backend_tls, policies_by_key
 from streams.facets.changes import ServiceChange
 from streams.facets.initial_rows import InitialObjects
-from streams.facets.routing_rules import Subject, decide_gateway, decide_mesh
+from streams.facets.routing_rules import Subject, decide_gateway, decide_mesh, split
 from streams.facets.table import RowUpdate, Table
 from streams.objects.resources import ROUTE_KINDS, ROUTING_KINDS, TLS_POLICY, TRAFFIC_POLICY
 from streams.wire.event_encoding import Key
 from streams.wire.records import Cause, Rejection, ServiceType
 from streams.wire.routing_records import (
     BackendTLS,
+    ClustersetRouting,
     Direction,
     HeldPolicy,
     HeldRoute,
@@ -48,7 +50,7 @@ class RoutingEntry(NamedTuple):
 
 
 class RoutingTable(Table[RoutingEntry]):
-    """Follows from the Service, and from the routes and policies that name it."""
+    """Follows from the Service, and from the routes and policies that name it or the ServiceImport of its name."""
 
     name = "routing"
     kinds = ROUTING_KINDS | {"Service"}
@@ -173,7 +175,8 @@ def _state(
     rejected: tuple[Rejection, ...],
     unread: Sequence[Rejection],
 ) -> tuple[str, str]:
-    """The row's state and reason: `empty` if the Service is named (by a route, say) but doesn't exist."""
+    """The row's state and reason: `empty` if the Service, or a ServiceImport of its name, is named (by a route, say),
+    but there is no such Service in the cluster."""
     if unread:
         return overlay.overlaid("unknown", overlay.explain(unread[0]), ctx, rejected)
     if service is None:
@@ -200,10 +203,12 @@ def _encode_content(key: str, new: RoutingEntry) -> bytes:
     routes = [route for _, route in sorted(new.routes.items())]
     policies = [policy for _, policy in sorted(new.policies.items())]
     is_unreadable = service is None and any(rejection.kind == "Service" for rejection in new.rejected)
-    subject = Subject(namespace, name, service, routes, policies, is_unreadable)
-    tls = b',"backendTLS":%b' % _encode(backend_tls(new.tls.values())) if new.tls else b""
+    subject, imported = split(Subject(namespace, name, service, routes, policies, is_unreadable))
+    more = b',"backendTLS":%b' % _encode(backend_tls(new.tls.values())) if new.tls else b""
+    if imported is not None:
+        more += b',"clusterset":%b' % _encode(ClustersetRouting(decide_gateway(imported), decide_mesh(imported)))
     directions = _encode_directions(decide_gateway(subject), decide_mesh(subject), routes, policies)
-    return b',"service":%b,%b%b}' % (_encode(service), directions, tls)
+    return b',"service":%b,%b%b}' % (_encode(service), directions, more)
 
 
 def _encode_directions(

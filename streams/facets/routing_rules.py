@@ -7,6 +7,7 @@ For gateways and for the mesh alike the first rule that applies decides, and its
                        ExternalName          dns       the Service is a name, with neither cluster IP nor endpoints
                        Headless              endpoint  there is no cluster IP to go to
                        NoClusterIP           endpoint  likewise: none is allocated (yet)
+                       NoClusterSetIP        endpoint  the subject is a ServiceImport, and no IP of it is claimed
  requested             SessionPersistence    endpoint  a rule of an attached route has sessionPersistence (GEP-1619)
                        BackendTrafficPolicy  endpoint  an XBackendTrafficPolicy of the Service has it
                        SessionAffinity       endpoint  the Service has sessionAffinity ClientIP: behind a cluster IP
@@ -23,27 +24,34 @@ then the order of rules; those that differ are listed (`sessionConflicts`).
 Which rules count depends on who sends the requests (GEP-1294, Namespace boundaries):
 
  gateway               routes attached to a Gateway or a ListenerSet
- mesh                  the producer's: routes attached to a Service of their own namespace
- mesh, consumers       for clients in one namespace: its routes attached to Services of others, and the producer's at
-                       the parents for which it has none of its own
+ mesh                  the producer's: routes attached to a Service or ServiceImport of their own namespace
+ mesh, consumers       for clients in one namespace: its routes attached to those of others, and the producer's at the
+                       parents for which it has none of its own
 
 Of those, a rule that never gets a request (others take all of them first: RuleShadowed), a reference that a gateway's
 route may not make (RefNotPermitted; the mesh needs no ReferenceGrant), or of which that is not known (GrantUnreadable),
 or whose kind is unknown (InvalidKind), a backend of weight 0, and a mirror have no part in the decision. `rules` has
 the choice for each rule, in the order in which a router must try them.
+
+A ServiceImport (GEP-1748) has the name of a Service and is another subject: routes count for what they name, as a
+backend or as their parent, and neither's have a part in the other's decision (`split`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from msgspec import structs
+
 from streams.facets.route_order import RuleOrder, age, in_age_order
 from streams.wire.routing_records import (
+    BackendKind,
     Decision,
     Direction,
     HeldPolicy,
     HeldRoute,
     MeshDirection,
     ObjectReference,
+    OperatorRouting,
     PlacedMatch,
     Reason,
     RouteBackend,
@@ -60,13 +68,17 @@ _SOURCES: dict[str, Reason] = {
     "Cluster": "ClusterDefault",
 }
 
+_MESH_PARENTS = frozenset({"Service", "ServiceImport"})
+_IMPORT = RoutedService("", "ClusterIP", False, False, "None", OperatorRouting())
+"""A ServiceImport as the rules take it: a Service without an IP."""
+
 _Scope = Callable[[HeldRoute, RouteParent], bool]
 """Whether a route counts at one of its parents, for requests from certain senders."""
 
 
 class Subject(NamedTuple):
     """One Service's objects: `routes` and `policies` are those that name it, `service` is None while there
-    is none, or none that can be read (`is_unreadable`)."""
+    is none, or none that can be read (`is_unreadable`). Or (`kind`) those of a ServiceImport."""
 
     namespace: str
     name: str
@@ -74,6 +86,34 @@ class Subject(NamedTuple):
     routes: Sequence[HeldRoute] = ()
     policies: Sequence[HeldPolicy] = ()
     is_unreadable: bool = False
+    kind: BackendKind = "Service"
+
+    def names(self, parent: RouteParent) -> bool:
+        """Whether it is this parent."""
+        return (parent.kind, parent.namespace, parent.name) == (self.kind, self.namespace, self.name)
+
+
+def split(subject: Subject) -> tuple[Subject, Subject | None]:
+    """A Service with the routes that name it, and the ServiceImport of its name with those that name that; None where
+    none does. `routes` are those that name either."""
+    itself = subject._replace(kind="ServiceImport", service=_IMPORT, policies=(), is_unreadable=False)
+    imported = [route for route in subject.routes if _names(itself, route)]
+    if not imported:
+        return subject, None
+    own = [route for route in subject.routes if _names(subject, route) or not _names(itself, route)]
+    return (
+        subject._replace(routes=[_only(route, "Service") for route in own]),
+        itself._replace(routes=[_only(route, "ServiceImport") for route in imported]),
+    )
+
+
+def _names(subject: Subject, route: HeldRoute) -> bool:
+    """Whether a route names this kind of subject: as a backend, or as its parent."""
+    return any(backend.kind == subject.kind for backend in route.backends) or any(map(subject.names, route.parents))
+
+
+def _only(route: HeldRoute, kind: BackendKind) -> HeldRoute:
+    return structs.replace(route, backends=[backend for backend in route.backends if backend.kind == kind])
 
 
 class _Choice(NamedTuple):
@@ -126,11 +166,11 @@ def decide_mesh(subject: Subject) -> MeshDirection:
 
 
 def _is_producer(route: HeldRoute, parent: RouteParent) -> bool:
-    return parent.kind == "Service" and parent.namespace == route.namespace
+    return parent.kind in _MESH_PARENTS and parent.namespace == route.namespace
 
 
 def _is_consumer(route: HeldRoute, parent: RouteParent) -> bool:
-    return parent.kind == "Service" and parent.namespace != route.namespace
+    return parent.kind in _MESH_PARENTS and parent.namespace != route.namespace
 
 
 def _consumers(routes: Iterable[HeldRoute]) -> set[str]:
@@ -139,14 +179,14 @@ def _consumers(routes: Iterable[HeldRoute]) -> set[str]:
         namespace
         for route in routes
         for parent in route.parents
-        if parent.attached and parent.kind == "Service"
+        if parent.attached and parent.kind in _MESH_PARENTS
         for namespace in ([route.namespace] if _is_consumer(route, parent) else parent.consumers)
     }
 
 
 def _as_seen_from(namespace: str, routes: Iterable[HeldRoute]) -> _Scope:
     own = {
-        (parent.namespace, parent.name)
+        (parent.kind, parent.namespace, parent.name)
         for route in routes
         for parent in route.parents
         if parent.attached and route.namespace == namespace and _is_consumer(route, parent)
@@ -156,7 +196,8 @@ def _as_seen_from(namespace: str, routes: Iterable[HeldRoute]) -> _Scope:
         if _is_consumer(route, parent):
             return route.namespace == namespace
         # A journal of fold version 1 has neither ports nor consumers.
-        replaced = namespace in parent.consumers or (not parent.ports and (parent.namespace, parent.name) in own)
+        parent_key = parent.kind, parent.namespace, parent.name
+        replaced = namespace in parent.consumers or (not parent.ports and parent_key in own)
         return _is_producer(route, parent) and not replaced
 
     return counts
@@ -237,7 +278,8 @@ def _choose(subject: Subject, traffic: Traffic, scope: _Scope, asking: _Rule | N
     if service.headless:
         return _Choice("endpoint", "Headless", itself, persistence)
     if not service.cluster_ip:
-        return _Choice("endpoint", "NoClusterIP", itself, persistence)
+        reason: Reason = "NoClusterIP" if subject.kind == "Service" else "NoClusterSetIP"
+        return _Choice("endpoint", reason, itself, persistence)
     if sticky is not None:
         return sticky._replace(persistence=persistence)
     if service.session_affinity == "ClientIP":
@@ -258,17 +300,12 @@ def _choose_without_service(subject: Subject, scope: _Scope) -> _Choice:
 
 
 def _itself(subject: Subject) -> ObjectReference:
-    return ObjectReference("Service", subject.namespace, subject.name)
+    return ObjectReference(subject.kind, subject.namespace, subject.name)
 
 
 def _is_named(subject: Subject, route: HeldRoute, scope: _Scope) -> bool:
     """Whether a route names a Service that doesn't exist: as a backend where it is attached, or as its parent."""
-    itself = subject.namespace, subject.name
-    return any(
-        scope(route, parent)
-        and (parent.attached or (parent.kind == "Service" and (parent.namespace, parent.name) == itself))
-        for parent in route.parents
-    )
+    return any(scope(route, parent) and (parent.attached or subject.names(parent)) for parent in route.parents)
 
 
 # ---- rules ----------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ Decision = Literal["service", "endpoint", "dns", "none"]
 Reason = Literal[
     "ServiceNotFound", "ServiceUnreadable", "ExternalName", "Headless", "NoClusterIP", "SessionPersistence",
     "BackendTrafficPolicy", "SessionAffinity", "ServiceAnnotation", "NamespaceAnnotation", "ClusterDefault", "Default",
-    "RefNotPermitted", "GrantUnreadable", "RuleShadowed", "InvalidKind",
+    "RefNotPermitted", "GrantUnreadable", "RuleShadowed", "InvalidKind", "NoClusterSetIP",
 ]  # fmt: skip
 Role = Literal["backend", "mirror", "auth"]
+BackendKind = Literal["Service", "ServiceImport"]
 
 Duration = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}(?!\n)$")]
 """In the Gateway API's form (GEP-2257), such as 1h30m."""
@@ -66,12 +67,14 @@ class AttachedListener(Record, omit_defaults=True):
 
 
 class RouteParent(Record, omit_defaults=True):
-    """A parent of a route: a Gateway or ListenerSet (north/south), or a Service (east/west, GAMMA). Where the route is
-    not attached to it, `reason` says why (in the words of the Gateway API's conditions) and `message` explains.
-    `group` is given where the kind is none of these: such a parent is listed and has no further meaning.
+    """A parent of a route: a Gateway or ListenerSet (north/south), or a Service or ServiceImport (east/west, GAMMA).
+    Where the route is not attached to it, `reason` says why (in the words of the Gateway API's conditions) and
+    `message` explains. `group` is given where the kind is none of these: such a parent is listed and has no further
+    meaning.
 
-    Of a Service, `ports` are those to which the route is attached, and `consumers` the namespaces that have routes of
-    their own for all of them: for their clients this route, the producer's, does not count (GEP-1294)."""
+    Of a Service, `ports` are those to which the route is attached (of a ServiceImport 0 stands for all that no route
+    names), and `consumers` the namespaces that have routes of their own for all of them: for their clients this
+    route, the producer's, does not count (GEP-1294)."""
 
     kind: str
     namespace: str
@@ -122,7 +125,8 @@ class RequestMatch(Record, omit_defaults=True):
 
 
 class RouteBackend(Record, omit_defaults=True):
-    """Where a rule of a route names the Service: `rule` counts from 0. The rule takes requests for which any of
+    """Where a rule of a route names the Service, or (`kind`) the ServiceImport of this name, the Service of all
+    clusters that export it (GEP-1748): `rule` counts from 0. The rule takes requests for which any of
     `matches` holds; the first is to be tried first. (A journal of fold version 1 has a digest of them.) `weight` of
     `totalWeight` is the Service's share of them (0: not known). `role` says what the Service gets: the requests
     (`backend`), copies of them (`mirror`), or questions whether they may pass (`auth`).
@@ -143,10 +147,11 @@ class RouteBackend(Record, omit_defaults=True):
     total_weight: Number = 0
     shadowed_at: list[Number] = msgspec.field(default_factory=list)
     reason: str = ""
+    kind: BackendKind = "Service"
 
 
 class UnresolvedReference(Record):
-    """A backend of a rule that is no Service."""
+    """A backend of a rule that is neither a Service nor a ServiceImport."""
 
     rule: Number
     group: str
@@ -157,8 +162,9 @@ class UnresolvedReference(Record):
 
 
 class RouteContent(Record, omit_defaults=True):
-    """A route's content for one Service: its parents, and the rules that name the Service as a backend (none where
-    the Service is only a parent). `unresolved` are the backends that no row of a Service can show."""
+    """A route's content for one Service, and for the ServiceImport of its name: its parents, and the rules that name
+    one of them as a backend (none where it is only a parent). `unresolved` are the backends that no row of a Service
+    can show."""
 
     created: str
     parents: list[RouteParent]
@@ -270,6 +276,14 @@ class MeshDirection(Direction):
     consumers: dict[str, Direction] = msgspec.field(default_factory=dict)
 
 
+class ClustersetRouting(Record):
+    """The choices for the ServiceImport of a Service's name, in the cluster whose routes name it. No import has a
+    ClusterSetIP here: only routes, and what they ask for, make a difference."""
+
+    gateway: Direction
+    mesh: MeshDirection
+
+
 class RoutedService(Record):
     """The fields of a Service that affect the choice."""
 
@@ -282,7 +296,7 @@ class RoutedService(Record):
 
 
 class HeldRoute(Record, omit_defaults=True):
-    """A route that names the Service, with its content for the Service."""
+    """A route that names the Service, or the ServiceImport of its name, with its content for it."""
 
     kind: str
     namespace: str
@@ -325,7 +339,11 @@ class BackendTLS(Record):
 class RoutingRow(RowHead, omit_defaults=True, kw_only=True):
     """`facets.routing`: whether requests for the Service go to its frontend (`service`) or to its backend
     (`endpoint`), for gateways (routes whose parent is a Gateway or ListenerSet) and in the mesh (routes whose parent is
-    a Service). `service` is null while there is none; `routes` are all that name it, attached or not."""
+    a Service or ServiceImport). `service` is null while there is none; `routes` are all that name it, attached or not.
+
+    `clusterset` is there where a route names the ServiceImport of this name (GEP-1748), the Service of all clusters
+    that export it: what this cluster's routers do with requests for that. A route counts for what it names: for the
+    Service, for the ServiceImport, or for both."""
 
     service: RoutedService | None
     gateway: Direction
@@ -333,3 +351,4 @@ class RoutingRow(RowHead, omit_defaults=True, kw_only=True):
     routes: list[HeldRoute]
     policies: list[HeldPolicy]
     backend_tls: list[BackendTLS] = msgspec.field(name="backendTLS", default_factory=list)
+    clusterset: ClustersetRouting | None = None

@@ -1,6 +1,7 @@
 """Rules of the Gateway API that hold for any routes: which matches are equal, the order of rules, and whom a consumer's
 routes concern."""
 
+import json
 import random
 from typing import Any
 
@@ -10,7 +11,18 @@ from hypothesis import strategies as st
 from streams.objects.gateway_api.hostnames import common_to, intersection
 from streams.objects.gateway_api.matches import canonical_matches, identity
 from tests.support.routed_service import service
-from tests.support.routes import Object, by_cookie, gateway, route, rule, to_gateway, to_service
+from tests.support.routes import (
+    Object,
+    by_cookie,
+    gateway,
+    grant,
+    listener,
+    route,
+    rule,
+    to_gateway,
+    to_import,
+    to_service,
+)
 from tests.support.routing_rows import fold
 
 _words = st.sampled_from(("a", "b", "c"))
@@ -154,3 +166,48 @@ def test_a_consumers_routes_concern_its_own_clients_alone(routes: list[Object], 
         if buyer is not None:
             namespaces = {entry["route"]["namespace"] for entry in buyer["rules"]}
             assert namespaces <= {"buyer", "shop"}
+
+
+def _as_import(reference: Object) -> Object:
+    """A reference to a Service, to the ServiceImport of its name."""
+    return reference if reference.get("kind", "Service") != "Service" else {**reference, **to_import(reference["name"])}
+
+
+def _of_imports(item: Object) -> Object:
+    """The route with each Service replaced by the ServiceImport of its name."""
+    spec = item["spec"]
+    rules = [{**each, "backendRefs": list(map(_as_import, each["backendRefs"]))} for each in spec["rules"]]
+    return {**item, "spec": {**spec, "parentRefs": list(map(_as_import, spec["parentRefs"])), "rules": rules}}
+
+
+def _in_words_of_services(direction: Object) -> Object:
+    text = json.dumps(direction).replace('"NoClusterSetIP"', '"NoClusterIP"').replace('"ServiceImport"', '"Service"')
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+@settings(max_examples=100)
+@given(_mesh_routes(("shop", "other")), _mesh_routes(("buyer",)), _routes(), st.booleans())
+def test_of_an_import_is_said_what_is_said_of_a_service_without_an_ip(
+    routes: list[Object], buyers: list[Object], at_gateway: list[Object], granted: bool
+) -> None:
+    """And nothing of the Service that has its name. The third port stands for those that no route names."""
+    ports = [{"name": str(number), "port": number} for number in (80, 81, 82)]
+    services = [service(name, clusterIP="", ports=ports) for name in ("cart", "tea")]
+    crossing = [
+        {**each, "spec": {**each["spec"], "parentRefs": [to_gateway(namespace="shop"), *each["spec"]["parentRefs"]]}}
+        for each in (*routes, *buyers)
+    ]
+    named = [*crossing, *at_gateway]
+    listeners = {"allowedRoutes": {"namespaces": {"from": "All"}}}
+    edge = gateway("edge", listener("http", **listeners))
+    sources = [("HTTPRoute", "other"), ("GRPCRoute", "buyer")] if granted else []
+    one = fold(edge, grant("g", sources), *services, *named)
+    other = fold(edge, grant("g", sources, imports=True), *services, *map(_of_imports, named))
+    for name in ("shop/cart", "shop/tea"):
+        assert ("clusterset" in other[name]) == bool(one[name]["routes"])
+        assert "clusterset" not in one[name]
+        for way in ("gateway", "mesh"):
+            if one[name]["routes"]:
+                assert _in_words_of_services(other[name]["clusterset"][way]) == one[name][way]
+            assert other[name][way]["rules"] == []
+            assert other[name][way]["sessionPersistence"] is None

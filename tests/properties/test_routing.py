@@ -28,6 +28,7 @@ from tests.support.routes import (
     route,
     rule,
     to_gateway,
+    to_import,
     to_listener_set,
     to_service,
 )
@@ -66,16 +67,19 @@ def services(draw: st.DrawFn) -> Object:
 def routes(draw: st.DrawFn) -> Object:
     sections = st.sampled_from(({}, {}, {"sectionName": "http"}, {"port": 81}))
     to_services = st.builds(lambda name, at, more: to_service(name, namespace=at, **more), _names, _spaces, sections)
+    to_imports = st.builds(lambda name, at, more: to_import(name, namespace=at, **more), _names, _spaces, sections)
     to_gateways = st.builds(lambda at, more: to_gateway(namespace=at, **more), _spaces, sections)
     to_sets = _spaces.map(lambda at: to_listener_set("more", namespace=at))
-    parents = draw(st.lists(st.one_of(to_gateways, to_services, to_sets), max_size=3))
+    parents = draw(st.lists(st.one_of(to_gateways, to_services, to_services, to_imports, to_sets), max_size=3))
     backends = st.fixed_dictionaries({"name": _names, "namespace": _spaces, "weight": st.integers(0, 1)})
+    backends |= backends | backends.map(lambda backend: to_import(**backend))
+    mirrors = _names.map(lambda name: {"name": name}) | _names.map(to_import)
     rules = [
         rule(
             *draw(st.lists(backends, min_size=1, max_size=2)),
             path=draw(st.sampled_from(["/", "/a"])),
             persistence=draw(_cookies),
-            filters=[{"requestMirror": {"backendRef": {"name": name}}} for name in draw(st.lists(_names, max_size=1))],
+            filters=[{"requestMirror": {"backendRef": ref}} for ref in draw(st.lists(mirrors, max_size=1))],
         )
         for _ in range(draw(st.integers(0, 2)))
     ]
@@ -97,7 +101,7 @@ def contexts(draw: st.DrawFn) -> Object:
         return policy("p", *draw(st.lists(_names, unique=True)), persistence=draw(_cookies), namespace=at)
     if kind == "ReferenceGrant":
         sources = draw(st.lists(st.tuples(st.sampled_from(("HTTPRoute", "GRPCRoute")), _spaces)))
-        return grant("g", sources, draw(st.lists(_names, unique=True)), namespace=at)
+        return grant("g", sources, draw(st.lists(_names, unique=True)), imports=draw(st.booleans()), namespace=at)
     if kind == "BackendTLSPolicy":
         created = draw(st.sampled_from(("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")))
         section = draw(st.sampled_from(("", "http")))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 GROUP = "gateway.networking.k8s.io"
+MULTICLUSTER = "multicluster.x-k8s.io"
 Object = dict[str, Any]
 
 
@@ -56,6 +57,11 @@ def to_service(name: str = "cart", **more: Any) -> Object:
     return {"group": "", "kind": "Service", "name": name, **more}
 
 
+def to_import(name: str = "cart", **more: Any) -> Object:
+    """A parentRef to a ServiceImport (GEP-1748), or a backendRef."""
+    return {"group": MULTICLUSTER, "kind": "ServiceImport", "name": name, **more}
+
+
 def rule(*backends: str | Object, persistence: Object | None = None, path: str = "/", **more: Any) -> Object:
     """A rule to Services, given by name (port 80) or as backendRefs."""
     listed = [{"name": each, "port": 80} if isinstance(each, str) else each for each in backends]
@@ -86,12 +92,14 @@ def backend_tls_policy(
     return named("BackendTLSPolicy", name, {"targetRefs": [target], "validation": validation}, **more)
 
 
-def grant(name: str, sources: Iterable[tuple[str, str]], services: Iterable[str] = (), **more: Any) -> Object:
-    """A ReferenceGrant: routes (kind, namespace) may name these Services (all, if none is named)."""
-    targets = [{"group": "", "kind": "Service", "name": each} for each in services]
+def grant(
+    name: str, sources: Iterable[tuple[str, str]], services: Iterable[str] = (), *, imports: bool = False, **more: Any
+) -> Object:
+    """A ReferenceGrant: routes (kind, namespace) may name these Services, or ServiceImports (all, if none is named)."""
+    target = {"group": MULTICLUSTER, "kind": "ServiceImport"} if imports else {"group": "", "kind": "Service"}
     spec = {
         "from": [{"group": GROUP, "kind": kind, "namespace": namespace} for kind, namespace in sources],
-        "to": targets or [{"group": "", "kind": "Service"}],
+        "to": [{**target, "name": each} for each in services] or [target],
     }
     return named("ReferenceGrant", name, spec, **more)
 

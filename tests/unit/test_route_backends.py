@@ -55,15 +55,21 @@ def test_a_share_is_of_all_that_the_rule_names() -> None:
     backends = [
         {"name": "cart", "port": 80, "weight": 3},
         {"name": "gone", "port": 80},
-        {"group": "multicluster.x-k8s.io", "kind": "ServiceImport", "name": "cart", "port": 80, "weight": 6},
+        {"group": "example.com", "kind": "Bucket", "name": "cart", "port": 80, "weight": 6},
     ]
     rows = fold(service(), gateway(), route("r", [to_gateway()], [{"backendRefs": backends}]))
     (item,) = rows["shop/cart"]["gateway"]["rules"]
     assert (item["weight"], item["totalWeight"]) == (3, 10)
     assert rows["shop/cart"]["routes"][0]["unresolved"] == [
-        {"rule": 0, "group": "multicluster.x-k8s.io", "kind": "ServiceImport", "namespace": "shop", "name": "cart",
-         "reason": "InvalidKind"}
-    ]  # fmt: skip
+        {
+            "rule": 0,
+            "group": "example.com",
+            "kind": "Bucket",
+            "namespace": "shop",
+            "name": "cart",
+            "reason": "InvalidKind",
+        }
+    ]
 
 
 def test_an_unknown_group_is_listed_with_a_reason() -> None:

@@ -20,6 +20,7 @@ from tests.support.routes import (
     route,
     rule,
     to_gateway,
+    to_import,
     to_service,
 )
 from tests.support.routing_rows import fold
@@ -368,7 +369,7 @@ def test_rows_as_a_person_reads_them(capsys: pytest.CaptureFixture[str]) -> None
         re.sub(r" (\d+[a-z]+)+ \d+ ", " AGE ", " ".join(line.split())) for line in capsys.readouterr().out.splitlines()
     )
     columns = "CLUSTER NAMESPACE NAME GATEWAY REASON MESH REASON STATE AGE VERSION STICKY ROUTES CONSUMERS NOT-IN-USE"
-    assert head == f"{columns} BECAUSE"
+    assert head == f"{columns} SERVICE-IMPORT BECAUSE"
     decided = "endpoint SessionPersistence endpoint SessionAffinity ready AGE Cookie,ClientIP 1"
     assert cart.startswith(f"local shop cart {decided} ")
     assert cart.endswith(" HTTPRoute/r,Service/cart")
@@ -382,6 +383,15 @@ def test_rows_as_a_person_reads_them(capsys: pytest.CaptureFixture[str]) -> None
     RowPrinter("routing", "wide").print([row])
     unused = "HTTPRoute/lost:GatewayNotFound,HTTPRoute/r[0]:RuleShadowed"
     assert f" buyer=endpoint(Default)  {unused} " in capsys.readouterr().out
+    of_import = [
+        route("i", [to_gateway()], [rule(to_import(), persistence=by_cookie("a"))]),
+        route("j", [to_import(namespace="shop")], [rule(to_import(namespace="shop"))], namespace="buyer"),
+        route("k", [to_gateway("web")], [rule(to_import(namespace="shop"))], namespace="web"),
+    ]
+    web = gateway("web", namespace="web")
+    RowPrinter("routing", "wide").print([fold(service(), gateway(), web, *of_import)["shop/cart"]])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.endswith(" <none> HTTPRoute/k[0]:RefNotPermitted gateway=Cookie,mesh=None,mesh/buyer=None <none>")
     assert row_line("routing", rows["shop/cart"]).endswith(
         "routing ready  gateway endpoint (SessionPersistence)  mesh endpoint (SessionAffinity)"
     )

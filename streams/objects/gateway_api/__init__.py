@@ -11,5 +11,5 @@ A route names Services in three ways: as a backend of its rules, in a filter (as
 - `context`: all of these for one cluster, kept up to date
 
 Sources: the API's own text (gateway.networking.k8s.io/v1 of release 1.6), GEP-1294 (routes in a mesh), GEP-1713
-(ListenerSets), GEP-1619 (session persistence).
+(ListenerSets), GEP-1619 (session persistence), GEP-1748 (ServiceImports).
 """

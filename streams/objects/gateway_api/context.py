@@ -16,12 +16,18 @@ from streams.objects.gateway_api.attachment import Attachment, Attachments, Bind
 from streams.objects.gateway_api.gateway_attachment import attach_to_gateway, attach_to_unknown
 from streams.objects.gateway_api.grants import Grants
 from streams.objects.gateway_api.listeners import Gateway, ListenerSet, read_gateway, read_listener_set
-from streams.objects.gateway_api.mesh_attachment import ServiceParent, attach_to_service, read_service_parent
+from streams.objects.gateway_api.mesh_attachment import (
+    ServiceParent,
+    attach_to_import,
+    attach_to_service,
+    read_service_parent,
+)
 from streams.objects.gateway_api.operator_choices import NO_CHOICES, Choices, choices_of
-from streams.objects.gateway_api.references import Backend, Parent, ServiceKey
+from streams.objects.gateway_api.references import Backend, Parent, ServiceKey, backend_kind
 from streams.objects.gateway_api.routes import Route, Rule
 from streams.wire.event_encoding import Key
 from streams.wire.routing_records import (
+    BackendKind,
     OperatorChoice,
     OperatorRouting,
     RouteBackend,
@@ -31,10 +37,12 @@ from streams.wire.routing_records import (
 )
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+_MESH_PARENTS = frozenset({"Service", "ServiceImport"})
 
 _encode = msgspec.json.encode
 _Subject = Key
-"""Attachments are computed for it as a whole: a Gateway, a Service, or a ListenerSet that has no Gateway."""
+"""Attachments are computed for it as a whole: a Gateway, a Service, a ServiceImport, or a ListenerSet that has no
+Gateway."""
 
 
 class RouteContext:
@@ -153,31 +161,38 @@ class RouteContext:
         return None if parent is None else frozenset(name for name, _, _ in parent.ports)
 
     def project(self, key: Key) -> dict[ServiceKey, bytes]:
-        """What a route says of each Service that it names, as the journal carries it."""
+        """What a route says of each Service that it names, as the journal carries it; of a ServiceImport under the same
+        name."""
         route = self._routes[key]
         attachments = [self._attachment(route, index) for index in range(len(route.parents))]
         parents = [_parent(*bound) for bound in zip(route.parents, attachments, strict=True)]
         named: dict[ServiceKey, list[RouteBackend]] = {
-            (parent.namespace, parent.name): [] for parent in route.parents if parent.kind == "Service"
+            (parent.namespace, parent.name): []
+            for parent in route.parents
+            if parent.kind == "Service" or backend_kind(parent.group, parent.kind) is not None
         }
         unresolved: list[UnresolvedReference] = []
         for rule in route.rules:
             shadowed = [index for index, attachment in enumerate(attachments) if rule.place in attachment.shadowed]
             for backend in rule.backends:
-                if backend.kind != "Service":
-                    group, kind, namespace, name = backend[:4]
-                    unresolved.append(UnresolvedReference(rule.place, group, kind, namespace, name, "InvalidKind"))
+                kind = backend_kind(backend.group, backend.kind)
+                if kind is None and backend.kind != "Service":
+                    group, unknown, namespace, name = backend[:4]
+                    unresolved.append(UnresolvedReference(rule.place, group, unknown, namespace, name, "InvalidKind"))
                     continue
                 named.setdefault((backend.namespace, backend.name), []).append(
-                    self._backend(route, rule, backend, shadowed)
+                    self._backend(route, rule, backend, kind, shadowed)
                 )
         return {
             service: _encode(RouteContent(route.created, parents, backends, unresolved))
             for service, backends in named.items()
         }
 
-    def _backend(self, route: Route, rule: Rule, backend: Backend, shadowed: list[int]) -> RouteBackend:
-        reference = route.kind, route.namespace, (backend.namespace, backend.name)
+    def _backend(
+        self, route: Route, rule: Rule, backend: Backend, kind: BackendKind | None, shadowed: list[int]
+    ) -> RouteBackend:
+        """`kind` is None for a `Service` of another group."""
+        reference = route.kind, route.namespace, (backend.namespace, backend.name), kind or "Service"
         return RouteBackend(
             rule.place,
             rule.name,
@@ -189,7 +204,8 @@ class RouteContext:
             backend.role,
             backend.total_weight,
             shadowed,
-            self._grants.refusal(*reference) if backend.is_service else "InvalidKind",
+            self._grants.refusal(*reference) if kind is not None else "InvalidKind",
+            kind or "Service",
         )
 
     # ---- attachments ---------------------------------------------------------------------------------
@@ -207,6 +223,8 @@ class RouteContext:
         kind, key = subject[0], (subject[1], subject[2])
         if kind == "Service" and subject not in self._unreadable:
             return attach_to_service(key, self._services.get(key), self._bindings([subject]))
+        if kind == "ServiceImport":
+            return attach_to_import(key, self._bindings([subject]))
         gateway = self._gateways.get(key) if kind == "Gateway" else None
         sets = {
             set_key: listener_set
@@ -284,7 +302,7 @@ class RouteContext:
         self._outdated.update(route.key for route in self._routes.values() if _names_from_elsewhere(route, namespace))
 
     def _outdate_gateways(self) -> None:
-        self._outdate({key for key in (*self._by_parent, *self._attachments) if key[0] != "Service"})
+        self._outdate({key for key in (*self._by_parent, *self._attachments) if key[0] not in _MESH_PARENTS})
 
     def _outdate(self, subjects: Iterable[_Subject]) -> None:
         """Forget the attachments to these, and note the routes that have them."""

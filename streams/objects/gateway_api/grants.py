@@ -1,19 +1,20 @@
-"""ReferenceGrants: which routes may name Services of another namespace. Each is additive, and none is needed within a
-namespace; routes in a mesh need none at all (GEP-1294, Namespace boundaries), which the fold accounts for. One that
-could never be read permits nothing, but what its namespace permits is then not known."""
+"""ReferenceGrants: which routes may name Services and ServiceImports of another namespace. Each is additive, and none
+is needed within a namespace; routes in a mesh need none at all (GEP-1294, Namespace boundaries), which the fold
+accounts for. One that could never be read permits nothing, but what its namespace permits is then not known."""
 
 from typing import Literal, NamedTuple
 
 from streams.objects.fields import Json, mapping, objects, text
-from streams.objects.gateway_api.references import ServiceKey
+from streams.objects.gateway_api.references import ServiceKey, backend_kind
 from streams.objects.resources import GATEWAY_API
+from streams.wire.routing_records import BackendKind
 
 
 class Grant(NamedTuple):
-    """Who may refer, as (kind, namespace), and to which Services ("" is all)."""
+    """Who may refer, as (kind, namespace), and to what, by kind and name ("" is all of the kind)."""
 
     sources: frozenset[tuple[str, str]]
-    names: frozenset[str]
+    targets: frozenset[tuple[BackendKind, str]]
 
 
 class Grants:
@@ -43,17 +44,20 @@ class Grants:
         is_held = name in self._by_namespace.get(namespace, {})
         return not is_held and not self._mark(key, is_unreadable=True)
 
-    def permits(self, kind: str, namespace: str, service: ServiceKey) -> bool:
-        """Whether a route of this kind and namespace may name the Service, as far as is known."""
-        target, name = service
-        return target == namespace or any(
-            (kind, namespace) in grant.sources and not grant.names.isdisjoint((name, ""))
-            for grant in self._by_namespace.get(target, {}).values()
+    def permits(self, kind: str, namespace: str, target: ServiceKey, target_kind: BackendKind = "Service") -> bool:
+        """Whether a route of this kind and namespace may name the Service or ServiceImport, as far as is known."""
+        owner, name = target
+        return owner == namespace or any(
+            (kind, namespace) in grant.sources
+            and not grant.targets.isdisjoint(((target_kind, name), (target_kind, "")))
+            for grant in self._by_namespace.get(owner, {}).values()
         )
 
-    def refusal(self, kind: str, namespace: str, service: ServiceKey) -> Literal["", "GrantUnreadable"]:
-        """Why it is not known whether the route may name the Service ("": it is known)."""
-        is_known = self.permits(kind, namespace, service) or not self._unreadable.get(service[0])
+    def refusal(
+        self, kind: str, namespace: str, target: ServiceKey, target_kind: BackendKind = "Service"
+    ) -> Literal["", "GrantUnreadable"]:
+        """Why it is not known whether the route may name the Service or ServiceImport ("": it is known)."""
+        is_known = self.permits(kind, namespace, target, target_kind) or not self._unreadable.get(target[0])
         return "" if is_known else "GrantUnreadable"
 
     def _mark(self, key: ServiceKey, *, is_unreadable: bool) -> bool:
@@ -72,9 +76,9 @@ def _read(item: Json) -> Grant:
         for source in objects(spec.get("from"), "spec.from")
         if source.get("group") == GATEWAY_API
     )
-    names = frozenset(
-        text(target.get("name"), "spec.to.name", "")
+    targets = frozenset(
+        (kind, text(target.get("name"), "spec.to.name", ""))
         for target in objects(spec.get("to"), "spec.to")
-        if (target.get("group") or "", target.get("kind")) == ("", "Service")
+        if (kind := backend_kind(target.get("group") or "", target.get("kind"))) is not None
     )
-    return Grant(sources, names)
+    return Grant(sources, targets)

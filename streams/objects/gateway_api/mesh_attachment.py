@@ -1,20 +1,25 @@
-"""Attaches routes to a Service (GEP-1294).
+"""Attaches routes to a Service, or to a ServiceImport (GEP-1294, GEP-1748).
 
 A parent Service is checked as a Gateway is: it must be there, have a cluster IP to be reached by (not headless, no
 ExternalName) and the port that is named; no port means all. Routes fall into groups that don't touch each other: the
 producer's, of the Service's own namespace, and the consumers' of each other namespace. Within a group one type of route
 has a port: GRPCRoute before HTTPRoute before TLSRoute before TCPRoute; UDP is apart. `hostnames` are ignored.
+
+A ServiceImport is a parent by its name, as the clusterset's name is there for every client, with an object in the
+cluster or without: nothing is known against it. Its ports are numbers, and 0 stands for all that no route names; a
+`sectionName`, whose meaning the API leaves to implementations, names none of them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from streams.objects.fields import Json, mapping, objects, optional_port, text
 from streams.objects.gateway_api.attachment import Attachment, Attachments, Binding, RequestClaims, refused
-from streams.objects.gateway_api.references import ServiceKey
+from streams.objects.gateway_api.references import Parent, ServiceKey
 
 _RANKS = {kind: rank for rank, kind in enumerate(("GRPCRoute", "HTTPRoute", "TLSRoute", "TCPRoute"))}
 _UDP = "UDPRoute"
+_ALL_OTHERS = 0
 
 _Port = tuple[bool, int]
 """Whether it is a UDP port, and its number."""
@@ -46,10 +51,22 @@ def read_service_parent(item: Json) -> ServiceParent:
 
 def attach_to_service(key: ServiceKey, service: ServiceParent | None, bindings: Iterable[Binding]) -> Attachments:
     """The outcome of each binding to the Service."""
+    return _attach_all(key, bindings, lambda binding: _ports(service, binding))
+
+
+def attach_to_import(key: ServiceKey, bindings: Sequence[Binding]) -> Attachments:
+    """The outcome of each binding to the ServiceImport."""
+    named = sorted({binding.parent.port for binding in bindings if binding.parent.port is not None})
+    return _attach_all(key, bindings, lambda binding: _ports_of_import(named, binding.parent))
+
+
+def _attach_all(
+    key: ServiceKey, bindings: Iterable[Binding], ports_for: Callable[[Binding], tuple[int, ...] | Attachment]
+) -> Attachments:
     attachments: Attachments = {}
     groups: dict[str, list[tuple[Binding, tuple[int, ...]]]] = {}
     for binding in sorted(bindings, key=lambda binding: (binding.route.age, binding.place)):
-        ports = _ports(service, binding)
+        ports = ports_for(binding)
         if isinstance(ports, Attachment):
             attachments[binding.route.key, binding.place] = ports
         else:
@@ -94,6 +111,12 @@ def _ports(service: ServiceParent | None, binding: Binding) -> tuple[int, ...] |
         detail = f"of protocol {transport}" if meant or not service.ports else "of this name and number"
         return refused("NoMatchingParent", f"the Service has no port {detail}")
     return ports
+
+
+def _ports_of_import(named: Iterable[int], parent: Parent) -> tuple[int, ...] | Attachment:
+    if parent.section is not None:
+        return refused("NoMatchingParent", "a port of a ServiceImport is named by its number")
+    return (_ALL_OTHERS, *named) if parent.port is None else (parent.port,)
 
 
 def _attach_group(bound: Iterable[tuple[Binding, tuple[int, ...]]]) -> Attachments:

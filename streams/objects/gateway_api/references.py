@@ -1,10 +1,11 @@
-"""References that routes make: to their parents, and to the Services that get their requests."""
+"""References that routes make: to their parents, and to the Services and ServiceImports that get their requests."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from streams.objects.fields import Json, integer, mapping, objects, optional_port, text
-from streams.objects.resources import GATEWAY_API
+from streams.objects.resources import GATEWAY_API, MULTICLUSTER_API
+from streams.wire.routing_records import BackendKind
 
 ServiceKey = tuple[str, str]
 """A Service's namespace and name; also that of any other namespaced object of a known kind."""
@@ -12,7 +13,11 @@ ServiceKey = tuple[str, str]
 Role = Literal["backend", "mirror", "auth"]
 
 MAX_WEIGHT = 1_000_000
-_PARENTS = {(GATEWAY_API, "Gateway"), (GATEWAY_API, "ListenerSet"), ("", "Service")}
+_BACKENDS: dict[tuple[str, str], BackendKind] = {
+    ("", "Service"): "Service",
+    (MULTICLUSTER_API, "ServiceImport"): "ServiceImport",
+}
+_PARENTS = {(GATEWAY_API, "Gateway"), (GATEWAY_API, "ListenerSet"), *_BACKENDS}
 
 
 class Parent(NamedTuple):
@@ -44,10 +49,11 @@ class Backend(NamedTuple):
     total_weight: int
     role: Role
 
-    @property
-    def is_service(self) -> bool:
-        """Whether it is a Service."""
-        return (self.group, self.kind) == ("", "Service")
+
+def backend_kind(group: Any, kind: Any) -> BackendKind | None:
+    """What can get requests under this group and kind: a Service of the cluster, or a ServiceImport, the Service of all
+    clusters that export it (GEP-1748). None for all others."""
+    return _BACKENDS.get((group, kind)) if isinstance(group, str) and isinstance(kind, str) else None
 
 
 def read_parents(value: Any, namespace: str) -> Iterator[Parent]:

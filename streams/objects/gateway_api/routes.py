@@ -1,11 +1,18 @@
-"""Routes of all kinds, parsed, and the Services that they name."""
+"""Routes of all kinds, parsed, and the Services and ServiceImports that they name."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from streams.objects.fields import Json, array, mapping, objects, text
 from streams.objects.gateway_api.matches import canonical_matches, identity
-from streams.objects.gateway_api.references import Backend, Parent, ServiceKey, read_backends, read_parents
+from streams.objects.gateway_api.references import (
+    Backend,
+    Parent,
+    ServiceKey,
+    backend_kind,
+    read_backends,
+    read_parents,
+)
 from streams.objects.gateway_api.session_persistence import read_session_persistence
 from streams.wire.event_encoding import Key
 from streams.wire.routing_records import RequestMatch, SessionPersistence
@@ -80,14 +87,15 @@ def _rule(kind: str, namespace: str, index: int, rule: Json) -> Rule:
 
 
 def named_by(item: Any) -> set[ServiceKey]:
-    """The Services that a route or policy names, as far as can be told of one that can't be read."""
+    """The Services that a route or policy names, and the names of ServiceImports, as far as can be told of one that
+    can't be read."""
     spec = item.get("spec") if isinstance(item, dict) else None
     meta = item.get("metadata") if isinstance(item, dict) else None
     if not isinstance(spec, dict) or not isinstance(meta, dict):
         return set()
     named = set()
     for reference, kind in _references(spec):
-        if (reference.get("group") or "", reference.get("kind") or kind) == ("", "Service"):
+        if backend_kind(reference.get("group") or "", reference.get("kind") or kind) is not None:
             key = (reference.get("namespace") or meta.get("namespace"), reference.get("name"))
             if all(isinstance(part, str) and part for part in key):
                 named.add(key)
@@ -95,9 +103,10 @@ def named_by(item: Any) -> set[ServiceKey]:
 
 
 def _references(spec: Json) -> Iterator[tuple[Json, str]]:
-    """Possible references to Services, each with its default kind."""
-    for field, kind in (("targetRefs", ""), ("parentRefs", "Gateway")):
-        yield from ((reference, kind) for reference in _dicts(spec.get(field)))
+    """Possible references to Services and ServiceImports, each with its default kind. Policies target Services only."""
+    targets = (reference for reference in _dicts(spec.get("targetRefs")) if reference.get("kind") == "Service")
+    yield from ((reference, "") for reference in targets)
+    yield from ((reference, "Gateway") for reference in _dicts(spec.get("parentRefs")))
     for rule in _dicts(spec.get("rules")):
         backends = list(_dicts(rule.get("backendRefs")))
         yield from ((reference, "Service") for reference in backends)

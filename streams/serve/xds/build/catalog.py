@@ -262,7 +262,8 @@ class Catalog:
 
     def _built(self, unit: Unit) -> ServiceResources:
         if unit not in self._resources:
-            self._resources[unit] = ServiceResources(self._service(unit))
+            imports = {} if unit.cluster else self.index.imports.of(unit.service)
+            self._resources[unit] = ServiceResources(self._service(unit), imports)
         return self._resources[unit]
 
     def _service(self, unit: Unit) -> Service:

@@ -78,12 +78,14 @@ class SetPart(Facets):
 
 class Service(NamedTuple):
     """One Service: of one cluster, or of the clusterset. Then it is in several, in the order in which they win an
-    address that several have, and has a `locality`, in which `cluster=NAME` names a cluster as clients do."""
+    address that several have, and has a `locality`, in which `cluster=NAME` names a cluster as clients do; and an
+    `import_routing`, the routing row with what the routes of a client's cluster ask for at the set, if they name it."""
 
     namespace: str
     name: str
     clusters: tuple[Facets, ...]
     locality: Locality | None = None
+    import_routing: RoutingFacet | None = None
 
     @property
     def is_set(self) -> bool:

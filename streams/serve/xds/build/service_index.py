@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from streams.facets.parsed_rows import Facet
 from streams.serve.xds.build.clusterset import ServiceSet
+from streams.serve.xds.build.imports import ImportRoutings
 from streams.serve.xds.build.service import Facets, trigger_time
 from streams.subscription.delivery import Row
 from streams.subscription.freshness import clusters_in, is_complete, is_known
@@ -41,6 +42,7 @@ class ServiceIndex:
         self.applied: dict[int, int] = {}
         self.services: dict[Key, dict[str, Facets]] = {}
         self.sets: dict[Key, ServiceSet] = {}
+        self.imports = ImportRoutings()
         self._clusters: set[str] = set()
         self._kept: set[Unit] = set()
         """What a snapshot didn't have while it did not have all of the cluster (of a set: all of every cluster)."""
@@ -56,6 +58,10 @@ class ServiceIndex:
         rows, self._kept = list(rows), set()
         services = self._with_snapshot((row for row in rows if row.table != CLUSTERSET), seals)
         self.sets = self._with_snapshot_of_sets((row for row in rows if row.table == CLUSTERSET), seals)
+        self.imports.replace(
+            (row for row in rows if row.table == "routing"),
+            lambda unit: is_known(seals.get((self.partition(unit.service), unit.cluster))),
+        )
         self.services, self._newest = services, {}
         self._resolved += 1
         self.seals = dict(seals)
@@ -131,11 +137,10 @@ class ServiceIndex:
             key = (row.namespace, row.name)
             if row.table == "frontend" and key not in having:
                 having[key] = self._clusters_having(key)
-            unit = Unit("" if row.table == CLUSTERSET else row.cluster, *key)
-            self._resolved += self._take(key, row)
+            units = self._take(key, row)
             before = changed.get(key, Taken(set(), seal.at))
             triggers = {trigger_time(row.facet), before.trigger} - {""}
-            changed[key] = Taken(before.units | {unit}, seal.at, min(triggers, default=""))
+            changed[key] = Taken(before.units | units, seal.at, min(triggers, default=""))
             self._newest[key] = (row.version, seal.at)
         self._known += is_known(seal) - is_known(self.seals.get((partition, seal.cluster)))
         self.seals[partition, seal.cluster] = seal
@@ -149,6 +154,8 @@ class ServiceIndex:
             else:
                 self.sets.pop(unit.service, None)
             changed.setdefault(unit.service, Taken(set(), seal.at)).units.add(unit)
+        for key in self.imports.settle(lambda unit: self._is_known_now(unit, partition)):
+            changed.setdefault(key, Taken(set(), seal.at)).units.add(Unit("", *key))
         for key, taken in changed.items():
             self._drop_absent(key, taken.units)
         for key, before_batch in having.items():
@@ -159,19 +166,23 @@ class ServiceIndex:
     def _clusters_having(self, key: Key) -> set[str]:
         return {cluster for cluster, facets in self.services.get(key, {}).items() if facets.frontend is not None}
 
-    def _take(self, key: Key, row: Row) -> bool:
-        """Take a row. Returns whether something that could not be read became known."""
+    def _take(self, key: Key, row: Row) -> set[Unit]:
+        """Take a row. Returns what it changes."""
         if row.table == CLUSTERSET:
             before = self.sets.get(key, _NO_SET)
             self.sets[key] = before.with_row(row)
             self._kept.discard(Unit("", *key))
             contribution = before.contributions.get(row.cluster)
-            return contribution is not None and contribution.is_unknown and not self.sets[key].is_unknown
+            was_unknown = contribution is not None and contribution.is_unknown
+            self._resolved += was_unknown and not self.sets[key].is_unknown
+            return {Unit("", *key)}
         self._kept.discard(Unit(row.cluster, *key))
         clusters = self.services.setdefault(key, {})
         facets = clusters.get(row.cluster, Facets(row.cluster))
         clusters[row.cluster] = facets.with_row(row)
-        return facets.is_unreadable and not clusters[row.cluster].is_unreadable
+        self._resolved += facets.is_unreadable and not clusters[row.cluster].is_unreadable
+        concerns_set = row.table == "routing" and self.imports.take(row)
+        return {Unit(row.cluster, *key), *([Unit("", *key)] if concerns_set else [])}
 
     def _drop_absent(self, key: Key, units: Iterable[Unit]) -> None:
         """Drop what of a Service's changed units is not there any more."""
@@ -185,6 +196,9 @@ class ServiceIndex:
             self.sets.pop(key, None)
         if key not in self.services and key not in self.sets:
             self._newest.pop(key, None)
+
+    def _is_known_now(self, unit: Unit, partition: int) -> bool:
+        return self.partition(unit.service) == partition and self.is_known(unit.service, unit.cluster)
 
     def _no_longer_kept(self, partition: int) -> list[Unit]:
         """What is kept in a partition although the cluster is known by now, and has no row of it."""
@@ -217,6 +231,7 @@ class ServiceIndex:
             return self._newest[key]
         rows: list[Facet] = [row for facets in self.services.get(key, {}).values() for row in facets.rows]
         rows += self.set_of(key).rows
+        rows += self.imports.of(key).values()
         if rows:
             newest = max(rows, key=lambda row: row.version)
             self._newest[key] = (newest.version, newest.at)
