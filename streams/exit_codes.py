@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     NO_ROUTER = 4, "sealed, but no connected router follows it (wait --acked)"
     BAD_DATA = 65, "an input or a record can't be read"
     UNKNOWN_NAME = 66, "no cluster, namespace, Service, router or file of that name"
-    UNAVAILABLE = 69, "Kafka, Java, a topic, a port or `facets serve` is not available"
+    UNAVAILABLE = 69, "Kafka, Java, a topic, a port, an API server or `facets serve` is not available"
     FATAL = 70, "a worker stopped rather than go on wrongly; start it again"
     IO_ERROR = 74, "a file, standard output or the journal can't be written"
     GAVE_UP = 75, "timed out, or replaced by another watcher"

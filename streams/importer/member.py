@@ -121,8 +121,9 @@ class Member:
 
         def report(error: Exception, _: float) -> None:
             problem = server.explain(error)
-            if problem.lasting:
-                raise ClusterUnusable(f"cluster {self.name}: {problem.problem}", problem.remedy) from error
+            if problem.lasting or self._options.dry_run:
+                code = ExitCode.MISCONFIGURED if problem.lasting else ExitCode.UNAVAILABLE
+                raise ClusterUnusable(f"cluster {self.name}: {problem.problem}", problem.remedy, code) from error
             if self._waits_for != problem.problem:
                 log.warning("cluster %s: %s; trying again: %s", self.name, problem.problem, problem.remedy)
             self._waits_for = problem.problem

@@ -45,9 +45,9 @@ class ClusterSet:
     def dry_run(self, *more: str) -> tuple[int, list[dict[str, Any]]]:
         """What --dry-run finds: its exit code, and the actions."""
         clusters = [f"--cluster={each}={each}" for each in NAMES]
-        command = [sys.executable, "-m", "streams.cli", "import", "--dry-run", "-o", "json", *clusters, *more]
+        command = [sys.executable, "-m", "streams.cli", "import", "--dry-run", "-o", "json", *clusters]
         command += ["--kubeconfig", str(self.importers), "--bootstrap-servers", self.facets.bootstrap]
-        done = subprocess.run(command, capture_output=True, timeout=mcs.DEADLINE, check=False)
+        done = subprocess.run([*command, *more], capture_output=True, timeout=mcs.DEADLINE, check=False)
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
     def namespace(self, name: str, *clusters: str) -> None:

@@ -6,6 +6,7 @@ Two clusters export Services to each other; what each is given is read from its 
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from streams.exit_codes import ExitCode
 from tests.e2e.clusterset import HTTP, NAMES, SLICES, ClusterSet, clusterset
 from tests.support.controlplane import ControlPlane, mcs
 from tests.support.controlplane.mcs import MCS, found, until
+from tests.support.facets_processes import free_port
 
 OWN = "service-facets.io/imported-by=facets-import"
 
@@ -107,6 +109,11 @@ def test_conflicts_are_said_of_every_export(importing: ClusterSet) -> None:
         assert importing.service_import(cluster, "conflicts", "api")["spec"]["type"] == "ClusterSetIP"
     importing.unexport("west", "conflicts", "api")
     importing.until_conditions("east", "conflicts", "api", Conflict=("False", "NoConflicts"))
+    # A Service that goes takes its export out of the set, and the condition with it.
+    importing.planes["east"].api.delete("/api/v1/namespaces/conflicts/services/api")
+    importing.until_conditions("east", "conflicts", "api", Valid=("False", "NoService"), Ready=("False", "Pending"))
+    assert "Conflict" not in importing.conditions("east", "conflicts", "api")
+    importing.until_gone("conflicts", "api")
     importing.export("west", "conflicts", "nothing")
     importing.until_conditions("west", "conflicts", "nothing", Valid=("False", "NoService"))
     importing.service("west", "conflicts", "alias", [], type="ExternalName", externalName="a.example", ports=[])
@@ -287,6 +294,12 @@ def test_what_changed_while_no_importer_ran_is_made_up_for(both: ClusterSet) -> 
     assert all_versions(both) == versions, "two importers went on writing over each other"
 
 
+def test_a_dry_run_that_finds_no_api_server_ends(both: ClusterSet, tmp_path: Path) -> None:
+    gone = tmp_path / "kubeconfig"
+    gone.write_text(both.importers.read_text().replace(both.planes["west"].url, f"https://127.0.0.1:{free_port()}"))
+    assert both.dry_run("--kubeconfig", str(gone)) == (ExitCode.UNAVAILABLE, [])
+
+
 def test_the_role_is_no_more_than_what_is_done(importing: ClusterSet) -> None:
     for plane in importing.planes.values():
         may = plane.api_as("norights")
@@ -331,6 +344,25 @@ def test_a_derived_service_has_the_ip_and_is_no_service_of_the_cluster(both: Clu
         both.service(cluster, "derived", "marker", [])
         both.until(lambda cluster=cluster: "marker" in both.names(cluster, "derived"))
         assert both.names(cluster, "derived") - {"marker"} == ({"web"} if cluster == "east" else set())
+    # Another port in place of the one: in the import, the derived Service and the slices.
+    moved = {"name": "web", "port": 81, "protocol": "TCP"}
+    both.planes["east"].api.patch("/api/v1/namespaces/derived/services/web", {"spec": {"ports": [moved]}})
+    ports = [{"name": "web", "port": 8081, "protocol": "TCP"}]
+    both.planes["east"].api.patch(f"{SLICES}/namespaces/derived/endpointslices/web-slice", {"ports": ports})
+    both.until(lambda: both.service_import("west", "derived", "web")["spec"]["ports"] == [moved])
+    path = "/api/v1/namespaces/derived/services"
+    west = both.planes["west"].api
+    both.until(
+        lambda: (
+            [
+                (port["name"], port["port"])
+                for made in west.get(path, labelSelector=OWN)["items"]
+                for port in made["spec"]["ports"]
+            ]
+            == [("web", 81)]
+        )
+    )
+    both.until(lambda: [each["ports"] for each in both.slices("west", "derived", "web")] == [ports])
     both.service("east", "derived", "headless", ["10.1.5.2"], clusterIP="None", ipFamilyPolicy="SingleStack")
     both.export("east", "derived", "headless")
     both.until_imported("derived", "headless", {"east": ["10.1.5.2"]})
