@@ -79,7 +79,14 @@ def _read_route(event: Event, _: Any) -> HeldRoute:
 def _read_policy(event: Event, _: Any) -> HeldPolicy:
     policy = _decode_policy(event.object)
     return HeldPolicy(
-        event.kind, event.namespace, event.name, event.uid, policy.created, policy.session_persistence, policy.reason
+        event.kind,
+        event.namespace,
+        event.name,
+        event.uid,
+        policy.created,
+        policy.session_persistence,
+        policy.reason,
+        policy.targets,
     )
 
 

@@ -33,8 +33,8 @@ route may not make (RefNotPermitted; the mesh needs no ReferenceGrant), or of wh
 or whose kind is unknown (InvalidKind), a backend of weight 0, and a mirror have no part in the decision. `rules` has
 the choice for each rule, in the order in which a router must try them.
 
-A ServiceImport (GEP-1748) has the name of a Service and is another subject: routes count for what they name, as a
-backend or as their parent, and neither's have a part in the other's decision (`split`).
+A ServiceImport (GEP-1748) has the name of a Service and is another subject: routes and policies count for what they
+name, as a backend, parent or target, and neither's have a part in the other's decision (`split`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -94,16 +94,18 @@ class Subject(NamedTuple):
 
 
 def split(subject: Subject) -> tuple[Subject, Subject | None]:
-    """A Service with the routes that name it, and the ServiceImport of its name with those that name that; None where
-    none does. `routes` are those that name either."""
-    itself = subject._replace(kind="ServiceImport", service=_IMPORT, policies=(), is_unreadable=False)
+    """A Service with the routes and policies that name it, and the ServiceImport of its name with those that name that;
+    None where none does. The subject's are those that name either."""
+    itself = subject._replace(kind="ServiceImport", service=_IMPORT, is_unreadable=False)
     imported = [route for route in subject.routes if _names(itself, route)]
-    if not imported:
+    of_import = [policy for policy in subject.policies if "ServiceImport" in policy.targets]
+    if not imported and not of_import:
         return subject, None
+    policies = [policy for policy in subject.policies if not policy.targets or "Service" in policy.targets]
     own = [route for route in subject.routes if _names(subject, route) or not _names(itself, route)]
     return (
-        subject._replace(routes=[_only(route, "Service") for route in own]),
-        itself._replace(routes=[_only(route, "ServiceImport") for route in imported]),
+        subject._replace(routes=[_only(route, "Service") for route in own], policies=policies),
+        itself._replace(routes=[_only(route, "ServiceImport") for route in imported], policies=of_import),
     )
 
 

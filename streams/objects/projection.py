@@ -203,7 +203,7 @@ class ServiceProjector:
 def affected_services(key: Key, item: Any) -> Iterable[ServiceKey]:
     """The Services that an object that can't be read affects, as far as can be told ("" for a name that can't)."""
     kind, namespace, name = key
-    if kind in ROUTING_KINDS and (named := named_by(item)):
+    if kind in ROUTING_KINDS and (named := named_by(kind, item)):
         return sorted(named)
     if kind in OPTIONAL_KINDS and kind != SERVICE_EXPORT.kind:
         return [(namespace, "")]

@@ -173,12 +173,14 @@ class RouteContent(Record, omit_defaults=True):
 
 
 class PolicyContent(Record, omit_defaults=True):
-    """The content of an XBackendTrafficPolicy for the Service that it targets. `reason` says why it is no policy of the
-    Service: InvalidKind, where it targets a `Service` of another group."""
+    """The content of an XBackendTrafficPolicy for the Service that it targets, or (`targets`; empty: the Service alone)
+    for the ServiceImport of its name. `reason` says why it is no policy of the Service: InvalidKind, where it targets a
+    `Service` of another group."""
 
     created: str
     session_persistence: SessionPersistence | None
     reason: str = ""
+    targets: list[BackendKind] = msgspec.field(default_factory=list)
 
 
 class CertificateReference(Record, omit_defaults=True):
@@ -277,8 +279,8 @@ class MeshDirection(Direction):
 
 
 class ClustersetRouting(Record):
-    """The choices for the ServiceImport of a Service's name, in the cluster whose routes name it. No import has a
-    ClusterSetIP here: only routes, and what they ask for, make a difference."""
+    """The choices for the ServiceImport of a Service's name, in the cluster whose routes or policies name it. No import
+    has a ClusterSetIP here: only what those ask for makes a difference."""
 
     gateway: Direction
     mesh: MeshDirection
@@ -309,7 +311,8 @@ class HeldRoute(Record, omit_defaults=True):
 
 
 class HeldPolicy(Record, omit_defaults=True):
-    """A policy that targets the Service; `reason` says why it has no effect there."""
+    """A policy that targets the Service; `reason` says why it has no effect there. `targets` are as in
+    PolicyContent."""
 
     kind: str
     namespace: str
@@ -318,6 +321,7 @@ class HeldPolicy(Record, omit_defaults=True):
     created: str
     session_persistence: SessionPersistence | None
     reason: str = ""
+    targets: list[BackendKind] = msgspec.field(default_factory=list)
 
 
 class BackendTLS(Record):
@@ -341,9 +345,9 @@ class RoutingRow(RowHead, omit_defaults=True, kw_only=True):
     (`endpoint`), for gateways (routes whose parent is a Gateway or ListenerSet) and in the mesh (routes whose parent is
     a Service or ServiceImport). `service` is null while there is none; `routes` are all that name it, attached or not.
 
-    `clusterset` is there where a route names the ServiceImport of this name (GEP-1748), the Service of all clusters
-    that export it: what this cluster's routers do with requests for that. A route counts for what it names: for the
-    Service, for the ServiceImport, or for both."""
+    `clusterset` is there where a route or policy names the ServiceImport of this name (GEP-1748), the Service of all
+    clusters that export it: what this cluster's routers do with requests for that. Routes and policies count for what
+    they name: for the Service, for the ServiceImport, or for both."""
 
     service: RoutedService | None
     gateway: Direction

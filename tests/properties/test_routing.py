@@ -98,7 +98,8 @@ def contexts(draw: st.DrawFn) -> Object:
     if kind == "Namespace":
         return namespace(at, draw(st.sampled_from(({}, {"team": "web"}))), **draw(_choices))
     if kind == "Policy":
-        return policy("p", *draw(st.lists(_names, unique=True)), persistence=draw(_cookies), namespace=at)
+        targets = [*draw(st.lists(_names, unique=True)), *map(to_import, draw(st.lists(_names, unique=True)))]
+        return policy("p", *targets, persistence=draw(_cookies), namespace=at)
     if kind == "ReferenceGrant":
         sources = draw(st.lists(st.tuples(st.sampled_from(("HTTPRoute", "GRPCRoute")), _spaces)))
         return grant("g", sources, draw(st.lists(_names, unique=True)), imports=draw(st.booleans()), namespace=at)

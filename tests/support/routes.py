@@ -74,9 +74,9 @@ def by_cookie(name: str, **more: Any) -> Object:
     return {"type": "Cookie", "sessionName": name, **more}
 
 
-def policy(name: str, *services: str, persistence: Object | None, **more: Any) -> Object:
-    """An XBackendTrafficPolicy of these Services."""
-    targets = [{"group": "", "kind": "Service", "name": each} for each in services]
+def policy(name: str, *services: str | Object, persistence: Object | None, **more: Any) -> Object:
+    """An XBackendTrafficPolicy of these Services, or targetRefs."""
+    targets = [to_service(each) if isinstance(each, str) else each for each in services]
     asked = {"sessionPersistence": persistence} if persistence else {}
     spec = {"targetRefs": targets, **asked}
     return named("XBackendTrafficPolicy", name, spec, group="gateway.networking.x-k8s.io", **more)

@@ -8,10 +8,12 @@ import pytest
 from tests.support.routed_service import service
 from tests.support.routes import (
     Object,
+    backend_tls_policy,
     by_cookie,
     gateway,
     grant,
     named,
+    policy,
     route,
     rule,
     to_gateway,
@@ -231,6 +233,37 @@ def test_gateways_and_grants_that_come_later_count_then() -> None:
     assert said == [(["RefNotPermitted"], None), ([], None), (["RefNotPermitted"], None), (["NoClusterSetIP"], "a")]
 
 
+# ---- policies (XBackendTrafficPolicy spec.targetRefs) ------------------------------------------------------
+
+
+def test_a_traffic_policy_counts_for_what_it_targets() -> None:
+    of_import = policy("p", to_import(), persistence=by_cookie("p"))
+    row = fold(service(), of_import)["shop/cart"]
+    assert [choice(row[way]) for way in ("gateway", "mesh")] == [DEFAULT, DEFAULT]
+    assert [session(row["clusterset"][way]) for way in ("gateway", "mesh")] == ["p", "p"]
+    assert row["policies"][0]["targets"] == ["ServiceImport"]
+    both = policy("p", "cart", to_import(), persistence=by_cookie("p"))
+    row = fold(service(), both)["shop/cart"]
+    assert choice(row["gateway"]) == ("endpoint", "BackendTrafficPolicy")
+    assert session(row["clusterset"]["gateway"]) == "p"
+    row = fold(service(), policy("p", "cart", persistence=by_cookie("p")))["shop/cart"]
+    assert ("clusterset" in row, "targets" in row["policies"][0]) == (False, False)
+    # A route's precedes.
+    row = fold(gateway(), of_import, to_cart("r", [to_gateway()], "r"))["shop/cart"]
+    assert [session(row["clusterset"][way]) for way in ("gateway", "mesh")] == ["r", "p"]
+    assert row["clusterset"]["gateway"]["sessionConflicts"] == [
+        {"kind": "XBackendTrafficPolicy", "namespace": "shop", "name": "p"}
+    ]
+    row = fold(service(), of_import, events=[{"type": "DELETED", "object": of_import}])["shop/cart"]
+    assert "clusterset" not in row
+
+
+def test_a_policy_of_another_groups_service_is_one_of_the_import_that_it_targets() -> None:
+    foreign = {"group": "core", "kind": "Service", "name": "cart"}
+    row = fold(service(), policy("p", foreign, to_import(), persistence=by_cookie("p")))["shop/cart"]
+    assert (choice(row["gateway"]), session(row["clusterset"]["gateway"])) == (DEFAULT, "p")
+
+
 # ---- what can't be read -----------------------------------------------------------------------------------
 
 
@@ -240,6 +273,15 @@ def test_a_route_that_can_not_be_read_is_named_where_its_import_is() -> None:
     row = fold(gateway(), broken)["shop/cart"]
     assert [each["name"] for each in row["rejected"]] == ["r"]
     assert row["state"] == "unknown"
+
+
+def test_a_policy_that_can_not_be_read_is_named_where_it_may_count() -> None:
+    broken = policy("p", to_import(), persistence=by_cookie("p"))
+    broken["spec"]["sessionPersistence"] = 7
+    assert [each["name"] for each in fold(service(), broken)["shop/cart"]["rejected"]] == ["p"]
+    tls = backend_tls_policy("p", "cart")
+    tls["spec"].update(targetRefs=[to_import()], validation=7)
+    assert "rejected" not in fold(service(), tls)["shop/cart"]
 
 
 @pytest.mark.parametrize("odd", [[], {}, 7, None])

@@ -1,4 +1,5 @@
-"""Policies that target Services: XBackendTrafficPolicy and BackendTLSPolicy, as the journal carries them."""
+"""Policies that target Services: XBackendTrafficPolicy and BackendTLSPolicy, as the journal carries them. The former
+may target ServiceImports, too (XBackendTrafficPolicy spec.targetRefs)."""
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
@@ -6,10 +7,11 @@ from typing import Any
 import msgspec
 
 from streams.objects.fields import Json, mapping, objects, optional_text, text
-from streams.objects.gateway_api.references import ServiceKey
+from streams.objects.gateway_api.references import ServiceKey, backend_kind
 from streams.objects.gateway_api.session_persistence import read_session_persistence
 from streams.wire.event_encoding import Key
 from streams.wire.routing_records import (
+    BackendKind,
     BackendTLSContent,
     CertificateReference,
     PolicyContent,
@@ -25,14 +27,32 @@ PortNames = Callable[[ServiceKey], Container[str] | None]
 
 
 def read_traffic_policy(item: Json) -> dict[ServiceKey, bytes]:
-    """An XBackendTrafficPolicy's content, by Service that it targets. Raises MalformedObject."""
+    """An XBackendTrafficPolicy's content, by Service that it targets, or ServiceImport of that name. Raises
+    MalformedObject."""
     meta, spec = item["metadata"], mapping(item.get("spec"), "spec")
     created = text(meta.get("creationTimestamp"), "metadata.creationTimestamp", "")
     persistence = read_session_persistence(spec, "spec")
-    return {
-        (meta["namespace"], name): _encode(PolicyContent(created, None if reason else persistence, reason))
+    imports = _imports_targeted(spec)
+    contents = {
+        name: PolicyContent(created, None if reason else persistence, reason)
         for name, (_, reason) in _targets(spec).items()
     }
+    for name in imports:
+        is_both = name in contents and not contents[name].reason
+        targets: list[BackendKind] = ["Service", "ServiceImport"] if is_both else ["ServiceImport"]
+        contents[name] = PolicyContent(created, persistence, targets=targets)
+    return {(meta["namespace"], name): _encode(content) for name, content in contents.items()}
+
+
+def _imports_targeted(spec: Json) -> list[str]:
+    """The names of ServiceImports that an XBackendTrafficPolicy targets."""
+    targets = enumerate(objects(spec.get("targetRefs"), "spec.targetRefs"))
+    named = {
+        text(target.get("name"), f"spec.targetRefs[{i}].name")
+        for i, target in targets
+        if backend_kind(target.get("group"), target.get("kind")) == "ServiceImport"
+    }
+    return sorted(named)
 
 
 def read_tls_policy(item: Json) -> dict[ServiceKey, BackendTLSContent]:

@@ -14,6 +14,7 @@ from streams.objects.gateway_api.references import (
     read_parents,
 )
 from streams.objects.gateway_api.session_persistence import read_session_persistence
+from streams.objects.resources import TRAFFIC_POLICY
 from streams.wire.event_encoding import Key
 from streams.wire.routing_records import RequestMatch, SessionPersistence
 
@@ -86,7 +87,7 @@ def _rule(kind: str, namespace: str, index: int, rule: Json) -> Rule:
     )
 
 
-def named_by(item: Any) -> set[ServiceKey]:
+def named_by(kind: str, item: Any) -> set[ServiceKey]:
     """The Services that a route or policy names, and the names of ServiceImports, as far as can be told of one that
     can't be read."""
     spec = item.get("spec") if isinstance(item, dict) else None
@@ -94,18 +95,20 @@ def named_by(item: Any) -> set[ServiceKey]:
     if not isinstance(spec, dict) or not isinstance(meta, dict):
         return set()
     named = set()
-    for reference, kind in _references(spec):
-        if backend_kind(reference.get("group") or "", reference.get("kind") or kind) is not None:
+    for reference, default in _references(kind, spec):
+        if backend_kind(reference.get("group") or "", reference.get("kind") or default) is not None:
             key = (reference.get("namespace") or meta.get("namespace"), reference.get("name"))
             if all(isinstance(part, str) and part for part in key):
                 named.add(key)
     return named  # type: ignore[return-value]
 
 
-def _references(spec: Json) -> Iterator[tuple[Json, str]]:
-    """Possible references to Services and ServiceImports, each with its default kind. Policies target Services only."""
-    targets = (reference for reference in _dicts(spec.get("targetRefs")) if reference.get("kind") == "Service")
-    yield from ((reference, "") for reference in targets)
+def _references(kind: str, spec: Json) -> Iterator[tuple[Json, str]]:
+    """Possible references to Services and ServiceImports, each with its default kind. Of the policies only an
+    XBackendTrafficPolicy targets the latter."""
+    for target in _dicts(spec.get("targetRefs")):
+        if kind == TRAFFIC_POLICY.kind or target.get("kind") == "Service":
+            yield target, ""
     yield from ((reference, "Gateway") for reference in _dicts(spec.get("parentRefs")))
     for rule in _dicts(spec.get("rules")):
         backends = list(_dicts(rule.get("backendRefs")))
