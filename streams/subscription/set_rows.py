@@ -60,11 +60,11 @@ class SetRows:
     def update(self, rows: Iterable[Row]) -> list["JoinedSet"]:
         """Take the clusterset's rows, all of one moment (a tombstone is a row without a value). Returns the sets that
         they change."""
-        touched: dict[_Name, None] = {}
+        touched: dict[_Name, list[str]] = {}
         for row in rows:
             if row.value:
                 name = row.namespace, row.name
-                touched[name] = None
+                touched.setdefault(name, []).append(row.cluster)
                 if row.cluster:
                     self._contributions.setdefault(name, {})[row.cluster] = _Contribution(row)
                 else:
@@ -74,15 +74,16 @@ class SetRows:
             for name in touched
             if name in self._sets
         ]
-        for name in touched:
-            self._forget_deleted(name)
+        for name, clusters in touched.items():
+            self._forget_deleted(name, clusters)
         return joined
 
-    def _forget_deleted(self, name: _Name) -> None:
+    def _forget_deleted(self, name: _Name, clusters: Iterable[str]) -> None:
         """A contribution is deleted with a row of its set, so nothing is lost of the set's versions."""
         contributions = self._contributions.get(name, {})
-        for cluster in [cluster for cluster, each in contributions.items() if each.is_deleted]:
-            del contributions[cluster]
+        for cluster in clusters:
+            if cluster in contributions and contributions[cluster].is_deleted:
+                del contributions[cluster]
         if not contributions:
             self._contributions.pop(name, None)
         if name in self._sets and is_deleted(self._sets[name].row.value):
