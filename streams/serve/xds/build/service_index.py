@@ -132,11 +132,12 @@ class ServiceIndex:
     def apply(self, rows: Iterable[Row], seal: Seal, partition: int) -> dict[Key, Taken]:
         """Take the rows of one sealed batch. Returns what they change."""
         changed: dict[Key, Taken] = {}
-        having: dict[Key, set[str]] = {}
+        having: dict[Unit, bool] = {}
         for row in rows:
             key = (row.namespace, row.name)
-            if row.table == "frontend" and key not in having:
-                having[key] = self._clusters_having(key)
+            unit = Unit(row.cluster, *key)
+            if row.table == "frontend" and unit not in having:
+                having[unit] = self._has_frontend(unit)
             units = self._take(key, row)
             before = changed.get(key, Taken(set(), seal.at))
             triggers = {trigger_time(row.facet), before.trigger} - {""}
@@ -149,7 +150,7 @@ class ServiceIndex:
             self._clusters.add(seal.cluster)
         for unit in self._no_longer_kept(partition):
             if unit.cluster:
-                having.setdefault(unit.service, self._clusters_having(unit.service))
+                having.setdefault(unit, self._has_frontend(unit))
                 self.services[unit.service].pop(unit.cluster, None)
             else:
                 self.sets.pop(unit.service, None)
@@ -158,13 +159,14 @@ class ServiceIndex:
             changed.setdefault(key, Taken(set(), seal.at)).units.add(Unit("", *key))
         for key, taken in changed.items():
             self._drop_absent(key, taken.units)
-        for key, before_batch in having.items():
-            if before_batch != self._clusters_having(key):
-                changed[key] = changed[key]._replace(in_other_clusters=True)
+        for unit, had_frontend in having.items():
+            if had_frontend != self._has_frontend(unit):
+                changed[unit.service] = changed[unit.service]._replace(in_other_clusters=True)
         return changed
 
-    def _clusters_having(self, key: Key) -> set[str]:
-        return {cluster for cluster, facets in self.services.get(key, {}).items() if facets.frontend is not None}
+    def _has_frontend(self, unit: Unit) -> bool:
+        facets = self.services.get(unit.service, {}).get(unit.cluster)
+        return facets is not None and facets.frontend is not None
 
     def _take(self, key: Key, row: Row) -> set[Unit]:
         """Take a row. Returns what it changes."""
