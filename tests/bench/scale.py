@@ -33,7 +33,6 @@ from tests.bench.scale_clients import READY
 
 DAY = 86_400
 SHAPE = Shape(services=50, endpoints=20, nodes=100, shared=5, some=5)
-_SETTLE_SECONDS = 10.0
 _ALL_CAME_SECONDS = 120.0
 _SEAL_BACK = 64
 """How many records from a changelog's end the newest seal is looked for at first."""
@@ -46,14 +45,15 @@ class Load(NamedTuple):
     clusters: int
     rate: float
     flood_rate: float
+    settle: float
     idle: float
     churn: float
     beside: float
     routers: int
 
 
-FULL = Load(250, 325, 2000, idle=305, churn=40, beside=20, routers=10)
-QUICK = Load(10, 33, 500, idle=5, churn=6, beside=6, routers=3)
+FULL = Load(250, 325, 2000, settle=10, idle=305, churn=40, beside=20, routers=10)
+QUICK = Load(10, 33, 500, settle=3, idle=4, churn=5, beside=6, routers=3)
 
 
 class Used(NamedTuple):
@@ -147,8 +147,8 @@ class _Scale:
     def idle(self) -> Iterator[Figure]:
         """Nothing changes but resourceVersions."""
         load = self._load
-        self._bench.say(f"{_SETTLE_SECONDS + load.idle:.0f} s in which nothing happens")
-        time.sleep(_SETTLE_SECONDS)
+        self._bench.say(f"{load.settle + load.idle:.0f} s in which nothing happens")
+        time.sleep(load.settle)
         before = self._used()
         time.sleep(load.idle)
         after = self._used()
