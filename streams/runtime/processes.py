@@ -5,11 +5,15 @@ import gc
 import os
 import signal
 import subprocess
+import time
 
 import psutil
 
 #: How long a process has to end after SIGTERM, and again after SIGKILL, in seconds.
 GRACE_SECONDS = 30.0
+
+_LOOK_SECONDS = 0.2
+"""How often it is looked whether another one's child has become a zombie."""
 
 Child = subprocess.Popen[bytes]
 
@@ -23,15 +27,27 @@ def wait_for_exit(pid: int, child: Child | None, seconds: float) -> bool:
         if child is not None and child.pid == pid:
             child.wait(seconds)
         else:
-            process = psutil.Process(pid)
-            # A zombie has ended; only its parent can reap it.
-            if process.status() != psutil.STATUS_ZOMBIE:
-                process.wait(seconds)
+            _wait_for_another_ones(psutil.Process(pid), seconds)
     except psutil.NoSuchProcess:
         return True
     except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
         return False
     return True
+
+
+def _wait_for_another_ones(process: psutil.Process, seconds: float) -> None:
+    """Wait for a process that is not our child. Raises psutil.TimeoutExpired."""
+    until = time.monotonic() + seconds
+    # A zombie has ended; only its parent can reap it, and may not do so as long as we wait.
+    while process.status() != psutil.STATUS_ZOMBIE:
+        left = max(0.0, until - time.monotonic())
+        try:
+            process.wait(min(left, _LOOK_SECONDS))
+        except psutil.TimeoutExpired:
+            if left <= _LOOK_SECONDS:
+                raise
+        else:
+            return
 
 
 def end(pid: int, child: Child | None = None, grace: float = GRACE_SECONDS) -> None:
