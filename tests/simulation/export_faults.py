@@ -64,7 +64,7 @@ def _progress_is_no_sign_of_life() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "_signal_of", signal_of)
 
 
-@fault(2, "a watcher that has lost its API server shows the cluster alive", since=0)
+@fault(2, "a watcher that has lost its API server shows the cluster alive", since=186)
 def _watcher_passes_for_its_cluster() -> AbstractContextManager[Any]:
     real = progress.signal_of
 

@@ -303,7 +303,7 @@ def _cursor_by_a_watchers_clock() -> AbstractContextManager[Any]:
 # ---- 4: frontier ---------------------------------------------------------------------------------------
 
 
-@fault(4, "the frontier is advanced by what a relist shows, before the relist is complete", since=4)
+@fault(4, "the frontier is advanced by what a relist shows, before the relist is complete", since=15)
 def _frontier_advanced_too_early() -> AbstractContextManager[Any]:
     real = Collector.ingest
 
@@ -413,7 +413,7 @@ def _replaced_workers_duplicates_delivered() -> AbstractContextManager[Any]:
     return both()
 
 
-@fault(5, "a worker leaves what it can't read where it hides a row: compaction takes the row", since=13)
+@fault(5, "a worker leaves what it can't read where it hides a row: compaction takes the row", since=27)
 def _garbage_left_over_a_row() -> AbstractContextManager[Any]:
     return patch.object(worker.Worker, "_overwrite", lambda self, table, key: [])
 
@@ -426,7 +426,7 @@ def _deletes_dropped_at_relist() -> AbstractContextManager[Any]:
     return instead_at(Kind.INIT_DONE, lambda item: ReflectorEvent(Kind.INIT_APPLY, item, ""), missing=True)
 
 
-@fault(6, "everything counts as deleted when a relist begins, not what is missing when it is complete", since=4)
+@fault(6, "everything counts as deleted when a relist begins, not what is missing when it is complete", since=15)
 def _deleted_when_the_relist_begins() -> AbstractContextManager[Any]:
     return instead_at(Kind.INIT, lambda item: ReflectorEvent(Kind.DELETE, item, ""))
 
@@ -480,7 +480,7 @@ def _bad_object_stops_its_commit() -> AbstractContextManager[Any]:
     return patch.object(PartitionFold, "step", step)
 
 
-@fault(7, "a bad object takes away what was known of it: its Service loses the slice's endpoints", since=4)
+@fault(7, "a bad object takes away what was known of it: its Service loses the slice's endpoints", since=32)
 def _bad_object_counts_as_deleted() -> AbstractContextManager[Any]:
     real = ServiceChange.reject
 

@@ -48,7 +48,7 @@ def _part_after_its_row() -> AbstractContextManager[Any]:
     return patch.object(TableState, "_update", update)
 
 
-@fault(5, "a row and its parts are in two batches: a crash comes between them", since=76)
+@fault(5, "a row and its parts are in two batches: a crash comes between them", since=210)
 def _row_and_parts_in_two_batches() -> AbstractContextManager[Any]:
     return patch.object(worker, "PART_PREFIX", b"~none/")
 

@@ -117,7 +117,7 @@ def _namespace_label_change_not_followed() -> AbstractContextManager[Any]:
     return _context_that_takes(take)
 
 
-@fault(4, "a Service that loses its cluster IP keeps the routes that are attached to it", since=190)
+@fault(4, "a Service that loses its cluster IP keeps the routes that are attached to it", since=322)
 def _headless_service_keeps_its_routes() -> AbstractContextManager[Any]:
     def take(real: Any, _: RouteContext, kind: str, name: str, item: Object | None) -> None:
         if kind != "Service" or item is None or item["spec"].get("clusterIP") != "None":
