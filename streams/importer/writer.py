@@ -102,7 +102,8 @@ class Writer:
             raise ClusterUnusable(
                 f"cluster {self._server.cluster.name} does not let this account {verb} {path}: "
                 f"HTTP {status}: {message}",
-                "bind the ClusterRole service-facets-importer (compose/import-rbac.yaml) to the account",
+                "bind the ClusterRole of compose/import-rbac.yaml to the account, and that of import-derived-rbac.yaml "
+                "for derived Services",
             )
         if status == 409:
             causes = (answer.get("details") or {}).get("causes") or ()

@@ -356,7 +356,7 @@ def _rule(resource: Resource) -> str:
     plural, _, group = resource.frontier.partition(".")
     return (
         f'grant it with a ClusterRole: apiGroups ["{group}"], resources ["{plural}"], verbs ["get", "list", "watch"] '
-        "(compose/rbac.yaml has the whole role)"
+        "(the files compose/*rbac.yaml have the whole roles)"
     )
 
 

@@ -28,8 +28,13 @@ def test_the_role_is_for_what_is_followed() -> None:
 
 def test_what_an_importer_may_do_is_what_it_does() -> None:
     """Services only with the role for derived ones; ServiceExports never but for their status."""
-    documents = list(yaml.safe_load_all((COMPOSE / "import-rbac.yaml").read_text()))
-    roles = {each["metadata"]["name"]: each["rules"] for each in documents if each["kind"] == "ClusterRole"}
+    roles = {}
+    for file in ("import-rbac.yaml", "import-derived-rbac.yaml"):
+        documents = list(yaml.safe_load_all((COMPOSE / file).read_text()))
+        (role,) = (each for each in documents if each["kind"] == "ClusterRole")
+        (binding,) = (each for each in documents if each["kind"] == "ClusterRoleBinding")
+        assert binding["roleRef"]["name"] == role["metadata"]["name"]
+        roles[role["metadata"]["name"]] = role["rules"]
     read, write = {"get", "list", "watch"}, {"create", "patch", "delete"}
     granted = {
         name: {resource: set(rule["verbs"]) for rule in rules for resource in rule["resources"]}

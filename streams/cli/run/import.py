@@ -67,9 +67,9 @@ def import_command(
     kubectl get serviceimports -A; kubectl get endpointslices -l multicluster.kubernetes.io/service-name=cart
 
     The clusters need the CRDs of mcs-api v0.5.2 (it waits for them), and the account the role of
-    compose/import-rbac.yaml. Ctrl-C stops it cleanly. Exit codes: 1: --dry-run found differences; 69: no broker, or
-    topics are missing (facets topics create); 77: the account may not list; 78: no usable kubeconfig; 124: something
-    was given up to stop in time.
+    compose/import-rbac.yaml, with derived Services also that of import-derived-rbac.yaml. Ctrl-C stops it cleanly.
+    Exit codes: 1: --dry-run found differences; 69: no broker, or topics are missing (facets topics create); 77: the
+    account may not list; 78: no usable kubeconfig; 124: something was given up to stop in time.
     """
     from streams.importer.member import MemberOptions  # noqa: PLC0415
     from streams.kube.clusters import cluster_configs  # noqa: PLC0415

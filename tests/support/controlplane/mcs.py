@@ -79,8 +79,9 @@ def uninstall(api: Api) -> None:
 
 
 def grant(api: Api, user: str, *roles: str) -> None:
-    """Give a user roles of those that compose/import-rbac.yaml has."""
-    documents = list(yaml.safe_load_all((ROOT / "compose" / "import-rbac.yaml").read_text()))
+    """Give a user roles of those that compose has for `facets import`."""
+    files = sorted((ROOT / "compose").glob("import*-rbac.yaml"))
+    documents = [document for file in files for document in yaml.safe_load_all(file.read_text())]
     for role in roles:
         (document,) = (each for each in documents if each["kind"] == "ClusterRole" and each["metadata"]["name"] == role)
         api.post(f"{RBAC}/clusterroles", document)
