@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 
 Place = tuple[str, str, str, str]
 """A row's table, cluster, namespace and name."""

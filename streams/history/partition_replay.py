@@ -9,7 +9,7 @@ from streams.history.collectors import RowCollector
 from streams.history.coverage import Coverage, CoverageRecorder
 from streams.history.queries import Until, time_of
 from streams.kafka.range_reader import RangeReader
-from streams.subscription.delivery import EVERYTHING, Filter, Row
+from streams.subscription.rows import EVERYTHING, Filter, Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import is_row, parse_row_key
 from streams.wire.records import JOURNAL, TABLES

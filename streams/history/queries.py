@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.records import CLUSTERSET, FOLDED_TABLES
 from streams.wire.row_codec import STAMPS, is_deleted
 

@@ -16,7 +16,7 @@ from streams.history.queries import Until
 from streams.kafka.admin import config
 from streams.kafka.range_reader import RangeReader
 from streams.runtime.progress import ProgressReport
-from streams.subscription.delivery import EVERYTHING, Filter, Row
+from streams.subscription.rows import EVERYTHING, Filter, Row
 from streams.wire.partitioning import partition_of
 from streams.wire.records import JOURNAL, TABLES, topic_of
 

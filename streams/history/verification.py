@@ -5,7 +5,7 @@ from typing import NamedTuple
 from streams.history.collectors import Place
 from streams.history.queries import Until
 from streams.subscription.client import Subscriber
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import row_key
 from streams.wire.row_codec import same_content
 

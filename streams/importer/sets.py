@@ -7,8 +7,8 @@ import msgspec
 from streams.importer.holdings import Key
 from streams.importer.names import Json
 from streams.importer.plan import SetState
-from streams.subscription.delivery import Row
 from streams.subscription.freshness import Place, clusters_in, is_known
+from streams.subscription.rows import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.clusterset_records import ClusterExport
 from streams.wire.keys import is_cluster

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table as Grid
 
 from streams.local.up_tally import ChangeLines
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.records import CLUSTERSET
 
 _Json = dict[str, Any]

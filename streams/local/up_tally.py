@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table as Grid
 
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 
 _MOST_AT_ONCE = 12
 _MINUTE = 60.0

@@ -23,13 +23,15 @@ from streams.kafka.skipped_records import report
 from streams.runtime.retry import RetryPolicy, retry
 from streams.runtime.shutdown import closed
 from streams.subscription.comparison import TablesDiffer
+from streams.subscription.cursor import Cursor
 from streams.subscription.delivery import Batch as SealedBatch
-from streams.subscription.delivery import ChangelogGap, Cursor, Filter, Row, Subscription, reached
+from streams.subscription.delivery import ChangelogGap, Subscription, reached
 from streams.subscription.facet_records import Compacted, Replaced, check_anchor
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, Place, Silence, sealed_at, worst
 from streams.subscription.journal_client import JournalClient
 from streams.subscription.names import KnownNames, unknown_names
 from streams.subscription.record_sources import RecordSources
+from streams.subscription.rows import Filter, Row
 from streams.subscription.silence import SilenceMonitor
 from streams.wire.keys import PART_PREFIX, SEAL_PREFIX, is_cluster
 from streams.wire.partitioning import partition_of

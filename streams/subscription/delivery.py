@@ -10,28 +10,26 @@
   delivered, the others are duplicates. A cursor names the changelogs' positions, which may be behind what is applied.
 """
 
-import base64
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
 from itertools import chain, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from streams.errors import FacetsError
-from streams.exit_codes import ExitCode
 from streams.facets import invariants, row_parts
 from streams.facets.changelog_records import UnreadableRecord, is_row_key, read_record, unreadable
-from streams.facets.parsed_rows import Facet, read_row
+from streams.facets.parsed_rows import Facet
 from streams.facets.row_parts import is_head, lacks_parts
 from streams.fold.table import Write
+from streams.subscription.cursor import Cursor
 from streams.subscription.facet_records import Compacted
-from streams.subscription.freshness import overlay, sealed_at
+from streams.subscription.freshness import sealed_at
 from streams.subscription.part_store import PartStore
+from streams.subscription.rows import Filter, Row
 from streams.wire.keys import INTERNAL, PART_PREFIX, SEAL_PREFIX, parse_row_key, row_key, row_key_of
 from streams.wire.partitioning import partition_of
-from streams.wire.records import CLUSTERSET, Seal, decode_row
+from streams.wire.records import CLUSTERSET, Seal
 from streams.wire.row_codec import is_deleted, stamp_of
 
 _SKIP = 4096
@@ -57,112 +55,6 @@ _UNKNOWN = Seal("", -1, 0, "", 0, "", "", {}, 0)
 
 class ChangelogGap(Exception):
     """A row does not follow the one that is held: a change was missed. Start again from a snapshot."""
-
-
-class InvalidCursor(FacetsError, ValueError):
-    """Not a cursor of any subscription."""
-
-    exit_code = ExitCode.BAD_DATA
-
-
-class _RowFields(NamedTuple):
-    table: str
-    cluster: str
-    namespace: str
-    name: str
-    version: int
-    value: bytes
-    silence: str = ""
-
-
-class Row(_RowFields):
-    """A facet row as delivered; `value` is its wire form. `silence` is why this reader considers its cluster silent
-    (`freshness`); it is not part of the row on the wire. Rows are equal if their fields are."""
-
-    @cached_property
-    def facet(self) -> Facet:
-        """The parsed row, cached; usually it is parsed before delivery. Raises ValueError and RecursionError if the
-        value was never checked."""
-        return read_row(self.table, self.value).facet()
-
-    @classmethod
-    def parsed(cls, table: str, key: bytes, version: int, value: bytes, facet: Facet | None) -> "Row":
-        """The row of a record that has been parsed."""
-        row = cls(table, *parse_row_key(key.decode()), version, value)
-        if facet is not None:
-            row.facet = facet
-        return row
-
-    def with_silence(self, silence: str) -> "Row":
-        """The same row with another `silence`."""
-        if silence == self.silence:
-            return self
-        row = self._replace(silence=silence)
-        if "facet" in self.__dict__:
-            row.facet = self.facet
-        return row
-
-    def decode(self) -> dict[str, Any]:
-        """The row as the commands print it: `stale` while its cluster is silent."""
-        return overlay(decode_row(self.table, self.value), self.silence)
-
-
-class Cursor(NamedTuple):
-    """A subscriber's position: for each partition the journal offset that is applied, and for each table the offset of
-    its topic to read on from. `at` is the time of the newest seal applied, by Kafka's clock."""
-
-    at: str
-    applied: dict[int, int]
-    positions: dict[tuple[str, int], int]
-
-    def encode(self) -> str:
-        """As opaque text."""
-        tables: dict[str, dict[str, int]] = {}
-        for (table, partition), position in sorted(self.positions.items()):
-            tables.setdefault(table, {})[str(partition)] = position
-        body = {"at": self.at, "applied": {str(p): o for p, o in sorted(self.applied.items())}, "tables": tables}
-        return base64.urlsafe_b64encode(msgspec.json.encode(body)).decode()
-
-    @classmethod
-    def decode(cls, text: str) -> "Cursor":
-        """Raises InvalidCursor."""
-        try:
-            body = msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=_CursorBody)
-            return cls(
-                body.at,
-                {int(p): offset for p, offset in body.applied.items()},
-                {(table, int(p)): at for table, ps in body.tables.items() for p, at in ps.items()},
-            )
-        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-            raise InvalidCursor(
-                "the cursor is damaged or isn't one", "leave the cursor out, to start from a snapshot"
-            ) from error
-
-
-class _CursorBody(msgspec.Struct):
-    at: str
-    applied: dict[str, int]
-    tables: dict[str, dict[str, int]]
-
-
-class Filter(NamedTuple):
-    """Selects rows; an empty set means all. Seals are never dropped. The clusterset's sets are of no cluster: they come
-    where none is selected."""
-
-    clusters: frozenset[str] = frozenset()
-    namespaces: frozenset[str] = frozenset()
-    services: frozenset[str] = frozenset()
-
-    def wants(self, cluster: str, namespace: str, name: str) -> bool:
-        """Whether a row is selected."""
-        return (
-            (not self.clusters or cluster in self.clusters)
-            and (not self.namespaces or namespace in self.namespaces)
-            and (not self.services or name in self.services)
-        )
-
-
-EVERYTHING = Filter()
 
 
 class Batch(NamedTuple):

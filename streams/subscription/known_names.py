@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 
 from streams.subscription.client import read_names
-from streams.subscription.delivery import Row
 from streams.subscription.names import unknown_names
+from streams.subscription.rows import Row
 
 
 async def check_names(

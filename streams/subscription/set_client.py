@@ -11,7 +11,8 @@ from streams.facets.row_parts import PartRecords, find_in, join_row
 from streams.kafka.bulk_reader import BulkReader
 from streams.kafka.range_reader import RangeReader
 from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
-from streams.subscription.delivery import Cursor, Row
+from streams.subscription.cursor import Cursor
+from streams.subscription.rows import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import PART_PREFIX, is_row, parse_row_key
 from streams.wire.records import CLUSTERSET, FOLDED_TABLES, TABLES, topic_of

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.facets.service_set import host_dns_name, precedence, set_state
-from streams.subscription.delivery import Row
 from streams.subscription.freshness import overlay
+from streams.subscription.rows import Row
 from streams.wire.partitioning import partition_of
 from streams.wire.records import CLUSTERSET
 from streams.wire.row_codec import is_deleted

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from streams.subscription.client import Snapshot, Subscriber
-from streams.subscription.delivery import Cursor
+from streams.subscription.cursor import Cursor
 from streams.wire.records import TABLES
 from tests.chaos.churn import FAILURES, Churn
 from tests.chaos.cluster import CLUSTER, PARTITIONS, SHOP, Cluster

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from streams.subscription.client import Batch, Subscriber
-from streams.subscription.delivery import Cursor
+from streams.subscription.cursor import Cursor
 from tests.integration.mesh import CART, DEADLINE, Mesh, endpoint_slice, eventually, running, service
 from tests.support.server_sent_events import Changes, Described, changes, small_socket
 

@@ -18,7 +18,7 @@ from tenacity import Retrying, retry, retry_if_result, stop_after_delay, wait_fi
 from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.openapi import openapi
 from streams.serve.http.parameters import ADDRESS_FORMAT, CURSOR_FORMAT
-from streams.subscription.delivery import Cursor
+from streams.subscription.cursor import Cursor
 from tests.integration.journal import PARTITIONS
 from tests.integration.mesh import DEADLINE, Tables, endpoint_slice, free_port, service
 

@@ -9,7 +9,8 @@ import pytest
 
 from streams.errors import FacetsError
 from streams.subscription.client import Batch, Snapshot, Subscriber
-from streams.subscription.delivery import Cursor, Row
+from streams.subscription.cursor import Cursor
+from streams.subscription.rows import Row
 from streams.wire.records import TABLES
 from tests.integration.journal import clean_topics
 from tests.support.backend_rows import row as backend_row

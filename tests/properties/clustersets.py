@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streams.facets.tables import WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.objects.commits import JournalRecord
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import is_row, is_set, parse_row_key
 from tests.support.clustersets import (

@@ -16,7 +16,9 @@ from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.names import TYPE_URLS
 from streams.serve.xds.protocol.propagation import epoch_seconds
-from streams.subscription.delivery import Batch, Cursor, Filter, Subscription
+from streams.subscription.cursor import Cursor
+from streams.subscription.delivery import Batch, Subscription
+from streams.subscription.rows import Filter
 from streams.wire.keys import COMPANION_PREFIX, PART_PREFIX, SEAL_PREFIX
 from streams.wire.records import TABLES, decode_row
 from streams.worker.checkpoint import Image, capture, decode, encode

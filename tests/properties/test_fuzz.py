@@ -30,7 +30,7 @@ from streams.objects.fields import MalformedObject
 from streams.objects.normalize import normalize
 from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent, UnknownEvent
 from streams.objects.resources import RESOURCES
-from streams.subscription.delivery import Cursor, InvalidCursor
+from streams.subscription.cursor import Cursor, InvalidCursor
 from streams.wire import timestamps as rfc3339
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import decode_row

@@ -17,7 +17,7 @@ from streams.importer.desired import MAX_ENDPOINTS, slices
 from streams.importer.names import derived_service_name
 from streams.importer.plan import Plan, SetState, Target, plan
 from streams.importer.sets import Sets
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import SEAL_PREFIX, is_row, parse_row_key
 from streams.wire.records import Seal
 from tests.properties.clustersets import NAMES, History, dropped_from, folded, histories, outages

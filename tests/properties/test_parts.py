@@ -12,7 +12,9 @@ from streams.facets.row_parts import find_in, is_head, join_row
 from streams.facets.tables import WHOLE_ROW_TABLES, WHOLE_WORKER_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
-from streams.subscription.delivery import EVERYTHING, Batch, Cursor, Subscription
+from streams.subscription.cursor import Cursor
+from streams.subscription.delivery import Batch, Subscription
+from streams.subscription.rows import EVERYTHING
 from streams.wire.keys import PART_PREFIX
 from streams.wire.records import CLUSTERSET
 from tests.properties.clustersets import History, folded, histories

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.facets.tables import FACET_TABLES
-from streams.subscription.delivery import Cursor, Filter, Subscription
+from streams.subscription.cursor import Cursor
+from streams.subscription.delivery import Subscription
+from streams.subscription.rows import Filter
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import decode_row
 from streams.worker.checkpoint import Image, UnusableCheckpoint, capture, decode, encode

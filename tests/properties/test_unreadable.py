@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from streams.facets.changelog_records import BAD_VERSION, NO_VERSION, unreadable
 from streams.fold.table import Write
 from streams.kafka.bulk_reader import Chunk
-from streams.subscription.delivery import Batch, Cursor, Filter, Row, Subscription
+from streams.subscription.cursor import Cursor
+from streams.subscription.delivery import Batch, Subscription
+from streams.subscription.rows import Filter, Row
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import TABLES, topic_of
 from streams.worker.changelog import Fetched

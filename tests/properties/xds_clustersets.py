@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Resource
-from streams.subscription.delivery import EVERYTHING, Subscription
+from streams.subscription.delivery import Subscription
+from streams.subscription.rows import EVERYTHING
 from streams.wire.records import FOLDED_TABLES
 from tests.properties.clustersets import History, apply, days, delete, folded
 from tests.support.clustersets import Journal, cluster_id, endpoint_slice, export, service

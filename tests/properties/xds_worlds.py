@@ -15,7 +15,7 @@ from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.names import Kind
 from streams.serve.xds.build.resource import Absence, Resource
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import parse_row_key
 from streams.wire.records import CLUSTERSET, decode_row
 from tests.support import xds_expected as expected

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import orjson
 
-from streams.subscription.delivery import EVERYTHING, Batch, Row
+from streams.subscription.delivery import Batch
+from streams.subscription.rows import EVERYTHING, Row
 from streams.wire.keys import parse_row_key, row_key
 from tests.simulation.base import Violation
 from tests.simulation.checkers import Checkers, Made

@@ -27,7 +27,9 @@ from streams.objects.commits import CommitWriter, JournalRecord
 from streams.objects.fields import MalformedObject
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.subscription import delivery
-from streams.subscription.delivery import Batch, Cursor, Row, Subscription
+from streams.subscription.cursor import Cursor
+from streams.subscription.delivery import Batch, Subscription
+from streams.subscription.rows import Row
 from streams.wire import event_encoding
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Commit, Event, Seal

@@ -8,8 +8,9 @@ from unittest.mock import patch
 from streams.fold import fold as folding
 from streams.fold.table import Write
 from streams.subscription.comparison import Comparison
-from streams.subscription.delivery import Batch, Row, Subscription
+from streams.subscription.delivery import Batch, Subscription
 from streams.subscription.journal_fold import JournalFold, Obstacle, TableImage
+from streams.subscription.rows import Row
 from streams.wire.records import Commit, Seal
 from tests.simulation.planting import fault
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from unittest.mock import patch
 
 from streams.objects import commits, progress
-from streams.subscription.delivery import Filter
+from streams.subscription.rows import Filter
 from tests.simulation import fast_paths
 from tests.simulation.base import TABLES, Base, Violation
 from tests.simulation.chaos import Chaos

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import orjson
 
 from streams.facets.changelog_records import unreadable
-from streams.subscription.delivery import Batch, ChangelogGap, Cursor, Filter, Row, Subscription
+from streams.subscription.cursor import Cursor
+from streams.subscription.delivery import Batch, ChangelogGap, Subscription
 from streams.subscription.facet_records import Compacted
+from streams.subscription.rows import Filter, Row
 from tests.simulation.base import Base, ms_of
 from tests.simulation.kafka import Record
 

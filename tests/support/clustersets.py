@@ -18,7 +18,7 @@ from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import is_row, is_set, parse_row_key
 from tests.support.naive_clusterset import ID_PROPERTY, NaiveCluster, Name

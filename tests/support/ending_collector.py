@@ -2,7 +2,7 @@
 
 import os
 
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 
 
 class EndingCollector:

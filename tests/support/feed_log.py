@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from streams.serve.http.feed import Feed
-from streams.subscription.delivery import Cursor, Row
+from streams.subscription.cursor import Cursor
+from streams.subscription.rows import Row
 from streams.wire.records import AsOf, Seal
 
 _FRONTEND = {

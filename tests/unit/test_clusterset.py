@@ -21,8 +21,9 @@ from streams.serve.http import encoding
 from streams.serve.http.encoding import Selection
 from streams.serve.http.feed import Feed
 from streams.serve.http.sse import ChangesHub, SseSettings
-from streams.subscription.delivery import Cursor, Row
+from streams.subscription.cursor import Cursor
 from streams.subscription.freshness import Silence
+from streams.subscription.rows import Row
 from streams.subscription.set_rows import JoinedSet, SetRows
 from streams.wire.keys import is_row, is_set, parse_row_key
 from streams.wire.records import FOLD_VERSION

@@ -11,7 +11,6 @@ from streams.fold.fold import PartitionFold
 from streams.objects.collector import Collector
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
-from streams.subscription.delivery import Row
 from streams.subscription.freshness import (
     age_seconds,
     clock_skew_seconds,
@@ -20,6 +19,7 @@ from streams.subscription.freshness import (
     overlay_json,
     silences,
 )
+from streams.subscription.rows import Row
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import Seal
 from streams.wire.timestamps import of_milliseconds, read

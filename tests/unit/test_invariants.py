@@ -11,7 +11,8 @@ from streams.facets.endpoint_set import EndpointSet
 from streams.facets.slice_text import new_group, new_source
 from streams.fold import fold as folding
 from streams.fold.fold import PartitionFold
-from streams.subscription.delivery import Filter, Subscription
+from streams.subscription.delivery import Subscription
+from streams.subscription.rows import Filter
 from streams.wire.records import SliceEndpoint
 from tests.support.journal_values import commit, written
 

@@ -5,8 +5,9 @@ from streams.fold.table import Write
 from streams.objects.collector import Collector
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
-from streams.subscription.delivery import EVERYTHING, Subscription
+from streams.subscription.delivery import Subscription
 from streams.subscription.journal_follower import JournalFollower
+from streams.subscription.rows import EVERYTHING
 from streams.wire.records import TABLES
 
 AT = "2026-11-24T12:00:00.000Z"

@@ -3,7 +3,7 @@
 import pytest
 
 from streams.history.queries import Difference, Until, differences, holders
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.row_codec import same_content
 from tests.unit.xds.world import World, endpoint, service, slice_of
 

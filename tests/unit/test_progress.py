@@ -14,8 +14,9 @@ from streams.objects.commits import JournalRecord
 from streams.objects.progress import BOOKMARK_SECONDS, MAX_NAMED, NEWS_SECONDS, QUIET_SECONDS, ProgressCollector
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import RESOURCES
-from streams.subscription.delivery import EVERYTHING, Subscription
+from streams.subscription.delivery import Subscription
 from streams.subscription.freshness import SILENT_AFTER_SECONDS, alive, silences
+from streams.subscription.rows import EVERYTHING
 from streams.wire.journal_records import progress_record, read_journal_record
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import TABLES, ClusterProgress, Progress, Seal

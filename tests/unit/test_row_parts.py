@@ -11,8 +11,10 @@ from streams.facets.row_parts import find_newest, is_head, join_row
 from streams.facets.tables import WHOLE_ROW_TABLES
 from streams.fold.fold import PartitionFold
 from streams.fold.table import Write
-from streams.subscription.delivery import EVERYTHING, Batch, ChangelogGap, Cursor, Row, Subscription
+from streams.subscription.cursor import Cursor
+from streams.subscription.delivery import Batch, ChangelogGap, Subscription
 from streams.subscription.facet_records import Compacted
+from streams.subscription.rows import EVERYTHING, Row
 from streams.wire.keys import PART_PREFIX, SEAL_PREFIX
 from streams.wire.records import FOLD_VERSION
 from streams.worker import changelog

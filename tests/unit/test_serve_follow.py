@@ -13,7 +13,8 @@ from streams.serve.http.sse import ChangesHub, SseSettings
 from streams.serve.run import ServeSettings, _choose_tables, _follow
 from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import Batch, Snapshot
-from streams.subscription.delivery import EVERYTHING, Cursor
+from streams.subscription.cursor import Cursor
+from streams.subscription.rows import EVERYTHING
 from streams.wire.records import FOLDED_TABLES, TABLES
 from tests.support.clustersets import export
 from tests.unit.xds.world import World, endpoint, service, slice_of

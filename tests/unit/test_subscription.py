@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from streams.fold.table import Write
-from streams.subscription.delivery import Batch, ChangelogGap, Filter, Subscription
+from streams.subscription.delivery import Batch, ChangelogGap, Subscription
+from streams.subscription.rows import Filter
 from streams.wire.keys import is_row
 from streams.wire.records import Seal
 from tests.properties.folding import logs_of, new_fold, restarted

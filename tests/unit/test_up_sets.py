@@ -6,7 +6,7 @@ from rich.console import Console
 
 from streams.local.up_sets import SetTally
 from streams.local.up_tally import ChangeLines
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import is_row, parse_row_key
 from tests.support.clustersets import Journal, Member, endpoint_slice, export, service
 

@@ -12,7 +12,7 @@ from streams.errors import FacetsError
 from streams.serve.http.endpoint import Nothing
 from streams.serve.http.endpoints import acked, changes, propagation
 from streams.serve.http.query import BadParameter, decode_parameters
-from streams.subscription.delivery import Cursor
+from streams.subscription.cursor import Cursor
 
 WRITE = "cluster=a&resourceVersion=1"
 SECONDS = "parameter timeout must be a number of seconds from 0 to 3600"

@@ -11,7 +11,7 @@ from streams.cli.output import run
 from streams.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from streams.subscription.delivery import Row
+    from streams.subscription.rows import Row
 
 
 class Point(click.ParamType):
@@ -72,8 +72,8 @@ def diff_command(
     from streams.history.collectors import AllRows  # noqa: PLC0415
     from streams.history.coverage import NotKnown, known_at  # noqa: PLC0415
     from streams.history.queries import Difference, Until, clusters_of, differences  # noqa: PLC0415
-    from streams.subscription.delivery import Filter  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
+    from streams.subscription.rows import Filter  # noqa: PLC0415
 
     space, name, clusters = service.resolve(namespace, clusters)
     tables = readable_tables(tables, clusters)

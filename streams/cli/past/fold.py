@@ -14,7 +14,7 @@ from streams.cli.options import routing_options
 from streams.facets.tables import WHOLE_WORKER_TABLES
 from streams.fold.offline import AuditFold, OfflineJournal
 from streams.fold.table import Write
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import parse_row_key, row_key
 from streams.wire.records import FOLDED_TABLES

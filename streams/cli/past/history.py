@@ -61,8 +61,8 @@ def history_command(
     from streams.history.collectors import LastRows  # noqa: PLC0415
     from streams.history.coverage import NotKnown, check_covered, check_since  # noqa: PLC0415
     from streams.history.queries import Until  # noqa: PLC0415
-    from streams.subscription.delivery import Filter  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
+    from streams.subscription.rows import Filter  # noqa: PLC0415
 
     spaces: tuple[str, ...] = (namespace,) if namespace else ()
     names: tuple[str, ...] = ()

@@ -72,8 +72,8 @@ def replay_command(
     """
     from streams.history.coverage import check_covered, check_offset  # noqa: PLC0415
     from streams.history.queries import Until, place  # noqa: PLC0415
-    from streams.subscription.delivery import Filter  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
+    from streams.subscription.rows import Filter  # noqa: PLC0415
     from streams.wire.row_codec import is_deleted  # noqa: PLC0415
 
     until = Until(at or "", dict(seqs), dict(offsets))

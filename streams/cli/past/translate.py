@@ -10,7 +10,7 @@ from streams.cli.options import RouterPlace, router_options, routing_options
 from streams.facets.tables import WHOLE_WORKER_TABLES
 from streams.fold.offline import AuditFold, OfflineJournal
 from streams.serve.xds.build.names import TYPE_URLS, Kind
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import parse_row_key
 from streams.wire.records import Seal
 

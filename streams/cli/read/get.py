@@ -12,7 +12,7 @@ from streams.cli.standard_streams import until_reader_leaves
 
 if TYPE_CHECKING:
     from streams.subscription.client import Batch, ClusterStatus, Snapshot
-    from streams.subscription.delivery import Filter, Row
+    from streams.subscription.rows import Filter, Row
 
 
 class Query(NamedTuple):
@@ -37,7 +37,7 @@ class Query(NamedTuple):
 
     def selection(self) -> "Filter":
         """The narrowest filter that lets all of these rows through."""
-        from streams.subscription.delivery import Filter  # noqa: PLC0415
+        from streams.subscription.rows import Filter  # noqa: PLC0415
 
         spaces = {
             namespace for path in self.paths for namespace in ([path.namespace] if path.namespace else self.namespaces)

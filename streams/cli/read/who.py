@@ -19,7 +19,7 @@ _PORTS_WIDTH = 16
 
 if TYPE_CHECKING:
     from streams.history.queries import Holder
-    from streams.subscription.delivery import Row
+    from streams.subscription.rows import Row
 
 
 @click.command("who")

@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 import msgspec
 
 from streams.facets.parsed_rows import BackendFacet
-from streams.subscription.delivery import Filter, Row
 from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json, worst
+from streams.subscription.rows import Filter, Row
 from streams.subscription.set_rows import JoinedSet
 from streams.wire import row_forms
 from streams.wire.records import Record, Seal

@@ -24,8 +24,9 @@ from streams.serve.http.encoding import (
     text_of,
     with_rows,
 )
-from streams.subscription.delivery import Cursor, Row
+from streams.subscription.cursor import Cursor
 from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json, sealed_at
+from streams.subscription.rows import Row
 from streams.subscription.set_rows import SetRows, overlay_set
 from streams.wire.partitioning import partition_of
 from streams.wire.records import CLUSTERSET, Record, Seal

@@ -32,8 +32,9 @@ from streams.serve.http.feed import Feed, Lost, Reader
 from streams.serve.http.query import NO_SNAPSHOT, BadParameter, Busy, NotFound
 from streams.serve.metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
 from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
-from streams.subscription.delivery import Cursor, Row
+from streams.subscription.cursor import Cursor
 from streams.subscription.freshness import Place, Silence
+from streams.subscription.rows import Row
 from streams.subscription.set_client import join_sets
 from streams.wire.records import CLUSTERSET, FOLDED_TABLES, Seal
 from streams.wire.timestamps import later

@@ -26,8 +26,8 @@ from streams.serve.xds.protocol.delta import DeltaStream
 from streams.serve.xds.protocol.propagation import NEVER, Ledger, epoch_seconds
 from streams.serve.xds.protocol.sotw import SotwStream
 from streams.serve.xds.protocol.stream import Answer, ProtocolViolation
-from streams.subscription.delivery import Row
 from streams.subscription.freshness import Place, Silence
+from streams.subscription.rows import Row
 
 log = logging.getLogger("facets.xds")
 

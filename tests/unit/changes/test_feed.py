@@ -8,7 +8,8 @@ import pytest
 
 from streams.serve.http.encoding import Selection, frontiers
 from streams.serve.http.feed import Feed, Lost, Reader
-from streams.subscription.delivery import Cursor, Filter
+from streams.subscription.cursor import Cursor
+from streams.subscription.rows import Filter
 from tests.support.feed_log import Log, names, row
 
 ALL = Selection(frozenset({"frontend", "backend"}))

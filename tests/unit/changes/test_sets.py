@@ -14,8 +14,9 @@ from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
 from streams.serve.xds.server import XdsServer, XdsSettings
-from streams.subscription.delivery import Cursor, Row
+from streams.subscription.cursor import Cursor
 from streams.subscription.freshness import Silence
+from streams.subscription.rows import Row
 from streams.wire.keys import is_row, parse_row_key
 from streams.wire.records import TABLES, Seal
 from tests.support.clustersets import Journal, Member, endpoint_slice, export, joined, service

@@ -8,7 +8,7 @@ from streams.serve.xds.build import assignment
 from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Absence, Resource
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import parse_row_key
 from tests.unit.xds.world import EXPORTED_CART as CART
 from tests.unit.xds.world import World, endpoint, exported_cart, owners, service, slice_of, summary

@@ -9,7 +9,7 @@ from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.names import Kind
 from streams.serve.xds.build.resource import Resource
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import parse_row_key
 from tests.support.routes import Object, by_cookie, gateway, route, rule, to_gateway, to_import
 from tests.unit.xds.world import CART as OWN

@@ -12,7 +12,7 @@ from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.server import client_of
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import parse_row_key
 from tests.support.routes import annotated
 from tests.support.serving import serving, stream

@@ -10,7 +10,7 @@ from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.build.resources import STATEFUL_SESSION
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from tests.support.routes import annotated, route, rule, to_service
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of, summary
 
@@ -109,7 +109,7 @@ def test_what_becomes_unknown_keeps_what_was_known() -> None:
     world = World()
     world.put(service(), slice_of(endpoint("10.1.0.1")))
     before = world.version("eds")
-    from streams.subscription.delivery import Row
+    from streams.subscription.rows import Row
 
     for table in ("frontend", "backend"):
         value = world.rows[table, "east/shop/cart", ""].replace(b'"state":"ready"', b'"state":"unknown"')

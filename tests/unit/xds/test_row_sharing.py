@@ -10,8 +10,10 @@ from streams.facets import changelog_records, parsed_rows
 from streams.serve.http.encoding import Selection, print_row
 from streams.serve.http.feed import Feed
 from streams.serve.xds.build.client import Client
-from streams.subscription import delivery
-from streams.subscription.delivery import Batch, Cursor, Row
+from streams.subscription import delivery, rows
+from streams.subscription.cursor import Cursor
+from streams.subscription.delivery import Batch
+from streams.subscription.rows import Row
 from streams.wire.records import TABLES
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
@@ -34,8 +36,8 @@ class Counted:
 
         # All that reads rows reads them by this.
         monkeypatch.setattr(changelog_records, "read_row", read_row)
-        monkeypatch.setattr(delivery, "read_row", read_row)
-        monkeypatch.setattr(delivery, "decode_row", forbidden)
+        monkeypatch.setattr(rows, "read_row", read_row)
+        monkeypatch.setattr(rows, "decode_row", forbidden)
         monkeypatch.setattr(delivery, "stamp_of", forbidden)
 
 

@@ -19,7 +19,8 @@ from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind as XdsKind
 from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.build.service_index import Key
-from streams.subscription.delivery import Batch, Filter, Row, Subscription
+from streams.subscription.delivery import Batch, Subscription
+from streams.subscription.rows import Filter, Row
 from streams.wire.keys import SEAL_PREFIX, parse_row_key
 
 _ALL = (*RESOURCES, *OPTIONAL)

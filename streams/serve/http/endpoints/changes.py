@@ -13,7 +13,8 @@ from streams.serve.http.endpoint import Body, Endpoint, Parameters
 from streams.serve.http.parameters import MAX_VALUES, REPEATABLE, ClusterName, CursorText, KubernetesName, Table, one_of
 from streams.serve.http.query import BadParameter
 from streams.serve.http.rows import IN_BATCH, VIEWS
-from streams.subscription.delivery import Cursor, Filter, InvalidCursor
+from streams.subscription.cursor import Cursor, InvalidCursor
+from streams.subscription.rows import Filter
 from streams.wire.records import TABLES
 
 RowForm = Annotated[

@@ -9,7 +9,7 @@ from streams.serve.http.encoding import Selection
 from streams.serve.http.endpoint import Endpoint, Parameters, TablePath
 from streams.serve.http.parameters import REPEATABLE, ClusterName, Conditional, KubernetesName
 from streams.serve.http.rows import ITEMS, answer_rows
-from streams.subscription.delivery import Filter
+from streams.subscription.rows import Filter
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from streams.serve.xds.build.resource import Absence, Resource
 from streams.serve.xds.build.service import Service
 from streams.serve.xds.build.service_index import Key, ServiceIndex, Unit
 from streams.serve.xds.build.service_resources import PortName, ServiceResources
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.records import Seal, ServicePort
 
 UNPLACED = Client()

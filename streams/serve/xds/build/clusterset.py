@@ -22,7 +22,7 @@ from streams.facets.parsed_rows import (
 )
 from streams.facets.service_set import DNS_ZONE, precedence
 from streams.serve.xds.build.service import Service, SetPart
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.clusterset_records import CLUSTER_ID, NO_PREFERENCE, Locality, SetExport, SetPort
 from streams.wire.records import ServicePort, State
 

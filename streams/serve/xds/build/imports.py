@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from streams.facets.parsed_rows import RoutingFacet
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.keys import RowKey
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from streams.facets.parsed_rows import BackendFacet, Facet, FrontendFacet, RoutingFacet
 from streams.serve.xds.build.ports import PortId, port_of
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.clusterset_records import Locality
 from streams.wire.timestamps import read, write
 

@@ -7,8 +7,8 @@ from streams.facets.parsed_rows import Facet
 from streams.serve.xds.build.clusterset import ServiceSet
 from streams.serve.xds.build.imports import ImportRoutings
 from streams.serve.xds.build.service import Facets, trigger_time
-from streams.subscription.delivery import Row
 from streams.subscription.freshness import clusters_in, is_complete, is_known
+from streams.subscription.rows import Row
 from streams.wire.keys import RowKey, is_cluster
 from streams.wire.partitioning import partition_of
 from streams.wire.records import CLUSTERSET, Seal

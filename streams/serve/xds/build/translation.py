@@ -11,7 +11,7 @@ from streams.serve.xds.build.catalog import Catalog
 from streams.serve.xds.build.client import Client
 from streams.serve.xds.build.names import Kind
 from streams.serve.xds.build.resource import Absence, Resource
-from streams.subscription.delivery import Row
+from streams.subscription.rows import Row
 from streams.wire.records import Seal
 
 
