@@ -16,7 +16,7 @@ from streams.cli.past.fold import fold_command
 from streams.cli.past.translate import translate_command
 from streams.serve.xds.build.client import Client, Place
 from streams.serve.xds.build.resource import Resource
-from tests.properties.xds_worlds import NAMES, Step, applied, check_set, journals, rows_of
+from tests.properties.xds_worlds import HOSTS, NAMES, Step, applied, check_set, journals, rows_of
 from tests.support.routes import by_cookie, gateway, listener, route, rule, to_gateway, to_service
 from tests.support.xds_checks import Refused, check_resource
 from tests.support.xds_expected import Row
@@ -205,9 +205,13 @@ def _check_references(translation: Translation, client: Client) -> None:
 
 
 def _check_as_served(translation: Translation, world: World, client: Client) -> None:
-    """A server that has followed the same changes gives the same."""
+    """A server that has followed the same changes gives the same, and hosts, which are only for who asks by name."""
     for kind, messages in translation.messages.items():
+        if named := messages.keys() & set(HOSTS):
+            raise Refused(f"hosts in a translation: {named}")
         for name in NAMES:
+            if name in HOSTS:
+                continue
             served = world.catalog.resource(kind, name, client)  # type: ignore[arg-type]
             body = served.body.value if isinstance(served, Resource) else None
             if messages.get(name) != (body and check_resource(kind, name, body, grpc=client.grpc)):
