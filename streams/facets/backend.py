@@ -162,11 +162,9 @@ class BackendTable(Table[BackendEntry]):
         division = UNDIVIDED
         if self._divides:
             division = row_parts.divide(key, ctx.offset, entry.parts, entry, new, known)
-        if division.parts:
-            groups = row_parts.encode_parts(ctx.offset, division.parts)
-        else:
-            groups = b'"groups":[%b]' % endpoint_set.encode_groups(counted, withdrawn=_is_withheld(new.service))
-        row = b'%b,"service":%b,%b,"change":%b}' % (head, _encode_service(new.service), groups, difference)
+        withdrawn = _is_withheld(new.service)
+        content = row_parts.encode_content(ctx.offset, division.parts, counted, withdrawn=withdrawn)
+        row = b'%b,"service":%b,%b,"change":%b}' % (head, _encode_service(new.service), content, difference)
         divided = new if division is UNDIVIDED else new._replace(parts=division.parts)
         return RowUpdate(divided, row, division.records)
 

@@ -128,11 +128,8 @@ class ContributionTable(Table[ContributionEntry]):
             ctx, key, entry.version, state=new.state, reason=new.reason, rejected=new.rejected, causes=causes
         )
         division = row_parts.divide(key, ctx.offset, entry.parts, entry, new) if self._divides else UNDIVIDED
-        if division.parts:
-            groups = row_parts.encode_parts(ctx.offset, division.parts)
-        else:
-            groups = b'"groups":[%b]' % endpoint_set.encode_groups(new.endpoints, withdrawn=new.withdrawn)
-        row = b'%b,"export":%b,"service":%b,%b}' % (head, _encode(new.export), _encode(new.service), groups)
+        content = row_parts.encode_content(ctx.offset, division.parts, new.endpoints, withdrawn=new.withdrawn)
+        row = b'%b,"export":%b,"service":%b,%b}' % (head, _encode(new.export), _encode(new.service), content)
         return RowUpdate(new._replace(parts=division.parts), row, division.records)
 
     def objects(self, key: str, entry: ContributionEntry) -> list[Cause]:

@@ -44,6 +44,11 @@ class Facet(msgspec.Struct):
     triggers: tuple[str, ...]
     is_partial: bool
 
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether it is `unknown` as a whole: what was before goes on counting."""
+        return self.state == "unknown" and not self.is_partial
+
 
 class FrontendFacet(Facet):
     """How a Service is reached, from a frontend row."""

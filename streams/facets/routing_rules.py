@@ -44,6 +44,7 @@ from msgspec import structs
 
 from streams.facets.route_order import RuleOrder, age, in_age_order
 from streams.wire.routing_records import (
+    BACKEND_KINDS,
     BackendKind,
     Decision,
     Direction,
@@ -68,7 +69,6 @@ _SOURCES: dict[str, Reason] = {
     "Cluster": "ClusterDefault",
 }
 
-_MESH_PARENTS = frozenset({"Service", "ServiceImport"})
 _IMPORT = RoutedService("", "ClusterIP", False, False, "None", OperatorRouting())
 """A ServiceImport as the rules take it: a Service without an IP."""
 
@@ -168,11 +168,11 @@ def decide_mesh(subject: Subject) -> MeshDirection:
 
 
 def _is_producer(route: HeldRoute, parent: RouteParent) -> bool:
-    return parent.kind in _MESH_PARENTS and parent.namespace == route.namespace
+    return parent.kind in BACKEND_KINDS and parent.namespace == route.namespace
 
 
 def _is_consumer(route: HeldRoute, parent: RouteParent) -> bool:
-    return parent.kind in _MESH_PARENTS and parent.namespace != route.namespace
+    return parent.kind in BACKEND_KINDS and parent.namespace != route.namespace
 
 
 def _consumers(routes: Iterable[HeldRoute]) -> set[str]:
@@ -181,7 +181,7 @@ def _consumers(routes: Iterable[HeldRoute]) -> set[str]:
         namespace
         for route in routes
         for parent in route.parents
-        if parent.attached and parent.kind in _MESH_PARENTS
+        if parent.attached and parent.kind in BACKEND_KINDS
         for namespace in ([route.namespace] if _is_consumer(route, parent) else parent.consumers)
     }
 

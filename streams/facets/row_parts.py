@@ -20,7 +20,7 @@ import msgspec
 
 from streams.facets.changes import local_name_of
 from streams.facets.claims import Lost
-from streams.facets.endpoint_set import EndpointSet, group_texts
+from streams.facets.endpoint_set import EndpointSet, encode_groups, group_texts
 from streams.facets.overlay import explain
 from streams.facets.slice_text import Group, GroupChange, Source, address_of, addresses_of
 from streams.wire.endpoint_text import pieces, text_difference, without
@@ -180,9 +180,11 @@ def divide(
     return Division(divided, records)
 
 
-def encode_parts(version: int, parts: Parts) -> bytes:
-    """The `parts` of a head of this version, with their name."""
-    return b'"parts":%b' % _encode({label: version - part.version for label, part in parts.items()})
+def encode_content(version: int, parts: Parts, endpoints: EndpointSet, *, withdrawn: bool) -> bytes:
+    """What a row of this version has of its endpoints: the `parts` of a head, else the `groups`; with their name."""
+    if parts:
+        return b'"parts":%b' % _encode({label: version - part.version for label, part in parts.items()})
+    return b'"groups":[%b]' % encode_groups(endpoints, withdrawn=withdrawn)
 
 
 class _Content(NamedTuple):

@@ -1,6 +1,6 @@
 """The routing facet on the wire: what the journal carries of routes, policies and operators' choices, and the rows."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -15,6 +15,8 @@ Reason = Literal[
 ]  # fmt: skip
 Role = Literal["backend", "mirror", "auth"]
 BackendKind = Literal["Service", "ServiceImport"]
+BACKEND_KINDS: frozenset[str] = frozenset(get_args(BackendKind))
+"""What routes send requests to. Mesh routes have the same kinds as parents (GAMMA)."""
 
 Duration = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}(?!\n)$")]
 """In the Gateway API's form (GEP-2257), such as 1h30m."""

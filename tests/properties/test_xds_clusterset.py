@@ -58,7 +58,7 @@ def _services_are_merged_without_an_export() -> AbstractContextManager[Any]:
 
     def merged(self: Catalog, unit: Any) -> Service:
         service_set = real(self, unit)
-        if not service_set.is_set or not service_set.clusters:
+        if service_set.locality is None or not service_set.clusters:
             return service_set
         name = service_set.clusters[0].frontend.dns_name  # type: ignore[union-attr]
         exporting = {facets.cluster for facets in service_set.clusters}
@@ -115,7 +115,7 @@ def _own_names_are_merged() -> AbstractContextManager[Any]:
     def merged(self: Catalog, unit: Any) -> Service:
         found = real(self, unit)
         of_all = self.index.services.get((unit.namespace, unit.name), {})
-        return found if found.is_set else found._replace(clusters=tuple(of_all.values()))
+        return found if found.locality is not None else found._replace(clusters=tuple(of_all.values()))
 
     return patch.object(Catalog, "_service", merged)
 

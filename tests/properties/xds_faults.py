@@ -87,7 +87,7 @@ def _services_of_one_name_are_merged() -> AbstractContextManager[Any]:
 
     def merged(self: Any, unit: Any) -> Service:
         found = real(self, unit)
-        if found.is_set:
+        if found.locality is not None:
             return found
         of_all = self.index.services[unit.namespace, unit.name]
         return found._replace(clusters=tuple(facets for _, facets in sorted(of_all.items())))
@@ -138,9 +138,9 @@ def _weight_by_healthy_endpoints_alone() -> AbstractContextManager[Any]:
 def _a_locality_for_each_endpoint() -> AbstractContextManager[Any]:
     real = assignments._add_locality
 
-    def one_each(message: Any, place: Any, members: list[Any], transport: Any, *, by_size: bool) -> None:
+    def one_each(message: Any, place: Any, members: list[Any], transport: Any, decision: Any) -> None:
         for member in members:
-            real(message, place, [member], transport, by_size=by_size)
+            real(message, place, [member], transport, decision)
 
     return patch.object(assignments, "_add_locality", one_each)
 

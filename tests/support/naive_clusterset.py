@@ -1,11 +1,13 @@
 """What KEP-1645 and mcs-api say that clusters export together, computed from their objects in the plainest way. Calls
 nothing of the code that it judges."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 Name = tuple[str, str]
+Claim = tuple[str, str, str, int]
+"""An address, the set's name of the port, protocol, number."""
 ID_PROPERTY = "cluster.clusterset.k8s.io"
 
 
@@ -103,20 +105,28 @@ def naive_claims(
     if found is None:
         return []
     by_name = {each.name: each for each in clusters}
-    owners: dict[tuple[str, str, str, int], str] = {}
+    owners: dict[Claim, str] = {}
     for cluster, cluster_id, *_ in sorted(
         (row for row in found["exports"] if row[5] and row[0] not in dropped), key=lambda row: (row[2], row[1])
     ):
         for (namespace, _), item in by_name[cluster].slices.items():
             if namespace != name[0] or item["metadata"]["labels"]["kubernetes.io/service-name"] != name[1]:
                 continue
-            for endpoint in item["endpoints"]:
-                for own in item["ports"]:
-                    for port in found["ports"]:
-                        if port["clusters"].get(cluster_id) == own["name"]:
-                            claim = (endpoint["addresses"][0], port["name"], own["protocol"], own["port"])
-                            owners.setdefault(claim, cluster)
+            for claim, _ in _claims_of(item, cluster_id, found["ports"]):
+                owners.setdefault(claim, cluster)
     return sorted((cluster, *claim) for claim, cluster in owners.items())
+
+
+def _claims_of(item: Json, cluster_id: str, ports: list[Json]) -> Iterator[tuple[Claim, str | None]]:
+    """What the slice of a cluster says of the set's ports, with the endpoint's hostname."""
+    for endpoint in item["endpoints"]:
+        for own in item["ports"]:
+            for port in ports:
+                if port["clusters"].get(cluster_id) == own["name"]:
+                    yield (
+                        (endpoint["addresses"][0], port["name"], own["protocol"], own["port"]),
+                        endpoint.get("hostname"),
+                    )
 
 
 class NaiveHost(NamedTuple):
@@ -141,16 +151,11 @@ def naive_hosts(clusters: list[NaiveCluster], name: Name, dropped: Collection[st
     by_name = {each.name: each for each in clusters}
     hosts = set()
     for cluster, cluster_id, *_ in (row for row in found["exports"] if row[5] and row[0] not in dropped):
-        says: dict[tuple[str, str, str, int], str | None] = {}
+        says: dict[Claim, str | None] = {}
         for item in sorted(by_name[cluster].slices.values(), key=lambda each: int(each["metadata"]["resourceVersion"])):
             if (item["metadata"]["namespace"], item["metadata"]["labels"]["kubernetes.io/service-name"]) != name:
                 continue
-            for endpoint in item["endpoints"]:
-                for own in item["ports"]:
-                    for port in found["ports"]:
-                        if port["clusters"].get(cluster_id) == own["name"]:
-                            claim = (endpoint["addresses"][0], port["name"], own["protocol"], own["port"])
-                            says[claim] = endpoint.get("hostname")
+            says |= dict(_claims_of(item, cluster_id, found["ports"]))
         for claim, hostname in says.items():
             if hostname:
                 hosts.add(NaiveHost(f"{hostname}.{cluster_id}.{found['dnsName']}", cluster, *claim))

@@ -27,6 +27,7 @@ from streams.objects.gateway_api.references import Backend, Parent, ServiceKey, 
 from streams.objects.gateway_api.routes import Route, Rule
 from streams.wire.event_encoding import Key
 from streams.wire.routing_records import (
+    BACKEND_KINDS,
     BackendKind,
     OperatorChoice,
     OperatorRouting,
@@ -37,7 +38,6 @@ from streams.wire.routing_records import (
 )
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
-_MESH_PARENTS = frozenset({"Service", "ServiceImport"})
 
 _encode = msgspec.json.encode
 _Subject = Key
@@ -302,7 +302,7 @@ class RouteContext:
         self._outdated.update(route.key for route in self._routes.values() if _names_from_elsewhere(route, namespace))
 
     def _outdate_gateways(self) -> None:
-        self._outdate({key for key in (*self._by_parent, *self._attachments) if key[0] not in _MESH_PARENTS})
+        self._outdate({key for key in (*self._by_parent, *self._attachments) if key[0] not in BACKEND_KINDS})
 
     def _outdate(self, subjects: Iterable[_Subject]) -> None:
         """Forget the attachments to these, and note the routes that have them."""

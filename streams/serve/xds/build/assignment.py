@@ -18,7 +18,7 @@ from streams.serve.xds.build.endpoints import (
 )
 from streams.serve.xds.build.ports import PortId, Transport
 from streams.serve.xds.build.ranking import ranking
-from streams.serve.xds.build.service import Facets, Service, SetPart
+from streams.serve.xds.build.service import Facets, Service
 
 _OVERPROVISIONING = 100_000
 """In percent. Envoy moves load to the next priority if fewer than 100/factor of a priority's endpoints are healthy, and
@@ -36,7 +36,7 @@ def assignment(
     message.policy.overprovisioning_factor.value = _OVERPROVISIONING
     if decision.route == "service":
         members = cluster_ips_of(service, port)
-        _add_locality(message, ("", 0), members, port.transport, by_size=False)
+        _add_locality(message, ("", 0), members, port.transport, decision)
         return message
     endpoints = endpoints_for(service, port, place)
     rank = ranking(service, endpoints, place)
@@ -46,9 +46,7 @@ def assignment(
     # Priorities must have no holes (gRFC A27).
     dense = {level: i for i, level in enumerate(sorted({level for level, _ in ranked}))}
     for (level, zone), members in sorted(ranked.items()):
-        # gRPC's ring hash multiplies an endpoint's weight by its locality's: all weights are 1 then.
-        by_size = not sticks_by_hash(decision)
-        _add_locality(message, (zone, dense[level]), members, port.transport, by_size=by_size)
+        _add_locality(message, (zone, dense[level]), members, port.transport, decision)
     return message
 
 
@@ -69,7 +67,7 @@ def _join(name: str, service: Service, port: PortId, decision: Decision, place: 
     locality = service.locality
     if decision.route != "endpoint" or place != Place() or locality is None or locality.prefer:
         return b""
-    parts = [_encoded_part(facets, port) for facets in service.clusters]
+    parts = [facets.derive(_encode_part, port) for facets in service.clusters]
     if not any(part.is_healthy for part in parts) or not all(
         endpoints_in(facets, port).is_distinct for facets in service.clusters
     ):
@@ -79,10 +77,10 @@ def _join(name: str, service: Service, port: PortId, decision: Decision, place: 
     localities = []
     for zone in sorted({zone for part in parts for zone in part.zones}):
         of_zone = [part.zones[zone] for part in parts if zone in part.zones]
-        weight = max(1, sum(each.healthy for each in of_zone)) if not sticks_by_hash(decision) else 1
+        healthy = sum(each.healthy for each in of_zone)
         head, last = endpoint_components_pb2.LocalityLbEndpoints(), endpoint_components_pb2.LocalityLbEndpoints()
         head.locality.zone = zone
-        last.load_balancing_weight.value = weight
+        last.load_balancing_weight.value = _locality_weight(decision, healthy)
         # Fields are in the order of their numbers: locality 1, lb_endpoints 2, load_balancing_weight 3.
         text = b"".join([head.SerializeToString(), *(each.text for each in of_zone), last.SerializeToString()])
         localities.append(_field_2(text))
@@ -107,26 +105,21 @@ class _Part(NamedTuple):
     is_healthy: bool
 
 
-def _encoded_part(facets: Facets, port: PortId) -> _Part:
-    kept = facets.keeps if isinstance(facets, SetPart) else {}
-    key = _Part, port
-    if key not in kept:
-        by_zone: dict[str, list[Endpoint]] = {}
-        for endpoint in endpoints_in(facets, port).endpoints:
-            by_zone.setdefault(endpoint.source.zone or "", []).append(endpoint)
-        zones = {
-            zone: _Zone(
-                b"".join(
-                    _field_2(_endpoint(endpoint, port.transport).SerializeToString(deterministic=True))
-                    for endpoint in members
-                ),
-                sum(endpoint.health == HEALTHY for endpoint in members),
-            )
-            for zone, members in by_zone.items()
-        }
-        kept[key] = _Part(zones, any(zone.healthy for zone in zones.values()))
-    part: _Part = kept[key]
-    return part
+def _encode_part(facets: Facets, port: PortId) -> _Part:
+    by_zone: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints_in(facets, port).endpoints:
+        by_zone.setdefault(endpoint.source.zone or "", []).append(endpoint)
+    zones = {
+        zone: _Zone(
+            b"".join(
+                _field_2(_endpoint(endpoint, port.transport).SerializeToString(deterministic=True))
+                for endpoint in members
+            ),
+            sum(endpoint.health == HEALTHY for endpoint in members),
+        )
+        for zone, members in by_zone.items()
+    }
+    return _Part(zones, any(zone.healthy for zone in zones.values()))
 
 
 def _field_2(text: bytes) -> bytes:
@@ -149,19 +142,25 @@ def _add_locality(
     zone_and_priority: tuple[str, int],
     members: list[Endpoint],
     transport: Transport,
-    *,
-    by_size: bool,
+    decision: Decision,
 ) -> None:
     if not members:
         return
     zone, priority = zone_and_priority
     locality = message.endpoints.add(priority=priority)
     locality.locality.zone = zone
-    # gRPC leaves out localities without weight (gRFC A27); by size, each endpoint gets the same share.
     healthy = sum(endpoint.health == HEALTHY for endpoint in members)
-    locality.load_balancing_weight.value = max(1, healthy) if by_size else 1
+    locality.load_balancing_weight.value = _locality_weight(decision, healthy)
     for endpoint in members:
         locality.lb_endpoints.append(_endpoint(endpoint, transport))
+
+
+def _locality_weight(decision: Decision, healthy: int) -> int:
+    """By size, so that each endpoint gets the same share; but gRPC's ring hash multiplies an endpoint's weight by its
+    locality's: all weights are 1 then. gRPC leaves out localities without weight (gRFC A27)."""
+    if decision.route == "service" or sticks_by_hash(decision):
+        return 1
+    return max(1, healthy)
 
 
 def _endpoint(endpoint: Endpoint, transport: Transport) -> endpoint_components_pb2.LbEndpoint:

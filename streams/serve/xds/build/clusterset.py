@@ -64,9 +64,8 @@ class ServiceSet(NamedTuple):
         contributions = dict(self.contributions)
         before = contributions.pop(row.cluster, Contribution(None, is_unknown=False))
         if facet.state != "deleted":
-            is_unknown = facet.state == "unknown"
-            keeps = is_unknown and not facet.is_partial
-            contributions[row.cluster] = Contribution(before.facet if keeps else facet, is_unknown)
+            counting = before.facet if facet.tells_nothing else facet
+            contributions[row.cluster] = Contribution(counting, facet.state == "unknown")
         return self._replace(contributions=contributions, made=made)
 
     def only(self, clusters: Iterable[str]) -> "ServiceSet":

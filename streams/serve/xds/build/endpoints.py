@@ -14,7 +14,7 @@ from envoy.config.core.v3 import health_check_pb2
 from streams.facets.parsed_rows import FrontendFacet
 from streams.serve.xds.build.client import Place
 from streams.serve.xds.build.ports import PortId, port_of
-from streams.serve.xds.build.service import Facets, Service, SetPart
+from streams.serve.xds.build.service import Facets, Service
 from streams.wire.records import Group, ServicePort, SliceEndpoint
 
 HEALTHY = health_check_pb2.HEALTHY
@@ -49,13 +49,7 @@ class PortEndpoints(NamedTuple):
 
 def endpoints_in(facets: Facets, port: PortId) -> PortEndpoints:
     """A cluster's endpoints of a port; one for each Pod, even if it has two families."""
-    kept = facets.keeps if isinstance(facets, SetPart) else {}
-    if port not in kept:
-        endpoints = _endpoints_in(facets, port)
-        own = [address for endpoint in endpoints for address in endpoint.addresses]
-        kept[port] = PortEndpoints(endpoints, frozenset(_addresses_in(facets, port)), len(own) == len({*own}))
-    found: PortEndpoints = kept[port]
-    return found
+    return facets.derive(_port_endpoints, port)
 
 
 def endpoints_for(service: Service, port: PortId, place: Place) -> list[Endpoint]:
@@ -174,6 +168,12 @@ def _addresses_in(facets: Facets, port: PortId) -> set[Address]:
         for group, number in _groups_of(facets, own_port)
         for endpoint in group.endpoints
     }
+
+
+def _port_endpoints(facets: Facets, port: PortId) -> PortEndpoints:
+    endpoints = _endpoints_in(facets, port)
+    own = [address for endpoint in endpoints for address in endpoint.addresses]
+    return PortEndpoints(endpoints, frozenset(_addresses_in(facets, port)), len(own) == len({*own}))
 
 
 def _endpoints_in(facets: Facets, port: PortId) -> list[Endpoint]:

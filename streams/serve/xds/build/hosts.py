@@ -13,7 +13,7 @@ from streams.facets.parsed_rows import BackendFacet
 from streams.serve.xds.build.clusterset import SET_DOMAIN, ServiceSet
 from streams.serve.xds.build.endpoints import has_endpoints
 from streams.serve.xds.build.ports import PortId
-from streams.serve.xds.build.service import Facets, Service, SetPart
+from streams.serve.xds.build.service import Facets, Service
 from streams.serve.xds.build.service_index import Key
 from streams.serve.xds.build.service_resources import ServiceResources
 from streams.wire.records import Group, SliceEndpoint
@@ -72,19 +72,15 @@ def _services_by_host(service_set: ServiceSet, key: Key) -> dict[tuple[str, str]
     ids = {export.cluster: export.id for export in service_set.properties.exports}
     services: dict[tuple[str, str], Service] = {}
     for facets in whole.clusters:
-        for hostname, of_host in _facets_by_host(facets).items():
+        for hostname, of_host in facets.derive(_facets_by_host).items():
             services[hostname, ids[facets.cluster]] = whole._replace(clusters=(of_host,))
     return services
 
 
 def _facets_by_host(facets: Facets) -> dict[str, Facets]:
-    """A cluster's part of the set, by hostname: kept with it, as a change is mostly one of another cluster's."""
-    kept = facets.keeps if isinstance(facets, SetPart) else {}
-    if SetHosts not in kept:
-        backends = _backends_by_host(facets.backend) if facets.backend is not None else {}
-        kept[SetHosts] = {hostname: facets._replace(backend=backend) for hostname, backend in backends.items()}
-    by_host: dict[str, Facets] = kept[SetHosts]
-    return by_host
+    """A cluster's part of the set, by hostname."""
+    backends = _backends_by_host(facets.backend) if facets.backend is not None else {}
+    return {hostname: facets._replace(backend=backend) for hostname, backend in backends.items()}
 
 
 def _backends_by_host(backend: BackendFacet) -> dict[str, BackendFacet]:

@@ -63,6 +63,6 @@ def _after(before: RoutingFacet | None, row: Row) -> RoutingFacet | None:
     """As with a Service's own rows, `unknown` keeps the previous one; but where only some objects can't be read, what
     the others say counts."""
     facet: Any = row.facet
-    if facet.state == "unknown" and not facet.is_partial:
+    if facet.tells_nothing:
         return before
     return facet if facet.clusterset is not None else None

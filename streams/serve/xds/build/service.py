@@ -1,15 +1,17 @@
 """One Service as its rows in one or several clusters have it: the input of the xDS resources."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Hashable
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from streams.facets.parsed_rows import BackendFacet, Facet, FrontendFacet, RoutingFacet
 from streams.serve.xds.build.ports import PortId, port_of
 from streams.subscription.rows import Row
 from streams.wire.clusterset_records import Locality
 from streams.wire.timestamps import read, write
+
+_Made = TypeVar("_Made")
 
 
 def trigger_time(facet: Facet) -> str:
@@ -37,9 +39,9 @@ class Facets(NamedTuple):
         serves better than none; but where only some objects can't be read, what the others say counts. `stale` rows
         carry the last set themselves."""
         facet: Any = row.facet
-        is_unknown = facet.state == "unknown"
-        if is_unknown and not facet.is_partial:
+        if facet.tells_nothing:
             return self
+        is_unknown = facet.state == "unknown"
         is_unreadable = is_unknown if row.table == "frontend" else self.is_unreadable
         is_absent = facet.state == "deleted" or (is_unknown and row.table == "frontend")
         fields: dict[str, Any] = {row.table: None if is_absent else facet}
@@ -66,14 +68,25 @@ class Facets(NamedTuple):
         """Whether the cluster has no frontend or backend row of the Service."""
         return self.frontend is None and self.backend is None and not self.is_unreadable
 
+    def derive(self, make: Callable[..., _Made], *others: Hashable) -> _Made:
+        """What a pure function makes of these rows and other arguments."""
+        return make(self, *others)
+
 
 class SetPart(Facets):
-    """A cluster's part of a set, which `keeps` what was made of it: most parts stay as they are when a set changes."""
+    """A cluster's part of a set, which keeps what was made of it: most parts stay as they are when a set changes."""
 
     @cached_property
-    def keeps(self) -> dict[Any, Any]:
-        """By what it is."""
+    def _made(self) -> dict[Hashable, Any]:
         return {}
+
+    def derive(self, make: Callable[..., _Made], *others: Hashable) -> _Made:
+        """See Facets."""
+        key = make, others
+        if key not in self._made:
+            self._made[key] = make(self, *others)
+        made: _Made = self._made[key]
+        return made
 
 
 class Service(NamedTuple):
@@ -86,11 +99,6 @@ class Service(NamedTuple):
     clusters: tuple[Facets, ...]
     locality: Locality | None = None
     import_routing: RoutingFacet | None = None
-
-    @property
-    def is_set(self) -> bool:
-        """Whether it is one of the clusterset."""
-        return self.locality is not None
 
     def with_port(self, port: PortId) -> "Service":
         """Only in the clusters that expose this port."""

@@ -92,8 +92,6 @@ class ServiceIndex:
             # A deleted Service may still have a routing row, for a route that names it.
             if was_listed(key, cluster):
                 services[key][cluster] = services[key][cluster].only(row_tables)
-                if services[key][cluster].is_absent:
-                    del services[key][cluster]
         for key, clusters in self.services.items():
             for cluster, facets in clusters.items():
                 if cluster not in services.get(key, {}) and not was_listed(key, cluster):
