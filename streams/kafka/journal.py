@@ -16,9 +16,14 @@ from streams.kafka.epochs import Standing, home
 from streams.kafka.journal_reader import JournalReader
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
+from streams.runtime.pace import Pace
 from streams.wire.records import JOURNAL
 
 log = logging.getLogger("facets.journal")
+
+_WRITES_A_SECOND = 40
+"""At how many writes a second what comes is collected and written together: of 250 clusters that change now and then,
+each write would otherwise be a request of its own, and wake every reader."""
 
 _SMALL_BYTES = 64 * 1024
 """Up to this size, records are sent from the event loop: handing over to a thread adds latency."""
@@ -52,12 +57,14 @@ class Publisher:
         self.skew_seconds = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facets-publish")
         self._producer = commit_producer(bootstrap, f"facets-watch-{name}")
+        self._pace = Pace(_WRITES_A_SECOND, _WRITES_A_SECOND)
 
     async def publish(self, records: Sequence[JournalRecord]) -> list[int]:
         """Write the records in order; their offsets, when all are acknowledged. Raises JournalWriteFailed: some of
         them may be in the journal then, and none may follow."""
         if not records:
             return []
+        await self._pace.turn()
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[list[int]] = loop.create_future()
 

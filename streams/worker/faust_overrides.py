@@ -13,6 +13,7 @@ What is overridden, and why:
   minutes. The changelogs' partitions are assigned too, but no stream reads them. And a journal that was silent for that
   long is considered stuck at its first new record. So none of its checks is used.
 - When stopped, it waits for as long as the broker is away.
+- It fetches whenever a record comes, however many there are a second.
 
 `tests/unit/test_faust_contract.py` fails, naming the part, if a release behaves differently.
 """
@@ -37,6 +38,7 @@ from yarl import URL
 
 from streams.exit_codes import ExitCode
 from streams.runtime import shutdown
+from streams.runtime.pace import Pace
 from streams.wire.keys import parse_row_key
 from streams.wire.partitioning import partition_of
 from streams.wire.records import JOURNAL, TABLES, topic_of
@@ -47,6 +49,15 @@ from streams.worker.stall_detector import STALLED_SECONDS, StallDetector
 log = logging.getLogger("facets.work")
 
 _CLOSE_SECONDS = 2.0
+
+_FETCHES_A_SECOND = 20
+"""At how many fetches a second what comes is collected: a fetch, and the requests that write what follows from it, cost
+more than a commit. Routers don't wait for it: `serve` folds the journal itself."""
+
+_FETCHES_AT_ONCE = 40
+
+_MANY = 200
+"""So many records in one fetch, and the worker is behind: it does not wait."""
 
 
 class PartitionFolds(Protocol):
@@ -150,8 +161,22 @@ class FacetTableManager(TableManager):
 class FacetConsumer(Consumer):
     """Resumes from the tables' own seals, whatever the group has committed."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pace = Pace(_FETCHES_A_SECOND, _FETCHES_AT_ONCE)
+        self._is_behind = False
+
     def _new_consumer_thread(self) -> FacetConsumerThread:
         return FacetConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
+        """As in Faust, at a pace: what a fetch, and the requests that follow from it, cost is shared by more commits
+        under load."""
+        if not self._is_behind:
+            await self._pace.turn()
+        records: Any = await super()._getmany(active_partitions, timeout)
+        self._is_behind = sum(map(len, records.values())) >= _MANY
+        return records
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Changelog partitions stay where they are: they are read elsewhere."""
