@@ -45,6 +45,10 @@ class JournalView(Protocol):
     def newest_seal(self, partition: int) -> Stamp | None:
         """The cluster's newest seal in a partition; None where there is none."""
 
+    def sealed_to(self, partition: int) -> int:
+        """The highest journal offset that is sealed in a partition, of whichever cluster; -1 where it is not sure that
+        each cluster with a commit up to there has a seal. Asked of a partition without a seal of the cluster."""
+
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first retained offset of a journal partition, and the one after its last."""
 
@@ -53,10 +57,10 @@ class JournalView(Protocol):
 
 
 def standing_in(view: JournalView, home: int, partitions: int, tail: int) -> Standing:
-    """The cluster's standing. Its home partition is read from its newest seal on; of the others the last `tail` records
-    are read, and more if they have no frontier in them. Frontiers from before the cluster's end don't count: a cluster
-    that is created again under the same name starts afresh."""
-    sealed = view.newest_seal(home) or Stamp(-1, 0, 0, {})
+    """The cluster's standing. Its home partition is read from its newest seal on (of a new cluster, from what is sealed
+    of others on); of the others the last `tail` records are read, and more if they have no frontier in them. Frontiers
+    from before the cluster's end don't count: a cluster that is created again under the same name starts afresh."""
+    sealed = view.newest_seal(home) or Stamp(view.sealed_to(home), 0, 0, {})
     begin, end = view.bounds(home)
     stamps = [sealed]
     epoch, seq, closed = sealed.epoch, sealed.seq, sealed.epoch if sealed.closed else 0

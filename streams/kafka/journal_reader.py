@@ -185,6 +185,9 @@ class _ClusterView:
         seal = self._scan.newest_seal(self._cluster, partition, _TAIL)
         return Stamp(seal.offset, seal.epoch, seal.seq, seal.frontier, seal.closed) if seal else None
 
+    def sealed_to(self, partition: int) -> int:
+        return self._scan.sealed_to(partition)
+
     def bounds(self, partition: int) -> tuple[int, int]:
         return self._scan.bounds(JOURNAL, partition)
 

@@ -73,12 +73,14 @@ Read = tuple[Place, Header]
 
 class _Seals:
     """The newest seal of each cluster in a partition of the frontend table, from offset `start` to the log's end.
-    `ahead` are seals beyond the journal's end: all are, if the journal was created anew."""
+    `ahead` are seals beyond the journal's end: all are, if the journal was created anew. `has_unread` says that there
+    are seals that can't be read."""
 
     def __init__(self, end: int) -> None:
         self.start = end
         self.newest: dict[str, Seal] = {}
         self.ahead: dict[str, Seal] = {}
+        self.has_unread = False
 
 
 class LogScan:
@@ -116,13 +118,22 @@ class LogScan:
             span *= TAIL_GROWTH
         return seals.newest.get(cluster) or seals.ahead.get(cluster)
 
+    def sealed_to(self, partition: int) -> int:
+        """See JournalView. The topic is compacted, and no cluster's seal gets a tombstone: where all of it was read,
+        each cluster that has a sealed commit was met."""
+        seals = self._seals.get(partition)
+        if seals is None or seals.ahead or seals.has_unread or seals.start > self.bounds(_FRONTEND, partition)[0]:
+            return -1
+        return max((seal.offset for seal in seals.newest.values()), default=-1)
+
     def _read_seals(self, seals: _Seals, partition: int, start: int) -> None:
         """Take those from an offset up to where they are known from."""
         _, journal_end = self.bounds(JOURNAL, partition)
         for record in self._ranges.records(_FRONTEND, partition, start, seals.start):
-            # The worker repairs an unreadable one.
-            is_seal = record.key is not None and record.key.startswith(SEAL_PREFIX) and record.value
-            if not is_seal or unreadable("frontend", record.key, record.value, stamp_of(record.headers)):
+            if record.key is None or not record.key.startswith(SEAL_PREFIX):
+                continue
+            if not record.value or unreadable("frontend", record.key, record.value, stamp_of(record.headers)):
+                seals.has_unread = True  # The worker repairs it.
                 continue
             seal = _decode_seal(record.value)
             cluster = record.key[len(SEAL_PREFIX) :].decode()

@@ -21,10 +21,11 @@ QUIET_SECONDS = 3.0
 BOOKMARK_SECONDS = 300.0
 """How long a partition may not have heard of a frontier that nothing but bookmarks moved on."""
 
-MAX_NAMED = 64
+MAX_NAMED = 16
 """How many clusters a record names that are alive for its partition anyway: each is sealed in each table, and of 250
-busy ones nearly all are behind in nearly all partitions at any time. The others come with the next record, those that
-wait longest first."""
+busy ones nearly all are behind in nearly all partitions at any time (with 64 of them the tables had more seals of
+progress than records of changes). The others come with the next record, those that wait longest first; most will have
+had a commit there by then."""
 
 
 class CoveredCluster:
@@ -46,10 +47,11 @@ class CoveredCluster:
         self._told_at = [float("-inf")] * commits.partitions
         self._frontiers: list[dict[str, str]] = [{}] * commits.partitions
 
-    def wrote(self, records: Iterable[JournalRecord]) -> None:
+    def wrote(self, records: Iterable[JournalRecord], now: float) -> None:
         """These commits were written, none comes before them any more."""
         for record in records:
             self._seqs[record.partition] = record.seq
+            self._told_at[record.partition] = now
             if record.seq == self.commits.seq:
                 self._frontiers[record.partition] = self._frontier
 
@@ -71,7 +73,7 @@ class CoveredCluster:
         return partition in self._covered
 
     def told_at(self, partition: int) -> float:
-        """When the partition was told of it last."""
+        """When the partition heard of it last."""
         return self._told_at[partition]
 
     def is_urgent(self, partition: int) -> bool:

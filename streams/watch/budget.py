@@ -16,7 +16,7 @@ class Rate(NamedTuple):
     """Changed Services a second, and at once, whatever the cluster's size; `share` is by how much of a cluster's
     objects the first is higher for larger ones."""
 
-    services: float = 200.0
+    services: float = 50.0
     burst: float = 250.0
     share: float = 0.05
 

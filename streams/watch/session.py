@@ -21,6 +21,7 @@ from streams.kube.lease import Lease
 from streams.kube.list_watch import ListWatch, WatchTimes
 from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
+from streams.objects.conflation import Conflation
 from streams.objects.progress import CoveredCluster
 from streams.objects.reflector import Kind, Reflector, ReflectorEvent
 from streams.objects.resources import RESOURCES, Resource
@@ -111,6 +112,7 @@ class Session:
         self._covered: CoveredCluster | None = None
         self._lease = lease
         self._budget = budget
+        self._held = Conflation()
         self._named_at = float("-inf")
         self._stale_after = stale_after
         self._snapshot_every = snapshot_every
@@ -270,7 +272,7 @@ class Session:
             batches = await self._next(wait)
             await self._ensure_epoch_current(news=any(batch.events or batch.turn for batch in batches))
             for batch in batches:
-                self._ingest(batch)
+                self._receive(batch)
             times = [batch.received for batch in batches if batch.events]
             received = min(times if received is None else [received, *times], default=None)
             if self._wait_seconds():
@@ -278,6 +280,7 @@ class Session:
                 # What has its number must not be overtaken by what the process says of the cluster.
                 await self._write_early()
                 continue
+            self._release()
             await self._write(received)
             received = None
             if self._ending and self._queue.empty():
@@ -361,21 +364,32 @@ class Session:
             ending=lambda: self._ending,
         )
 
-    def _ingest(self, batch: _Batch) -> None:
-        collector = self._collector
-        ingest = collector.ingest
-        before = collector.malformed
-        if batch.turn is not None:
-            batch.turn()
+    def _receive(self, batch: _Batch) -> None:
+        """Ingest events; while changes wait for the budget, hold them instead."""
         if self._covered is not None and any(event.kind is not Kind.BOOKMARK for event in batch.events):
             self._covered.has_news = True
+        if batch.turn is None and self._wait_seconds() and self._held.hold(batch.kind, batch.events):
+            return
+        self._release()
+        if batch.turn is not None:
+            batch.turn()
         for event in batch.events:
-            is_early = collector.has_pending(batch.kind, event) and len(self._early) < MAX_STATES
+            is_early = self._collector.has_pending(batch.kind, event) and len(self._early) < MAX_STATES
             if is_early and not self._wait_seconds():
                 self._early.append(self._flush(self._now()))
-            ingest(batch.kind, event)
+            self._ingest(batch.kind, event)
+
+    def _release(self) -> None:
+        """Ingest what was held."""
+        for kind, event in self._held.release():
+            self._ingest(kind, event)
+
+    def _ingest(self, kind: str, event: ReflectorEvent) -> None:
+        collector = self._collector
+        before = collector.malformed
+        collector.ingest(kind, event)
         if collector.malformed != before:
-            metrics.MALFORMED.labels(self._cluster, batch.kind).inc(collector.malformed - before)
+            metrics.MALFORMED.labels(self._cluster, kind).inc(collector.malformed - before)
             log.warning("cluster %s: %s; see topic %s", self._cluster, collector.last_malformed, DEAD_LETTER)
 
     async def _write(self, received: float | None) -> None:
@@ -417,7 +431,7 @@ class Session:
             covered.is_writing = True
         await self._pending.publish(records)
         if covered is not None:
-            covered.wrote(records)
+            covered.wrote(records, time.monotonic())
             covered.is_writing = False
 
     def _flush(self, at: str) -> list[JournalRecord]:

@@ -16,6 +16,7 @@ from streams.objects.commits import JournalRecord
 from streams.objects.progress import CoveredCluster
 from streams.objects.reflector import Kind, LaggingServer, Reflector, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.keys import SEAL_PREFIX
 from streams.wire.partitioning import partition_of
 from tests.simulation.base import PROGRESS, Base
 from tests.simulation.process import Process
@@ -284,7 +285,7 @@ class Watcher:
             records = self._records(early)
             covered.is_writing = True
             yield from self._publish(records)
-            covered.wrote(records)
+            covered.wrote(records, sim.ms / 1000)
             covered.is_writing = False
 
     def _is_blocked(self, covered: CoveredCluster) -> bool:
@@ -365,6 +366,17 @@ class Watcher:
         if seal is None:
             return None
         return Stamp(seal["offset"], seal["epoch"], seal["seq"], seal["frontier"], seal.get("closed", False))
+
+    def sealed_to(self, partition: int) -> int:
+        """The highest offset that the frontend table has sealed."""
+        seals = [
+            each for each in self.sim.tables["frontend", partition].records if (each.key or b"").startswith(SEAL_PREFIX)
+        ]
+        readable = [
+            each for each in seals if each.value and not unreadable("frontend", each.key, each.value, each.version)
+        ]
+        is_sure = len(readable) == len(seals) and all(each.version < self.sim.journal[partition].end for each in seals)
+        return max((each.version for each in readable), default=-1) if is_sure else -1
 
     def _newest_seal(self, partition: int) -> dict[str, Any] | None:
         key = b"~seal/" + self.server.cluster.encode()

@@ -10,7 +10,9 @@ TAIL = 4
 class View:
     """One cluster's commits by partition; what is before `begin` has expired."""
 
-    def __init__(self, *commits: list[tuple[int, int, str]], seal: Stamp | None = None, begin: int = 0) -> None:
+    def __init__(
+        self, *commits: list[tuple[int, int, str]], seal: Stamp | None = None, begin: int = 0, sealed: int = -1
+    ) -> None:
         self.commits = [
             [
                 Stamp(offset, epoch, seq, {"services": frontier} if frontier else {})
@@ -19,11 +21,15 @@ class View:
             for each in commits
         ]
         self.seal = seal
+        self.sealed = sealed
         self.begin = begin
         self.read = 0
 
     def newest_seal(self, partition: int) -> Stamp | None:
         return self.seal if partition == 0 else None
+
+    def sealed_to(self, partition: int) -> int:
+        return self.sealed if partition == 0 else -1
 
     def bounds(self, partition: int) -> tuple[int, int]:
         return self.begin, len(self.commits[partition])
@@ -67,6 +73,12 @@ def test_what_the_seal_covers_is_not_read() -> None:
     view = View([(3, each, "40") for each in range(1000)], seal=Stamp(995, 3, 995, {"services": "40"}))
     assert standing_in(view, 0, 1, TAIL) == Standing(3, 999, {"services": "40"})
     assert view.read == 4
+
+
+def test_of_a_new_cluster_what_is_sealed_of_others_is_not_read() -> None:
+    view = View([(0, 0, "")] * 990 + [(1, each, "40") for each in range(10)], sealed=989)
+    assert standing_in(view, 0, 1, TAIL) == Standing(1, 9, {"services": "40"})
+    assert view.read == 10
 
 
 CLOSE = Stamp(4, 4, 70, {}, True)

@@ -28,9 +28,9 @@ STATES = 300
     ("objects", "spent", "seconds", "wait"),
     [
         (10, 250, 0.0, 0.0),
-        (10, 350, 0.0, 0.5),
-        (10, 350, 0.25, 0.25),
-        (10, 350, 1.0, 0.0),
+        (10, 350, 0.0, 2.0),
+        (10, 350, 0.5, 1.5),
+        (10, 350, 2.0, 0.0),
         (8000, 8000, 0.0, 0.0),  # all Services of a large cluster at once
         (8000, 8400, 0.0, 1.0),  # whose share is larger
     ],
@@ -45,7 +45,7 @@ def test_a_quiet_time_saves_up_no_more_than_the_burst() -> None:
     budget = Budget()
     budget.spend(1, 10, 0.0)
     budget.spend(350, 10, 1000.0)
-    assert budget.wait_seconds(10, 1000.0) == pytest.approx(0.5)
+    assert budget.wait_seconds(10, 1000.0) == pytest.approx(2.0)
 
 
 class Server:

@@ -115,3 +115,26 @@ def test_a_long_journal_that_does_not_name_a_cluster_is_read_once(monkeypatch: p
         assert not list(scan.stamps(name, 0, 0, end))
     assert len(logs.read) == end
     assert list(scan.stamps("c0", 0, 0, end))
+
+
+def test_of_a_new_cluster_only_what_is_not_sealed_is_read() -> None:
+    logs = written(sealed=200)
+    assert standings(logs, apart=False)["another"] == standings(written(sealed=0), apart=False)["another"]
+    logs.read.clear()
+    view = _ClusterView(LogScan(cast(RangeReader, logs)), "another")
+    partition = home("another", PARTITIONS)
+    assert standing_in(view, partition, PARTITIONS, TAIL).epoch == 0
+    assert min(offset for topic, at, offset in logs.read if (topic, at) == (JOURNAL, partition)) == 200
+
+
+def test_where_a_seal_can_not_be_read_the_journal_is() -> None:
+    logs = written(sealed=200)
+    partition = home(CLUSTERS[3], PARTITIONS)
+    log = logs.logs[FRONTEND, partition]
+    key = SEAL_PREFIX + CLUSTERS[3].encode()
+    # Compaction has removed the cluster's seals before it.
+    log[:] = [record for record in log if record.key != key]
+    log[:] = [record._replace(offset=offset) for offset, record in enumerate(log)]
+    logs.append(FRONTEND, partition, key, b"{", 199)
+    view = _ClusterView(LogScan(cast(RangeReader, logs)), CLUSTERS[3])
+    assert standing_in(view, partition, PARTITIONS, TAIL).epoch == 3

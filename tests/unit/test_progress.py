@@ -113,7 +113,7 @@ def test_of_many_busy_clusters_a_record_names_some_and_the_next_ones_the_others(
     for _ in range(3):
         now += NEWS_SECONDS
         for made, cluster in zip(busy, covered, strict=True):
-            cluster.wrote(made.heartbeat(AT, [0]))
+            cluster.wrote(made.heartbeat(AT, [0]), now)
         *_, record_ = progress.records(AT, now)
         told.append([each.cluster for each in read_progress(record_).clusters])
     assert [len(names) for names in told] == [MAX_NAMED] * 3
@@ -157,7 +157,7 @@ def test_a_partition_hears_soon_of_changes_in_the_others_and_late_of_bookmarks()
     assert all(read_progress(each).clusters == [] for each in progress.records(AT, QUIET_SECONDS))
     # A commit to partition 0 alone.
     now = QUIET_SECONDS
-    cluster.wrote(made.heartbeat(AT, [0]))
+    cluster.wrote(made.heartbeat(AT, [0]), now)
     assert progress.records(AT, now + NEWS_SECONDS / 2) == []
     (told,) = progress.records(AT, now := now + NEWS_SECONDS)
     assert (told.partition, [each.seq for each in read_progress(told).clusters]) == (1, [made.commits.seq])
@@ -179,7 +179,7 @@ def test_nothing_is_told_of_a_cluster_while_its_commits_are_under_way() -> None:
     cluster.is_writing = True
     commits = made.heartbeat(AT, [0])
     assert all(not read_progress(each).clusters for each in progress.records(AT, QUIET_SECONDS))
-    cluster.wrote(commits)
+    cluster.wrote(commits, QUIET_SECONDS)
     cluster.is_writing = False
     assert [each.partition for each in progress.records(AT, 2 * QUIET_SECONDS) if read_progress(each).clusters] == [1]
 
