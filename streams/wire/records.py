@@ -45,7 +45,7 @@ def topic_of(table: str) -> str:
     return f"facets.{table}"
 
 
-class Record(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class Record(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     """What all wire types share: camelCase names, and no field that the schema does not name."""
 
 

@@ -1,6 +1,6 @@
 """One cluster of a fleet: its objects, made when they are asked for, and what its watches are told.
 
-Nothing is held of an object but what has changed in it: 250 clusters of 1,000 endpoints are 90 MB of JSON. No two
+Only the slices that have changed are held: 250 clusters of 1,000 endpoints are 90 MB of JSON. No two
 endpoints of a fleet have one address. A change replaces an endpoint by one with an address that none had (`marker`), so
 that its way can be followed.
 """
@@ -126,7 +126,7 @@ class Cluster:
         self._chance = random.Random(number)
         self._last = 0
         self._versions: dict[int, int] = {}
-        self._addresses: dict[tuple[int, int], str] = {}
+        self._changed: dict[int, list[str]] = {}
         self._makers: dict[str, Callable[[int], bytes]] = {
             SERVICES.path: self._service, ENDPOINT_SLICES.path: self._slice, _EXPORTS.path: self._export,
         }  # fmt: skip
@@ -151,10 +151,14 @@ class Cluster:
         name."""
         shape = self._shape
         index = self._chance.randrange(shape.services)
-        self._addresses[index, self._chance.randrange(shape.endpoints)] = marker(turn)
+        name = service_name(shape, self._number, index)
+        if index not in self._changed:
+            self._changed[index] = self._endpoints(name, index)
+        replaced = self._chance.randrange(shape.endpoints)
+        self._changed[index][replaced] = self._endpoint(name, index, replaced, marker(turn))
         self._versions[index] = self._last = self.version() + 1
         self.tracks[ENDPOINT_SLICES.path].add(self._last, "MODIFIED", self._slice(index))
-        return service_name(shape, self._number, index)
+        return name
 
     def _service(self, index: int) -> bytes:
         name = service_name(self._shape, self._number, index)
@@ -179,14 +183,18 @@ class Cluster:
         name = service_name(self._shape, self._number, index)
         labels = {"kubernetes.io/service-name": name}
         meta = {**_meta(f"{name}-x", f"x{index}", self._versions.get(index, 50 + index)), "labels": labels}
-        endpoints = ",".join(self._endpoint(name, index, n) for n in range(self._shape.endpoints))
+        endpoints = ",".join(self._changed.get(index) or self._endpoints(name, index))
         return (
             b'{"metadata":%b,"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"}],'
             b'"endpoints":[%b]}' % (orjson.dumps(meta), endpoints.encode())
         )
 
-    def _endpoint(self, service: str, index: int, n: int) -> str:
-        address = self._addresses.get((index, n), f"10.{self._number}.{index}.{n + 1}")
+    def _endpoints(self, service: str, index: int) -> list[str]:
+        """Those of a Service that has not changed."""
+        count = self._shape.endpoints
+        return [self._endpoint(service, index, n, f"10.{self._number}.{index}.{n + 1}") for n in range(count)]
+
+    def _endpoint(self, service: str, index: int, n: int, address: str) -> str:
         node = (index * self._shape.endpoints + n) % self._shape.nodes
         return (
             f'{{"addresses":["{address}"],"conditions":{{"ready":true,"serving":true,"terminating":false}},'

@@ -18,7 +18,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.serve.metrics import CLIENTS, ENDED, NACKS, PROPAGATION, RESPONSES
-from streams.serve.xds.build.catalog import Catalog, Changes
+from streams.serve.xds.build.catalog import Catalog, Change, Changes
 from streams.serve.xds.build.client import Client, namespace_of, place_of
 from streams.serve.xds.build.names import TYPE_URLS, Kind
 from streams.serve.xds.build.service_index import Key
@@ -113,19 +113,24 @@ class _Touched:
     """Changes, and the names that they touch for the clients of a cluster."""
 
     def __init__(self, changes: Changes, before: Mapping[Key, int]) -> None:
-        self._changes = changes
-        self._timed = [
-            _Timed(key, before.get(key, NEVER), epoch_seconds(change.trigger), epoch_seconds(change.at))
+        self._changes = [
+            (change, _Timed(key, before.get(key, NEVER), epoch_seconds(change.trigger), epoch_seconds(change.at)))
             for key, change in changes.items()
         ]
-        self._by_cluster: dict[str, list[tuple[_Timed, _Names]]] = {}
+        self._clusters = {cluster for change in changes.values() for cluster in change.by_cluster}
+        self._by_cluster: dict[str, list[tuple[Change, _Timed, _Names]]] = {}
 
-    def for_clients_in(self, cluster: str) -> list[tuple[_Timed, _Names]]:
-        """The changes for a cluster's clients."""
+    def for_clients_in(self, cluster: str) -> list[tuple[Change, _Timed, _Names]]:
+        """The changes that make a difference to a cluster's clients."""
+        # Most changes are of one cluster, and of Services that it does not export.
+        if cluster and "" not in self._clusters and cluster not in self._clusters:
+            return []
         if cluster not in self._by_cluster:
-            touched = [change.names_for(cluster) for change in self._changes.values()]
-            named = [(names, tuple(sorted(names))) for names in touched]
-            self._by_cluster[cluster] = list(zip(self._timed, named, strict=True))
+            self._by_cluster[cluster] = [
+                (change, timed, (names, tuple(sorted(names))))
+                for change, timed in self._changes
+                if (names := change.names_for(cluster)) or change.of_hosts
+            ]
         return self._by_cluster[cluster]
 
 
@@ -169,21 +174,17 @@ class XdsServer:
         self.silent = silent
 
     def _publish(self, changes: Changes, before: dict[Key, int], *, wake_all: bool) -> None:
-        others = _Touched({key: change for key, change in changes.items() if not change.of_hosts}, before)
-        with_hosts = _Touched({key: change for key, change in changes.items() if change.of_hosts}, before)
+        touched = _Touched(changes, before)
         for connection in self.connections.values():
             stream = connection.stream
-            cluster = stream.client.place.cluster
-            for (key, version, triggered, committed), (names, ordered) in others.for_clients_in(cluster):
-                if names and stream.touch(names):
-                    # As in kube-proxy: what was triggered before the client connected is not late.
-                    at = triggered if triggered >= connection.since else committed
-                    connection.ledger.record_change(key, version, at, ordered)
-            for (key, version, triggered, committed), (names, ordered) in with_hosts.for_clients_in(cluster):
-                own = (ordered if stream.touch(names) else ()) + tuple(sorted(stream.touch_hosts(key)))
+            for change, timed, (names, ordered) in touched.for_clients_in(stream.client.place.cluster):
+                own = ordered if stream.touch(names) else ()
+                if change.of_hosts:
+                    own += tuple(sorted(stream.touch_hosts(timed.key)))
                 if own:
-                    at = triggered if triggered >= connection.since else committed
-                    connection.ledger.record_change(key, version, at, own)
+                    # As in kube-proxy: what was triggered before the client connected is not late.
+                    at = timed.triggered if timed.triggered >= connection.since else timed.committed
+                    connection.ledger.record_change(timed.key, timed.before, at, own)
             if wake_all or stream.due:
                 self._wake(connection)
         self._announce_change()
