@@ -21,8 +21,6 @@ log = logging.getLogger("facets.subscriber")
 
 _FETCH_BYTES = 32 * 1024 * 1024
 _POLL_MS = 500
-_COLLECTED_MS = 200
-_COLLECTED_BYTES = 1024 * 1024
 _POLL_RECORDS = 20_000
 _START_SECONDS = 15
 _THREAD_SECONDS = 0.2
@@ -65,18 +63,16 @@ def log_tail(bootstrap: str, client_id: str) -> LogTail:
 
 
 class AiokafkaTail:
-    """See LogTail. One that is not `is_urgent` has the broker collect what comes: a fetch of many partitions, answered
-    with what came first of one of them, costs as much as one of all."""
+    """See LogTail."""
 
-    def __init__(self, bootstrap: str, client_id: str, *, is_urgent: bool = True) -> None:
+    def __init__(self, bootstrap: str, client_id: str) -> None:
         self.consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_max_bytes=2 * _FETCH_BYTES,
-            fetch_max_wait_ms=_POLL_MS if is_urgent else _COLLECTED_MS,
-            fetch_min_bytes=1 if is_urgent else _COLLECTED_BYTES,
+            fetch_max_wait_ms=_POLL_MS,
             client_id=client_id,
         )
 

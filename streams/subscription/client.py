@@ -175,10 +175,10 @@ class Subscriber:
     async def __aenter__(self) -> Self:
         if not self._broker:
             self._broker = await asyncio.to_thread(default_bootstrap)
-        sources = RecordSources(self._broker, journal=self._folds_journal)
+        sources = RecordSources(self._broker)
         try:
             with broker_errors(self._broker):
-                await sources.start()
+                await sources.start(journal=self._folds_journal)
         except BaseException:
             await sources.stop()
             raise
@@ -571,7 +571,7 @@ class Subscriber:
     async def _fetch(self) -> dict[TopicPartition, list[Any]]:
         journal = self._journal
         try:
-            return await self._reader().fetch()
+            return await self._reader().fetch(in_no_hurry=journal is not None and journal.folds_all())
         except OffsetOutOfRangeError as error:
             expired = {each.partition for each in error.args[0] if each.topic == JOURNAL}
             if journal is None or not expired:

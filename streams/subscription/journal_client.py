@@ -65,6 +65,10 @@ class JournalClient:
         """Where to read the journal on."""
         return {TopicPartition(JOURNAL, partition): at for partition, at in self._follower.positions().items()}
 
+    def folds_all(self) -> bool:
+        """Whether every partition is folded: the changelogs are then only compared."""
+        return len(self._follower.positions()) == self._partitions
+
     def is_behind(self) -> bool:
         """Whether the journal has not been folded to its end at the start."""
         return self._follower.is_behind()

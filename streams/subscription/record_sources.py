@@ -14,37 +14,34 @@ from streams.kafka.log_tail import AiokafkaTail, LogTail, Records, log_tail
 from streams.runtime.pace import Pace
 from streams.wire.records import JOURNAL
 
+_NO_HURRY_SECONDS = 0.2
+
 _FETCHES_A_SECOND = 40
 """At how many fetches a second what comes is collected, so that what each costs is shared by several changes."""
 
 
 class RecordSources:
-    """One subscriber's consumers; with `journal`, to read it too: the changelogs are then in no hurry. Use `fetch` from
-    one task; errors are aiokafka's."""
+    """One subscriber's consumers. Use `fetch` from one task; errors are aiokafka's."""
 
-    def __init__(self, bootstrap: str, *, journal: bool) -> None:
-        self._changelogs = AiokafkaTail(bootstrap, "facets-subscriber", is_urgent=not journal)
-        self._journal = log_tail(bootstrap, "facets-subscriber-journal") if journal else None
+    def __init__(self, bootstrap: str) -> None:
+        self._changelogs = AiokafkaTail(bootstrap, "facets-subscriber")
+        self._journal = log_tail(bootstrap, "facets-subscriber-journal")
         self._started: list[LogTail] = []
         self._assigned: list[LogTail] = []
         self._pace = Pace(_FETCHES_A_SECOND, _FETCHES_A_SECOND)
         self._fetching: dict[LogTail, asyncio.Task[Records]] = {}
 
-    async def start(self) -> None:
-        """Connect."""
-        for consumer in self._consumers:
+    async def start(self, *, journal: bool) -> None:
+        """Connect; with `journal`, to read it too."""
+        for consumer in (self._changelogs, *([self._journal] if journal else [])):
             self._started.append(consumer)
             await consumer.start()
 
     async def stop(self) -> None:
         """Disconnect."""
         await self._drop_fetches()
-        for consumer in self._consumers:
+        for consumer in (self._changelogs, self._journal):
             await consumer.stop()
-
-    @property
-    def _consumers(self) -> list[LogTail]:
-        return [self._changelogs] if self._journal is None else [self._changelogs, self._journal]
 
     async def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read on from these positions, and nothing else; what was fetched before is dropped."""
@@ -56,11 +53,13 @@ class RecordSources:
             if own:
                 self._assigned.append(consumer)
 
-    async def fetch(self) -> Records:
-        """The next records; none if there are none for half a second. Raises OffsetOutOfRangeError, KafkaError."""
+    async def fetch(self, *, in_no_hurry: bool = False) -> Records:
+        """The next records; none if there are none for half a second. The changelogs are fetched five times a second if
+        there is `in_no_hurry`. Raises OffsetOutOfRangeError, KafkaError."""
         for consumer in self._assigned:
             if consumer not in self._fetching:
-                self._fetching[consumer] = asyncio.create_task(consumer.read())
+                wait = _NO_HURRY_SECONDS if in_no_hurry and consumer is self._changelogs else 0.0
+                self._fetching[consumer] = asyncio.create_task(_fetch(consumer, wait))
         await asyncio.wait(self._fetching.values(), return_when=asyncio.FIRST_COMPLETED)
         await self._pace.turn()
         done = {consumer: task for consumer, task in self._fetching.items() if task.done()}
@@ -82,3 +81,9 @@ class RecordSources:
         for task in fetching:
             task.cancel()
         await asyncio.gather(*fetching, return_exceptions=True)
+
+
+async def _fetch(consumer: LogTail, wait: float) -> Records:
+    if wait:
+        await asyncio.sleep(wait)
+    return await consumer.read()

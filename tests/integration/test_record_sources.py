@@ -33,8 +33,8 @@ def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @asynccontextmanager
 async def sources(broker: str) -> AsyncIterator[RecordSources]:
-    reader = RecordSources(broker, journal=True)
-    await reader.start()
+    reader = RecordSources(broker)
+    await reader.start(journal=True)
     try:
         yield reader
     finally:
@@ -55,7 +55,7 @@ async def _read(reader: RecordSources, count: int) -> list[tuple[TopicPartition,
     """The next records, at least so many."""
     came: list[tuple[TopicPartition, bytes]] = []
     while len(came) < count:
-        for partition, records in (await reader.fetch()).items():
+        for partition, records in (await reader.fetch(in_no_hurry=True)).items():
             came += [(partition, record.value) for record in records]
     return came
 
