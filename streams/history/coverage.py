@@ -28,6 +28,10 @@ class NotKnown(FacetsError):
     exit_code = ExitCode.NOT_KNOWN
 
 
+class NotYetKnown(NotKnown):
+    """The journal has not come so far."""
+
+
 class ClusterCoverage(NamedTuple):
     """One cluster in one partition: the offset and time since which it is covered (-1 and "" if it is not), the seq of
     its newest commit, and the time of the newest record that shows its watcher alive."""
@@ -83,7 +87,7 @@ def check_offset(partition: int, offset: int, begin: int, end: int, what: str = 
             f"{what} {offset} is before the journal's beginning: {begin} in partition {partition}", _RETENTION
         )
     if offset >= end:
-        raise NotKnown(f"{what} {offset} is past the journal's end: {end - 1} in partition {partition}")
+        raise NotYetKnown(f"{what} {offset} is past the journal's end: {end - 1} in partition {partition}")
 
 
 def check_covered(parts: Mapping[int, Coverage], until: Until, clusters: Collection[str] = ()) -> list[str]:
@@ -97,7 +101,7 @@ def check_covered(parts: Mapping[int, Coverage], until: Until, clusters: Collect
             raise unknown_name("cluster", name, all_clusters, " in the journal")
         newest = max((cluster.seq for cluster in _coverages_of(parts, name)), default=0)
         if newest < seq and not stopped:
-            raise NotKnown(f"seq {seq} is past the journal's end: the newest commit of {name} is {newest}")
+            raise NotYetKnown(f"seq {seq} is past the journal's end: the newest commit of {name} is {newest}")
     if until.at and not stopped:
         _check_end(until.at, parts)
     known_clusters = [name for name in all_clusters if _is_known(parts, name)]
@@ -152,7 +156,7 @@ def _remarks(
 def _check_end(at: str, parts: Mapping[int, Coverage]) -> None:
     newest = max((cluster.at for part in parts.values() for cluster in part.clusters.values()), default="")
     if newest and later(newest, GRACE_SECONDS) < at:
-        raise NotKnown(f"{at} is after the journal's end: its newest commit is of {newest}", "facets doctor")
+        raise NotYetKnown(f"{at} is after the journal's end: its newest commit is of {newest}", "facets doctor")
 
 
 def _is_known(parts: Mapping[int, Coverage], cluster: str) -> bool:

@@ -34,7 +34,7 @@ log = logging.getLogger("facets.serve")
 _HEADER_BYTES = 32 * 1024
 """The longest header allowed: a cursor of many partitions (Last-Event-ID)."""
 
-_LINE_BYTES = 128 * 1024
+LINE_BYTES = 128 * 1024
 """The longest request line allowed: every repeatable parameter as often and as long as it may be, and a cursor."""
 
 _END_SECONDS = 5.0
@@ -191,7 +191,7 @@ async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stac
         access_log=None,
         handler_cancellation=True,
         shutdown_timeout=_END_SECONDS,
-        max_line_size=_LINE_BYTES,
+        max_line_size=LINE_BYTES,
         max_field_size=_HEADER_BYTES,
     )
     await runner.setup()

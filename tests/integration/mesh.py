@@ -32,8 +32,8 @@ EXPORTED_CART = "cart.shop.svc.clusterset.local:80"
 
 class Tables:
     """The facet topics of made-up clusters, `east` and others: what the fold makes of their objects, written to a real
-    Kafka. Their commits are of `AT`, and were taken by Kafka when `clock` says so (in seconds; without it they have no
-    time)."""
+    Kafka. Their commits are of the time `at`, and were taken by Kafka when `clock` says so (in seconds; without it they
+    have no time)."""
 
     def __init__(self, bootstrap: str, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock
@@ -42,6 +42,7 @@ class Tables:
         self._collectors: dict[str, Collector] = {}
         self._folds = [PartitionFold(partition, WORKER_TABLES) for partition in range(PARTITIONS)]
         self._offsets = [0] * PARTITIONS
+        self.at = AT
         self.version = 100
         self.last: list[JournalRecord] = []
 
@@ -49,14 +50,14 @@ class Tables:
         """A cluster's snapshot."""
         collector = Collector(cluster, epoch=1, writer="mesh", seq=0, partitions=PARTITIONS, resources=_ALL)
         self._collectors[cluster] = collector
-        self._write(collector.begin(AT))
+        self._write(collector.begin(self.at))
         for resource in _ALL:
             collector.ingest(resource.kind, ReflectorEvent(Kind.INIT, None, ""))
         for item in items:
             collector.ingest(item["kind"], ReflectorEvent(Kind.INIT_APPLY, self._stamped(item), ""))
         for resource in _ALL:
             collector.ingest(resource.kind, ReflectorEvent(Kind.INIT_DONE, None, str(self.version)))
-        self._write(collector.flush(AT))
+        self._write(collector.flush(self.at))
 
     def put(self, *items: dict[str, Any], cluster: str = "east") -> int:
         """Apply objects in one commit; the resourceVersion of the last."""
@@ -71,13 +72,13 @@ class Tables:
         for item in items:
             stamped = self._stamped(item)
             collector.ingest(item["kind"], ReflectorEvent(kind, stamped, str(self.version)))
-        self._write(collector.flush(AT))
+        self._write(collector.flush(self.at))
         return self.version
 
     def beat(self, partitions: Iterable[int] | None = None) -> None:
         """An empty commit of each cluster, in these partitions or in all."""
         for collector in self._collectors.values():
-            self._write(collector.heartbeat(AT, partitions))
+            self._write(collector.heartbeat(self.at, partitions))
 
     def close(self) -> None:
         self._producer.close()

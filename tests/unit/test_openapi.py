@@ -47,7 +47,9 @@ async def test_an_endpoint_is_one_declaration() -> None:
         assert await answer.json() == {"text": "hello cart", "times": 2}
         answer = await http.get("/v1/greeting?times=2")
         problem = "parameter firstName is missing: a Kubernetes name (lower case letters, digits, - and .)"
-        assert (answer.status, await answer.json()) == (400, {"error": problem, "parameter": "firstName"})
+        assert (answer.status, await answer.json()) == (
+            400, {"error": problem, "reason": "INVALID_PARAMETER", "parameter": "firstName"}
+        )  # fmt: skip
         described = await (await http.get("/openapi.json")).json()
         operation = described["paths"]["/v1/greeting"]["get"]
         assert [(each["name"], each["in"], each.get("required", False)) for each in operation["parameters"]] == [

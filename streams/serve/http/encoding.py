@@ -44,11 +44,12 @@ class Selection(NamedTuple):
 class PrintedRow:
     """A row, with its JSON as the commands print it: encoded on first use, once for all clients."""
 
-    __slots__ = ("_text", "row")
+    __slots__ = ("_endpoints", "_text", "row")
 
     def __init__(self, row: Row) -> None:
         self.row = row
         self._text = b""
+        self._endpoints = -1
 
     @property
     def text(self) -> bytes:
@@ -68,6 +69,24 @@ class PrintedRow:
     def is_deleted(self) -> bool:
         """Whether the row's state is `deleted`."""
         return is_deleted(self.row.value)
+
+    @property
+    def endpoints(self) -> int:
+        """How many endpoints the row has: counted on first use."""
+        if self._endpoints < 0:
+            facet = self.row.facet if self.row.value and self.row.table == "backend" else None
+            if isinstance(facet, BackendFacet):
+                self._endpoints = sum(len(group.endpoints) for group in facet.groups)
+            else:
+                self._endpoints = len(_decode_endpoints(self.text).endpoints)
+        return self._endpoints
+
+
+class _Endpoints(msgspec.Struct):
+    endpoints: list[msgspec.Raw] = []
+
+
+_decode_endpoints = msgspec.json.Decoder(_Endpoints).decode
 
 
 class PrintedSet(PrintedRow):

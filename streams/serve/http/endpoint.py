@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.serve.http.parameters import Table
+from streams.serve.http.query import FailureReason
 from streams.wire.records import Record
 
 
@@ -28,9 +29,11 @@ class TablePath(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Error(Record, omit_defaults=True):
-    """What went wrong; `parameter` names the invalid one."""
+    """What went wrong: in words, by its name (as in Kafka Streams, KIP-796, where it has one there), and the parameter
+    that is invalid."""
 
     error: str
+    reason: FailureReason
     parameter: str = ""
 
 

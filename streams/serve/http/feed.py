@@ -5,7 +5,7 @@ from its cursor. A batch is encoded once, and once more for each subset of its r
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from streams.serve.http.encoding import (
@@ -26,6 +26,7 @@ from streams.serve.http.encoding import (
 )
 from streams.subscription.cursor import Cursor
 from streams.subscription.freshness import Place, Silence, clusters_in, overlay_json, sealed_at
+from streams.subscription.names import KnownNames
 from streams.subscription.rows import Row
 from streams.subscription.set_rows import SetRows, overlay_set
 from streams.wire.partitioning import partition_of
@@ -349,6 +350,15 @@ class Feed:
         for (place, cluster), silence in self.silent.items():
             if place == partition and b'"cluster":"%b"' % cluster.encode() in text:
                 yield cluster, silence.reason
+
+    def printed_rows(self, tables: Collection[str]) -> list[PrintedRow]:
+        """All rows of some tables, as of now, in no order."""
+        return [printed for key, printed in self._rows.items() if key[0] in tables]
+
+    def known_names(self) -> KnownNames:
+        """The clusters, and the Services that the tables have."""
+        services = frozenset(key[1:] for key in self._rows if key[1])
+        return KnownNames(frozenset(clusters_in(self.seals)), services)
 
     def rows(self, selection: Selection) -> list[ShownRow]:
         """The selected rows."""

@@ -68,6 +68,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 **_not_modified(endpoint),
                 "400": _json(Error, "Invalid parameter."),
                 "404": _json(Error, "Not found."),
+                **({"410": _json(Error, "The retained log does not go back so far.")} if _looks_back(endpoint) else {}),
                 "503": {
                     **_json(Error, "Not ready, or at its limit: retry later."),
                     "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
@@ -75,6 +76,10 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             },
         }
     }
+
+
+def _looks_back(endpoint: Endpoint) -> bool:
+    return any(field.name in {"at", "since"} for field in msgspec.structs.fields(endpoint.query))
 
 
 def _not_modified(endpoint: Endpoint) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The types of parameters; `allowed` says in words what is allowed, and completes "must be"."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -12,6 +13,9 @@ from streams.wire.records import FOLDED_TABLES
 MAX_VALUES = 100
 """How often a repeatable parameter may be given."""
 
+MAX_LIMIT = 1000
+"""The longest page, in rows."""
+
 MAX_CURSOR = 32_000
 """The longest cursor, in characters: enough for four tables of 256 partitions."""
 
@@ -20,6 +24,25 @@ CURSOR_FORMAT = "facets-cursor"
 
 ADDRESS_FORMAT = "facets-address"
 """The JSON Schema format of an IP address, with ports or without."""
+
+TIME_FORMAT = "date-time"
+"""The JSON Schema format of RFC 3339 times."""
+
+AFTER_FORMAT = "facets-after"
+"""The JSON Schema format of a place in a list: the `next` of the page before."""
+
+
+_POD = NameSyntax(
+    re.compile(rf"([a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?/)?{KUBERNETES_NAME.expression.pattern}"),
+    317,
+    "a Pod's name, or NAMESPACE/NAME",
+)
+_ZONE = NameSyntax(CLUSTER_NAME.expression, CLUSTER_NAME.max_length, "a zone's name (letters, digits, - _ and .)")
+_DNS = NameSyntax(
+    re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?"),
+    254,
+    "a DNS name (letters, digits, - _ and .), such as cart.shop.svc.cluster.local",
+)
 
 
 def _name(syntax: NameSyntax) -> Meta:
@@ -43,6 +66,35 @@ FIRST_COUNTS = {"repeated": "first"}
 Table = Annotated[Literal[FOLDED_TABLES], one_of(FOLDED_TABLES)]  # type: ignore[valid-type]
 ClusterName = Annotated[str, _name(CLUSTER_NAME)]
 KubernetesName = Annotated[str, _name(KUBERNETES_NAME)]
+NodeName = KubernetesName
+PodName = Annotated[str, _name(_POD)]
+ZoneName = Annotated[str, _name(_ZONE)]
+DnsName = Annotated[str, _name(_DNS)]
+Time = Annotated[
+    str,
+    Meta(
+        max_length=64,
+        extra_json_schema={"format": TIME_FORMAT},
+        extra={"allowed": "an RFC 3339 time such as 2026-11-24T12:00:00Z (a + is %2B in a URL)"},
+    ),
+]
+ADDRESS = "an IP address, or IP:PORT (IPv6 in brackets then)"
+AddressText = Annotated[
+    str, Meta(max_length=64, extra_json_schema={"format": ADDRESS_FORMAT}, extra={"allowed": ADDRESS})
+]
+After = Annotated[
+    str,
+    Meta(
+        max_length=4000,
+        description="The `next` of the page before.",
+        extra_json_schema={"format": AFTER_FORMAT},
+        extra={"allowed": "the `next` of the page before"},
+    ),
+]
+Limit = Annotated[
+    int,
+    Meta(ge=1, le=MAX_LIMIT, description="Rows at most.", extra={"allowed": f"a whole number from 1 to {MAX_LIMIT}"}),
+]
 WaitSeconds = Annotated[float, Meta(ge=0, le=3600, description="Seconds.", extra=FIRST_COUNTS)]
 ResourceVersion = Annotated[str, _name(RESOURCE_VERSION)]
 CursorText = Annotated[

@@ -2,24 +2,50 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import inspect
 
 from streams.subscription.names import suggestion
+from streams.wire.timestamps import later, read, write
 
 NO_SNAPSHOT = "starting: the first snapshot of the tables has not been read yet"
 _AT = re.compile(r"at `\$\.([^.\[`]+)(?:\[(\d+)\])?`$")
+_CLOCKS_DIFFER_SECONDS = 10.0
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-class BadParameter(Exception):
+FailureReason = Literal[
+    "UNKNOWN_QUERY_TYPE", "NOT_ACTIVE", "NOT_UP_TO_BOUND", "NOT_PRESENT", "DOES_NOT_EXIST", "STORE_EXCEPTION",
+    "INVALID_PARAMETER", "EXPIRED", "LIMIT_REACHED",
+]  # fmt: skip
+"""Why a query is not answered. The first six mean what they mean in Kafka Streams (KIP-796, FailureReason): there is no
+such query; the server is not running yet; it is not up to what is asked for; it does not have the table that others
+have; there is none of that name; what holds the data has failed. The others: a parameter is invalid; the log does not
+go back so far; the server does as much of this as it may."""
+
+
+class Failure(Exception):
+    """A query that is not answered: the reason, the status, after how many seconds to try again (0: it would not
+    help), and the parameter that is to blame."""
+
+    status: ClassVar[int]
+
+    def __init__(self, text: str, reason: FailureReason, seconds: int = 0, parameter: str = "") -> None:
+        super().__init__(text)
+        self.reason: FailureReason = reason
+        self.seconds = seconds
+        self.parameter = parameter
+
+
+class BadParameter(Failure):
     """A parameter that is unknown, missing or invalid."""
 
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(problem)
-        self.name = name
+    status = 400
+
+    def __init__(self, name: str, problem: str, reason: FailureReason = "INVALID_PARAMETER") -> None:
+        super().__init__(problem, reason, parameter=name)
 
     @classmethod
     def invalid(cls, name: str, value: str, allowed: str) -> "BadParameter":
@@ -27,16 +53,45 @@ class BadParameter(Exception):
         return cls(name, f"parameter {name} must be {allowed} (got {value[:80]!r})")
 
 
-class Busy(Exception):
+class Busy(Failure):
     """The request can't be served now; retry after `seconds`."""
 
-    def __init__(self, text: str, seconds: int) -> None:
-        super().__init__(text)
-        self.seconds = seconds
+    status = 503
+
+    def __init__(self, text: str, seconds: int, reason: FailureReason = "LIMIT_REACHED") -> None:
+        super().__init__(text, reason, seconds)
 
 
-class NotFound(Exception):
+class NotActive(Busy):
+    """The server has no snapshot yet."""
+
+    def __init__(self) -> None:
+        super().__init__(NO_SNAPSHOT, 1, "NOT_ACTIVE")
+
+
+class NotUpToBound(Busy):
+    """What is asked for has not been sealed yet."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, 1, "NOT_UP_TO_BOUND")
+
+
+class NotFound(Failure):
     """The resource that the path names does not exist."""
+
+    status = 404
+
+    def __init__(self, text: str, reason: FailureReason = "DOES_NOT_EXIST") -> None:
+        super().__init__(text, reason)
+
+
+class Expired(Failure):
+    """The retained log does not go back so far."""
+
+    status = 410
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "EXPIRED")
 
 
 def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
@@ -46,7 +101,7 @@ def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
     raw_values: dict[str, list[str]] = {}
     for name, value in pairs:
         if name not in parameters:
-            raise BadParameter(name[:40], _unknown(name[:40], tuple(parameters)))
+            raise BadParameter(name[:40], _unknown(name[:40], tuple(parameters)), "UNKNOWN_QUERY_TYPE")
         raw_values.setdefault(name, []).append(value)
     values: dict[str, Any] = {}
     for name, texts in raw_values.items():
@@ -62,6 +117,19 @@ def decode_parameters(pairs: Iterable[tuple[str, str]], kind: type[_T]) -> _T:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _explain(str(error), parameters, raw_values) from None
+
+
+def read_time(name: str, text: str, now: str) -> str:
+    """A time parameter as the records have it (UTC, milliseconds). Raises BadParameter, also for one that is after
+    `now` by more than watchers' clocks may differ."""
+    try:
+        at = write(read(text.upper()))  # RFC 3339, section 5.6: t and z may be lower case.
+        latest = later(now, _CLOCKS_DIFFER_SECONDS)
+    except ValueError:
+        raise BadParameter.invalid(name, text, "an RFC 3339 time such as 2026-11-24T12:00:00Z") from None
+    if at > latest:
+        raise BadParameter(name, f"parameter {name} is in the future: {at}; it is {now}")
+    return at
 
 
 class _Parameter:

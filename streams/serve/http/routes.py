@@ -8,21 +8,29 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from streams.errors import FacetsError
+from streams.history.coverage import NotKnown, NotYetKnown
 from streams.serve.http.endpoint import Anything, Endpoint, Error, Parameters
 from streams.serve.http.openapi import openapi
-from streams.serve.http.query import BadParameter, Busy, NotFound, decode_parameters
+from streams.serve.http.past import Past, ReplayedPast
+from streams.serve.http.query import Busy, Expired, Failure, NotFound, NotUpToBound, decode_parameters
 from streams.serve.http.sse import ChangesHub
 from streams.serve.xds.server import XdsServer
+from streams.subscription.names import UnknownName
+
+_STORE_SECONDS = 5
+"""After how long to ask again where Kafka does not answer."""
 
 
 class ServerParts(NamedTuple):
     """What the endpoints need of the server. `clock` gives seconds since the epoch; `description` is the OpenAPI
-    document."""
+    document; `past` answers questions to the past."""
 
     xds: XdsServer
     hub: ChangesHub
     clock: Callable[[], float]
     description: Callable[[], bytes]
+    past: Past
 
 
 def add_endpoints(
@@ -31,7 +39,11 @@ def add_endpoints(
     """Add a route for each endpoint with a handler."""
     all_endpoints = tuple(endpoints)
     release = version("service-facets")
-    parts = ServerParts(xds, hub, clock, functools.cache(lambda: msgspec.json.encode(openapi(release, all_endpoints))))
+    past = Past(ReplayedPast(hub.bootstrap))
+    app.on_shutdown.append(past.close)
+    parts = ServerParts(
+        xds, hub, clock, functools.cache(lambda: msgspec.json.encode(openapi(release, all_endpoints))), past
+    )
     for endpoint in all_endpoints:
         if endpoint.handle is not None:
             app.router.add_get(
@@ -63,17 +75,34 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 async def in_json(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answers errors as JSON: {"error": ...}."""
+    """Answers errors as JSON (`Error`)."""
     try:
         return await handler(request)
-    except BadParameter as error:
-        return json_response(Error(str(error), error.name), 400)
-    except Busy as error:
-        return json_response(Error(str(error)), 503, {"Retry-After": str(error.seconds)})
-    except NotFound as error:
-        return json_response(Error(str(error)), 404)
+    except Failure as failure:
+        return _failure_response(failure)
+    except FacetsError as error:
+        return _failure_response(_failure_of(error))
     except web.HTTPNotFound:
-        return json_response(Error(f"not found: {request.path[:200]} (/openapi.json lists the paths)"), 404)
+        text = f"not found: {request.path[:200]} (/openapi.json lists the paths)"
+        return json_response(Error(text, "UNKNOWN_QUERY_TYPE"), 404)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        return json_response(Error(f"method not allowed: use {allowed}"), 405, {"Allow": allowed})
+        text = f"method not allowed: use {allowed}"
+        return json_response(Error(text, "UNKNOWN_QUERY_TYPE"), 405, {"Allow": allowed})
+
+
+def _failure_of(error: FacetsError) -> Failure:
+    """What a client is told of an error of ours: which of the names that HTTP has for it is right."""
+    text = f"{error}; {error.remedy}" if error.remedy else str(error)
+    if isinstance(error, NotYetKnown):
+        return NotUpToBound(text)
+    if isinstance(error, NotKnown):
+        return Expired(text)
+    if isinstance(error, UnknownName):
+        return NotFound(text)
+    return Busy(text, _STORE_SECONDS, "STORE_EXCEPTION")
+
+
+def _failure_response(failure: Failure) -> web.Response:
+    headers = {"Retry-After": str(failure.seconds)} if failure.seconds else None
+    return json_response(Error(str(failure), failure.reason, failure.parameter), failure.status, headers)

@@ -2,19 +2,27 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import ETag, web
 
-from streams.serve.http.feed import ShownRow
-from streams.wire.records import FOLDED_TABLES
+from streams.serve.http.feed import Feed, ShownRow
+from streams.serve.http.query import NotFound
+from streams.subscription.names import unknown_names
+from streams.wire.records import CLUSTERSET, FOLDED_TABLES
 from streams.wire.row_forms import row_view
+from streams.wire.timestamps import write
 
 _CHUNK = 64 * 1024
 _READ_WITHIN = 60.0
 _ANY = "*"
+_NO_TAIL: Mapping[str, Any] = {}
+_HEADERS = {"Cache-Control": "no-cache"}
 
 VIEWS: dict[str, Any] = {table: row_view(table, tagged=True) for table in FOLDED_TABLES}
 """A row as it is printed, by table."""
@@ -25,10 +33,42 @@ IN_BATCH: dict[str, Any] = {
 """A row as it is in a batch of changes, by table."""
 
 ITEMS: dict[str, Any] = {
-    table: msgspec.defstruct(f"{table.capitalize()}Items", [("items", list[view])])  # type: ignore[valid-type]
+    table: msgspec.defstruct(
+        f"{table.capitalize()}Items",
+        [("items", list[view]), ("remarks", list[str] | msgspec.UnsetType, msgspec.UNSET)],  # type: ignore[valid-type]
+    )
     for table, view in VIEWS.items()
 }
 """Several rows of a table."""
+
+HISTORY: Any = msgspec.defstruct(
+    "History",
+    [
+        ("items", list[reduce(or_, VIEWS.values())]),  # type: ignore[misc]
+        ("more", bool),
+        ("remarks", list[str]),
+    ],
+    namespace={
+        "__doc__": "Rows of a Service over time, oldest first. `more`: there are older ones. `remarks` are the limits "
+        "of what is known of that time."
+    },
+)
+"""Rows of a Service, of all tables."""
+
+
+def now_text(parts: Any) -> str:
+    """The server's time, as records have it."""
+    return write(datetime.fromtimestamp(parts.clock(), UTC))
+
+
+def unknown_name(
+    feed: Feed, table: str, clusters: Collection[str], namespace: str, name: str, at: str = ""
+) -> NotFound:
+    """The error for a Service that has no row of a table ("": of none), with those of nearly its name."""
+    where = "no cluster exports it" if table == CLUSTERSET else "not in any cluster"
+    problem = f"{table or 'Service'} {namespace}/{name} not found{f' at {at}' if at else ''}: {where}"
+    error = unknown_names(feed.known_names(), clusters, [namespace], [name])
+    return NotFound(f"{problem}; {error.remedy}" if error is not None and error.remedy else problem)
 
 
 def entity_tag(rows: Iterable[ShownRow]) -> str:
@@ -41,27 +81,43 @@ def entity_tag(rows: Iterable[ShownRow]) -> str:
     return digest.hexdigest()
 
 
-async def answer_rows(request: web.Request, rows: Sequence[ShownRow]) -> web.StreamResponse:
+async def answer_rows(
+    request: web.Request, rows: Sequence[ShownRow], tail: Mapping[str, Any] = _NO_TAIL
+) -> web.StreamResponse:
     """Stream rows as an answer of `ITEMS`, in chunks, as a table may be large; status 304 if the client has them."""
     etag = entity_tag(rows)
     matches = request.if_none_match or ()
     is_held = any(match.value in {etag, _ANY} for match in matches)
-    response = web.StreamResponse(status=304 if is_held else 200, headers={"Cache-Control": "no-cache"})
-    response.etag = etag
-    if not is_held:
-        response.content_type = "application/json"
-    await response.prepare(request)
     if is_held:
+        response = web.StreamResponse(status=304, headers=_HEADERS)
+        response.etag = ETag(etag)
+        await response.prepare(request)
         return response
+    return await stream_items(request, (row.text for row in rows), tail, etag)
+
+
+async def stream_items(
+    request: web.Request, texts: Iterable[bytes], tail: Mapping[str, Any], etag: str = ""
+) -> web.StreamResponse:
+    """Stream an object with the texts as its `items`, and then the fields of the tail, in chunks: it may be large."""
+    response = web.StreamResponse(headers=_HEADERS)
+    response.content_type = "application/json"
+    if etag:
+        response.etag = ETag(etag)
+    await response.prepare(request)
     buffer = bytearray(b'{"items":[')
     first = True
-    for row in rows:
-        buffer += row.text if first else b"," + row.text
+    for text in texts:
+        buffer += text if first else b"," + text
         first = False
         if len(buffer) >= _CHUNK:
-            async with asyncio.timeout(_READ_WITHIN):
-                await response.write(bytes(buffer))
+            await _write(response, bytes(buffer))
             buffer.clear()
-    async with asyncio.timeout(_READ_WITHIN):
-        await response.write(bytes(buffer) + b"]}")
+    end = b"".join(b",%b:%b" % (msgspec.json.encode(name), msgspec.json.encode(value)) for name, value in tail.items())
+    await _write(response, b"%b]%b}" % (bytes(buffer), end))
     return response
+
+
+async def _write(response: web.StreamResponse, text: bytes) -> None:
+    async with asyncio.timeout(_READ_WITHIN):
+        await response.write(text)

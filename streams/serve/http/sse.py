@@ -29,7 +29,7 @@ from streams.serve.http.encoding import (
     with_rows,
 )
 from streams.serve.http.feed import Feed, Lost, Reader
-from streams.serve.http.query import NO_SNAPSHOT, BadParameter, Busy, NotFound
+from streams.serve.http.query import BadParameter, Busy, NotActive, NotFound
 from streams.serve.metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
 from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cursor import Cursor
@@ -173,7 +173,7 @@ class ChangesHub:
     def _admit(self) -> Iterator[None]:
         """Count a client in. Raises Busy."""
         if self.closing:
-            raise Busy("the server is shutting down", 1)
+            raise Busy("the server is shutting down", 1, "NOT_ACTIVE")
         self.check_ready()
         if self.clients >= self.settings.max_clients:
             HTTP_ENDED.labels("clients").inc()
@@ -199,16 +199,17 @@ class ChangesHub:
             self._catching_up -= 1
 
     def check_ready(self) -> None:
-        """Raises Busy before the first snapshot."""
+        """Raises NotActive before the first snapshot."""
         if not self.ready:
-            raise Busy(NO_SNAPSHOT, 1)
+            raise NotActive
 
     def check_served(self, tables: Collection[str], clusters: Collection[str]) -> None:
         """Raises NotFound for a table that is not followed, and BadParameter for some clusters of the clusterset."""
         if CLUSTERSET in tables and CLUSTERSET not in self.tables:
             raise NotFound(
                 "the clusterset is not served here: with --cluster facets serve has no sets, as they are of all "
-                "clusters; without it, workers of an older version write the tables: upgrade them, then restart it"
+                "clusters; without it, workers of an older version write the tables: upgrade them, then restart it",
+                "NOT_PRESENT",
             )
         if CLUSTERSET in tables and clusters:
             raise BadParameter("cluster", "a row of the clusterset is of all clusters: leave parameter cluster out")

@@ -17,7 +17,7 @@ from streams.serve.http.parameters import (
     WaitSeconds,
     one_of,
 )
-from streams.serve.http.query import NO_SNAPSHOT, Busy
+from streams.serve.http.query import NotActive
 from streams.serve.http.waiters import WAITERS
 from streams.serve.xds.build.service_index import Key
 from streams.serve.xds.server import XdsServer
@@ -56,7 +56,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> A
     server: XdsServer = parts.xds
     service = (query.namespace or "default", query.service) if query.service else None
     if not server.ready.is_set():
-        raise Busy(NO_SNAPSHOT, 1)
+        raise NotActive
     waiting = Acked(False, [], {})
     with WAITERS.count_in(server):
         try:

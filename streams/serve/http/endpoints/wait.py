@@ -8,8 +8,8 @@ import msgspec
 from aiohttp import web
 
 from streams.serve.http.endpoint import Endpoint, Parameters
-from streams.serve.http.parameters import ADDRESS_FORMAT, ClusterName, KubernetesName, WaitSeconds, one_of
-from streams.serve.http.query import NO_SNAPSHOT, BadParameter, Busy, NotFound
+from streams.serve.http.parameters import ADDRESS, AddressText, ClusterName, KubernetesName, WaitSeconds, one_of
+from streams.serve.http.query import BadParameter, NotActive, NotFound
 from streams.serve.http.waiters import WAITERS
 from streams.serve.xds.gate import Gate, Target
 from streams.serve.xds.server import XdsServer
@@ -17,12 +17,6 @@ from streams.wire.address_text import parse_address
 from streams.wire.records import Record
 
 _MOST_ROUTERS = 1_000_000
-
-_ADDRESS = "an IP address, or IP:PORT (IPv6 in brackets then)"
-
-AddressText = Annotated[
-    str, msgspec.Meta(max_length=64, extra_json_schema={"format": ADDRESS_FORMAT}, extra={"allowed": _ADDRESS})
-]
 
 
 class Query(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -66,7 +60,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> W
     target = _target(query)
     key = (query.namespace, query.service)
     if not server.ready.is_set():
-        raise Busy(NO_SNAPSHOT, 1)
+        raise NotActive
     if not server.catalog.names_of(key):
         raise NotFound(f"Service {query.namespace}/{query.service} not found in any cluster, or it has no ports")
     gate = Gate(server, key, target)
@@ -96,7 +90,7 @@ def _target(query: Query) -> Target:
     try:
         address, ports = parse_address(query.address)
     except ValueError:
-        raise BadParameter.invalid("address", query.address, _ADDRESS) from None
+        raise BadParameter.invalid("address", query.address, ADDRESS) from None
     return Target(ip_address(address), ports, query.cluster or "", present=query.until == "present")
 
 
