@@ -1,1 +1,1 @@
-"""Tamper evidence: a Merkle log over each partition of the journal, its signed checkpoints, proofs, and their checks."""
+"""Tamper evidence: a Merkle log of each partition of the journal, signed checkpoints, proofs, and checks."""

@@ -4,8 +4,8 @@ The entry is canonical JSON (RFC 8785) with the SHA-256 of key and value in hex,
 
     {"key":"2c70...","offset":17,"timestamp":1764000000000,"value":"9f86..."}
 
-It has digests and not the bytes: entries of tlog-tiles are at most 65,535 bytes, and commits may be larger; a log can be
-published without telling what is in the journal; and it stays small when the journal expires.
+It has digests and not the bytes: entries of tlog-tiles are at most 65,535 bytes, and commits may be larger; a log can
+be published without telling what is in the journal; and it stays small when the journal expires.
 """
 
 import re

@@ -37,22 +37,18 @@ def verifier_key(name: str, public_key: Ed25519PublicKey) -> str:
     return f"{name}+{_key_id(name, public_key).hex()}+{b64encode(encoded).decode()}"
 
 
-def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
-    """The signed note of a checkpoint; the key's name is the log's origin."""
-    text = checkpoint.text()
-    signature = _key_id(checkpoint.origin, key.public_key()) + key.sign(text.encode())
-    return f"{text}\n{_SIGNATURE}{checkpoint.origin} {b64encode(signature).decode()}\n"
+def sign_note(text: str, name: str, key: Ed25519PrivateKey) -> str:
+    """The note: the text, which ends a line, signed under this name."""
+    signature = _key_id(name, key.public_key()) + key.sign(text.encode())
+    return f"{text}\n{_SIGNATURE}{name} {b64encode(signature).decode()}\n"
 
 
-def open_checkpoint(note: str, public_key: Ed25519PublicKey, origin: str = "") -> Checkpoint:
-    """The checkpoint of a note that this key has signed under the checkpoint's origin, which is this one if it is given.
-    Signatures by others are ignored. Raises NoteError."""
+def open_note(note: str, name: str, public_key: Ed25519PublicKey) -> str:
+    """The text of a note that this key has signed under this name; signatures by others are ignored. Raises
+    NoteError."""
     text, signatures = _split(note)
-    checkpoint = _parse(text)
-    if origin and checkpoint.origin != origin:
-        raise NoteError(f"a checkpoint of {checkpoint.origin}, not of {origin}")
-    key_id = _key_id(checkpoint.origin, public_key)
-    ours = [each for name, each in signatures if name == checkpoint.origin and each[:4] == key_id]
+    key_id = _key_id(name, public_key)
+    ours = [signature for signer, signature in signatures if signer == name and signature[:4] == key_id]
     if not ours:
         raise NoteError("not signed by this key")
     for signature in ours:
@@ -60,12 +56,37 @@ def open_checkpoint(note: str, public_key: Ed25519PublicKey, origin: str = "") -
             public_key.verify(signature[4:], text.encode())
         except InvalidSignature:
             raise NoteError("the signature is not of this text") from None
-    return checkpoint
+    return text
+
+
+def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
+    """The signed note of a checkpoint; the key's name is the log's origin."""
+    return sign_note(checkpoint.text(), checkpoint.origin, key)
+
+
+def open_checkpoint(note: str, public_key: Ed25519PublicKey, origin: str = "") -> Checkpoint:
+    """The checkpoint of a note that this key has signed under the checkpoint's origin, which is this one if it is
+    given. Raises NoteError."""
+    said = origin_of(note)
+    if origin and said != origin:
+        raise NoteError(f"a checkpoint of {said}, not of {origin}")
+    return _parse(open_note(note, said, public_key))
 
 
 def origin_of(note: str) -> str:
     """The origin that a note says it is of, before its signature is known to hold."""
     return note.partition("\n")[0]
+
+
+def split_notes(text: str) -> list[str]:
+    """Notes that were printed one behind the other: each ends with its signatures. Raises NoteError."""
+    notes, lines, signed = [""], text.splitlines(keepends=True), False
+    for line in lines:
+        if signed and not line.startswith(_SIGNATURE):
+            notes.append("")
+        signed = line.startswith(_SIGNATURE)
+        notes[-1] += line
+    return notes
 
 
 def _key_id(name: str, public_key: Ed25519PublicKey) -> bytes:
@@ -84,10 +105,9 @@ def _split(note: str) -> tuple[str, list[tuple[str, bytes]]]:
 
 def _signature(line: str) -> tuple[str, bytes]:
     name, space, encoded = line.removeprefix(_SIGNATURE).partition(" ")
-    signature = decode_base64(encoded)
-    if not line.startswith(_SIGNATURE) or not name or not space or "+" in name or len(signature) < 5:
+    if not line.startswith(_SIGNATURE) or not name or not space or "+" in name:
         raise NoteError("not a signed note: a line that is not a signature")
-    return name, signature
+    return name, decode_base64(encoded)
 
 
 def _parse(text: str) -> Checkpoint:

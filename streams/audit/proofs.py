@@ -31,7 +31,7 @@ class Proven(NamedTuple):
     it had expired)."""
 
     checkpoint: Checkpoint
-    index: int
+    leaf: int
     entry: Entry
     record: Record | None
 

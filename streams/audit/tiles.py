@@ -6,6 +6,7 @@ CHECKPOINT = "checkpoint"
 
 HASH_BYTES = 32
 
+
 def tile_path(level: int, index: int, width: int) -> str:
     """The path of a tile of hashes; of a partial one where the width is less than 256."""
     return f"tile/{level}/{_index_path(index)}{_suffix(width)}"
