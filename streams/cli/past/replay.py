@@ -149,14 +149,14 @@ def remark(texts: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def folding(bootstrap: str) -> "Iterator[Replay]":
+def folding(bootstrap: str, processes: int | None = None) -> "Iterator[Replay]":
     """A replay with its progress on stderr; warns if the journal's beginning has expired."""
     from streams.history.replay import Replay  # noqa: PLC0415
     from streams.runtime.progress import TerminalProgress  # noqa: PLC0415
 
     progress = TerminalProgress()
     try:
-        with Replay(bootstrap, progress) as replay:
+        with Replay(bootstrap, progress, processes=processes) as replay:
             if not replay.whole:
                 click.echo(
                     "facets: the journal's beginning has expired: the replay starts at its first retained snapshot",
