@@ -21,7 +21,9 @@ from streams.subscription.names import suggestion
 _SECTIONS = {"run": "Run", "read": "Read", "past": "Look back", "admin": "Administration"}
 """The folders of this package that hold commands, and their titles: NAME is `NAME_command` in FOLDER/NAME.py."""
 
-_ORDER = ("up", "watch", "work", "serve", "import", "get", "follow", "wait", "history", "diff", "replay", "doctor")
+_ORDER = (
+    "up", "watch", "work", "serve", "index", "import", "get", "follow", "wait", "history", "diff", "replay", "doctor"
+)  # fmt: skip
 """The commands listed first, in this order; the others follow by name."""
 
 _WHOLE = 1000

@@ -43,6 +43,20 @@ def bootstrap_on_demand_option(command: Command) -> Command:
     return wrapped
 
 
+def index_option(what: str) -> Callable[[Command], Command]:
+    """`--index`: the file of an index of the past, given to the command as `index`. `what` says what it is for."""
+
+    def choose(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
+        from streams.index.database import default_path  # noqa: PLC0415
+
+        return value if value is not None else default_path()
+
+    return click.option(
+        "--index", envvar="FACETS_INDEX", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+        callback=choose, help=f"{what}  [default: in FACETS_DATA_DIR]",
+    )  # fmt: skip
+
+
 def cluster_options(what: str) -> Callable[[Command], Command]:
     """`--kubeconfig`, `--context` and `--cluster`: the clusters that a process works with. `what` says for what."""
 

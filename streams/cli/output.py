@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sys
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -43,6 +43,12 @@ async def within(seconds: float, step: Awaitable[_T], remedy: str = "") -> _T:
         raise FacetsError(
             f"timed out after {seconds:g} s", remedy or "try a longer --timeout, or facets doctor", ExitCode.GAVE_UP
         ) from None
+
+
+def remark(texts: Iterable[str]) -> None:
+    """Print the limits of an answer on stderr."""
+    for text in texts:
+        click.echo(f"facets: {text}", err=True)
 
 
 class RowPrinter:

@@ -1,13 +1,14 @@
 """`facets diff`: shows the differences between two states of a Service's facets."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
 from streams.cli.names import ServiceName, ServicePath, TableName, clusters_option, namespace_option, readable_tables
-from streams.cli.options import Moment, bootstrap_option
-from streams.cli.output import run
+from streams.cli.options import Moment, bootstrap_option, index_option
+from streams.cli.output import remark, run
 from streams.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Point(click.ParamType):
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print it."
 )
+@index_option("The index from which it is answered, where it is up to date (FACETS_INDEX).")
 @bootstrap_option
 def diff_command(
     service: ServicePath,
@@ -52,6 +54,7 @@ def diff_command(
     old: tuple[int, str] | None,
     new: tuple[int, str] | None,
     output: str,
+    index: Path,
     bootstrap_servers: str,
 ) -> None:
     """Show what differs between two states of SERVICE.
@@ -68,26 +71,22 @@ def diff_command(
     facets diff cart -n shop --from 1h
     facets diff cart -n shop --table clusterset       what its clusters export together
     """
-    from streams.cli.past.replay import folding, remark  # noqa: PLC0415
+    from streams.cli.looking_back import looking_back  # noqa: PLC0415
     from streams.history.collectors import AllRows  # noqa: PLC0415
-    from streams.history.coverage import NotKnown, known_at  # noqa: PLC0415
+    from streams.history.coverage import known_at  # noqa: PLC0415
     from streams.history.queries import Difference, Until, clusters_of, differences  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
     from streams.subscription.rows import Filter  # noqa: PLC0415
 
     space, name, clusters = service.resolve(namespace, clusters)
     tables = readable_tables(tables, clusters)
-    with folding(bootstrap_servers) as replay:
-        row_filter = Filter(frozenset(clusters), frozenset({space}), frozenset({name}))
-        collectors = replay.collect(AllRows, Until(), row_filter, tables)
+    row_filter = Filter(frozenset(clusters), frozenset({space}), frozenset({name}))
+    with looking_back(bootstrap_servers, index, Until(), row_filter) as past:
+        collectors = past.collect(AllRows, Until(), row_filter, tables)
         rows = [row for collector in collectors for row in collector.rows]
         run(check_names(bootstrap_servers, rows, clusters=clusters, namespaces=[space], services=[name]))
-        ((partition, coverage),) = replay.coverage.items()
-    versions = sorted({row.version for row in rows if row.value})
-    if not versions:
-        raise NotKnown(f"the journal has no row of {space}/{name}", "facets get frontend -A lists those of now")
-    newest = new or (versions[-1], "")
-    before = old or (versions[-2] if len(versions) > 1 else versions[-1] - 1, "")
+        ((partition, coverage),) = past.coverage.items()
+    before, newest = _points(rows, old, new, f"{space}/{name}")
     row_clusters = sorted({cluster for row in rows for cluster in clusters_of(row)})
     known_clusters = set(row_clusters)
     for point in (before, newest):
@@ -111,6 +110,18 @@ def diff_command(
         for table, cluster, difference in changes:
             click.echo(f"{difference.sign} {cluster or '-'}  {table}  {_describe(difference)}")
     raise SystemExit(ExitCode.NEGATIVE if changes else ExitCode.OK)
+
+
+def _points(
+    rows: "list[Row]", old: tuple[int, str] | None, new: tuple[int, str] | None, service: str
+) -> tuple[tuple[int, str], tuple[int, str]]:
+    """What is compared: what is asked for, else the last two versions. Raises NotKnown if there is no row."""
+    from streams.history.coverage import NotKnown  # noqa: PLC0415
+
+    versions = sorted({row.version for row in rows if row.value})
+    if not versions:
+        raise NotKnown(f"the journal has no row of {service}", "facets get frontend -A lists those of now")
+    return old or (versions[-2] if len(versions) > 1 else versions[-1] - 1, ""), new or (versions[-1], "")
 
 
 def _state(rows: "list[Row]", point: tuple[int, str]) -> "dict[tuple[str, str], Row]":

@@ -59,7 +59,8 @@ def export_command(
     facets export --since 1h | jq -r .subject
     facets export backend --since 2026-11-24T12:00:00Z --until 2026-11-24T13:00:00Z --format parquet -o hour.parquet
     """
-    from streams.cli.past.replay import folding, remark  # noqa: PLC0415
+    from streams.cli.looking_back import folding  # noqa: PLC0415
+    from streams.cli.output import remark  # noqa: PLC0415
     from streams.history.coverage import check_covered, check_since  # noqa: PLC0415
     from streams.history.export import ExportedRows  # noqa: PLC0415
     from streams.history.queries import Until  # noqa: PLC0415

@@ -1,14 +1,15 @@
 """`facets history`: lists the rows of a Service over time, each with its cause and change."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 
 from streams.cli.names import ServiceName, ServicePath, TableName, clusters_option, namespace_option, readable_tables
-from streams.cli.options import Moment, bootstrap_option
-from streams.cli.output import row_line, run
+from streams.cli.options import Moment, bootstrap_option, index_option
+from streams.cli.output import remark, row_line, run
 from streams.exit_codes import ExitCode
 
 
@@ -32,6 +33,7 @@ from streams.exit_codes import ExitCode
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
     help="How to print it; json is a whole row a line.",
 )  # fmt: skip
+@index_option("The index from which it is answered, where it has the time (FACETS_INDEX).")
 @bootstrap_option
 def history_command(
     service: ServicePath | None,
@@ -42,6 +44,7 @@ def history_command(
     until: str | None,
     last: int,
     output: str,
+    index: Path,
     bootstrap_servers: str,
 ) -> None:
     """List the rows of SERVICE over time, and what caused each.
@@ -57,7 +60,7 @@ def history_command(
     facets history --cluster east --last 50
     facets history cart -n shop --table clusterset
     """
-    from streams.cli.past.replay import folding, remark  # noqa: PLC0415
+    from streams.cli.looking_back import looking_back  # noqa: PLC0415
     from streams.history.collectors import LastRows  # noqa: PLC0415
     from streams.history.coverage import NotKnown, check_covered, check_since  # noqa: PLC0415
     from streams.history.queries import Until  # noqa: PLC0415
@@ -72,15 +75,16 @@ def history_command(
     read_tables = readable_tables(tables, clusters)
     make_collector = partial(LastRows, tables, since or "", last)
     newest = make_collector()
-    with folding(bootstrap_servers) as replay:
-        row_filter = Filter(frozenset(clusters), frozenset(spaces), frozenset(names))
-        for collector in replay.collect(make_collector, Until(at=until or ""), row_filter, read_tables):
+    point = Until(at=until or "")
+    row_filter = Filter(frozenset(clusters), frozenset(spaces), frozenset(names))
+    with looking_back(bootstrap_servers, index, point, row_filter) as past:
+        for collector in past.collect(make_collector, point, row_filter, read_tables, since or ""):
             newest.add(collector)
         known = newest.services.values()
         run(check_names(bootstrap_servers, known, clusters=clusters, namespaces=spaces, services=names))
         if until is not None:
-            remark(check_covered(replay.coverage, Until(at=until), clusters))
-        begins = check_since(replay.coverage, since) if since is not None else ""
+            remark(check_covered(past.coverage, point, clusters))
+        begins = check_since(past.coverage, since) if since is not None else ""
     rows = newest.rows()
     for row in rows:
         decoded = row.decode()

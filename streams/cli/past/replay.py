@@ -1,18 +1,15 @@
 """`facets replay`: rebuilds the tables as they were, from the retained journal alone."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from streams.cli.names import ServiceName, ServicePath, TableName, filter_options, one_namespace, readable_tables
-from streams.cli.options import Assigned, Duration, Moment, bootstrap_option
-from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, run_within
+from streams.cli.options import Assigned, Duration, Moment, bootstrap_option, index_option
+from streams.cli.output import STYLES, RowPrinter, no_headers_option, remark, run, run_within
 from streams.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from streams.history.replay import Replay
 
 _SHOWN = 20
 
@@ -40,6 +37,7 @@ _SHOWN = 20
 )
 @no_headers_option
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to wait for the tables.")
+@index_option("The index from which it is answered, where it has the time or the offsets (FACETS_INDEX).")
 @bootstrap_option
 def replay_command(
     tables: tuple[str, ...],
@@ -54,9 +52,10 @@ def replay_command(
     output: str,
     no_headers: bool,
     timeout: float,
+    index: Path,
     bootstrap_servers: str,
 ) -> None:
-    """Print the tables as they were at a point, by folding the journal again.
+    """Print the tables as they were at a point: from the index, or by folding the journal again.
 
     To its end, or up to a point. TABLES are frontend (fe), backend (be), routing (rt) and clusterset (cs); without one
     all of them (of some clusters: without the clusterset, which is of all).
@@ -70,8 +69,10 @@ def replay_command(
     facets replay clusterset --at 15m                 what clusters exported together a quarter of an hour ago
     facets replay --verify                            do the tables follow from the journal, byte for byte?
     """
+    from streams.cli.looking_back import folding, looking_back  # noqa: PLC0415
     from streams.history.coverage import check_covered, check_offset  # noqa: PLC0415
     from streams.history.queries import Until, place  # noqa: PLC0415
+    from streams.index.past import FoldedPast, Past  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
     from streams.subscription.rows import Filter  # noqa: PLC0415
     from streams.wire.row_codec import is_deleted  # noqa: PLC0415
@@ -86,16 +87,22 @@ def replay_command(
         return
     names, spaces, clusters = one_namespace(services, () if all_namespaces else namespaces, clusters)
     tables = readable_tables(tables, clusters)
-    with folding(bootstrap_servers) as replay:
-        for partition, offset in offsets:
-            if partition not in replay.parts:
-                raise click.BadParameter(f"partition {partition} not found: there are 0 to {len(replay.parts) - 1}")
-            check_offset(partition, offset, *replay.parts[partition])
-        row_filter = Filter(frozenset(clusters), frozenset(spaces), frozenset(names))
-        newest = replay.tables(until, row_filter, tables)
-        run(check_names(bootstrap_servers, newest.values(), clusters=clusters, namespaces=spaces, services=names))
-        remark(check_covered(replay.coverage, until, clusters))
-    rows = [row for row in sorted(newest.values(), key=place) if not is_deleted(row.value)]
+    row_filter = Filter(frozenset(clusters), frozenset(spaces), frozenset(names))
+    with contextlib.ExitStack() as stack:
+        past: Past
+        if at is not None and not seqs and not offsets:
+            past = stack.enter_context(looking_back(bootstrap_servers, index, until, row_filter))
+        else:
+            replay = stack.enter_context(folding(bootstrap_servers))
+            for partition, offset in offsets:
+                if partition not in replay.parts:
+                    raise click.BadParameter(f"partition {partition} not found: there are 0 to {len(replay.parts) - 1}")
+                check_offset(partition, offset, *replay.parts[partition])
+            past = FoldedPast(replay)
+        newest = past.rows_at(until, row_filter, tables)
+        run(check_names(bootstrap_servers, newest, clusters=clusters, namespaces=spaces, services=names))
+        remark(check_covered(past.coverage, until, clusters))
+    rows = [row for row in sorted(newest, key=place) if not is_deleted(row.value)]
     _print([(row.table, row.decode()) for row in rows], tables, output, headers=not no_headers)
     if not rows:
         click.echo("No rows.", err=True)
@@ -117,6 +124,7 @@ def _print(rows: list[tuple[str, dict[str, Any]]], tables: tuple[str, ...], outp
 
 
 def _verify(bootstrap: str, timeout: float) -> None:
+    from streams.cli.looking_back import folding  # noqa: PLC0415
     from streams.history.verification import compare, table_rows  # noqa: PLC0415
     from streams.subscription.set_client import written_tables  # noqa: PLC0415
     from streams.wire.row_codec import is_deleted  # noqa: PLC0415
@@ -140,28 +148,3 @@ def _verify(bootstrap: str, timeout: float) -> None:
         click.echo(f"facets replay: {len(verdict.wrong)} rows do not follow from the journal", err=True)
         click.echo("  remedy: facets doctor; a table is rebuilt from the journal if its topic is deleted", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
-
-
-def remark(texts: Iterable[str]) -> None:
-    """Print the limits of an answer on stderr."""
-    for text in texts:
-        click.echo(f"facets: {text}", err=True)
-
-
-@contextlib.contextmanager
-def folding(bootstrap: str, processes: int | None = None) -> "Iterator[Replay]":
-    """A replay with its progress on stderr; warns if the journal's beginning has expired."""
-    from streams.history.replay import Replay  # noqa: PLC0415
-    from streams.runtime.progress import TerminalProgress  # noqa: PLC0415
-
-    progress = TerminalProgress()
-    try:
-        with Replay(bootstrap, progress, processes=processes) as replay:
-            if not replay.whole:
-                click.echo(
-                    "facets: the journal's beginning has expired: the replay starts at its first retained snapshot",
-                    err=True,
-                )
-            yield replay
-    finally:
-        progress.close()

@@ -1,13 +1,14 @@
 """`facets get`: prints rows of a table, as of now and as they change."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from streams.cli.names import ServicePath, TablePath, filter_options, readable_tables
-from streams.cli.options import Duration, bootstrap_option, silence_option
-from streams.cli.output import STYLES, RowPrinter, no_headers_option, run, sort_rows, within
+from streams.cli.options import Duration, Moment, bootstrap_option, index_option, silence_option
+from streams.cli.output import STYLES, RowPrinter, no_headers_option, remark, run, sort_rows, within
 from streams.cli.standard_streams import until_reader_leaves
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Query(NamedTuple):
     help="All Services of a cluster as they were at one moment: waits until every partition has sealed as much.",
 )  # fmt: skip
 @click.option("--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait for it all.")
+@click.option(
+    "--at", type=Moment(),
+    help="As they were at that time (RFC 3339, or how long ago: 15m), from the index (facets index), else by a replay.",
+)  # fmt: skip
+@index_option("The index from which --at is answered, where it has the time (FACETS_INDEX).")
 @silence_option
 @bootstrap_option
 def get_command(
@@ -83,6 +89,8 @@ def get_command(
     sort_by: str | None,
     cut: bool,
     timeout: float,
+    at: str | None,
+    index: Path,
     silent_after: float,
     bootstrap_servers: str,
 ) -> None:
@@ -91,7 +99,8 @@ def get_command(
     Of all Services, or of those named: SERVICE is a name, or NAMESPACE/NAME or CLUSTER/NAMESPACE/NAME as commands
     print it. Without -n or -A the namespace is `default`. The rows are as of each partition's newest seal: an endpoint
     set is whole, never half applied. AGE is how long ago the row last changed. The clusterset has the Services that
-    clusters export (ServiceExport), those of all clusters together.
+    clusters export (ServiceExport), those of all clusters together. With --at exit code 3 if the journal does not cover
+    the time.
 
     \b
     facets get backend -A
@@ -100,9 +109,9 @@ def get_command(
     facets get routing -n shop -o wide
     facets get clusterset -n shop
     facets get backend -n shop -w
+    facets get backend cart -n shop --at 15m          as it was a quarter of an hour ago
     """
-    if watch and (cut or sort_by):
-        raise click.UsageError("-w prints rows as they change: it takes neither --cut nor --sort-by")
+    _check_options(watch=watch, cut=cut, sort_by=sort_by, at=at)
     kind, query = _parse_query(table, services, clusters, namespaces, all_namespaces)
     readable_tables((kind,), [*query.clusters, *(path.cluster for path in query.paths if path.cluster)])
     selection = query.selection()
@@ -117,6 +126,11 @@ def get_command(
             rows = sort_rows(rows, sort_by)
         if rows or output in {"json", "yaml"}:
             printer.print(rows)
+
+    if at is not None:
+        rows = _rows_at(bootstrap_servers, index, at, kind, query, clusters, namespaces)
+        show(rows)
+        return
 
     async def get() -> None:
         from streams.subscription.client import Subscriber  # noqa: PLC0415
@@ -143,6 +157,40 @@ def get_command(
                 await until_reader_leaves(_follow(items, query, printer))
 
     run(get())
+
+
+def _check_options(*, watch: bool, cut: bool, sort_by: str | None, at: str | None) -> None:
+    if watch and (cut or sort_by):
+        raise click.UsageError("-w prints rows as they change: it takes neither --cut nor --sort-by")
+    if at is not None and (watch or cut):
+        raise click.UsageError("--at is a time in the past: it takes neither --watch nor --cut")
+
+
+def _rows_at(
+    bootstrap: str,
+    index: Path,
+    at: str,
+    table: str,
+    query: Query,
+    clusters: tuple[str, ...],
+    namespaces: tuple[str, ...],
+) -> "list[Row]":
+    from streams.cli.looking_back import looking_back  # noqa: PLC0415
+    from streams.history.coverage import check_covered  # noqa: PLC0415
+    from streams.history.queries import Until  # noqa: PLC0415
+    from streams.subscription.known_names import check_names  # noqa: PLC0415
+    from streams.wire.row_codec import is_deleted  # noqa: PLC0415
+
+    until = Until(at=at)
+    with looking_back(bootstrap, index, until, query.selection()) as past:
+        rows = past.rows_at(until, query.selection(), (table,))
+        names = {path.name for path in query.paths}
+        run(check_names(bootstrap, rows, clusters=clusters, namespaces=() if names else namespaces, services=names))
+        remark(check_covered(past.coverage, until, clusters))
+    rows = [row for row in rows if query.takes(row) and not is_deleted(row.value)]
+    if not rows:
+        click.echo(f"No {table} rows found{_where(query)} at {at}.", err=True)
+    return rows
 
 
 async def _follow(

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,11 +10,11 @@ import orjson
 
 from streams.cli.columns import fit
 from streams.cli.names import AddressPorts, clusters_option
-from streams.cli.options import Duration, Moment, bootstrap_option
-from streams.cli.output import no_headers_option, print_grid, run, run_within
+from streams.cli.options import Duration, Moment, bootstrap_option, index_option
+from streams.cli.output import no_headers_option, print_grid, remark, run, run_within
 from streams.exit_codes import ExitCode
 from streams.wire.address_text import format_address
-from streams.wire.records import CLUSTERSET, FOLDED_TABLES
+from streams.wire.records import CLUSTERSET
 
 _PORTS_WIDTH = 16
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 )
 @no_headers_option
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to wait for the tables.")
+@index_option("The index from which --at is answered, where it has the time (FACETS_INDEX).")
 @bootstrap_option
 def who_command(
     address: tuple[str, tuple[int, ...]],
@@ -44,13 +46,15 @@ def who_command(
     output: str,
     no_headers: bool,
     timeout: float,
+    index: Path,
     bootstrap_servers: str,
 ) -> None:
     """Find the Services, in all clusters, that have an IP address.
 
     As cluster IP, as an endpoint, or (clusterset) as an endpoint of the set that clusters export together, with the
     cluster by which it is in it. With a port, only those that have it there. Exit code 1 if none has, 3 if the journal
-    does not cover the time. With --at the journal is folded again up to that time.
+    does not cover the time. With --at the answer is the index's (facets index), else the journal is folded again up to
+    that time.
 
     \b
     facets who 10.1.2.3
@@ -60,7 +64,9 @@ def who_command(
     from streams.history.queries import holders, place  # noqa: PLC0415
 
     ip, ports = address
-    rows = _now(bootstrap_servers, clusters, timeout) if at is None else _then(bootstrap_servers, clusters, at)
+    rows: Iterable[Row] = (
+        _now(bootstrap_servers, clusters, timeout) if at is None else _then(bootstrap_servers, index, clusters, ip, at)
+    )
     found = holders(ip, sorted(rows, key=place), ports)
     matches = [holder for holder in found if not clusters or holder.cluster in clusters]
     if output == "json":
@@ -88,17 +94,17 @@ def _lines(matches: "Iterable[Holder]", *, wide: bool) -> list[list[str]]:
     return [head, *lines]
 
 
-def _then(bootstrap: str, clusters: tuple[str, ...], at: str) -> "Iterable[Row]":
-    from streams.cli.past.replay import folding, remark  # noqa: PLC0415
+def _then(bootstrap: str, index: Path, clusters: tuple[str, ...], ip: str, at: str) -> "Iterable[Row]":
+    from streams.cli.looking_back import looking_back  # noqa: PLC0415
     from streams.history.coverage import check_covered  # noqa: PLC0415
     from streams.history.queries import Until  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
 
-    with folding(bootstrap) as replay:
-        until = Until(at=at)
-        rows = replay.tables(until, tables=FOLDED_TABLES).values()
+    until = Until(at=at)
+    with looking_back(bootstrap, index, until) as past:
+        rows = past.owners(ip, until)
         run(check_names(bootstrap, rows, clusters=clusters))
-        remark(check_covered(replay.coverage, until, clusters))
+        remark(check_covered(past.coverage, until, clusters))
         return rows
 
 
