@@ -68,7 +68,7 @@ def server(bootstrap_of_the_run: str) -> Iterator[str]:
 def test_what_is_described_is_answered_as_described(case: Case, server: str) -> None:
     """Status, content type and body are documented, what is allowed is not refused, what is not allowed is, nothing
     ends in a 5xx."""
-    if case.operation.path in {"/v1/acked", "/v1/wait"} and _waits(case.query):
+    if _may_wait(case) and _waits(case.query):
         case.query["timeout"] = 0.01  # Nobody acknowledges here.
     if case.operation.path == "/v1/wait" and case.query.get("address") == "":
         case.query["address"] = "nonsense"
@@ -104,6 +104,11 @@ def _heed_what_types_do_not_say(case: Case) -> None:
     if _asks_for_sets(case):
         case.query.pop("cluster", None)  # It is of no cluster.
     case.query.pop("after", None)  # Only a page before has one.
+    moments = [name for name in ("at", "atLeast", "cut") if name in case.query]
+    for name in moments[1:]:
+        del case.query[name]  # Of one moment at a time.
+    if "atLeast" in case.query and len(case.query.get("cluster") or ()) != 1:
+        del case.query["atLeast"]  # Of one cluster.
     if case.query.get("since", "") > case.query.get("until", "~"):
         case.query.pop("since")
     if case.operation.path == "/v1/lookup":
@@ -116,6 +121,10 @@ def _heed_what_types_do_not_say(case: Case) -> None:
 
 def _asks_for_sets(case: Case) -> bool:
     return case.operation.path.startswith("/v1/facets/clusterset") or "clusterset" in (case.query.get("table") or ())
+
+
+def _may_wait(case: Case) -> bool:
+    return case.operation.path in {"/v1/acked", "/v1/wait"} or bool({"atLeast", "cut"} & case.query.keys())
 
 
 def _waits(query: dict[str, Any]) -> bool:

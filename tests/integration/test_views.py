@@ -2,12 +2,8 @@
 the objects that the clusters had and over the rows that workers have written."""
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import Callable
 
-import aiohttp
 import orjson
 import pytest
 
@@ -15,7 +11,7 @@ from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import TABLES, decode_row, topic_of
 from streams.wire.timestamps import later
 from tests.integration.journal import read_topic
-from tests.integration.mesh import Mesh, serving
+from tests.support.asking_views import CHANGES, Json, asking
 from tests.support.recorded_fleet import (
     ADDRESSES,
     BEGIN,
@@ -27,53 +23,6 @@ from tests.support.recorded_fleet import (
     Held,
     RecordedFleet,
 )
-from tests.support.server_sent_events import Described
-
-Json = dict[str, Any]
-CHANGES = 40
-
-
-class Client:
-    """Asks the server, and holds each answer against the description that the server gives of itself."""
-
-    def __init__(self, mesh: Mesh, session: aiohttp.ClientSession, described: Described) -> None:
-        self.mesh = mesh
-        self._session = session
-        self._described = described
-
-    async def get(self, path: str, /, *, described_as: str = "", **query: Any) -> Json:
-        """An answer; of another status than 200 with it."""
-        async with self._session.get(path, params=query) as answer:
-            body: Json = await answer.json()
-            self._described.check_answer(described_as or path, answer.status, body)
-            return body if answer.status == 200 else {"status": answer.status, **body}
-
-    async def rows(self, table: str, name: str, **query: Any) -> list[Json]:
-        """A Service's rows."""
-        path = f"/v1/facets/{table}/{{namespace}}/{{service}}"
-        answer = await self.get(f"/v1/facets/{table}/shop/{name}", described_as=path, **query)
-        return [] if answer.get("reason") == "DOES_NOT_EXIST" else list(answer["items"])
-
-    async def history(self, name: str, **query: Any) -> Json:
-        """A Service's history."""
-        path = "/v1/history/{namespace}/{service}"
-        return await self.get(f"/v1/history/shop/{name}", described_as=path, **query)
-
-
-@contextlib.asynccontextmanager
-async def asking(bootstrap: str, seed: int = 1) -> AsyncIterator[tuple[RecordedFleet, Client]]:
-    """A fleet that has changed for a while, and a client of a server of it, whose clock stands still."""
-    now = time.time()
-    fleet = await asyncio.to_thread(RecordedFleet, bootstrap, seed)
-    try:
-        await asyncio.to_thread(fleet.start)
-        await asyncio.to_thread(fleet.run, CHANGES)
-        async with serving(bootstrap, fleet.tables, clock=lambda: now) as mesh:
-            described = await Described.of(mesh)
-            async with aiohttp.ClientSession(f"http://127.0.0.1:{mesh.http_port}") as session:
-                yield fleet, Client(mesh, session, described)
-    finally:
-        await asyncio.to_thread(fleet.tables.close)
 
 
 def written(bootstrap: str, name: str) -> list[Json]:

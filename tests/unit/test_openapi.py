@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from streams.serve.http.endpoint import Body, Endpoint, Nothing, Parameters
+from streams.serve.http.endpoint import Body, Endpoint, Nothing, Parameters, query_type
 from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.openapi import openapi
 from streams.serve.http.parameters import KubernetesName
@@ -70,7 +70,8 @@ def test_every_endpoint_says_all_of_itself(endpoint: Endpoint) -> None:
         assert {name for name, place in parameters if place == "path"} == {
             part[1:-1] for part in path.split("/") if part.startswith("{")
         }
-        queried = {field.encode_name for field in msgspec.structs.fields(endpoint.query)}
+        table = path.split("/")[3] if "{table}" in endpoint.path else ""
+        queried = {field.encode_name for field in msgspec.structs.fields(query_type(endpoint.query, table))}
         assert {name for name, place in parameters if place == "query"} == queried
     if endpoint.handle is None:
         # Answered by the probes that every process has.

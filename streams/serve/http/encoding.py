@@ -68,7 +68,7 @@ class PrintedRow:
     @property
     def is_deleted(self) -> bool:
         """Whether the row's state is `deleted`."""
-        return is_deleted(self.row.value)
+        return is_deleted(self.row.value or self._text)
 
     @property
     def endpoints(self) -> int:

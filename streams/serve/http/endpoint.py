@@ -56,18 +56,27 @@ class Parameters(NamedTuple):
     headers: Any
 
 
+QueryType = type[msgspec.Struct] | Mapping[str, type[msgspec.Struct]]
+
+
 class Endpoint(NamedTuple):
-    """`answer` is a type, a Body, or by table the type if `{table}` is in the path. `handle` gets the server's parts,
-    the request and its parameters, and returns an answer of the type (or a whole response); it is None if another room
-    answers. `operation` has `{table}` if the path has. If it `stays`, the answer is a stream without an end."""
+    """`answer` is a type, or a Body; it and `query` may be by table if `{table}` is in the path. `handle` gets the
+    server's parts, the request and its parameters, and returns an answer of the type (or a whole response); it is None
+    if another room answers. `operation` has `{table}` if the path has. If it `stays`, the answer is a stream without an
+    end."""
 
     path: str
     operation: str
     summary: str
     answer: Any
     handle: Callable[[Any, Any, Parameters], Awaitable[Any]] | None = None
-    query: type[msgspec.Struct] = Nothing
+    query: QueryType = Nothing
     path_parameters: type[msgspec.Struct] = Nothing
     headers: type[msgspec.Struct] = Nothing
     description: str = ""
     stays: bool = False
+
+
+def query_type(kind: QueryType, table: str) -> type[msgspec.Struct]:
+    """The type of an endpoint's query for a table; it may be the same for all."""
+    return kind[table] if isinstance(kind, Mapping) else kind

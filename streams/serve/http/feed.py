@@ -6,9 +6,11 @@ from its cursor. A batch is encoded once, and once more for each subset of its r
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from streams.serve.http.encoding import (
+    BatchHead,
     PrintedRow,
     PrintedSet,
     RowForm,
@@ -190,7 +192,7 @@ class Feed:
         self.reason = reason
         self.seals = dict(seals)
         self._sets = SetRows()
-        self._rows = {_key(printed.row): printed for printed in self._join(rows)}
+        self._rows = {key_of(printed.row): printed for printed in self._join(rows)}
         self._first = self.next
         self._ring.clear()
         self._bytes = 0
@@ -208,9 +210,9 @@ class Feed:
             return
         for printed_row in printed:
             if printed_row.is_deleted:
-                self._rows.pop(_key(printed_row.row), None)
+                self._rows.pop(key_of(printed_row.row), None)
             else:
-                self._rows[_key(printed_row.row)] = printed_row
+                self._rows[key_of(printed_row.row)] = printed_row
         head = batch_head(partition, seal, quiet=False)
         self._append(_Entry(partition, seal.offset, head, printed, cursor))
 
@@ -355,6 +357,14 @@ class Feed:
         """All rows of some tables, as of now, in no order."""
         return [printed for key, printed in self._rows.items() if key[0] in tables]
 
+    def batches(self, place: int) -> Iterator[tuple[BatchHead, tuple[PrintedRow, ...]]]:
+        """The batches with rows from a place of the ring on. Raises Lost."""
+        if place < self._first:
+            raise Lost
+        for entry in islice(self._ring, place - self._first, None):
+            if isinstance(entry.head, BatchHead):
+                yield entry.head, entry.rows
+
     def known_names(self) -> KnownNames:
         """The clusters, and the Services that the tables have."""
         services = frozenset(key[1:] for key in self._rows if key[1])
@@ -371,7 +381,8 @@ class Feed:
         return [self.show(printed) for printed in printed_rows if printed is not None]
 
 
-def _key(row: Row) -> Key:
+def key_of(row: Row) -> Key:
+    """A row's table, cluster, namespace and name."""
     return row.table, row.cluster, row.namespace, row.name
 
 

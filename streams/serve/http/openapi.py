@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from streams.serve.http.endpoint import Body, Endpoint, Error
+from streams.serve.http.endpoint import Body, Endpoint, Error, query_type
 from streams.serve.http.parameters import Conditional
 from streams.wire.json_schema import tidy
 from streams.wire.records import FOLDED_TABLES
@@ -45,10 +45,11 @@ def _by_table(endpoint: Endpoint) -> Iterator[Endpoint]:
         return
     for table in FOLDED_TABLES:
         yield endpoint._replace(
+            answer=endpoint.answer[table],
+            query=query_type(endpoint.query, table),
             path=endpoint.path.replace("{table}", table),
             operation=endpoint.operation.replace("{table}", table.capitalize()),
             summary=endpoint.summary.replace("{table}", table),
-            answer=endpoint.answer[table],
         )
 
 
@@ -79,7 +80,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _looks_back(endpoint: Endpoint) -> bool:
-    return any(field.name in {"at", "since"} for field in msgspec.structs.fields(endpoint.query))
+    return any(field.name in {"at", "since"} for field in msgspec.structs.fields(query_type(endpoint.query, "")))
 
 
 def _not_modified(endpoint: Endpoint) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _not_modified(endpoint: Endpoint) -> dict[str, Any]:
     return {"304": {"description": "The rows are those of the ETag in If-None-Match."}}
 
 
-def _parameters(kind: type[msgspec.Struct], place: str, path: str = "") -> Iterator[dict[str, Any]]:
+def _parameters(kind: Any, place: str, path: str = "") -> Iterator[dict[str, Any]]:
     _, components = msgspec.json.schema_components([kind])
     schema = components[kind.__name__]
     for name, property_schema in schema["properties"].items():

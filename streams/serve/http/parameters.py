@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.wire.name_syntax import CLUSTER_NAME, KUBERNETES_NAME, RESOURCE_VERSION, NameSyntax
 from streams.wire.records import FOLDED_TABLES
 
@@ -31,6 +32,8 @@ TIME_FORMAT = "date-time"
 AFTER_FORMAT = "facets-after"
 """The JSON Schema format of a place in a list: the `next` of the page before."""
 
+
+_RESOURCES = tuple(resource.frontier for resource in (*RESOURCES, *OPTIONAL))
 
 _POD = NameSyntax(
     re.compile(rf"([a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?/)?{KUBERNETES_NAME.expression.pattern}"),
@@ -73,6 +76,7 @@ DnsName = Annotated[str, _name(_DNS)]
 Time = Annotated[
     str,
     Meta(
+        min_length=1,
         max_length=64,
         extra_json_schema={"format": TIME_FORMAT},
         extra={"allowed": "an RFC 3339 time such as 2026-11-24T12:00:00Z (a + is %2B in a URL)"},
@@ -85,6 +89,7 @@ AddressText = Annotated[
 After = Annotated[
     str,
     Meta(
+        min_length=1,
         max_length=4000,
         description="The `next` of the page before.",
         extra_json_schema={"format": AFTER_FORMAT},
@@ -97,6 +102,8 @@ Limit = Annotated[
 ]
 WaitSeconds = Annotated[float, Meta(ge=0, le=3600, description="Seconds.", extra=FIRST_COUNTS)]
 ResourceVersion = Annotated[str, _name(RESOURCE_VERSION)]
+Resource = Annotated[Literal[_RESOURCES], one_of(_RESOURCES, **FIRST_COUNTS)]  # type: ignore[valid-type]
+ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
 CursorText = Annotated[
     str,
     Meta(

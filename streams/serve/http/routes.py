@@ -10,7 +10,7 @@ from aiohttp import web
 
 from streams.errors import FacetsError
 from streams.history.coverage import NotKnown, NotYetKnown
-from streams.serve.http.endpoint import Anything, Endpoint, Error, Parameters
+from streams.serve.http.endpoint import Anything, Endpoint, Error, Parameters, query_type
 from streams.serve.http.openapi import openapi
 from streams.serve.http.past import Past, ReplayedPast
 from streams.serve.http.query import Busy, Expired, Failure, NotFound, NotUpToBound, decode_parameters
@@ -53,9 +53,11 @@ def add_endpoints(
 
 async def _answer(endpoint: Endpoint, parts: ServerParts, request: web.Request) -> web.StreamResponse:
     headers = (field.encode_name for field in msgspec.structs.fields(endpoint.headers))
+    path = decode_parameters(request.match_info.items(), endpoint.path_parameters)
+    query = query_type(endpoint.query, getattr(path, "table", ""))
     parameters = Parameters(
-        decode_parameters(() if endpoint.query is Anything else request.query.items(), endpoint.query),
-        decode_parameters(request.match_info.items(), endpoint.path_parameters),
+        decode_parameters(() if query is Anything else request.query.items(), query),
+        path,
         decode_parameters(
             ((name, request.headers[name]) for name in headers if name in request.headers), endpoint.headers
         ),

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -71,21 +71,27 @@ def unknown_name(
     return NotFound(f"{problem}; {error.remedy}" if error is not None and error.remedy else problem)
 
 
-def entity_tag(rows: Iterable[ShownRow]) -> str:
+def entity_tag(rows: Iterable[ShownRow], tail: Mapping[str, Any]) -> str:
     """The same for the same rows, from whichever server they come: a row of one version has one content."""
     digest = hashlib.blake2b(digest_size=16)
     for printed, silence, silences in rows:
         row = printed.row
         place = row.table, row.cluster, row.namespace, row.name, row.version
         digest.update(msgspec.json.encode((*place, silence, *silences)))
+    if tail:
+        digest.update(msgspec.json.encode(tail))
     return digest.hexdigest()
 
 
 async def answer_rows(
-    request: web.Request, rows: Sequence[ShownRow], tail: Mapping[str, Any] = _NO_TAIL
+    request: web.Request,
+    rows: Sequence[ShownRow],
+    tail: Mapping[str, Any] = _NO_TAIL,
+    change: Callable[[bytes], bytes] = bytes,
 ) -> web.StreamResponse:
-    """Stream rows as an answer of `ITEMS`, in chunks, as a table may be large; status 304 if the client has them."""
-    etag = entity_tag(rows)
+    """Stream rows as `items`, in chunks, as a table may be large; status 304 if the client has them. `change` makes of
+    a row's text what is shown of it."""
+    etag = entity_tag(rows, tail)
     matches = request.if_none_match or ()
     is_held = any(match.value in {etag, _ANY} for match in matches)
     if is_held:
@@ -93,7 +99,7 @@ async def answer_rows(
         response.etag = ETag(etag)
         await response.prepare(request)
         return response
-    return await stream_items(request, (row.text for row in rows), tail, etag)
+    return await stream_items(request, (change(row.text) for row in rows), tail, etag)
 
 
 async def stream_items(

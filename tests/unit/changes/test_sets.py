@@ -130,3 +130,18 @@ async def rows_of(answer: Any) -> list[dict[str, Any]]:
     text = (await answer.content.readuntil(b"\n\n")).decode()
     (data,) = (line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: "))
     return list(json.loads(data)["rows"])
+
+
+async def test_a_list_is_filtered_by_what_is_shown_of_a_silent_cluster(served: Served) -> None:
+    async with await client(served.hub) as http:
+
+        async def clusters(query: str) -> list[str]:
+            answer = await http.get(f"/v1/facets/backend?{query}")
+            return [row["cluster"] for row in (await answer.json())["items"]]
+
+        assert await clusters("state=ready") == ["east", "west"]
+        assert await clusters("state=stale&state=empty") == []
+        served.hub.set_silent({(0, "west"): Silence("WatcherSilent: no commit since then", "then")})
+        assert await clusters("state=stale") == await clusters("reason=WatcherSilent") == ["west"]
+        assert await clusters("state=ready") == ["east"]
+        assert await clusters("sort=-state") == ["west", "east"]

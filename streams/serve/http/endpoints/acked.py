@@ -1,21 +1,20 @@
 """`GET /v1/acked`: waits until every router has acknowledged a write."""
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
-from streams.objects.resources import OPTIONAL, RESOURCES
 from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.endpoints.propagation import followed_services
 from streams.serve.http.parameters import (
-    FIRST_COUNTS,
+    ENDPOINT_SLICES,
     ClusterName,
     KubernetesName,
+    Resource,
     ResourceVersion,
     WaitSeconds,
-    one_of,
 )
 from streams.serve.http.query import NotActive
 from streams.serve.http.waiters import WAITERS
@@ -24,19 +23,13 @@ from streams.serve.xds.server import XdsServer
 from streams.subscription.delivery import reached
 from streams.wire.records import Record
 
-_RESOURCES = tuple(resource.frontier for resource in (*RESOURCES, *OPTIONAL))
-
 
 class Query(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """Whose write, and for how many seconds to wait."""
 
     cluster: ClusterName
     resource_version: ResourceVersion
-    resource: Annotated[
-        Literal[_RESOURCES],  # type: ignore[valid-type]
-        one_of(_RESOURCES, **FIRST_COUNTS),
-        msgspec.Meta(description="The type of the object written."),
-    ] = "endpointslices.discovery.k8s.io"
+    resource: Annotated[Resource, msgspec.Meta(description="The type of the object written.")] = ENDPOINT_SLICES
     namespace: KubernetesName | msgspec.UnsetType = msgspec.UNSET
     service: KubernetesName | msgspec.UnsetType = msgspec.UNSET
     timeout: WaitSeconds = 30.0
