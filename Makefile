@@ -62,9 +62,9 @@ test-simulation: setup
 simulate: setup ## Seeded runs of the whole system in models, with faults; interrupted, it goes on where it was (SEEDS=0:100000)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),0:20000) --progress build/simulation $(if $(PLANT),--plant $(PLANT)) $(ARGS)
 
-e2e: setup ## End-to-end tests on a real Kubernetes control plane (KUBEBUILDER_ASSETS, or built with Go)
+e2e: setup ## End-to-end tests: a real Kubernetes control plane (KUBEBUILDER_ASSETS, or built with Go), and the page in Chromium
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \
-		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m pytest tests/e2e $(ARGS)
+		KUBEBUILDER_ASSETS="$$assets" $(BIN)/python -m pytest tests/e2e tests/page $(ARGS)
 
 bench: setup ## Measure next to the peers, on a real control plane and Kafka: table, build/bench.json, plots
 	@assets="$$(bash tests/e2e/control-plane.sh)"; \

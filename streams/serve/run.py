@@ -21,6 +21,7 @@ from streams.serve.http.query import NO_SNAPSHOT
 from streams.serve.http.routes import add_endpoints, in_json
 from streams.serve.http.sse import ChangesHub, SseSettings
 from streams.serve.metrics import SHARED_ADDRESSES, UNPLACED_CLIENTS
+from streams.serve.page.routes import add_page
 from streams.serve.xds.server import XdsServer, XdsSettings
 from streams.subscription.client import ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cluster_metrics import show_freshness
@@ -185,6 +186,7 @@ async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stac
     app = web.Application(middlewares=[answers_to((settings.http_host, *settings.http_names)), in_json])
     add_endpoints(app, xds, hub, settings.clock, all_endpoints())
     add_probe_routes(app, serve_readiness(xds, hub, settings.clock))
+    add_page(app)
     # A request ends with its client: otherwise disconnected clients would count towards the limit.
     runner = web.AppRunner(
         app,

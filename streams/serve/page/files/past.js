@@ -1,0 +1,91 @@
+// A Service's past: its rows over time, of which each moment's state follows.
+
+import { get } from "./api.js";
+import { iso } from "./time.js";
+
+const PAGE = 200; // Rows that are asked for at once.
+const TABLES = ["frontend", "backend", "routing", "clusterset"];
+
+const placeOf = (row) => `${row.table} ${row.cluster}`;
+
+/** The rows of a Service, oldest first, and the moments at which they came. */
+export class Past {
+  rows = [];
+  more = false; // there are older ones
+  remarks = [];
+  isRead = false;
+  #base = new Map(); // by table and cluster the row before the oldest that is held
+
+  constructor(service) {
+    this.service = service;
+  }
+
+  get moments() {
+    return [...new Set(this.rows.map((row) => row.asOf.at))].sort();
+  }
+
+  /** Read the newest rows. */
+  async read(signal) {
+    const { items, more, remarks } = await this.#ask({ limit: PAGE }, signal);
+    [this.rows, this.more, this.remarks] = [items, more, remarks ?? []];
+    await this.#readBase(signal);
+    this.isRead = true;
+  }
+
+  /** Read what is older than what is held. */
+  async readOlder(signal) {
+    const [first] = this.moments;
+    const { items, more } = await this.#ask({ limit: PAGE, until: first }, signal);
+    const held = new Set(this.rows.map(idOf));
+    this.rows = [...items.filter((row) => !held.has(idOf(row))), ...this.rows];
+    this.more = more;
+    await this.#readBase(signal);
+  }
+
+  /** Take a row that has just come. */
+  add(row) {
+    if (!this.rows.some((held) => idOf(held) === idOf(row))) this.rows.push(row);
+  }
+
+  #ask(parameters, signal) {
+    const { namespace, name } = this.service;
+    return get(`v1/history/${namespace}/${name}`, parameters, signal);
+  }
+
+  async #readBase(signal) {
+    this.#base.clear();
+    if (!this.more || !this.rows.length) return;
+    const { namespace, name: service } = this.service;
+    const at = iso(Date.parse(this.moments[0]) - 1);
+    for (const table of TABLES) {
+      const { items } = await get(`v1/facets/${table}`, { namespace, service, at }, signal);
+      for (const row of items) this.#base.set(placeOf(row), row);
+    }
+  }
+
+  /** The rows as they were at a moment (inclusive), one for each table and cluster that had one. */
+  at(moment) {
+    const found = new Map(this.#base);
+    for (const row of this.rows) if (row.asOf.at <= moment) found.set(placeOf(row), row);
+    return [...found.values()].filter(({ state }) => state !== "deleted").sort((one, other) => (placeOf(one) < placeOf(other) ? -1 : 1));
+  }
+
+  /** The rows that came at a moment. */
+  cameAt(moment) {
+    return this.rows.filter((row) => row.asOf.at === moment);
+  }
+
+  /** The row that a row replaced; null if there was none, or it is not held. */
+  before(row) {
+    let found = this.#base.get(placeOf(row)) ?? null;
+    for (const other of this.rows) {
+      if (other === row || other.version >= row.version) continue;
+      if (placeOf(other) === placeOf(row) && other.version >= (found?.version ?? -1)) found = other;
+    }
+    return found?.state === "deleted" ? null : found;
+  }
+}
+
+function idOf(row) {
+  return `${placeOf(row)} ${row.version}`;
+}
