@@ -13,7 +13,11 @@ from streams.runtime.folders import data_dir
 INDEX_VERSION = 1
 """Of the file's contents: an index of another version is built again."""
 
-_PAGE_BYTES = 16 * 1024
+_PAGE_BYTES = 1024
+"""Little of a small page stays empty, and a change writes few bytes. (Measured: 119 bytes a change, with pages of 4 KiB
+134, of 32 KiB 174.)"""
+
+_CHECKPOINT_PAGES = 16 * 1024
 _CACHE_KIB = 128 * 1024
 _BUSY_SECONDS = 60.0
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -123,6 +127,7 @@ def connect(path: Path, *, writing: bool) -> sqlite3.Connection:
             if writing:
                 # After a power failure the last transactions may be gone: they are made again.
                 connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         except BaseException:
             connection.close()
             raise

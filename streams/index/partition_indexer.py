@@ -10,6 +10,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
+from zstandard import ZstdCompressor
 
 from streams.facets.tables import WORKER_TABLES
 from streams.fold.fold import PartitionFold
@@ -17,12 +18,12 @@ from streams.fold.table import Write
 from streams.history.coverage import GRACE_SECONDS
 from streams.history.queries import time_of
 from streams.index.addresses import addresses_in, packed
-from streams.index.segments import Version, pack, unpack_tail
+from streams.index.segments import Version, pack_block, pack_tail, unpack_tail
 from streams.wire.keys import PART_PREFIX, SEAL_PREFIX, is_progress_name, is_row, parse_row_key, row_key_of
 from streams.wire.records import FOLDED_TABLES
 from streams.wire.timestamps import later
 
-BLOCK_VERSIONS = 64
+BLOCK_VERSIONS = 128
 """A tail of so many versions becomes a block: a query unpacks one of them."""
 
 _BLOCK_BYTES = 2 * 1024 * 1024
@@ -77,7 +78,7 @@ class ClusterLine(NamedTuple):
 
 class Points(NamedTuple):
     """The records that are later than all before them: what a time means as a journal offset. Of `first_at`, the
-    first one's time, `data` (msgpack) has the offsets, as differences, and the times."""
+    first one's time, `data` (msgpack, zstd) has the offsets, as differences, and the times."""
 
     first: int
     first_at: str
@@ -359,12 +360,11 @@ def _divide(series: _Series, blocks: list[SegmentLine], tails: list[SegmentLine]
         series.tail, series.tail_count, series.tail_bytes = [], 0, 0
         while _is_block(versions):
             count = _count(versions)
-            blocks.append(_segment(series.id, versions[:count], b""))
+            blocks.append(_segment(series.id, versions[:count], pack_block(versions[:count])))
             versions = versions[count:]
         if not versions:
             return
-    before = series.last if series.tail else b""
-    segment = _segment(series.id, versions, before)
+    segment = _segment(series.id, versions, pack_tail(versions, series.last if series.tail else b""))
     series.last = versions[-1].value or b""
     series.tail.append(segment.data)
     series.tail_count += len(versions)
@@ -388,10 +388,11 @@ def _count(versions: Iterable[Version]) -> int:
     return count
 
 
-def _segment(series: int, versions: list[Version], before: bytes) -> SegmentLine:
-    return SegmentLine(series, versions[0].version, versions[-1].version, pack(versions, before))
+def _segment(series: int, versions: list[Version], data: bytes) -> SegmentLine:
+    return SegmentLine(series, versions[0].version, versions[-1].version, data)
 
 
 def _pack_points(points: list[tuple[int, str]]) -> Points:
     first, first_at = points[0]
-    return Points(first, first_at, _encode(([offset - first for offset, _ in points], [at for _, at in points])))
+    content = _encode(([offset - first for offset, _ in points], [at for _, at in points]))
+    return Points(first, first_at, ZstdCompressor(write_checksum=True).compress(content))

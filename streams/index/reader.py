@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
+from zstandard import ZstdDecompressor, ZstdError
 
 from streams.facets.row_parts import FindPart, join_part, join_row
 from streams.history.coverage import ClusterCoverage, Coverage
@@ -155,7 +156,7 @@ class IndexReader:
             self._connection.execute("BEGIN")
             try:
                 yield
-            except SegmentDamaged as error:
+            except (SegmentDamaged, ZstdError) as error:
                 raise IndexUnusable(f"the index {self.path} is damaged: {error}") from error
             finally:
                 self._connection.execute("ROLLBACK")
@@ -185,7 +186,7 @@ class IndexReader:
         """The offset of the first record that is later than a time (or, with `before`, not earlier)."""
         chunk, following = (_POINTS_BEFORE, _NEXT_POINTS_FROM) if before else (_POINTS_UP_TO, _NEXT_POINTS_AFTER)
         for first, data in self._rows(chunk, partition, at):
-            offsets, times = _decode_points(data)
+            offsets, times = _decode_points(ZstdDecompressor().decompress(data))
             found = (bisect_left if before else bisect_right)(times, at)
             if found < len(times):
                 return int(first + offsets[found])

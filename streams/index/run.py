@@ -33,7 +33,7 @@ from streams.wire.records import JOURNAL
 
 log = logging.getLogger("facets.index")
 
-_WRITES_A_SECOND = 4
+_WRITES_A_SECOND = 2
 """At how many transactions a second what comes is written together."""
 
 _PRUNE_SECONDS = 600.0

@@ -13,7 +13,10 @@ from typing import NamedTuple
 import msgspec
 from zstandard import DICT_TYPE_RAWCONTENT, ZstdCompressionDict, ZstdCompressor, ZstdDecompressor, ZstdError
 
-_LEVEL = 3
+_BLOCK_LEVEL = 6
+_TAIL_LEVEL = 3
+"""A tail is written again as a block; a block stays. (Measured: 10 and 3 us a row, a tenth of the bytes between.)"""
+
 _LENGTH_BYTES = 4
 _NO_VALUE = -1
 
@@ -32,18 +35,25 @@ class SegmentDamaged(ValueError):
     """Bytes that are no segment, or not all of one."""
 
 
-def pack(versions: Sequence[Version], before: bytes = b"") -> bytes:
-    """A segment of these versions (one at least), with the value `before` them as its dictionary."""
+def pack_block(versions: Sequence[Version]) -> bytes:
+    """A segment of these versions (one at least) that stands alone."""
+    return ZstdCompressor(_BLOCK_LEVEL, write_checksum=True).compress(_content(versions))
+
+
+def pack_tail(versions: Sequence[Version], before: bytes) -> bytes:
+    """A segment of these versions (one at least), with the value `before` them, if there is one, as its dictionary."""
+    dictionary = ZstdCompressionDict(before, dict_type=DICT_TYPE_RAWCONTENT) if before else None
+    compressor = ZstdCompressor(_TAIL_LEVEL, dict_data=dictionary, write_checksum=True, write_dict_id=False)
+    return compressor.compress(_content(versions))
+
+
+def _content(versions: Sequence[Version]) -> bytes:
     numbers = [versions[0].version]
     numbers += [later.version - earlier.version for earlier, later in pairwise(versions)]
     lengths = [_NO_VALUE if each.value is None else len(each.value) for each in versions]
     header = _encode((numbers, lengths))
     values = [each.value for each in versions if each.value]
-    content = b"".join([len(header).to_bytes(_LENGTH_BYTES, "little"), header, *values])
-    if not before:
-        return ZstdCompressor(_LEVEL, write_checksum=True).compress(content)
-    dictionary = ZstdCompressionDict(before, dict_type=DICT_TYPE_RAWCONTENT)
-    return ZstdCompressor(_LEVEL, dict_data=dictionary, write_checksum=True, write_dict_id=False).compress(content)
+    return b"".join([len(header).to_bytes(_LENGTH_BYTES, "little"), header, *values])
 
 
 def unpack(data: bytes, before: bytes = b"") -> list[Version]:

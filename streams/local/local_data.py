@@ -16,7 +16,7 @@ UP_LOCK = "up.lock"
 SERVER_DETAIL = "HTTP"
 """The lock's detail that has its server's HTTP address."""
 
-_PARTS = ("kafka", "work")
+_PARTS = ("kafka", "work", "index")
 """The parts that facets creates; anything else in the folder is not ours."""
 
 

@@ -1,4 +1,4 @@
-"""Broker, watchers, a worker and a server together: what `facets up` runs."""
+"""Broker, watchers, a worker, a server and an index together: what `facets up` runs."""
 
 import asyncio
 import contextlib
@@ -189,6 +189,7 @@ class _Up:
         kafka = ("--bootstrap-servers", self._bootstrap)
         worker = ChildProcess("worker", ("work", "--http-port", web_port, "--instance", "up", *kafka), self._note)
         server = ChildProcess("server", ("serve", "--xds-port", xds_port, "--http-port", http_port, *kafka), self._note)
+        index = ChildProcess("index", ("index", *kafka), self._note)
         parts: dict[str, Callable[[asyncio.Event], Awaitable[None]]] = {
             "watcher": watch,
             "worker": worker.run,
@@ -199,12 +200,21 @@ class _Up:
         if broker is not None:
             parts["broker"] = BrokerPart(broker, self._note).run
             restarts["broker"] = _BROKER_RESTARTS
-        return {
+        tasks = {
             name: asyncio.create_task(
                 keep_running(name, functools.partial(part, self._ending), self._ending, restarts[name])
             )
             for name, part in parts.items()
         }
+        return {**tasks, "index": asyncio.create_task(self._keep_index(index))}
+
+    async def _keep_index(self, index: ChildProcess) -> None:
+        """Nothing depends on the index: without one, looking back takes longer."""
+        try:
+            await keep_running("index", functools.partial(index.run, self._ending), self._ending)
+        except FacetsError as error:
+            log.warning("the index is not kept any more: %s (%s)", error, error.remedy)
+            await self._ending.wait()
 
     async def _start_broker(self) -> EmbeddedKafka:
         broker = EmbeddedKafka()

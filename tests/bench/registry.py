@@ -9,6 +9,7 @@ BENCHMARKS = (
     Benchmark("list", "first_list", "first list to sealed tables, next to a bare list; subscriber bootstrap"),
     Benchmark("recovery", "recovery", "worker restart to the first new seal, with a checkpoint and without"),
     Benchmark("replay", "replay", "the core alone: replay, facets fold, time and bytes of a change by the set's size"),
+    Benchmark("index", "index", "the index of the past: built, its bytes next to the journal's, questions, following"),
     Benchmark("throughput", "throughput", "a core of a worker next to Kafka Streams, Quix Streams and Faust"),
     Benchmark("changes", "changes", "CPU and memory of `facets serve` for many HTTP clients"),
     Benchmark("fan-out", "fan_out", "many xDS and SSE subscribers of one server, next to istiod"),

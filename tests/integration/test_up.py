@@ -110,7 +110,7 @@ def test_it_runs_once_survives_its_broker_and_stops_in_time(tmp_path: Path) -> N
         up.process.send_signal(signal.SIGHUP)
         assert up.process.wait(DEADLINE) == 0, up.log.read_text()
         assert time.monotonic() - began < 15
-        for line in ("SIGHUP: stopping", "Stopping: watcher, worker, server, subscriber, broker"):
+        for line in ("SIGHUP: stopping", "Stopping: watcher, worker, server, subscriber, broker, index"):
             assert line in up.log.read_text()
         assert not any(each.is_running() for each in children.values())
         assert_ended(up.folder)
@@ -129,7 +129,7 @@ def assert_ended(folder: Path) -> None:
 def test_nothing_outlives_it_when_it_is_killed(tmp_path: Path) -> None:
     with running(tmp_path / "data") as up:
         children = up.children()
-        assert set(children) == {"broker", "worker", "server"}
+        assert set(children) == {"broker", "worker", "server", "index"}
         up.process.kill()
         up.process.wait()
         psutil.wait_procs(children.values(), timeout=60)

@@ -67,7 +67,7 @@ def up_command(
     watch_port: int,
     routing_defaults: dict[str, str],
 ) -> None:
-    """Run everything on this machine: Kafka, a watcher, a worker and a server for routers.
+    """Run everything on this machine: Kafka, a watcher, a worker, a server for routers and an index of the past.
 
     Follows the Services of the current kubeconfig's cluster (reading only), or with --demo two recorded
     clusters. Ctrl-C stops it cleanly, within 15 s, and prints what was seen; data is kept for the next run, but for
