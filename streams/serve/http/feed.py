@@ -372,7 +372,8 @@ class Feed:
 
     def rows(self, selection: Selection) -> list[ShownRow]:
         """The selected rows."""
-        return [self.show(printed) for _, printed in sorted(self._rows.items()) if selection.takes(printed.row)]
+        chosen = [key for key, printed in self._rows.items() if selection.takes(printed.row)]
+        return [self.show(self._rows[key]) for key in sorted(chosen)]
 
     def row(self, table: str, namespace: str, name: str) -> list[ShownRow]:
         """A Service's rows in each cluster that has it; of the clusterset its set."""

@@ -30,7 +30,7 @@ class ContentFilter(NamedTuple):
 
     def takes(self, table: str, text: bytes) -> bool:
         """Whether a printed row fits."""
-        if any(all(question.needle not in text for question in place) for place in self.places):
+        if not all(any(question.may_fit("", text) for question in place) for place in self.places):
             return False
         row = decode(text)
         return (

@@ -9,6 +9,7 @@ import msgspec
 from streams.history.queries import condition
 from streams.serve.http.printed import Printed, PrintedEndpoint, PrintedPort, decode
 from streams.serve.http.query import BadParameter
+from streams.subscription.rows import Row
 from streams.wire.address_text import parse_address
 from streams.wire.records import CLUSTERSET, FOLDED_TABLES, EndpointPort, Record, Target
 
@@ -56,17 +57,15 @@ class Found(Record):
 
 
 class Question(NamedTuple):
-    """What is looked for: `needle` is in the text of every row that fits (empty: not known); one of the two predicates
-    fits a Service itself (and says how), or an endpoint with its row."""
+    """What is looked for: `may_fit` rules rows out by their Service's name and their text, without decoding them; one
+    of the other two fits a Service itself (and says how), or an endpoint with its row."""
 
-    needle: bytes
+    may_fit: Callable[[str, bytes], bool]
     fits_service: Callable[[str, Printed], HeldAs | None]
     fits_endpoint: Callable[[Printed, PrintedEndpoint], bool]
 
-    def find(self, table: str, text: bytes, clusters: Collection[str] = ()) -> Found | None:
+    def find(self, table: str, text: bytes, clusters: Collection[str] = ()) -> "Match | None":
         """The row, if it fits. `clusters` (none: all) are those whose endpoints of a set count."""
-        if table not in LOOKED_AT or self.needle not in text:
-            return None
         row = decode(text)
         endpoints = [
             endpoint
@@ -76,16 +75,41 @@ class Question(NamedTuple):
         held_as = None if clusters and not row.cluster else self.fits_service(table, row)
         if held_as is None and not endpoints:
             return None
-        return _found(table, row, held_as or "endpoint", endpoints)
+        return Match(table, row, held_as or "endpoint", endpoints)
+
+
+class Match(NamedTuple):
+    """A row that fits, by what it does, and the endpoints that fit."""
+
+    table: str
+    row: Printed
+    held_as: HeldAs
+    endpoints: list[PrintedEndpoint]
+
+    def shown(self) -> Found:
+        """As it is answered."""
+        row = self.row
+        return Found(
+            table=self.table,
+            cluster=row.cluster,
+            namespace=row.namespace,
+            name=row.name,
+            version=row.version,
+            state=row.state,
+            reason=row.reason,
+            held_as=self.held_as,
+            ports=[FoundPort(port.name, port.port or 0, port.protocol) for port in row.ports],
+            endpoints=[_found_endpoint(row, endpoint) for endpoint in self.endpoints],
+        )
 
 
 LOOKED_AT = ("frontend", "backend", CLUSTERSET)
 """The tables that say where something is. (A routing row has no address.)"""
 
 
-def place(found: Found) -> tuple[str | int, ...]:
-    """Key of what is found, as it is ordered: by table, then Service, then cluster."""
-    return FOLDED_TABLES.index(found.table), found.namespace, found.name, found.cluster
+def place(row: Row) -> tuple[str | int, ...]:
+    """Key of rows as they are looked through: by table, then Service, then cluster."""
+    return FOLDED_TABLES.index(row.table), row.namespace, row.name, row.cluster
 
 
 def by_address(text: str) -> Question:
@@ -104,7 +128,7 @@ def by_address(text: str) -> Question:
         return _is_address(ip, endpoint.address) and _has_port(endpoint.ports, ports)
 
     # An IPv4 address has one form, an IPv6 address has many.
-    return Question(str(ip).encode() if ip.version == 4 else b"", fits_service, fits_endpoint)
+    return Question(_has(str(ip).encode() if ip.version == 4 else b""), fits_service, fits_endpoint)
 
 
 def by_dns(text: str) -> Question:
@@ -122,7 +146,12 @@ def by_dns(text: str) -> Question:
     def fits_endpoint(row: Printed, endpoint: PrintedEndpoint) -> bool:
         return bool(endpoint.dns_name) and is_it(endpoint.dns_name.lower())
 
-    return Question(b"", fits_service, fits_endpoint)
+    labels = frozenset(name.split("."))
+
+    def may_fit(service: str, text: bytes) -> bool:
+        return service in labels or b'"ExternalName"' in text
+
+    return Question(may_fit, fits_service, fits_endpoint)
 
 
 def by_pod(text: str) -> Question:
@@ -135,40 +164,25 @@ def by_pod(text: str) -> Question:
             target is not None and (target.kind, target.name) == ("Pod", name) and namespace in {"", target.namespace}
         )
 
-    return Question(_needle(name), _no_service, fits)
+    return Question(_has(msgspec.json.encode(name)), _no_service, fits)
 
 
 def by_node(name: str) -> Question:
     """Of a node, by the endpoints that run there."""
-    return Question(_needle(name), _no_service, lambda row, endpoint: endpoint.node == name)
+    return Question(_has(msgspec.json.encode(name)), _no_service, lambda row, endpoint: endpoint.node == name)
 
 
 def by_zone(name: str) -> Question:
     """Of a zone, by the endpoints that are there."""
-    return Question(_needle(name), _no_service, lambda row, endpoint: endpoint.zone == name)
+    return Question(_has(msgspec.json.encode(name)), _no_service, lambda row, endpoint: endpoint.zone == name)
 
 
 def _no_service(table: str, row: Printed) -> HeldAs | None:
     return None
 
 
-def _needle(name: str) -> bytes:
-    return msgspec.json.encode(name)
-
-
-def _found(table: str, row: Printed, held_as: HeldAs, endpoints: list[PrintedEndpoint]) -> Found:
-    return Found(
-        table=table,
-        cluster=row.cluster,
-        namespace=row.namespace,
-        name=row.name,
-        version=row.version,
-        state=row.state,
-        reason=row.reason,
-        held_as=held_as,
-        ports=[FoundPort(port.name, port.port or 0, port.protocol) for port in row.ports],
-        endpoints=[_found_endpoint(row, endpoint) for endpoint in endpoints],
-    )
+def _has(needle: bytes) -> Callable[[str, bytes], bool]:
+    return lambda _service, text: needle in text
 
 
 def _found_endpoint(row: Printed, endpoint: PrintedEndpoint) -> FoundEndpoint:
@@ -193,6 +207,8 @@ def _has_port(ports: Iterable[PrintedPort], numbers: Collection[int]) -> bool:
 
 
 def _is_address(ip: Any, address: str) -> bool:
+    if (":" in address) != (ip.version == 6):
+        return False
     try:
         return bool(ip_address(address) == ip)
     except ValueError:  # An FQDN endpoint.

@@ -36,16 +36,21 @@ class Page(NamedTuple):
 def paginate(items: Iterable[_Item], order: Order, query: str, limit: int, after: str) -> Page:
     """The page behind the cursor `after` ("": the first one). `query` is what the list is of: a cursor is good for no
     other. Raises BadParameter."""
-    ordered = sorted(items, key=order.key)
+    ordered = sorted(skip(items, order, query, after), key=order.key)
     ordered.sort(key=order.value, reverse=order.descending)
-    if after:
-        value, key = _decode(after, query)
-        try:
-            ordered = [item for item in ordered if _is_after(order, item, value, key)]
-        except TypeError:
-            raise _broken() from None
     page = ordered[:limit]
     return Page(page, _encode(order, page[-1], query) if len(ordered) > limit else "")
+
+
+def skip(items: Iterable[_Item], order: Order, query: str, after: str) -> list[_Item]:
+    """The items behind the cursor `after` ("": all), as they come. Raises BadParameter."""
+    if not after:
+        return list(items)
+    value, key = _decode(after, query)
+    try:
+        return [item for item in items if _is_after(order, item, value, key)]
+    except TypeError:
+        raise _broken() from None
 
 
 def _is_after(order: Order, item: Any, value: Value, key: tuple[Value, ...]) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 from streams.wire.records import Target
 
 
-class PrintedPort(msgspec.Struct, rename="camel"):
+class PrintedPort(msgspec.Struct, rename="camel", gc=False):
     """A port of an endpoint, or of a Service. (Those of a set have no number of an endpoint's.)"""
 
     name: str = ""
@@ -16,7 +16,7 @@ class PrintedPort(msgspec.Struct, rename="camel"):
     app_protocol: str | None = None
 
 
-class PrintedEndpoint(msgspec.Struct, rename="camel"):
+class PrintedEndpoint(msgspec.Struct, rename="camel", gc=False):
     """An endpoint. `cluster` and `dnsName` are of a set's."""
 
     address: str
@@ -34,26 +34,26 @@ class PrintedEndpoint(msgspec.Struct, rename="camel"):
     dns_name: str = ""
 
 
-class _AsOf(msgspec.Struct):
+class _AsOf(msgspec.Struct, gc=False):
     at: str
 
 
-class _Direction(msgspec.Struct):
+class _Direction(msgspec.Struct, gc=False):
     reason: str = ""
     consumers: dict[str, Any] = {}
 
 
-class _Export(msgspec.Struct):
+class _Export(msgspec.Struct, gc=False):
     cluster: str
     state: str
     valid: str = ""
 
 
-class _Conflict(msgspec.Struct):
+class _Conflict(msgspec.Struct, gc=False):
     reason: str = ""
 
 
-class Printed(msgspec.Struct, rename="camel"):
+class Printed(msgspec.Struct, rename="camel", gc=False):
     """A row of any table; what the table does not have is empty."""
 
     cluster: str

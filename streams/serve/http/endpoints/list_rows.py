@@ -13,7 +13,7 @@ from streams.serve.http.endpoint import Body, Endpoint, Parameters, TablePath
 from streams.serve.http.feed import Lost, ShownRow
 from streams.serve.http.filters import ContentFilter
 from streams.serve.http.list_query import LISTS, QUERIES, select_fields
-from streams.serve.http.paging import Order, Value, paginate
+from streams.serve.http.paging import Order, Value, paginate, skip
 from streams.serve.http.parameters import Conditional
 from streams.serve.http.printed import Printed, decode
 from streams.serve.http.query import BadParameter, NotUpToBound, read_time
@@ -64,15 +64,18 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> w
     _check_moment(query)
     content = ContentFilter.of(query)
     chosen = await _rows(parts, table, query)
-    kept = [row async for row in _fitting(table, chosen.rows, content)]
     tail = dict(chosen.tail)
-    if query.limit or query.sort or query.after:
-        candidates = [row async for row in _sorted(kept, query.sort or "")]
-        limit = query.limit or max(1, len(kept))
-        page = paginate(candidates, _order(query.sort or ""), _asked(table, query), limit, query.after or "")
-        kept = [item.row for item in page.items]
-        if page.next:
-            tail["next"] = page.next
+    asked, order, after = _asked(table, query), _order(query.sort or ""), query.after or ""
+    if query.sort:
+        candidates = [row async for row in _sorted(_fitting(table, chosen.rows, content), query.sort)]
+    else:
+        # They come in this order: no more of them are looked at than are shown.
+        rest = skip(map(_by_place, chosen.rows), order, asked, after)
+        candidates = await _first(_fitting(table, (item.row for item in rest), content), query.limit or len(rest))
+    page = paginate(candidates, order, asked, query.limit or max(1, len(candidates)), after)
+    kept = [item.row for item in page.items]
+    if page.next:
+        tail["next"] = page.next
     fields = frozenset(query.fields)
     return await answer_rows(request, kept, tail, partial(select_fields, fields=fields) if fields else bytes)
 
@@ -163,19 +166,28 @@ async def _fitting(table: str, rows: Iterable[ShownRow], content: ContentFilter)
     for number, row in enumerate(rows, 1):
         if content.is_empty or content.takes(table, row.text):
             yield row
-        if not content.is_empty and number % _BETWEEN_PAUSES == 0:
-            await asyncio.sleep(0)
-
-
-async def _sorted(rows: Iterable[ShownRow], sort: str) -> AsyncIterator[_Sorted]:
-    name = sort.lstrip("-")
-    for number, row in enumerate(rows, 1):
-        if name in {"", "cluster", "namespace", "name", "version"}:
-            yield _Sorted(row, getattr(row.printed.row, name or "cluster"))
-            continue
-        yield _Sorted(row, _VALUES[name](decode(row.text)))
         if number % _BETWEEN_PAUSES == 0:
             await asyncio.sleep(0)
+
+
+async def _first(rows: AsyncIterator[ShownRow], limit: int) -> list[_Sorted]:
+    """As many as are shown, and one more, if there is one."""
+    first = []
+    async for row in rows:
+        first.append(_by_place(row))
+        if len(first) > limit:
+            break
+    return first
+
+
+async def _sorted(rows: AsyncIterator[ShownRow], sort: str) -> AsyncIterator[_Sorted]:
+    value = _VALUES[sort.lstrip("-")]
+    async for row in rows:
+        yield _Sorted(row, value(decode(row.text)))
+
+
+def _by_place(row: ShownRow) -> _Sorted:
+    return _Sorted(row, row.printed.row.cluster)
 
 
 def _order(sort: str) -> Order:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -14,6 +14,7 @@ from streams.serve.http.feed import Feed
 from streams.serve.http.lookup import (
     LOOKED_AT,
     Found,
+    Match,
     Question,
     by_address,
     by_dns,
@@ -22,7 +23,7 @@ from streams.serve.http.lookup import (
     by_zone,
     place,
 )
-from streams.serve.http.paging import Order, paginate
+from streams.serve.http.paging import Order, paginate, skip
 from streams.serve.http.parameters import (
     REPEATABLE,
     AddressText,
@@ -51,7 +52,23 @@ _BY: dict[str, Callable[[str], Question]] = {
     "node": by_node,
     "zone": by_zone,
 }
-_ORDER = Order(value=lambda found: place(found)[0], key=place)
+
+
+class _Candidate(NamedTuple):
+    """A row that is looked at, with what prints it."""
+
+    row: Row
+    text: Callable[[], bytes]
+
+
+class _Found(NamedTuple):
+    """One that fits."""
+
+    row: Row
+    match: Match
+
+
+_ORDER = Order(value=lambda item: place(item.row)[0], key=lambda item: place(item.row))
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True):
@@ -82,13 +99,22 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> L
     query: Query = parameters.query
     name, text = _asked(query)
     question = _BY[name](text)
+    remarks: tuple[str, ...] = ()
     if query.at:
-        found, remarks = await _then(parts, query, question, read_time("at", query.at, now_text(parts)))
+        # The clusterset's rows follow from all clusters', so that no cluster is left out here.
+        row_filter = Filter(namespaces=frozenset(query.namespace))
+        past = await parts.past.rows_at(read_time("at", query.at, now_text(parts)), row_filter, LOOKED_AT)
+        candidates = [_Candidate(row, partial(print_row, row)) for row in past.rows]
+        remarks = past.remarks
     else:
-        found, remarks = await _now(parts, query, question), tuple[str, ...]()
+        parts.hub.check_ready()
+        feed: Feed = parts.hub.feed
+        candidates = [_Candidate(row.row, partial(_text_now, feed, row)) for row in feed.printed_rows(LOOKED_AT)]
     asked = repr((name, text, query.at or "", sorted(query.cluster), sorted(query.namespace)))
+    likely = skip(await _likely(candidates, question, query), _ORDER, asked, query.after or "")
+    found = await _first(sorted(likely, key=_ORDER.key), question, query)
     page = paginate(found, _ORDER, asked, query.limit, query.after or "")
-    return Lookup(list(page.items), page.next, remarks)
+    return Lookup([item.match.shown() for item in page.items], page.next, remarks)
 
 
 def _asked(query: Query) -> tuple[str, str]:
@@ -104,34 +130,34 @@ def _asked(query: Query) -> tuple[str, str]:
     return given[0]
 
 
-async def _now(parts: Any, query: Query, question: Question) -> list[Found]:
-    parts.hub.check_ready()
-    feed = parts.hub.feed
-    shown = ((printed.row, partial(_text_now, feed, printed)) for printed in feed.printed_rows(LOOKED_AT))
-    return await _find(shown, query, question)
+async def _likely(candidates: Iterable[_Candidate], question: Question, query: Query) -> list[_Candidate]:
+    """Those of the namespaces and clusters (a set is of all that have endpoints in it) that may fit."""
+    likely = []
+    for number, candidate in enumerate(candidates, 1):
+        row = candidate.row
+        is_selected = (not query.namespace or row.namespace in query.namespace) and (
+            not row.cluster or not query.cluster or row.cluster in query.cluster
+        )
+        if is_selected and question.may_fit(row.name, candidate.text()):
+            likely.append(candidate)
+        if number % _BETWEEN_PAUSES == 0:
+            await asyncio.sleep(0)
+    return likely
 
 
 def _text_now(feed: Feed, printed: PrintedRow) -> bytes:
     return feed.show(printed).text
 
 
-async def _then(parts: Any, query: Query, question: Question, at: str) -> tuple[list[Found], tuple[str, ...]]:
-    # The clusterset's rows follow from all clusters', so that no cluster is left out here.
-    past = await parts.past.rows_at(at, Filter(namespaces=frozenset(query.namespace)), LOOKED_AT)
-    found = await _find(((row, partial(print_row, row)) for row in past.rows), query, question)
-    return found, past.remarks
-
-
-async def _find(rows: Iterable[tuple[Row, Callable[[], bytes]]], query: Query, question: Question) -> list[Found]:
-    """What is found in rows, each with what prints it."""
-    found = []
-    for number, (row, text) in enumerate(rows):
-        is_selected = (not query.namespace or row.namespace in query.namespace) and (
-            not row.cluster or not query.cluster or row.cluster in query.cluster
-        )
-        if is_selected and (match := question.find(row.table, text(), query.cluster)):
-            found.append(match)
-        if number % _BETWEEN_PAUSES == _BETWEEN_PAUSES - 1:
+async def _first(candidates: Iterable[_Candidate], question: Question, query: Query) -> list[_Found]:
+    """As many that fit as are shown, and one more, if there is one."""
+    found: list[_Found] = []
+    for number, (row, text) in enumerate(candidates, 1):
+        if match := question.find(row.table, text(), query.cluster):
+            found.append(_Found(row, match))
+            if len(found) > query.limit:
+                break
+        if number % _BETWEEN_PAUSES == 0:
             await asyncio.sleep(0)
     return found
 
