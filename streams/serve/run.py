@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,7 +48,8 @@ _OLDER_CHECKS = 3
 class ServeSettings(NamedTuple):
     """What is served, from where, and on which addresses. No clusters means all. A cluster without a commit for
     `silent_after` seconds (by `clock`) is stale. With `fold_journal` changes are folded from the journal (they don't
-    wait for the workers), for which all tables are needed; `window_seconds` is then the workers' resume window."""
+    wait for the workers), for which all tables are needed; `window_seconds` is then the workers' resume window. The
+    past is looked up in `past_index`, if it is there, else folded."""
 
     bootstrap: str
     xds: XdsSettings
@@ -61,6 +63,7 @@ class ServeSettings(NamedTuple):
     clock: Callable[[], float] = time.time
     fold_journal: bool = True
     window_seconds: int = DEFAULT_WINDOW_SECONDS
+    past_index: Path | None = None
 
 
 class Serving(NamedTuple):
@@ -184,7 +187,7 @@ def serve_readiness(xds: XdsServer, hub: ChangesHub, clock: Callable[[], float] 
 
 async def _listen(settings: ServeSettings, xds: XdsServer, hub: ChangesHub, stack: contextlib.AsyncExitStack) -> int:
     app = web.Application(middlewares=[answers_to((settings.http_host, *settings.http_names)), in_json])
-    add_endpoints(app, xds, hub, settings.clock, all_endpoints())
+    add_endpoints(app, xds, hub, settings.clock, all_endpoints(), settings.past_index)
     add_probe_routes(app, serve_readiness(xds, hub, settings.clock))
     add_page(app)
     # A request ends with its client: otherwise disconnected clients would count towards the limit.

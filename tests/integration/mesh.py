@@ -5,6 +5,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
@@ -212,12 +213,22 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def serving(
-    bootstrap: str, tables: Tables, *, clock: Callable[[], float] | None = None, **sse: Any
+    bootstrap: str,
+    tables: Tables,
+    *,
+    clock: Callable[[], float] | None = None,
+    past_index: Path | None = None,
+    **sse: Any,
 ) -> AsyncIterator[Mesh]:
     """A server of the tables."""
     stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
     settings = ServeSettings(
-        bootstrap, XdsSettings(port=0), http_port=0, sse=SseSettings(**sse), clock=clock or time.time
+        bootstrap,
+        XdsSettings(port=0),
+        http_port=0,
+        sse=SseSettings(**sse),
+        clock=clock or time.time,
+        past_index=past_index,
     )
     server = asyncio.create_task(serve(settings, stop, started.set_result))
     try:

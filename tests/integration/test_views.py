@@ -3,10 +3,12 @@ the objects that the clusters had and over the rows that workers have written.""
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import orjson
 import pytest
 
+from streams.serve.http import past
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import TABLES, decode_row, topic_of
 from streams.wire.timestamps import later
@@ -57,6 +59,15 @@ def expected(fleet: RecordedFleet, fits: Callable[[Held], bool], at: str = "") -
     return own | {("clusterset", *row[1:]) for row in own if row[2] == EXPORTED}
 
 
+@pytest.fixture(params=["folded", "indexed"])
+def index(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path | None:
+    """Where the index is to be, if there is to be one: then nothing is folded for an answer."""
+    if request.param == "folded":
+        return None
+    monkeypatch.setattr(past, "Replay", None)
+    return tmp_path / "past.index"
+
+
 QUESTIONS: list[tuple[dict[str, str], Callable[[Held], bool]]] = [
     *(
         ({"address": address}, lambda held, address=address: held.address == address)
@@ -75,8 +86,10 @@ QUESTIONS: list[tuple[dict[str, str], Callable[[Held], bool]]] = [
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_look_ups_find_what_the_objects_have_now_and_had_then(bootstrap_servers: str, seed: int) -> None:
-    async with asking(bootstrap_servers, seed) as (fleet, client):
+async def test_look_ups_find_what_the_objects_have_now_and_had_then(
+    bootstrap_servers: str, index: Path | None, seed: int
+) -> None:
+    async with asking(bootstrap_servers, seed, index) as (fleet, client):
         for query, fits in QUESTIONS:
             answer = await client.get("/v1/lookup", **query)
             assert found(answer["items"]) == expected(fleet, fits), query
@@ -130,8 +143,10 @@ async def test_a_look_up_comes_in_pages(bootstrap_servers: str) -> None:
         assert (refused["status"], refused["reason"], refused["parameter"]) == (400, "INVALID_PARAMETER", "after")
 
 
-async def test_the_history_of_a_service_is_each_row_that_was_written(bootstrap_servers: str) -> None:
-    async with asking(bootstrap_servers) as (_, client):
+async def test_the_history_of_a_service_is_each_row_that_was_written(
+    bootstrap_servers: str, index: Path | None
+) -> None:
+    async with asking(bootstrap_servers, index=index) as (_, client):
         for name in SERVICES[:2]:
             rows = await asyncio.to_thread(written, bootstrap_servers, name)
             answer = await client.history(name, limit=1000)
@@ -154,8 +169,8 @@ async def test_the_history_of_a_service_is_each_row_that_was_written(bootstrap_s
         assert sets[-1] == newest_set
 
 
-async def test_a_service_as_it_was_is_the_newest_row_of_then(bootstrap_servers: str) -> None:
-    async with asking(bootstrap_servers) as (fleet, client):
+async def test_a_service_as_it_was_is_the_newest_row_of_then(bootstrap_servers: str, index: Path | None) -> None:
+    async with asking(bootstrap_servers, index=index) as (fleet, client):
         for name in SERVICES[:2]:
             rows = await asyncio.to_thread(written, bootstrap_servers, name)
             for second in (0, 11, 23, CHANGES):
@@ -194,8 +209,8 @@ async def test_clusters_say_how_far_they_are_and_what_they_have(bootstrap_server
             ]
 
 
-async def test_what_can_not_be_answered_is_named(bootstrap_servers: str) -> None:
-    async with asking(bootstrap_servers) as (_, client):
+async def test_what_can_not_be_answered_is_named(bootstrap_servers: str, index: Path | None) -> None:
+    async with asking(bootstrap_servers, index=index) as (_, client):
         early, late = "2020-01-01T00:00:00Z", later(BEGIN, 3600)
         cases: list[tuple[str, Json, int, str, str]] = [
             ("/v1/lookup", {"zone": "z1", "at": early}, 410, "EXPIRED", "before the journal's beginning"),

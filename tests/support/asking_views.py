@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from streams.index.run import IndexSettings, run_index
 from tests.integration.mesh import Mesh, serving
 from tests.support.recorded_fleet import RecordedFleet
 from tests.support.server_sent_events import Described
@@ -57,14 +59,19 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def asking(bootstrap: str, seed: int = 1) -> AsyncIterator[tuple[RecordedFleet, Client]]:
-    """A fleet that has changed for a while, and a client of a server of it, whose clock stands still."""
+async def asking(
+    bootstrap: str, seed: int = 1, index: Path | None = None
+) -> AsyncIterator[tuple[RecordedFleet, Client]]:
+    """A fleet that has changed for a while, and a client of a server of it, whose clock stands still; if there is to be
+    an index, it has all of that."""
     now = time.time()
     fleet = await asyncio.to_thread(RecordedFleet, bootstrap, seed)
     try:
         await asyncio.to_thread(fleet.start)
         await asyncio.to_thread(fleet.run, CHANGES)
-        async with serving(bootstrap, fleet.tables, clock=lambda: now) as mesh:
+        if index is not None:
+            await run_index(IndexSettings(bootstrap, index, 1, once=True), asyncio.Event(), lambda _, __: None, print)
+        async with serving(bootstrap, fleet.tables, clock=lambda: now, past_index=index) as mesh:
             described = await Described.of(mesh)
             async with aiohttp.ClientSession(f"http://127.0.0.1:{mesh.http_port}") as session:
                 yield fleet, Client(mesh, session, described)

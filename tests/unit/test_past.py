@@ -30,6 +30,9 @@ class SlowReader:
             self.ended.set()
         return PastRows((Row("backend", "east", "shop", at, 1, b"{}"),), (), True)
 
+    def owners(self, address: str, at: str, progress: ProgressReport) -> PastRows:
+        raise AssertionError
+
     def history(
         self, selection: Filter, tables: tuple[str, ...], since: str, until: str, last: int, progress: ProgressReport
     ) -> PastRows:

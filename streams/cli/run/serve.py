@@ -1,10 +1,11 @@
 """`facets serve`: serves the facets to routers, over xDS and HTTP."""
 
 import asyncio
+from pathlib import Path
 
 import click
 
-from streams.cli.options import Duration, bootstrap_option, http_options, silence_option
+from streams.cli.options import Duration, bootstrap_option, http_options, index_option, silence_option
 
 
 @click.command("serve")
@@ -44,6 +45,7 @@ from streams.cli.options import Duration, bootstrap_option, http_options, silenc
     help="The cluster of xDS clients whose node.metadata names none (FACETS_CLIENT_CLUSTER).  [default: they get each "
     "Service of the first cluster by name that has it]",
 )
+@index_option("The index from which HTTP answers of the past, where it has the time (FACETS_INDEX).")
 @silence_option
 def serve_command(
     bootstrap_servers: str,
@@ -58,6 +60,7 @@ def serve_command(
     answer_within: float,
     from_changelogs: bool,
     client_cluster: str,
+    index: Path,
     silent_after: float,
 ) -> None:
     """Serve the facets to routers: xDS (ADS) for Envoy and gRPC, and HTTP.
@@ -103,6 +106,7 @@ def serve_command(
         sse=SseSettings(max_clients=max_http_clients),
         silent_after=silent_after,
         fold_journal=not from_changelogs,
+        past_index=index,
     )
 
     def started(at: Serving) -> None:

@@ -1,20 +1,27 @@
-"""Questions to the past over HTTP. They are answered by a replay of the retained journal, beside the event loop: one at
-a time, as it may keep all cores busy."""
+"""Questions to the past over HTTP: answered from the index where it has the time, else by a replay of the retained
+journal. Either is beside the event loop, and one at a time, as a replay may keep all cores busy."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from streams.history.collectors import LastRows
 from streams.history.coverage import check_covered, check_since
 from streams.history.queries import Until
 from streams.history.replay import Replay
+from streams.index.database import IndexUnusable
+from streams.index.past import FoldedPast, IndexedPast, open_index
+from streams.index.past import Past as RowsOfThePast
 from streams.runtime.progress import ProgressReport
 from streams.serve.http.query import Busy
-from streams.subscription.rows import Filter, Row
+from streams.subscription.rows import EVERYTHING, Filter, Row
 from streams.wire.row_codec import is_deleted
+
+log = logging.getLogger("facets.http")
 
 _RETRY_SECONDS = 2
 
@@ -38,6 +45,9 @@ class PastReader(Protocol):
     def rows_at(self, at: str, selection: Filter, tables: tuple[str, ...], progress: ProgressReport) -> PastRows:
         """The newest row of each selected Service at a time, without those of deleted ones."""
 
+    def owners(self, address: str, at: str, progress: ProgressReport) -> PastRows:
+        """The rows of the Services that had an address at a time, among others."""
+
     def history(
         self,
         selection: Filter,
@@ -50,19 +60,22 @@ class PastReader(Protocol):
         """The last rows from a time on ("": from the beginning) up to a time ("": to the end), oldest first."""
 
 
-class ReplayedPast:
-    """A PastReader that folds the retained journal again for each question."""
+class StoredPast:
+    """A PastReader that asks the index, if it has the time, and else folds the retained journal for each question."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, index: Path | None) -> None:
         self._bootstrap = bootstrap
+        self._index = index
 
     def rows_at(self, at: str, selection: Filter, tables: tuple[str, ...], progress: ProgressReport) -> PastRows:
         """As PastReader has it."""
         until = Until(at=at)
-        with Replay(self._bootstrap, progress) as replay:
-            newest = replay.tables(until, selection, tables).values()
-            remarks = check_covered(replay.coverage, until, _seen(replay, selection))
-        return PastRows(tuple(row for row in newest if not is_deleted(row.value)), tuple(remarks), bool(newest))
+        return self._ask(until, selection, progress, lambda past: past.rows_at(until, selection, tables))
+
+    def owners(self, address: str, at: str, progress: ProgressReport) -> PastRows:
+        """As PastReader has it."""
+        until = Until(at=at)
+        return self._ask(until, EVERYTHING, progress, lambda past: past.owners(address, until))
 
     def history(
         self,
@@ -75,19 +88,55 @@ class ReplayedPast:
     ) -> PastRows:
         """As PastReader has it."""
         make_collector = partial(LastRows, tables, since, last)
-        newest, limit = make_collector(), Until(at=until)
-        with Replay(self._bootstrap, progress) as replay:
-            for collector in replay.collect(make_collector, limit, selection, tables):
+        limit = Until(at=until)
+
+        def read(past: RowsOfThePast) -> PastRows:
+            newest = make_collector()
+            for collector in past.collect(make_collector, limit, selection, tables, since):
                 newest.add(collector)
-            remarks = check_covered(replay.coverage, limit, _seen(replay, selection)) if until else []
-            if since and (begins := check_since(replay.coverage, since)):
+            remarks = check_covered(past.coverage, limit, _seen(past, selection)) if until else []
+            if since and (begins := check_since(past.coverage, since)):
                 remarks.append(begins)
-        return PastRows(tuple(newest.rows()), tuple(remarks), bool(newest.services))
+            # Of a Service that has not changed since then there may be nothing.
+            is_known = bool(newest.services) or bool(since and past.rows_at(limit, selection, tables))
+            return PastRows(tuple(newest.rows()), tuple(remarks), is_known)
+
+        return self._read(limit, selection, progress, read)
+
+    def _ask(
+        self,
+        until: Until,
+        selection: Filter,
+        progress: ProgressReport,
+        question: Callable[[RowsOfThePast], list[Row]],
+    ) -> PastRows:
+        def read(past: RowsOfThePast) -> PastRows:
+            rows = question(past)
+            remarks = check_covered(past.coverage, until, _seen(past, selection))
+            return PastRows(tuple(row for row in rows if not is_deleted(row.value)), tuple(remarks), bool(rows))
+
+        return self._read(until, selection, progress, read)
+
+    def _read(
+        self,
+        until: Until,
+        selection: Filter,
+        progress: ProgressReport,
+        read: Callable[[RowsOfThePast], _Answer],
+    ) -> _Answer:
+        if self._index is not None and self._index.exists():
+            try:
+                with open_index(self._index, self._bootstrap, until, selection) as reader:
+                    return read(IndexedPast(reader))
+            except IndexUnusable as error:
+                log.info("%s: the journal is folded instead", error)
+        with Replay(self._bootstrap, progress) as replay:
+            return read(FoldedPast(replay))
 
 
-def _seen(replay: Replay, selection: Filter) -> list[str]:
+def _seen(past: RowsOfThePast, selection: Filter) -> list[str]:
     """The selected clusters that the journal had by then: of others there was nothing."""
-    return [name for name in selection.clusters if any(name in part.clusters for part in replay.coverage.values())]
+    return [name for name in selection.clusters if any(name in part.clusters for part in past.coverage.values())]
 
 
 class _Stopped(Exception):
@@ -104,6 +153,10 @@ class Past:
     async def rows_at(self, at: str, selection: Filter, tables: Iterable[str]) -> PastRows:
         """As PastReader has it. Raises Busy, FacetsError."""
         return await self._ask(partial(self._reader.rows_at, at, selection, tuple(tables)))
+
+    async def owners(self, address: str, at: str) -> PastRows:
+        """As PastReader has it. Raises Busy, FacetsError."""
+        return await self._ask(partial(self._reader.owners, address, at))
 
     async def history(self, selection: Filter, tables: Iterable[str], *, since: str, until: str, last: int) -> PastRows:
         """As PastReader has it. Raises Busy, FacetsError."""

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from streams.errors import FacetsError
 from streams.history.coverage import NotKnown, NotYetKnown
 from streams.serve.http.endpoint import Anything, Endpoint, Error, Parameters, query_type
 from streams.serve.http.openapi import openapi
-from streams.serve.http.past import Past, ReplayedPast
+from streams.serve.http.past import Past, StoredPast
 from streams.serve.http.query import Busy, Expired, Failure, NotFound, NotUpToBound, decode_parameters
 from streams.serve.http.sse import ChangesHub
 from streams.serve.xds.server import XdsServer
@@ -34,12 +35,17 @@ class ServerParts(NamedTuple):
 
 
 def add_endpoints(
-    app: web.Application, xds: XdsServer, hub: ChangesHub, clock: Callable[[], float], endpoints: Iterable[Endpoint]
+    app: web.Application,
+    xds: XdsServer,
+    hub: ChangesHub,
+    clock: Callable[[], float],
+    endpoints: Iterable[Endpoint],
+    index: Path | None = None,
 ) -> None:
-    """Add a route for each endpoint with a handler."""
+    """Add a route for each endpoint with a handler. The past is answered from the index, if there is one."""
     all_endpoints = tuple(endpoints)
     release = version("service-facets")
-    past = Past(ReplayedPast(hub.bootstrap))
+    past = Past(StoredPast(hub.bootstrap, index))
     app.on_shutdown.append(past.close)
     parts = ServerParts(
         xds, hub, clock, functools.cache(lambda: msgspec.json.encode(openapi(release, all_endpoints))), past

@@ -40,6 +40,7 @@ from streams.serve.http.parameters import (
 from streams.serve.http.query import BadParameter, read_time
 from streams.serve.http.rows import now_text
 from streams.subscription.rows import Filter, Row
+from streams.wire.address_text import parse_address
 from streams.wire.records import Record
 
 _BETWEEN_PAUSES = 500
@@ -103,8 +104,12 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> L
     if query.at:
         # The clusterset's rows follow from all clusters', so that no cluster is left out here.
         row_filter = Filter(namespaces=frozenset(query.namespace))
-        past = await parts.past.rows_at(read_time("at", query.at, now_text(parts)), row_filter, LOOKED_AT)
-        candidates = [_Candidate(row, partial(print_row, row)) for row in past.rows]
+        at = read_time("at", query.at, now_text(parts))
+        if name == "address":
+            past = await parts.past.owners(parse_address(text)[0], at)
+        else:
+            past = await parts.past.rows_at(at, row_filter, LOOKED_AT)
+        candidates = [_Candidate(row, partial(print_row, row)) for row in past.rows if row.table in LOOKED_AT]
         remarks = past.remarks
     else:
         parts.hub.check_ready()
@@ -171,5 +176,6 @@ ENDPOINT = Endpoint(
     query=Query,
     description="One of `address`, `dns`, `pod`, `node` and `zone` is given. The rows are those of the frontend (by "
     "cluster IP, DNS name or external name), of the backend and of the clusterset (by endpoints, or the set's DNS "
-    "name). With `at` the retained journal is folded again up to then: one such request at a time.",
+    "name). With `at` the index answers, if there is one that has the time; else the retained journal is folded again "
+    "up to then. One such request at a time.",
 )
