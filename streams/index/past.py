@@ -1,10 +1,11 @@
 """The past as the commands ask for it: from the index where it has it, else by a replay of the journal."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from streams.history.collectors import RowCollector
+from streams.history.collectors import AddressHoldings, RowCollector
 from streams.history.coverage import Coverage
 from streams.history.queries import Until
 from streams.history.replay import Replay
@@ -29,6 +30,9 @@ class Past(Protocol):
 
     def owners(self, address: str, until: Until) -> list[Row]:
         """The rows of the Services that have an address, among others. Raises FacetsError."""
+
+    def holdings(self, address: str, ports: tuple[int, ...], until: Until) -> AddressHoldings:
+        """Which Services have an address, and had it. Raises FacetsError."""
 
     def collect(
         self,
@@ -60,6 +64,14 @@ class FoldedPast:
         """See Past: the rows of all."""
         return self.rows_at(until, EVERYTHING, FOLDED_TABLES)
 
+    def holdings(self, address: str, ports: tuple[int, ...], until: Until) -> AddressHoldings:
+        """See Past."""
+        make_collector = partial(AddressHoldings, address, ports)
+        holdings = make_collector()
+        for collector in self._replay.collect(make_collector, until, EVERYTHING, FOLDED_TABLES):
+            holdings.add(collector)
+        return holdings
+
     def collect(
         self,
         make_collector: Callable[[], _Collector],
@@ -88,6 +100,18 @@ class IndexedPast:
         """See Past."""
         self.coverage = self._reader.coverage(until)
         return self._reader.owners(address, until)
+
+    def holdings(self, address: str, ports: tuple[int, ...], until: Until) -> AddressHoldings:
+        """See Past."""
+        self.coverage = self._reader.coverage(until)
+        holdings = AddressHoldings(address, ports)
+        owners = self._reader.owners(address, until, ever=True)
+        names = Filter(
+            services=frozenset(row.name for row in owners), namespaces=frozenset(r.namespace for r in owners)
+        )
+        for row in self._reader.history(FOLDED_TABLES, names, until) if owners else ():
+            holdings.take(row)
+        return holdings
 
     def collect(
         self,

@@ -133,16 +133,16 @@ class IndexReader:
                     service, tables, selection, moment, first.get(service[0] % self.log.partitions, 0)
                 )
 
-    def owners(self, address: str, until: Until) -> list[Row]:
-        """The rows of the Services that have an address at the point, among others of theirs: `queries.holders` says
-        which, and as what."""
+    def owners(self, address: str, until: Until, *, ever: bool = False) -> list[Row]:
+        """The rows of the Services that have an address at the point (with `ever`, that had it at any time up to it),
+        among others of theirs: `queries.holders` says which, and as what."""
         tables = ("frontend", "backend", CLUSTERSET)
         with self._reading():
             moment = self._moment(until)
             owning: list[int] = []
             for series, begin, end in self._rows(_OWNERS, ip_address(address).packed):
                 stop = moment.stops.get(series % self.log.partitions, 0)
-                if begin < stop and (end is None or end >= stop):
+                if begin < stop and (ever or end is None or end >= stop):
                     owning.append(series)
             found = {service for series in owning for service in self._rows(_SERVICE_OF, series)}
             return [row for service in sorted(found) for row in self._rows_at(service, tables, EVERYTHING, moment)]

@@ -14,7 +14,14 @@ from streams.kafka.errors import BrokerUnreachable, broker_errors
 from streams.runtime.durations import in_words
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import JOURNAL
-from streams.wire.topics import DEFAULT_WINDOW_SECONDS, JOURNAL_RETENTION_SECONDS, RETENTION, Topic, topics
+from streams.wire.topics import (
+    DEFAULT_WINDOW_SECONDS,
+    JOURNAL_RETENTION_SECONDS,
+    OPTIONAL_TOPICS,
+    RETENTION,
+    Topic,
+    topics,
+)
 
 _TIMEOUT_MS = 10_000
 _SAFE_REPLICAS = 3
@@ -96,7 +103,7 @@ def require(bootstrap: str) -> int:
     where one is missing or has another number."""
     with admin_client(bootstrap) as client:
         shapes = _shapes(client)
-    missing = [topic.name for topic in topics() if topic.name not in shapes]
+    missing = [topic.name for topic in topics() if topic.name not in shapes and topic.name not in OPTIONAL_TOPICS]
     if missing:
         raise TopicMismatch(
             f"no topic {', '.join(missing)} at {bootstrap}",
@@ -104,7 +111,8 @@ def require(bootstrap: str) -> int:
         )
     partition_count = shapes[JOURNAL].partitions
     for topic in topics(partition_count):
-        _check_shape(topic, shapes[topic.name], None)
+        if topic.name in shapes:
+            _check_shape(topic, shapes[topic.name], None)
     return partition_count
 
 
@@ -123,10 +131,11 @@ def _retention(seconds: float | None) -> int:
 
 def _check_shape(topic: Topic, shape: "_Shape", replication_factor: int | None) -> None:
     if shape.partitions != topic.partitions:
+        remade = "" if topic.name in OPTIONAL_TOPICS else " (it is made again from the journal)"
         raise TopicMismatch(
             f"topic {topic.name} has {shape.partitions} partitions, but {topic.partitions} are wanted",
             f"use --partitions {shape.partitions}" if topic.name == JOURNAL else
-            f"delete {topic.name} (it is made again from the journal) and run: facets topics create",
+            f"delete {topic.name}{remade} and run: facets topics create",
         )  # fmt: skip
     if replication_factor is not None and shape.replicas != replication_factor:
         raise TopicMismatch(

@@ -11,10 +11,10 @@ UNREADABLE = Counter(
 )
 
 
-def report(topic: str, partition: int, offset: int, why: str) -> None:
-    """Count and log a skipped record."""
+def report(topic: str, partition: int, offset: int, why: str, writer: str = "facets work") -> None:
+    """Count and log a skipped record; `writer` is the command that writes the topic."""
     UNREADABLE.labels(topic).inc()
     log.warning(
-        "%s[%d]: the record at offset %d is skipped: %s (only `facets work` may write there)",
-        topic, partition, offset, why,
+        "%s[%d]: the record at offset %d is skipped: %s (only `%s` may write there)",
+        topic, partition, offset, why, writer,
     )  # fmt: skip

@@ -21,6 +21,8 @@ NACKS = Counter("facets_xds_nacks_total", "Responses that a client refused.", ["
 ENDED = Counter(
     "facets_xds_ended_total", "Streams that the server ended.", ["reason"]
 )  # reason: unread, violation, clients
+ACKS_RECORDED = Counter("facets_acks_recorded_total", "Steps of routers that were written to facets.acks.")
+ACKS_DROPPED = Counter("facets_acks_dropped_total", "Steps of routers that could not be written to facets.acks.")
 HTTP_CLIENTS = Gauge("facets_http_clients", "Connected clients of /v1/changes.")
 HTTP_CAUGHT_UP = Counter("facets_http_caught_up_total", "Clients whose cursor was older than the ring.")
 HTTP_ENDED = Counter(

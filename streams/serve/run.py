@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,12 @@ import msgspec
 from aiohttp import web
 
 from streams.kafka.admin import config
+from streams.kafka.errors import broker_errors
 from streams.kafka.range_reader import RangeReader
 from streams.runtime.listening import listen_errors
 from streams.runtime.own_names import answers_to
 from streams.runtime.probes import Readiness, add_probe_routes
+from streams.serve.ack_recorder import AckRecorder, find_recorder
 from streams.serve.http.endpoints import all_endpoints
 from streams.serve.http.endpoints.readiness import Ready
 from streams.serve.http.query import NO_SNAPSHOT
@@ -91,9 +93,13 @@ async def serve(
     ) as subscriber:
         topic_config = await asyncio.to_thread(config, settings.bootstrap, topic_of(tables[0]))
         window = int(topic_config["min.compaction.lag.ms"]) / 1000
-        xds = XdsServer(settings.xds, subscriber.partitions, follows_sets=CLUSTERSET in tables)
-        hub = ChangesHub(settings.sse, settings.bootstrap, subscriber.partitions, window, tables)
+        recorder = await find_recorder(settings.bootstrap, subscriber.partitions)
+        acks = None if recorder is None else recorder.buffer
+        xds = XdsServer(settings.xds, subscriber.partitions, follows_sets=CLUSTERSET in tables, acks=acks)
+        hub = ChangesHub(settings.sse, settings.bootstrap, subscriber.partitions, window, tables, acks)
         async with contextlib.AsyncExitStack() as stack:
+            if recorder is not None:
+                await stack.enter_async_context(_recording(settings, recorder))
             http_port = await _listen(settings, xds, hub, stack)
             tasks: set[asyncio.Task[Any]] = {
                 asyncio.create_task(_follow(subscriber, xds, hub, settings.clusters)),
@@ -111,6 +117,28 @@ async def serve(
                 for task in (*tasks, ready):
                     task.cancel()
                 await asyncio.gather(*tasks, ready, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _recording(settings: ServeSettings, recorder: AckRecorder) -> AsyncIterator[None]:
+    """Write which router has what. Streams end before: what they last did is written too. Raises BrokerError."""
+    running: asyncio.Task[None] | None = None
+    try:
+        with broker_errors(settings.bootstrap):
+            await recorder.start()
+        running = asyncio.create_task(recorder.run())
+        running.add_done_callback(_report_end)
+        yield
+    finally:
+        if running is not None:
+            running.cancel()
+        await recorder.close()
+
+
+def _report_end(recording: asyncio.Task[None]) -> None:
+    """Serving goes on without it."""
+    if not recording.cancelled() and (error := recording.exception()) is not None:
+        log.error("which router has what is no longer recorded", exc_info=error)
 
 
 async def _choose_tables(settings: ServeSettings) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.wire import clusterset_records, records, routing_records
+from streams.wire import ack_records, clusterset_records, records, routing_records
+from streams.wire.ack_records import ACKS
 from streams.wire.keys import COMPANION_PREFIX, PART_PREFIX, SEAL_PREFIX
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import CLUSTERSET, DEAD_LETTER, FOLD_VERSION, FOLDED_TABLES, JOURNAL, TABLES, topic_of
@@ -81,6 +82,7 @@ def _types() -> dict[str, tuple[str, Any]]:
         ),
         "seal.json": ("A seal, in every facet topic", records.Seal),
         "deadletter.json": (f"A record of {DEAD_LETTER}", records.DeadLetter),
+        "acks.json": (f"A record of {ACKS}", ack_records.AckBatch),
     }
 
 
@@ -152,6 +154,9 @@ def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
     channels["deadletter"] = _channel(
         topics, DEAD_LETTER, ["deadletter"], "What could not be used, and why. Nothing is stopped by it."
     )
+    channels["acks"] = _channel(
+        topics, ACKS, ["acks"], "What each router was sent of each Service, and what it has acknowledged or refused."
+    )
     operations = {"watch": _operation("send", "journal", "`facets watch` publishes what a cluster's API server says.")}
     operations["fold"] = _operation("receive", "journal", "`facets work` folds the journal into the tables.")
     for table in tables:
@@ -160,6 +165,7 @@ def _asyncapi(topics: dict[str, ChannelTopic], version: str) -> dict[str, Any]:
             "receive", table, "Subscribers: a snapshot, then batches."
         )
     operations["reject"] = _operation("send", "deadletter", "`facets work` sets aside what it can't use.")
+    operations["acknowledge"] = _operation("send", "acks", "`facets serve` records which router has what.")
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -222,6 +228,7 @@ def _messages(tables: dict[str, str]) -> dict[str, Any]:
             "The worker's own: subscribers skip every key that begins with `~` and is no seal.",
         ),
         "deadletter": _message("deadletter.json", ".*", row, "The journal offset.", "What, where and why."),
+        "acks": _message("acks.json", ".+", "The server's name.", None, "What one server saw in a moment."),
     }  # fmt: skip
     messages["tombstone"] = {
         "name": "tombstone",

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from streams.wire.ack_records import ACKS
 from streams.wire.partitioning import DEFAULT_PARTITIONS
 from streams.wire.records import DEAD_LETTER, FOLDED_TABLES, JOURNAL, topic_of
 
@@ -14,8 +15,10 @@ MAX_MESSAGE_BYTES = 17 * 1024 * 1024
 JOURNAL_RETENTION_SECONDS = 7 * 86400
 """The audit horizon."""
 
-
 RETENTION = "retention.ms"
+
+OPTIONAL_TOPICS = frozenset({ACKS})
+"""What processes do without where an older version made the topics: they only record less."""
 
 
 class Topic(NamedTuple):
@@ -56,4 +59,5 @@ def topics(
         Topic(JOURNAL, partitions, journal),
         *(Topic(topic_of(table), partitions, compact) for table in FOLDED_TABLES),
         Topic(DEAD_LETTER, partitions, keep),
+        Topic(ACKS, partitions, journal),
     )

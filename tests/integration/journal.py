@@ -14,6 +14,7 @@ from streams.objects.collector import Collector
 from streams.objects.commits import JournalRecord
 from streams.objects.reflector import Kind, ReflectorEvent
 from streams.objects.resources import OPTIONAL, RESOURCES
+from streams.wire.ack_records import ACKS
 from streams.wire.keys import SEAL_PREFIX
 from streams.wire.records import DEAD_LETTER, FOLDED_TABLES, JOURNAL, topic_of
 from tests.support.routes import by_cookie, route, rule, to_service
@@ -34,7 +35,7 @@ def delete_topics(bootstrap: str) -> None:
     """Delete the project's topics."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        ours = {JOURNAL, DEAD_LETTER, *map(topic_of, FOLDED_TABLES)}
+        ours = {JOURNAL, DEAD_LETTER, ACKS, *map(topic_of, FOLDED_TABLES)}
         # A process that was killed may have asked for one just before: it comes after the others have gone.
         while there := ours & set(admin.list_topics()):
             with suppress(UnknownTopicOrPartitionError):

@@ -164,7 +164,7 @@ def test_every_topic_is_a_channel_with_its_messages() -> None:
     assert api["asyncapi"] == "3.0.0"
     assert {channel["address"] for channel in api["channels"].values()} == {
         "facets.journal", "facets.frontend", "facets.backend", "facets.routing", "facets.clusterset",
-        "facets.deadletter",
+        "facets.deadletter", "facets.acks",
     }  # fmt: skip
     assert "crc32" in api["info"]["description"]
     of_backend = {"backend", "backendHead", "backendPart", "backendChunk", "seal", "tombstone", "heldEndpoints"}

@@ -24,6 +24,9 @@ from streams.exit_codes import ExitCode
     type=TableName(),
     help="Only this table: frontend (fe), backend (be), routing (rt) or clusterset (cs); repeatable.",
 )
+@click.option(
+    "--router", metavar="NODE", help="Not the rows, but what this router (its node id) was sent and has acknowledged."
+)
 @click.option("--since", type=Moment(), help="From this time on (RFC 3339, or how long ago: 15m).")
 @click.option("--until", type=Moment(), help="Up to this time.")
 @click.option(
@@ -40,6 +43,7 @@ def history_command(
     namespace: str | None,
     clusters: tuple[str, ...],
     tables: tuple[str, ...],
+    router: str | None,
     since: str | None,
     until: str | None,
     last: int,
@@ -54,12 +58,21 @@ def history_command(
     of the clusterset each time that it changes, in whichever of them. Exit code 1 if there is none in the time asked
     for, 3 if the journal does not cover it.
 
+    With --router NODE the steps of a router instead, of all Services or of SERVICE: when it was sent which version, and
+    had acknowledged or refused it, by what each `facets serve` has recorded.
+
     \b
     facets history cart -n shop
     facets history cart -n shop --since 15m -o json | jq .cause
     facets history --cluster east --last 50
     facets history cart -n shop --table clusterset
+    facets history --router envoy-7 --since 1h        what was this router told?
     """
+    if router is not None:
+        if tables or clusters:
+            raise click.UsageError("--router: a router's steps are of no table and no cluster: leave these options out")
+        _print_steps(router, service, namespace, (since or "", until or ""), last, output, bootstrap_servers)
+        return
     from streams.cli.looking_back import looking_back  # noqa: PLC0415
     from streams.history.collectors import LastRows  # noqa: PLC0415
     from streams.history.coverage import NotKnown, check_covered, check_since  # noqa: PLC0415
@@ -80,8 +93,11 @@ def history_command(
     with looking_back(bootstrap_servers, index, point, row_filter) as past:
         for collector in past.collect(make_collector, point, row_filter, read_tables, since or ""):
             newest.add(collector)
-        known = newest.services.values()
-        run(check_names(bootstrap_servers, known, clusters=clusters, namespaces=spaces, services=names))
+        run(
+            check_names(
+                bootstrap_servers, newest.services.values(), clusters=clusters, namespaces=spaces, services=names
+            )
+        )
         if until is not None:
             remark(check_covered(past.coverage, point, clusters))
         begins = check_since(past.coverage, since) if since is not None else ""
@@ -100,6 +116,32 @@ def history_command(
         raise NotKnown(f"no row of {where} is known since then", begins)
     click.echo(f"No row of {where} in that time.", err=True)
     raise SystemExit(ExitCode.NEGATIVE)
+
+
+def _print_steps(
+    node: str,
+    service: ServicePath | None,
+    namespace: str | None,
+    between: tuple[str, str],
+    last: int,
+    output: str,
+    bootstrap: str,
+) -> None:
+    from streams.cli.routers import step_line  # noqa: PLC0415
+    from streams.history.acks import fold_acks  # noqa: PLC0415
+    from streams.history.router_log import RouterSteps  # noqa: PLC0415
+
+    space, name = (namespace or "", "") if service is None else service.resolve(namespace, ())[:2]
+    log = RouterSteps(node, (space, name), between, last)
+    remark(fold_acks(bootstrap, log, between[1], node))
+    steps = log.steps()
+    for step in steps:
+        click.echo(orjson.dumps(step._asdict()) if output == "json" else step_line(step))
+    if log.dropped:
+        remark([f"{log.dropped} steps of routers of the same servers could not be recorded: facets_acks_dropped_total"])
+    if not steps:
+        click.echo(f"Nothing of router {node} in that time.", err=True)
+        raise SystemExit(ExitCode.NEGATIVE)
 
 
 def _line(table: str, row: dict[str, Any]) -> str:

@@ -74,6 +74,10 @@ class Query(NamedTuple):
     "--at", type=Moment(),
     help="As they were at that time (RFC 3339, or how long ago: 15m), from the index (facets index), else by a replay.",
 )  # fmt: skip
+@click.option(
+    "--as-seen-by", "router", metavar="NODE",
+    help="As this router (its node id) had acknowledged them, now or at that time, of its own cluster if it names one.",
+)  # fmt: skip
 @index_option("The index from which --at is answered, where it has the time (FACETS_INDEX).")
 @silence_option
 @bootstrap_option
@@ -90,6 +94,7 @@ def get_command(
     cut: bool,
     timeout: float,
     at: str | None,
+    router: str | None,
     index: Path,
     silent_after: float,
     bootstrap_servers: str,
@@ -110,8 +115,9 @@ def get_command(
     facets get clusterset -n shop
     facets get backend -n shop -w
     facets get backend cart -n shop --at 15m          as it was a quarter of an hour ago
+    facets get backend cart -n shop --at 15m --as-seen-by envoy-7
     """
-    _check_options(watch=watch, cut=cut, sort_by=sort_by, at=at)
+    _check_options(watch=watch, cut=cut, sort_by=sort_by, past="--at" if at else "--as-seen-by" if router else "")
     kind, query = _parse_query(table, services, clusters, namespaces, all_namespaces)
     readable_tables((kind,), [*query.clusters, *(path.cluster for path in query.paths if path.cluster)])
     selection = query.selection()
@@ -127,9 +133,8 @@ def get_command(
         if rows or output in {"json", "yaml"}:
             printer.print(rows)
 
-    if at is not None:
-        rows = _rows_at(bootstrap_servers, index, at, kind, query, clusters, namespaces)
-        show(rows)
+    if at or router:
+        show(_rows_at(bootstrap_servers, index, (at or "", router or ""), kind, query, clusters, namespaces))
         return
 
     async def get() -> None:
@@ -159,37 +164,46 @@ def get_command(
     run(get())
 
 
-def _check_options(*, watch: bool, cut: bool, sort_by: str | None, at: str | None) -> None:
+def _check_options(*, watch: bool, cut: bool, sort_by: str | None, past: str) -> None:
     if watch and (cut or sort_by):
         raise click.UsageError("-w prints rows as they change: it takes neither --cut nor --sort-by")
-    if at is not None and (watch or cut):
-        raise click.UsageError("--at is a time in the past: it takes neither --watch nor --cut")
+    if past and (watch or cut):
+        raise click.UsageError(f"{past} looks back: it takes neither --watch nor --cut")
 
 
 def _rows_at(
     bootstrap: str,
     index: Path,
-    at: str,
+    seen: tuple[str, str],
     table: str,
     query: Query,
     clusters: tuple[str, ...],
     namespaces: tuple[str, ...],
 ) -> "list[Row]":
+    """The rows as `seen`: at a time ("": now), and by a router ("": as they were)."""
     from streams.cli.looking_back import looking_back  # noqa: PLC0415
+    from streams.cli.routers import seen_by  # noqa: PLC0415
     from streams.history.coverage import check_covered  # noqa: PLC0415
     from streams.history.queries import Until  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
     from streams.wire.row_codec import is_deleted  # noqa: PLC0415
 
+    (at, router), selection = seen, query.selection()
     until = Until(at=at)
-    with looking_back(bootstrap, index, until, query.selection()) as past:
-        rows = past.rows_at(until, query.selection(), (table,))
+    with looking_back(bootstrap, index, until, selection) as past:
+        known: Iterable[Row]
+        if router:
+            through = seen_by(past, bootstrap, router, at, selection, table)
+            rows, known = through.rows, through.services.values()
+        else:
+            rows = known = past.rows_at(until, selection, (table,))
         names = {path.name for path in query.paths}
-        run(check_names(bootstrap, rows, clusters=clusters, namespaces=() if names else namespaces, services=names))
+        run(check_names(bootstrap, known, clusters=clusters, namespaces=() if names else namespaces, services=names))
         remark(check_covered(past.coverage, until, clusters))
     rows = [row for row in rows if query.takes(row) and not is_deleted(row.value)]
     if not rows:
-        click.echo(f"No {table} rows found{_where(query)} at {at}.", err=True)
+        when = f" at {at}" * bool(at) + f", as {router} had them" * bool(router)
+        click.echo(f"No {table} rows found{_where(query)}{when}.", err=True)
     return rows
 
 

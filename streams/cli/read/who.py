@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -15,6 +15,7 @@ from streams.cli.output import no_headers_option, print_grid, remark, run, run_w
 from streams.exit_codes import ExitCode
 from streams.wire.address_text import format_address
 from streams.wire.records import CLUSTERSET
+from streams.wire.timestamps import milliseconds
 
 _PORTS_WIDTH = 16
 
@@ -54,7 +55,8 @@ def who_command(
     As cluster IP, as an endpoint, or (clusterset) as an endpoint of the set that clusters export together, with the
     cluster by which it is in it. With a port, only those that have it there. Exit code 1 if none has, 3 if the journal
     does not cover the time. With --at the answer is the index's (facets index), else the journal is folded again up to
-    that time.
+    that time; and the routers are listed that had acknowledged it by then (`yes`), had not (`not yet`), or had it
+    although the Service no longer did (`still`).
 
     \b
     facets who 10.1.2.3
@@ -64,17 +66,22 @@ def who_command(
     from streams.history.queries import holders, place  # noqa: PLC0415
 
     ip, ports = address
-    rows: Iterable[Row] = (
-        _now(bootstrap_servers, clusters, timeout) if at is None else _then(bootstrap_servers, index, clusters, ip, at)
-    )
+    routers: list[dict[str, Any]] = []
+    if at is None:
+        rows: Iterable[Row] = _now(bootstrap_servers, clusters, timeout)
+    else:
+        rows, routers = _then(bootstrap_servers, index, address, clusters, at)
     found = holders(ip, sorted(rows, key=place), ports)
     matches = [holder for holder in found if not clusters or holder.cluster in clusters]
     if output == "json":
-        click.echo(
-            orjson.dumps({"items": [holder._asdict() for holder in matches]}, option=orjson.OPT_INDENT_2).decode()
-        )
-    elif matches:
-        print_grid(_lines(matches, wide=output == "wide"), headers=not no_headers)
+        answer = {"items": [holder._asdict() for holder in matches], **({"routers": routers} if at else {})}
+        click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    else:
+        if matches:
+            print_grid(_lines(matches, wide=output == "wide"), headers=not no_headers)
+        if routers:
+            click.echo("\nRouters:" if matches else "Routers:")
+            print_grid(_router_lines(routers), headers=not no_headers)
     if not matches:
         click.echo(f"No Service has {format_address(ip, ports)}{f' at {at}' if at else ''}.", err=True)
         raise SystemExit(ExitCode.NEGATIVE)
@@ -94,18 +101,44 @@ def _lines(matches: "Iterable[Holder]", *, wide: bool) -> list[list[str]]:
     return [head, *lines]
 
 
-def _then(bootstrap: str, index: Path, clusters: tuple[str, ...], ip: str, at: str) -> "Iterable[Row]":
+def _router_lines(routers: list[dict[str, Any]]) -> list[list[str]]:
+    head = ["ROUTER", "CLUSTER", "SERVICE", "HAD IT", "VERSION", "ACKNOWLEDGED"]
+    return [
+        head,
+        *(
+            [
+                each["router"], each["cluster"], f"{each['namespace']}/{each['name']}", each["had"],
+                str(each["version"]) if each["version"] >= 0 else "none", each["acked"],
+            ]
+            for each in routers
+        ),
+    ]  # fmt: skip
+
+
+def _then(
+    bootstrap: str, index: Path, address: tuple[str, tuple[int, ...]], clusters: tuple[str, ...], at: str
+) -> "tuple[Iterable[Row], list[dict[str, Any]]]":
+    """The rows that had it, and what the routers of these Services had."""
     from streams.cli.looking_back import looking_back  # noqa: PLC0415
-    from streams.history.coverage import check_covered  # noqa: PLC0415
+    from streams.cli.routers import had_by  # noqa: PLC0415
+    from streams.history.acks import NotRecorded, fold_acks  # noqa: PLC0415
+    from streams.history.coverage import NotKnown, check_covered  # noqa: PLC0415
     from streams.history.queries import Until  # noqa: PLC0415
+    from streams.history.router_log import RouterLog  # noqa: PLC0415
     from streams.subscription.known_names import check_names  # noqa: PLC0415
 
     until = Until(at=at)
     with looking_back(bootstrap, index, until) as past:
-        rows = past.owners(ip, until)
-        run(check_names(bootstrap, rows, clusters=clusters))
+        holdings = past.holdings(*address, until)
+        run(check_names(bootstrap, holdings.clusters.values(), clusters=clusters))
         remark(check_covered(past.coverage, until, clusters))
-        return rows
+    log, services = RouterLog(milliseconds(at), services=holdings.services()), holdings.services()
+    if services:
+        try:
+            remark(fold_acks(bootstrap, log, at, services=services))
+        except (NotKnown, NotRecorded) as error:
+            remark([f"which routers had it is not known: {error}"])
+    return holdings.rows.values(), had_by(holdings, log, clusters)
 
 
 def _now(bootstrap: str, clusters: tuple[str, ...], seconds: float) -> "tuple[Row, ...]":

@@ -272,6 +272,13 @@ class Feed:
             and selection.tables <= {table for table, _ in cursor.positions}
         )
 
+    def offsets_between(self, first: int, place: int) -> dict[int, int]:
+        """By partition with events from one place up to another, as far as they are in the ring: the journal offset of
+        the last."""
+        start, stop = max(first - self._first, 0), place - self._first
+        entries = islice(self._ring, start, max(start, stop))
+        return {entry.partition: entry.offset for entry in entries if entry.partition >= 0}
+
     def reader(self, selection: Selection, place: int) -> Reader:
         """A reader of the events after a snapshot."""
         return Reader(selection, self.generation, place)

@@ -73,6 +73,9 @@ NodeName = KubernetesName
 PodName = Annotated[str, _name(_POD)]
 ZoneName = Annotated[str, _name(_ZONE)]
 DnsName = Annotated[str, _name(_DNS)]
+RouterNode = Annotated[
+    str, Meta(min_length=1, max_length=256, extra={"allowed": "a router's node id, of at most 256 characters"})
+]
 Time = Annotated[
     str,
     Meta(

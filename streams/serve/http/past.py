@@ -152,22 +152,24 @@ class Past:
 
     async def rows_at(self, at: str, selection: Filter, tables: Iterable[str]) -> PastRows:
         """As PastReader has it. Raises Busy, FacetsError."""
-        return await self._ask(partial(self._reader.rows_at, at, selection, tuple(tables)))
+        return await self.ask(partial(self._reader.rows_at, at, selection, tuple(tables)))
 
     async def owners(self, address: str, at: str) -> PastRows:
         """As PastReader has it. Raises Busy, FacetsError."""
-        return await self._ask(partial(self._reader.owners, address, at))
+        return await self.ask(partial(self._reader.owners, address, at))
 
     async def history(self, selection: Filter, tables: Iterable[str], *, since: str, until: str, last: int) -> PastRows:
         """As PastReader has it. Raises Busy, FacetsError."""
-        return await self._ask(partial(self._reader.history, selection, tuple(tables), since, until, last))
+        return await self.ask(partial(self._reader.history, selection, tuple(tables), since, until, last))
 
     async def close(self, _app: Any = None) -> None:
         """End what is being read."""
         if self._stopping is not None:
             self._stopping.set()
 
-    async def _ask(self, question: Callable[[ProgressReport], _Answer]) -> _Answer:
+    async def ask(self, question: Callable[[ProgressReport], _Answer]) -> _Answer:
+        """The answer of what blocks, in a thread; `progress` is as a PastReader has it. Raises Busy, and what it
+        raises."""
         if self._stopping is not None:
             raise Busy("another question to the past is being answered: one at a time", _RETRY_SECONDS)
         stopping = self._stopping = threading.Event()

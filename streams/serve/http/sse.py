@@ -10,6 +10,7 @@ these is limited.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from streams.serve.http.encoding import (
 from streams.serve.http.feed import Feed, Lost, Reader
 from streams.serve.http.query import BadParameter, Busy, NotActive, NotFound
 from streams.serve.metrics import HTTP_CAUGHT_UP, HTTP_CLIENTS, HTTP_ENDED
+from streams.serve.xds.protocol.ack_buffer import AckBuffer, Session
 from streams.subscription.client import Batch, ClusterStatus, Snapshot, Subscriber
 from streams.subscription.cursor import Cursor
 from streams.subscription.freshness import Place, Silence
@@ -54,6 +56,9 @@ half of a core stays free."""
 _QUIET_SECONDS = 2.0
 """How long the changelogs may have nothing for a client that catches up before the ring is looked at: while there is no
 worker, only the ring goes on."""
+
+_NOTE_SECONDS = 1.0
+"""How often it is noted, at most, how far a client has been sent what it selects."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -81,7 +86,7 @@ class _StreamEnded(Exception):
 
 class ChangesHub:
     """Holds the feed and its clients. `replace` and `apply` feed it; before the first snapshot no client is
-    admitted."""
+    admitted. What clients were sent goes to `acks`, if there is one."""
 
     def __init__(
         self,
@@ -90,12 +95,15 @@ class ChangesHub:
         partitions: int,
         window: float,
         tables: Collection[str] = FOLDED_TABLES,
+        acks: AckBuffer | None = None,
     ) -> None:
         self.settings = settings
         self.feed = Feed(partitions, settings.ring_events, settings.ring_bytes)
         self.bootstrap = bootstrap
         self.window = window
         self.tables = frozenset(tables)
+        self.acks = acks
+        self.sessions = 0
         self.ready = False
         self.closing = False
         self.clients = 0
@@ -229,6 +237,50 @@ class ChangesHub:
                 return await client.serve_from(cursor, slot)
 
 
+class _Sent:
+    """Notes what a client was sent, about once a second (a heartbeat is the last occasion): by partition, the journal
+    offset through which it had every selected row."""
+
+    def __init__(self, hub: ChangesHub, request: web.Request) -> None:
+        peer = ":".join(map(str, ((request.transport and request.transport.get_extra_info("peername")) or ())[:2]))
+        self._hub = hub
+        self._node = f"sse:{peer}"
+        self._place = -1
+        self._noted = 0.0
+        hub.sessions += 1
+        self._session = Session(
+            self._node,
+            hub.sessions,
+            time.time(),
+            "sse",
+            request.headers.get("User-Agent", ""),
+            peer=peer,
+            selection=request.query_string,
+        )
+        if hub.acks is not None:
+            hub.acks.connect(self._session)
+
+    def through_cursor(self, applied: Mapping[int, int], place: int) -> None:
+        """It has all up to a cursor, which is before this place of the ring."""
+        self._note([(partition, offset) for partition, offset in applied.items() if offset >= 0], place)
+
+    def through(self, place: int) -> None:
+        """It has all of the ring before this place."""
+        if self._hub.acks is None or place <= self._place or time.time() - self._noted < _NOTE_SECONDS:
+            return
+        self._note(list(self._hub.feed.offsets_between(self._place, place).items()), place)
+
+    def end(self) -> None:
+        """It is gone."""
+        if self._hub.acks is not None:
+            self._hub.acks.disconnect(self._node, self._session.number, time.time(), "sse")
+
+    def _note(self, offsets: list[tuple[int, int]], place: int) -> None:
+        self._place, self._noted = place, time.time()
+        if self._hub.acks is not None and offsets:
+            self._hub.acks.stream(self._node, offsets, self._noted)
+
+
 class _Client:
     """One client's stream."""
 
@@ -256,6 +308,7 @@ class _Client:
         if writer is None or transport is None:  # The client has disconnected already.
             return response
         transport.set_write_buffer_limits(high=_BUFFER)
+        self._sent = _Sent(self._hub, self._request)
         end_reason = "gone"
         try:
             async with contextlib.aclosing(steps):
@@ -274,6 +327,7 @@ class _Client:
             if self._timer is not None:
                 self._timer.cancel()
             HTTP_ENDED.labels(end_reason).inc()
+            self._sent.end()
         return response
 
     async def _write(self, writer: AbstractStreamWriter, text: bytes) -> None:
@@ -311,6 +365,8 @@ class _Client:
 
     async def _follow(self, reader: Reader | None, reason: str) -> AsyncGenerator[bytes, None]:
         feed = self._hub.feed
+        if reader is not None and reader.resume_cursor is not None:
+            self._sent.through_cursor(reader.resume_cursor.applied, reader.place)
         while True:
             if reader is None:
                 snapshot, generation = feed.snapshot(), feed.generation
@@ -318,6 +374,7 @@ class _Client:
                 for text in snapshot.events(reason, self._selection, _WRITE, lambda printed: feed.show(printed).text):
                     yield text
                     await asyncio.sleep(0)
+                self._sent.through_cursor(snapshot.cursor.applied, snapshot.place)
             if self._hub.closing:
                 raise _StreamEnded("shutdown", "the server is shutting down: reconnect with Last-Event-ID")
             try:
@@ -330,6 +387,7 @@ class _Client:
                 continue
             if text:
                 yield text
+                self._sent.through(reader.place)
                 await asyncio.sleep(0)
             else:
                 await self._hub.wait_for_change()

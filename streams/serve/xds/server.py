@@ -22,8 +22,9 @@ from streams.serve.xds.build.catalog import Catalog, Change, Changes
 from streams.serve.xds.build.client import Client, namespace_of, place_of
 from streams.serve.xds.build.names import TYPE_URLS, Kind
 from streams.serve.xds.build.service_index import Key
+from streams.serve.xds.protocol.ack_buffer import AckBuffer, Session
 from streams.serve.xds.protocol.delta import DeltaStream
-from streams.serve.xds.protocol.propagation import NEVER, Ledger, epoch_seconds
+from streams.serve.xds.protocol.propagation import NEVER, Ledger, Move, epoch_seconds
 from streams.serve.xds.protocol.sotw import SotwStream
 from streams.serve.xds.protocol.stream import Answer, ProtocolViolation
 from streams.subscription.freshness import Place, Silence
@@ -136,12 +137,15 @@ class _Touched:
 
 class XdsServer:
     """Holds the newest sealed state and serves it. `replace` and `apply` feed it; `start` and `stop` are the gRPC
-    server's."""
+    server's. What clients were sent and have acknowledged goes to `acks`, if there is one."""
 
-    def __init__(self, settings: XdsSettings, partitions: int, *, follows_sets: bool = True) -> None:
+    def __init__(
+        self, settings: XdsSettings, partitions: int, *, follows_sets: bool = True, acks: AckBuffer | None = None
+    ) -> None:
         self.settings = settings
         self.catalog = Catalog(partitions, follows_sets=follows_sets)
         self.connections: dict[int, Connection] = {}
+        self.acks = acks
         self.port = 0
         self.silent: Mapping[Place, Silence] = {}
         self.ready = asyncio.Event()
@@ -293,6 +297,14 @@ class XdsServer:
         self._expect(connection)
         self.connections[connection.number] = connection
         CLIENTS.labels(variant).inc()
+        if self.acks is not None:
+            place = client.place
+            self.acks.connect(
+                Session(
+                    connection.node, connection.number, connection.since, variant, connection.agent, place.cluster,
+                    place.zone, connection.peer,
+                )
+            )  # fmt: skip
         log.info("%s: connected (%s, %s)", connection.node, variant, connection.peer)
         self._warn_of_unplaced()
         cluster, followed = client.place.cluster, self.catalog.index.clusters
@@ -326,16 +338,28 @@ class XdsServer:
         del self.connections[connection.number]
         self._announce_change()
         CLIENTS.labels(connection.variant).dec()
+        if self.acks is not None:
+            self.acks.disconnect(connection.node, connection.number, time.time())
         log.info("%s: disconnected (%s)", connection.node, connection.variant)
 
     def _take(self, connection: Connection, request: Any, kind: Kind | None) -> None:
         if kind is not None and not request.type_url:
             request.type_url = TYPE_URLS[kind]
         answer = connection.stream.take(request, self.catalog)
+        if dropped := connection.stream.take_dropped():
+            self._unfollow(connection, dropped)
         connection.ledger.subscribe(connection.stream.take_new_subscriptions(), self.catalog, time.time())
         if answer is not None:
             self._record_answer(connection, answer)
         self._wake(connection)
+
+    def _unfollow(self, connection: Connection, names: Set[str]) -> None:
+        """Forget the Services of which the client asks for nothing any more."""
+        keys = {key for name in names if (key := self.catalog.service_of(name))}
+        left = [key for key in keys if not connection.stream.follows_service(key, self.catalog)]
+        connection.ledger.forget(left)
+        if left and self.acks is not None:
+            self.acks.unfollow(connection.node, left, time.time())
 
     def _record_answer(self, connection: Connection, answer: Answer) -> None:
         connection.sent_at.pop(answer.kind, None)
@@ -348,10 +372,16 @@ class XdsServer:
             log.warning("%s: refused %s (%s): %s", connection.node, answer.kind.upper(), some, answer.error[:1000])
         keys = {key for name in answer.names if (key := self.catalog.service_of(name))}
         self._settle(connection, keys)
+        if answer.error and self.acks is not None:
+            refused = [(key, entry.through) for key in keys if (entry := connection.ledger.behind.get(key)) is not None]
+            self.acks.refuse(connection.node, answer.kind, answer.error, refused, time.time())
 
     def _settle(self, connection: Connection, keys: Iterable[Key]) -> None:
-        for seconds in connection.ledger.settle(keys, self.catalog, time.time()):
+        moves: list[Move] = []
+        for seconds in connection.ledger.settle(keys, self.catalog, time.time(), moves):
             PROPAGATION.observe(max(0.0, seconds))
+        if moves and self.acks is not None:
+            self.acks.move(connection.node, moves)
         self._announce_change()
 
     def _wake(self, connection: Connection) -> None:
@@ -368,7 +398,11 @@ class XdsServer:
                 connection.has_work = False
                 backlog, sent = connection.stream.backlog, False
                 for response in connection.stream.advance(self.catalog):
-                    sent = True
+                    sent = connection.stream.due
+                    if not sent:
+                        # The last one. While it is written there may be changes, which are not in it.
+                        self._settle(connection, connection.ledger.behind)
+                        backlog = connection.stream.backlog
                     connection.writing_since = loop.time()
                     if response.kind is not None:
                         connection.sent_at[response.kind] = connection.writing_since

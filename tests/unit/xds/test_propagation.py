@@ -1,7 +1,7 @@
 """Who has acknowledged what, and how long it took since what led to the change happened."""
 
 from streams.serve.xds.build.catalog import Changes
-from streams.serve.xds.protocol.propagation import NEVER, Ledger, Standing, epoch_seconds
+from streams.serve.xds.protocol.propagation import NEVER, Ledger, Move, Standing, epoch_seconds
 from tests.support.xds_client import Delta
 from tests.unit.xds.world import CART, World, endpoint, service, slice_of
 
@@ -17,6 +17,7 @@ class Followed:
         self.world.put(service(), slice_of(endpoint("10.1.0.1")))
         self.client = Delta(self.world)
         self.ledger = Ledger(self.client.stream)
+        self.moves: list[Move] = []
 
     def change(self, *items: dict[str, object]) -> Changes:
         """Apply objects; what the ledger is told of it."""
@@ -32,7 +33,7 @@ class Followed:
         return self.ledger.standing(KEY, self.world.catalog, now)
 
     def settle(self, now: float = 0.0) -> list[float]:
-        return self.ledger.settle([KEY], self.world.catalog, now)
+        return self.ledger.settle([KEY], self.world.catalog, now, self.moves)
 
 
 def test_a_client_is_behind_from_when_it_asks_until_it_acknowledges() -> None:
@@ -46,6 +47,21 @@ def test_a_client_is_behind_from_when_it_asks_until_it_acknowledges() -> None:
     followed.client.answer(followed.client.unanswered[0])
     assert followed.settle(104.0) == []
     assert followed.standing() == Standing(newest, newest, 0, 0.0)
+    assert followed.moves == [(KEY, newest, 101.0, 0.0), (KEY, newest, 101.0, 104.0)]
+
+
+def test_what_is_not_followed_any_more_is_forgotten() -> None:
+    followed = Followed()
+    followed.client.ask("eds", CART, ack=False)
+    followed.ledger.subscribe([CART], followed.world.catalog, 100.0)
+    assert followed.client.stream.take_dropped() == set()
+    followed.client.ask("eds", drop=[CART], ack=False)
+    assert followed.client.stream.take_dropped() == {CART}
+    assert followed.client.stream.take_dropped() == set()
+    followed.ledger.forget([KEY])
+    assert followed.standing() is None
+    assert followed.settle(102.0) == []
+    assert followed.moves == []
 
 
 def test_the_time_runs_from_the_trigger_of_the_oldest_unacknowledged_version() -> None:

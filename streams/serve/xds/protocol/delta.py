@@ -65,10 +65,13 @@ class DeltaStream(Stream):
     def _unsubscribe(self, state: TypeState, names: Collection[str]) -> None:
         if WILDCARD in names:
             state.wildcard = state.due = False
+            self.note_dropped(state.digests.keys() - state.names)
             state.forget((state.digests.keys() | state.dirty | state.unknown | state.removals) - state.names)
         dropped = state.names.intersection(names)
         state.drop_names(dropped)
         state.forget(dropped)
+        if dropped:
+            self.note_dropped(dropped)
         if state.wildcard:
             # The wildcard may still include them: the client is told either way.
             self._owe(state, dropped)

@@ -15,22 +15,27 @@ from streams.wire.timestamps import read
 NEVER = -1
 """The acknowledged version of a client that has acknowledged none."""
 
+Move = tuple[Key, int, float, float]
+"""A step of a client: the Service, the version up to which it was sent everything, since when, and when it had
+acknowledged that (0: not yet)."""
+
 
 class Behind:
     """A Service of which a client has not acknowledged the newest version.
 
     `acked` is the newest version that it has acknowledged, `through` the newest that it was sent; `changes` counts the
     versions since `acked`, `unsent` those since `through`; `since` and `unsent_since` are the times of the oldest of
-    these. `names` are the Service's resources, including removed ones: their removal has to be acknowledged too.
+    these; `sent_at` is when `through` was sent. `names` are the Service's resources, including removed ones: their
+    removal has to be acknowledged too.
     """
 
-    __slots__ = ("acked", "changes", "names", "since", "through", "unsent", "unsent_since")
+    __slots__ = ("acked", "changes", "names", "sent_at", "since", "through", "unsent", "unsent_since")
 
     def __init__(self, acked: int, since: float) -> None:
         self.names: tuple[str, ...] = ()
         self.acked = self.through = acked
         self.changes = self.unsent = 0
-        self.since = self.unsent_since = since
+        self.since = self.unsent_since = self.sent_at = since
 
     def add(self, names: tuple[str, ...]) -> None:
         """Add names of the Service's resources."""
@@ -43,9 +48,13 @@ class Behind:
         if more:
             self.names += more
 
-    def send_through(self, version: int) -> None:
-        """Note that the client was sent everything up to this version."""
+    def send_through(self, version: int, now: float) -> bool:
+        """Note that the client was sent everything up to this version. Returns whether it is another than before."""
+        is_new = version != self.through
+        if is_new:
+            self.sent_at = now
         self.through, self.unsent = version, 0
+        return is_new
 
     def acknowledge(self) -> None:
         """Note that the client has acknowledged everything that it was sent."""
@@ -98,19 +107,23 @@ class Ledger:
                 entry.names = service_names
             entry.add(tuple(own))
 
-    def settle(self, keys: Iterable[Key], catalog: Catalog, now: float) -> list[float]:
+    def settle(self, keys: Iterable[Key], catalog: Catalog, now: float, moves: list[Move]) -> list[float]:
         """Update these Services after responses were sent or answered. Returns, for each Service that is now
-        acknowledged, the seconds since its oldest unacknowledged version (not for a new client's first resources)."""
+        acknowledged, the seconds since its oldest unacknowledged version (not for a new client's first resources).
+        The steps that this is for the client are added to `moves`."""
         seconds: list[float] = []
         for key in tuple(keys):
             entry = self.behind.get(key)
             if entry is None:
                 continue
             is_sent = not self._stream.unsent(entry.names)
-            if is_sent:
-                entry.send_through(catalog.newest(key)[0])
+            is_new = is_sent and entry.send_through(catalog.newest(key)[0], now)
             if self._stream.unanswered(entry.names):
+                if is_new:
+                    moves.append((key, entry.through, now, 0.0))
                 continue
+            if entry.through != entry.acked:
+                moves.append((key, entry.through, entry.sent_at, now))
             if entry.acked != NEVER and entry.through > entry.acked:
                 seconds.append(now - entry.since)
             entry.acknowledge()
@@ -119,6 +132,11 @@ class Ledger:
         if not self.behind:
             self.behind = {}  # A dict never gives back what it grew to.
         return seconds
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Note that the client asks for nothing of these Services any more."""
+        for key in keys:
+            self.behind.pop(key, None)
 
     def standing(self, key: Key, catalog: Catalog, now: float) -> Standing | None:
         """The client's standing with a Service; None if it doesn't follow it."""

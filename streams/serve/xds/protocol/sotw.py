@@ -61,6 +61,7 @@ class SotwStream(Stream):
         else:
             dropped |= state.digests.keys() - state.names
         if dropped:
+            self.note_dropped(dropped)
             state.forget(dropped)
             world = self._world.get(state.kind, {})
             for name in dropped:

@@ -135,7 +135,7 @@ class Stream:
     """One client's stream, in either variant. `touch` notes changes, `advance` yields the responses that are due;
     `take` (of the variant) takes a request."""
 
-    __slots__ = ("_empty", "_known", "_nonce", "_refused", "_subscribed", "client", "types")
+    __slots__ = ("_dropped", "_empty", "_known", "_nonce", "_refused", "_subscribed", "client", "types")
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -143,6 +143,7 @@ class Stream:
         self._nonce = 0
         self._refused = NOTHING
         self._subscribed: Set[str] = NOTHING
+        self._dropped: Set[str] = NOTHING
         self._empty: tuple[Response, ...] = ()
         self._known = (-1, 0)
 
@@ -232,6 +233,17 @@ class Stream:
             return NOTHING
         subscribed, self._subscribed = self._subscribed, NOTHING
         return subscribed & set().union(*(state.dirty for state in self.types.values()))
+
+    def take_dropped(self) -> Set[str]:
+        """The names that the client has ceased to ask for since the last call, in one of the types at least."""
+        if not self._dropped:
+            return NOTHING
+        dropped, self._dropped = self._dropped, NOTHING
+        return dropped
+
+    def note_dropped(self, names: Set[str]) -> None:
+        """Note that the client no longer asks for these in one of the types."""
+        self._dropped |= names
 
     def follows(self, names: Iterable[str]) -> bool:
         """Whether the client is subscribed to any of these names."""
