@@ -36,10 +36,10 @@ def test_over_a_restart_of_the_server_it_goes_on_where_it_was(browser: Browser, 
     assert streams(browser)
     assert all(streams(browser))
     assert streams(browser)[0] >= cursor[:1]
-    version = browser.run("return facets.store.entries.get('east/shop/cart')?.version ?? -1")
+    version = browser.run("return facets.store.entries.get('east/shop/cart')?.routing?.version ?? -1")
     browser.until(
         "changes come",
-        lambda: browser.run("return facets.store.entries.get('east/shop/cart')?.version ?? -1") > version,
+        lambda: browser.run("return facets.store.entries.get('east/shop/cart')?.routing?.version ?? -1") > version,
     )
     assert [reason for reason in browser.run("return resets") if reason in {"expired", "lost", "gap", "start"}] == []
 

@@ -107,7 +107,7 @@ def test_keys_lead_to_a_service_and_back(browser: Browser, demo: Demo) -> None:
 
 def test_a_change_comes_by_itself(browser: Browser, demo: Demo) -> None:
     browser.open(demo.url)
-    script = "return facets.store.entries.get('east/shop/cart')?.version ?? -1"
+    script = "return facets.store.entries.get('east/shop/cart')?.routing?.version ?? -1"
     before = browser.run(script)
     browser.until("the demo changes it", lambda: browser.run(script) > before)
     browser.until("and it is shown", lambda: browser.run("return document.querySelector('.sheet .flash') !== null"))

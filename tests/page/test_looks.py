@@ -11,6 +11,8 @@ VIEWS = {
     "service": "#/services/shop/cart",
     "service-of-a-cluster": "#/services/payments/ledger?cluster=east",
     "service-missing": "#/services/shop/cast",
+    "timeline": "#/services/shop/cart/timeline",
+    "compare": "#/services/shop/cart/compare",
     "routers": "#/routers",
     "clusters": "#/clusters",
 }
@@ -22,7 +24,7 @@ def test_view(browser: Browser, demo: Demo, view: str) -> None:
         browser.size(*WIDE)
         browser.colours(scheme)
         browser.open(demo.url, VIEWS[view])
-        browser.until("it has answered", lambda: "Asking" not in browser.text("main"))
+        browser.until("it has answered", lambda: not {"Asking", "Reading the past"} & set(browser.texts(".wait")))
         browser.screenshot(f"{view}-{scheme}")
         assert browser.violations() == [], scheme
     browser.size(*NARROW)

@@ -103,10 +103,10 @@ def test_the_filter_finds_what_a_plain_search_finds(browser: Browser, many: Many
 def test_memory_does_not_grow_with_changes(browser: Browser, many: ManyServices) -> None:
     browser.open(many.url)
     before = browser.heap()
-    held = browser.run("return facets.store.entries.get('east/team-02/service-0002').version")
+    held = browser.run("return facets.store.entries.get('east/team-02/service-0002').backend.version")
     for turn in range(CHANGES // 100):
         many.tables.put(*(endpoints(number, "east", 1 + turn % 2) for number in range(2, 102)), cluster="east")
-    version = "return facets.store.entries.get('east/team-02/service-0002').version"
+    version = "return facets.store.entries.get('east/team-02/service-0002').backend.version"
     browser.until("they have come", lambda: browser.run(version) > held)
     last = many.tables.version
     newest = """

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -33,6 +34,13 @@ class Demo:
     def url(self) -> str:
         """The server's HTTP address."""
         return str(self.note()["details"]["HTTP"])
+
+    @property
+    def xds(self) -> str:
+        """The server's address for routers."""
+        found = re.search(r"xDS at ([\d.]+:\d+)", self.log.read_text(errors="replace"))
+        assert found
+        return found[1]
 
     def note(self) -> Any:
         """What it wrote down of itself."""

@@ -30,8 +30,7 @@ const of = ({ namespace, name, cluster }) => `${quote(name)} -n ${quote(namespac
 export const serviceCommand = (service) => `facets get backend ${of(service)} -o wide`;
 
 /** For a Service as it was. */
-export const pastCommand = ({ namespace, name, cluster }, at) =>
-  `facets replay -n ${quote(namespace)} --service ${quote(name)}${cluster ? ` --cluster ${quote(cluster)}` : ""} --at ${at} -o wide`;
+export const pastCommand = (service, at) => `facets get backend ${of(service)} --at ${at} -o wide`;
 
 /** For a Service's changes. */
 export const historyCommand = (service, { since, until }) =>

@@ -62,10 +62,8 @@ export class Connection {
   }
 
   #silent() {
-    const names = Object.entries(this.#store.stale);
-    if (!names.length) return null;
-    return h("div", { class: "notice stale", key: "stale" }, icon("stale"), h("p", {}, names.map(([name, { since, reason }], i) => [
-      i > 0 && "; ", h("b", {}, name), ` is not heard of since ${clock(since)} UTC (${reason.split(":")[0]}): its Services are as last known`,
-    ]), "."));
+    const clusters = Object.entries(this.#store.staleClusters());
+    if (!clusters.length) return null;
+    return h("div", { class: "notice stale", key: "stale" }, icon("stale"), h("p", {}, clusters.map(([name, reason], i) => [i > 0 && "; ", h("b", {}, name), `: ${reason.split(";")[0]}`]), ". What is shown of it is what was last known."));
   }
 }

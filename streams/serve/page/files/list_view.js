@@ -192,7 +192,7 @@ export class ListView {
     element.classList.toggle("active", isActive);
     element.classList.toggle("odd", place % 2 === 1);
     element.classList.toggle("flash", now - entry.seen < FLASH_MILLISECONDS);
-    const content = `${entry.version} ${state} ${reason}`;
+    const content = `${entry.stamp} ${state} ${reason}`;
     if (element.content !== content) {
       element.content = content;
       render(element, cells(entry, state, reason));

@@ -1,6 +1,6 @@
 // A Service's past: its rows over time, of which each moment's state follows.
 
-import { get } from "./api.js";
+import { Refused, get } from "./api.js";
 import { iso } from "./time.js";
 
 const PAGE = 200; // Rows that are asked for at once.
@@ -57,9 +57,15 @@ export class Past {
     if (!this.more || !this.rows.length) return;
     const { namespace, name: service } = this.service;
     const at = iso(Date.parse(this.moments[0]) - 1);
-    for (const table of TABLES) {
-      const { items } = await get(`v1/facets/${table}`, { namespace, service, at }, signal);
-      for (const row of items) this.#base.set(placeOf(row), row);
+    try {
+      for (const table of TABLES) {
+        const { items } = await get(`v1/facets/${table}`, { namespace, service, at }, signal);
+        for (const row of items) this.#base.set(placeOf(row), row);
+      }
+    } catch (error) {
+      // The journal may begin later: what is held is shown all the same.
+      if (!(error instanceof Refused)) throw error;
+      this.remarks = [...this.remarks, `What was before ${this.moments[0]} is not known: ${error.message}`];
     }
   }
 

@@ -1,13 +1,81 @@
-// Which routers had which version of a Service at a moment, by what servers recorded of their acknowledgements.
+// Which routers had which version of a Service at a moment, by what servers recorded of their acknowledgements. It is
+// asked for by a person, as each question reads what was recorded up to that time.
 
+import { Refused, get } from "./api.js";
 import { h } from "./dom.js";
+import { icon } from "./states.js";
+import { clock } from "./time.js";
+
+const MOST = 50; // So many routers are asked for.
 
 export class RoutersThen {
-  constructor(service, redraw) {
-    Object.assign(this, { service, redraw });
+  #service;
+  #redraw;
+  #signal;
+  #asked = ""; // the moment that `#answer` is of, or that is asked for
+  #answer = null; // { routers: [{ node, connected, version }], remarks, more }, or an error
+
+  constructor(service, signal, redraw) {
+    [this.#service, this.#signal, this.#redraw] = [service, signal, redraw];
   }
 
-  draw() {
-    return h("p", { class: "hint", key: "routers" }, "Which routers had this version then is not recorded by this server.");
+  /** What is known of the moment `at`, when the Service's rows were `state`. */
+  draw(at, state) {
+    return h("section", { class: "routers-then", key: "routers", "aria-labelledby": "routers-then" },
+      h("h2", { id: "routers-then" }, "Routers then", h("small", {}, "what each had acknowledged")),
+      this.#content(at, Math.max(-1, ...state.map(({ version }) => version))));
   }
+
+  #content(at, newest) {
+    if (this.#asked !== at) return h("button", { type: "button", id: "ask-routers", on: { click: () => this.#ask(at) } }, `Which routers had it at ${clock(at)}?`);
+    if (!this.#answer) return h("p", { class: "wait" }, "Reading what was acknowledged");
+    const { error, routers, remarks, more } = this.#answer;
+    if (error) return h("p", { class: "hint" }, error.status === 404 && /openapi/.test(error.message) ? "This server has no record of what routers acknowledged: it is of an older version." : `Not known: ${error.message}`);
+    return [
+      routers.length
+        ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Routers then" }, h("table", {}, h("thead", {}, h("tr", {}, ["Router", "Acknowledged", "At", "State"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, routers.map((router) => line(router, newest)))))
+        : h("p", { class: "none" }, "No router had it then."),
+      more > 0 && h("p", { class: "hint" }, `and ${more} more routers: \`facets history --router NODE\``),
+      remarks.map((remark) => h("p", { class: "hint" }, remark)),
+    ];
+  }
+
+  async #ask(at) {
+    [this.#asked, this.#answer] = [at, null];
+    this.#redraw();
+    const answer = await this.#read(at).catch((error) => ({ error }));
+    if (this.#asked === at && !this.#signal.aborted) {
+      this.#answer = answer;
+      this.#redraw();
+    }
+  }
+
+  async #read(at) {
+    const { namespace, name: service } = this.#service;
+    const { routers, remarks } = await get("v1/routers", { at }, this.#signal);
+    const found = [];
+    for (const { node, connected } of routers.slice(0, MOST)) {
+      if (this.#asked !== at) break; // Another moment is asked for.
+      const versions = await get(`v1/routers/${encodeURIComponent(node)}/versions`, { at, namespace, service }, this.#signal).catch((error) => {
+        if (error instanceof Refused && error.status === 404) return { services: [] };
+        throw error;
+      });
+      const [version] = versions.services;
+      if (version) found.push({ node, connected, version });
+    }
+    return { routers: found, remarks, more: Math.max(0, routers.length - MOST) };
+  }
+}
+
+function line({ node, connected, version: { acked, ackedAt, refused } }, newest) {
+  return h("tr", { key: node },
+    h("th", { scope: "row" }, node),
+    h("td", {}, acked < 0 ? "nothing" : `version ${acked}`),
+    h("td", {}, ackedAt ? clock(ackedAt) : "-"),
+    h("td", {}, refused
+      ? h("span", { class: "condition refused", title: refused.error }, icon("deleted"), `refused version ${refused.version}: ${refused.error}`)
+      : acked >= newest
+        ? h("span", { class: "condition ready" }, icon("ready"), "had this version")
+        : h("span", { class: "condition late" }, icon("stale"), "had an older one"),
+    !connected && " (not connected)"));
 }

@@ -77,7 +77,7 @@ export class RoutersView {
           h("td", {}, client.behind ? h("span", { class: "condition late" }, icon("stale"), `${client.behind} Services behind, for ${span(oldest.get(client.id) ?? 0)}`) : lateness(0)),
           h("td", {}, client.cluster || "-"), h("td", {}, client.zone || "-"), h("td", {}, client.traffic || "-"),
           h("td", {}, client.nacks ? h("span", { class: "condition refused", title: client.lastNack }, icon("deleted"), `${client.nacks}: ${client.lastNack}`) : "none"),
-          h("td", {}, client.agent), h("td", {}, client.variant === "delta" ? "incremental" : "state of the world"), h("td", { class: "mono" }, client.peer),
+          h("td", {}, client.agent || "-"), h("td", {}, client.variant === "delta" ? "incremental" : "state of the world"), h("td", { class: "mono" }, client.peer),
           h("td", { title: client.since }, `${ago(client.since)} ago`)))))),
       late.length > 0 && h("section", { key: "late", "aria-labelledby": "late" }, h("h2", { id: "late" }, "Furthest behind"), h("ul", { class: "plain" }, late.slice(0, LATE_SHOWN).map(({ service, node, acked, behindMilliseconds }) =>
         h("li", {}, h("b", {}, node), " has version ", acked < 0 ? "none" : acked, " of ", h("a", { href: ofService(service) }, `${service.namespace}/${service.name}`), `, the newest is ${service.version}: ${behindMilliseconds} ms behind`)))),

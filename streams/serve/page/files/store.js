@@ -93,6 +93,17 @@ export class Store extends EventTarget {
     return { state: "stale", reason: silence.reason };
   }
 
+  /** The clusters of which all Services are stale, as its watcher wrote or as the server judges: { name: reason }. */
+  staleClusters() {
+    const reasons = new Map();
+    for (const entry of this.entries.values()) {
+      if (reasons.get(entry.cluster) === "") continue;
+      const { state, reason } = this.stateOf(entry);
+      reasons.set(entry.cluster, state === "stale" ? reason || "stale" : "");
+    }
+    return Object.fromEntries([...reasons].filter(([, reason]) => reason));
+  }
+
   /** The entries of a Service, by cluster. */
   ofService(namespace, name) {
     const found = [];
@@ -123,8 +134,9 @@ class Entry {
     return newest;
   }
 
-  get version() {
-    return Math.max(...[this.frontend, this.backend, this.routing].map((row) => row?.version ?? -1));
+  /** The versions of its rows: another one for each of their changes. */
+  get stamp() {
+    return [this.frontend, this.backend, this.routing].map((row) => row?.version ?? "").join("/");
   }
 }
 

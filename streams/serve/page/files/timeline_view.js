@@ -50,7 +50,7 @@ export class TimelineView {
   open(host, address) {
     [this.#host, this.#address, this.#past, this.#error, this.#isAll] = [host, address, new Past(address), null, false];
     this.#abort = new AbortController();
-    this.#routers = new RoutersThen(address, () => this.#schedule());
+    this.#routers = new RoutersThen(address, this.#abort.signal, () => this.#schedule());
     this.#take(address);
     this.#draw();
     this.#read((signal) => this.#past.read(signal));

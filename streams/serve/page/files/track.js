@@ -7,12 +7,15 @@ const [WIDTH, LANE, LABELS] = [1000, 26, 22];
 const TICKS = 5;
 const MARKS_SHOWN = 1000;
 
-const LANES = { backend: "M-4-4h8v8h-8Z", frontend: "M0-5 5 0 0 5-5 0Z", routing: "M0-5 5 4H-5Z", clusterset: "M-4 0a4 4 0 1 0 8 0 4 4 0 1 0-8 0Z" };
+/** How far a mark reaches above and below its lane's middle: those that are of one moment stand beside each other, and a
+ * table can be told by its place, not by its colour alone. */
+const HEIGHTS = { frontend: [11, -4], backend: [4, 4], routing: [-4, 11], clusterset: [6, 6] };
+const PLACES = { frontend: "top", backend: "middle", routing: "bottom", clusterset: "its own lane" };
 
 /** What the marks mean. */
 export function trackLegend(tables) {
-  return h("ul", { class: "legend", "aria-label": "Marks" }, Object.keys(LANES).filter((table) => tables.has(table)).map((table) =>
-    h("li", {}, svg("svg", { class: "icon", viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { class: `mark ${table}`, d: LANES[table] })), table)));
+  return h("ul", { class: "legend", "aria-label": "Marks" }, Object.entries(HEIGHTS).filter(([table]) => tables.has(table)).map(([table, [above, below]]) =>
+    h("li", {}, svg("svg", { class: "icon key", viewBox: "-10 -12 20 24", "aria-hidden": "true" }, svg("line", { class: "lane", x1: -10, x2: 10, y1: 0, y2: 0 }), svg("line", { class: `mark ${table}`, x1: 0, x2: 0, y1: -above, y2: below })), h("b", {}, table), ` ${PLACES[table]}`)));
 }
 
 /** The track from `begin` to `end` (milliseconds). `pick` gets the time at which it is clicked. */
@@ -44,9 +47,6 @@ function mark(row, x, y) {
   // Its own scale: the track is stretched to the width that there is.
   return svg("line", { class: `mark ${row.table} ${row.state}`, x1: x, x2: x, y1: y - HEIGHTS[row.table][0], y2: y + HEIGHTS[row.table][1] }, svg("title", {}, `${clock(row.asOf.at)} ${row.cluster} ${row.table} ${row.state}`));
 }
-
-/** How far a mark reaches above and below its lane's middle: tables that change together stand beside each other. */
-const HEIGHTS = { frontend: [10, -4], backend: [5, 5], routing: [-4, 10], clusterset: [6, 6] };
 
 function timeAt(event, begin, end) {
   const { left, width } = event.currentTarget.getBoundingClientRect();
