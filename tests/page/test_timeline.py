@@ -95,8 +95,8 @@ def test_two_moments_compared(browser: Browser, demo: Demo) -> None:
         found = browser.texts(f".differences li.{word} .mono")
         return {re.sub(r":[\d,]+$", "", text) for text in found}
 
-    browser.until("what was added", lambda: signs("added") == sets[late] - sets[early])
-    assert signs("removed") == sets[early] - sets[late]
+    expected = (sets[late] - sets[early], sets[early] - sets[late])
+    browser.until("what differs", lambda: (signs("added"), signs("removed")) == expected)
     browser.find("button[aria-label='to: change before']")
     command = browser.text("#command-text").split()
     done = subprocess.run(

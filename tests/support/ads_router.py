@@ -1,4 +1,4 @@
-"""A router as plain as one can be: a stream of incremental ADS that acknowledges what it gets, until it is told to wait."""
+"""A router as plain as one can be: a stream of incremental ADS that acknowledges what it gets."""
 
 import queue
 import threading
