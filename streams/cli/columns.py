@@ -1,6 +1,6 @@
 """The columns of each table as `get` and `replay` print them; the last one is a list, cut to the available width."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -83,7 +83,7 @@ def age(at: str, now: datetime) -> str:
     return _two(days // 365, "y", days % 365, "d") if days < 8 * 365 else f"{days // 365}y"
 
 
-def address(endpoint: Row) -> str:
+def address(endpoint: Mapping[str, Any]) -> str:
     """An endpoint's address and first port, in the form that `facets who` takes."""
     host = f"[{endpoint['address']}]" if endpoint["family"] == "IPv6" else endpoint["address"]
     return f"{host}:{endpoint['ports'][0]['port']}" if endpoint["ports"] else str(endpoint["address"])

@@ -1,0 +1,1 @@
+"""`facets top`: what a running server knows, live in a terminal."""
