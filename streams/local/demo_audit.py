@@ -132,8 +132,8 @@ async def _look_back(steps: Walk, incident: Incident, router: str) -> None:
     steps.say(
         f"\n[bold red]ALERT[/] {incident.at}  {router}: no answer from {address}:{incident.port} since a moment ago"
     )
-    await steps.ask("Which Service has this address?", "who", address)
-    await steps.ask("None now. And just before the alert?", "who", address, "--at", before)
+    await steps.ask("Which Service has this address now?", "who", address)
+    await steps.ask("And which had it just before the alert?", "who", address, "--at", before)
     await steps.ask(
         "What has happened to that Service, and which object did it?",
         "history", name, *service, "--table", "backend", "--since", later(incident.at, -30), "--last", "6",
