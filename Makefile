@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-kafka-a-q test-kafka-r-z test-models test-simulation simulate e2e chaos bench bench-quick bench-istiod check format lock clean
+.PHONY: help setup run demo-audit test test-kafka-a-q test-kafka-r-z test-models test-simulation simulate e2e chaos bench bench-quick bench-istiod check format lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,6 +41,9 @@ $(READY): pyproject.toml requirements.lock requirements-java.lock
 
 run: setup ## The demo: broker, watcher, worker and server in one (FOR=30 ends it by itself after 30 seconds)
 	@$(BIN)/facets up --demo $(if $(FOR),--for $(FOR))
+
+demo-audit: setup ## An incident on the demo's clusters, from the alert to the object that caused it (KEEP=1: the page stays)
+	@$(BIN)/python -m streams.local.demo_audit $(if $(KEEP),--keep)
 
 # Tests that wait for Kafka run in two halves, beside two that compute. With ARGS all are one run, whose results are in one place.
 test: setup ## Unit, property, simulation and integration tests

@@ -26,6 +26,9 @@ from streams.runtime.process_lock import owner_of
 from streams.subscription.client import Batch, Subscriber
 from streams.wire.timestamps import later
 
+_CLUSTER, _NAMESPACE, _SERVICE = "east", "shop", "cart"
+"""What is deleted in the recording, with endpoints that are ready, and made again."""
+
 _START_SECONDS = 60.0
 _ALERT_SECONDS = 60.0
 _END_SECONDS = 20.0
@@ -99,7 +102,7 @@ async def walk(console: Console, *, keep: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="facets-demo-audit-") as folder:
         console.print("Starting two recorded clusters, Kafka, a worker, a server, and a router beside them ...")
         async with _running(Path(folder)) as demo:
-            router = DemoRouter(demo.xds_port, "edge-router", "east")
+            router = DemoRouter(demo.xds_port, "edge-router", _CLUSTER)
             following = asyncio.create_task(router.run())
             try:
                 async with asyncio.timeout(_ALERT_SECONDS):
@@ -149,8 +152,11 @@ async def _look_back(steps: Walk, incident: Incident, router: str) -> None:
 
 
 async def _alert(demo: Demo) -> Incident:
-    """The next endpoint that goes, while it was ready, from a Service of the router's cluster."""
-    async with Subscriber(demo.bootstrap, tables=("backend",), clusters=("east",)) as subscriber:
+    """The next endpoint that goes, while it was ready, from the Service that the router's requests go to."""
+    following = Subscriber(
+        demo.bootstrap, tables=("backend",), clusters=(_CLUSTER,), namespaces=(_NAMESPACE,), services=(_SERVICE,)
+    )
+    async with following as subscriber:
         async for item in subscriber:
             if not isinstance(item, Batch):
                 continue

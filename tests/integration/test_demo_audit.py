@@ -1,0 +1,35 @@
+"""`make demo-audit`, as it stands: what it prints leads from an address to the object that took it away."""
+
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta
+
+from streams.runtime.folders import cache_dir
+
+_ALERT = re.compile(r"ALERT (\S+)  edge-router: no answer from (\S+):(\d+) since")
+
+
+def test_the_walk_ends_at_the_object_that_took_the_address_away() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams.local.demo_audit"],
+        env={"FACETS_CACHE_DIR": str(cache_dir()), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    alert = _ALERT.search(ended.stdout)
+    assert alert is not None, ended.stdout
+    at, address, _ = alert.groups()
+    steps = re.split(r"\n\n\d+\. ", ended.stdout)
+    owners = next(step for step in steps if f"who {address} --at " in step)
+    cluster, namespace, name, *_ = owners.splitlines()[-1].split()
+    assert (cluster, namespace) == ("east", "shop"), "in the recording a Service of the shop is deleted and made again"
+    history = next(step for step in steps if f"history {name} " in step)
+    (line,) = (each for each in history.splitlines() if each.startswith(at))
+    # The recorded incident: somebody deletes the Service, and makes it again.
+    assert re.search(rf"{namespace}/{name}  v\d+  backend deleted  \+0 -\d+ ~0 .* <- Service {name}@\d+$", line), line
+    diff = next(step for step in steps if step.partition("\n")[2].startswith(f"$ facets diff {name} "))
+    assert "- east  backend  backend row, ready" in diff
+    before = datetime.fromisoformat(at) - timedelta(milliseconds=1)
+    assert before.isoformat(timespec="milliseconds").replace("+00:00", "Z") in owners
+    assert "\x1b" not in ended.stdout, "no colours in a pipe"
