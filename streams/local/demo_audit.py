@@ -55,6 +55,7 @@ class Demo(NamedTuple):
     """A running `facets up --demo`: its log, and where it is."""
 
     log: Path
+    data: Path
     bootstrap: str
     server: str
     xds_port: int
@@ -81,7 +82,7 @@ class Walk:
         self._console.print(f"[cyan]$ {typed}[/]")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "streams.cli", *command,
-            env={**os.environ, "FACETS_BOOTSTRAP_SERVERS": self._demo.bootstrap, "COLUMNS": str(self._console.width)},
+            env={**os.environ, "FACETS_DATA_DIR": str(self._demo.data), "COLUMNS": str(self._console.width)},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         output, _ = await process.communicate()
@@ -136,11 +137,12 @@ async def _look_back(steps: Walk, incident: Incident, router: str) -> None:
         f"\n[bold red]ALERT[/] {incident.at}  {router}: no answer from {address}:{incident.port} since a moment ago"
     )
     await steps.ask("Which Service has this address now?", "who", address)
-    await steps.ask("And which had it just before the alert?", "who", address, "--at", before)
+    await steps.ask("Which had it just before the alert, and did the router know?", "who", address, "--at", before)
     await steps.ask(
         "What has happened to that Service, and which object did it?",
         "history", name, *service, "--table", "backend", "--since", later(incident.at, -30), "--last", "6",
     )  # fmt: skip
+    steps.link(f"/#/services/{namespace}/{name}/timeline?cluster={cluster}&at={incident.at}")
     await steps.ask(
         "What did this one change?",
         "diff", name, *service, "--table", "backend", "--from", str(incident.before), "--to", str(incident.version),
@@ -149,6 +151,11 @@ async def _look_back(steps: Walk, incident: Incident, router: str) -> None:
         "What was the whole set at that moment?",
         "replay", "backend", "--service", f"{cluster}/{namespace}/{name}", "--at", before, "-o", "wide",
     )  # fmt: skip
+    await steps.ask("When did the router get to know?", "history", name, "-n", namespace, "--router", router)
+    steps.link("/#/routers")
+    await steps.ask("Sign what the journal says now ...", "audit", "key")
+    await steps.ask("... up to here ...", "audit", "checkpoint")
+    await steps.ask("... so that whoever doubts it can check it.", "audit", "verify")
 
 
 async def _alert(demo: Demo) -> Incident:
@@ -199,7 +206,7 @@ async def _started(process: asyncio.subprocess.Process, log: Path, data: Path) -
         said = await asyncio.to_thread(log.read_text, errors="replace")
         if SERVER_DETAIL in details and "facets serve: xDS on " in said:
             xds_port = int(said.partition("facets serve: xDS on ")[2].partition(",")[0].rpartition(":")[2])
-            return Demo(log, details["Kafka"], details[SERVER_DETAIL], xds_port)
+            return Demo(log, data, details["Kafka"], details[SERVER_DETAIL], xds_port)
         await asyncio.sleep(_LOOK_SECONDS)
     raise FacetsError(f"the demo did not start: {_end_of(log)}", "facets up --demo", ExitCode.GAVE_UP)
 
