@@ -64,6 +64,11 @@ def default_path() -> Path:
     return data_dir() / "index" / "facets.index"
 
 
+def lock_path(path: Path) -> Path:
+    """The lock of the process that keeps an index."""
+    return Path(f"{path}.lock")
+
+
 @contextmanager
 def index_errors(path: Path) -> Iterator[None]:
     """Raises IndexUnusable for a damaged file, and FacetsError for what the machine refuses."""

@@ -1,5 +1,6 @@
-"""The past as the commands ask for it: from the index where it has it, else by a replay of the journal."""
+"""The past as commands and the server ask for it: from the index where it has it, else by a replay of the journal."""
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,15 @@ from streams.history.collectors import AddressHoldings, RowCollector
 from streams.history.coverage import Coverage
 from streams.history.queries import Until
 from streams.history.replay import Replay
-from streams.index.build import check_log, check_position, read_kafka
-from streams.index.database import IndexUnusable
+from streams.index.build import behind, check_log, check_position, read_kafka
+from streams.index.database import IndexUnusable, lock_path
 from streams.index.reader import IndexReader
+from streams.runtime.process_lock import owner_of
 from streams.subscription.rows import EVERYTHING, Filter, Row
 from streams.wire.records import FOLDED_TABLES, TABLES
+
+_WRITTEN_SECONDS = 2.0
+_LOOK_SECONDS = 0.05
 
 _Collector = TypeVar("_Collector", bound=RowCollector)
 
@@ -129,19 +134,53 @@ class IndexedPast:
         return [collector]
 
 
+class IndexFile:
+    """Opens an index of this Kafka's journal. That the file is of it is looked at once for each file, and again after
+    `check_again` seconds: topics may have been made anew."""
+
+    def __init__(self, path: Path, bootstrap: str, check_again: float = 60.0) -> None:
+        self.path = path
+        self._bootstrap = bootstrap
+        self._check_again = check_again
+        self._checked = (0, 0.0)
+
+    def open(self, until: Until, selection: Filter = EVERYTHING) -> IndexReader:
+        """A reader that has all of the selected Services up to the point. Raises IndexUnusable where there is none;
+        FacetsError."""
+        reader = IndexReader(self.path)
+        try:
+            if not (self._is_checked() and reader.covers(until, None, selection)):
+                self._check(reader, until, selection)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def _is_checked(self) -> bool:
+        inode, at = self._checked
+        return inode == _inode(self.path) and time.monotonic() < at + self._check_again
+
+    def _check(self, reader: IndexReader, until: Until, selection: Filter) -> None:
+        of_kafka, bounds = read_kafka(self._bootstrap)
+        check_log(self.path, reader.log, of_kafka)
+        check_position(self.path, reader.positions(), self._bootstrap, bounds)
+        self._checked = _inode(self.path), time.monotonic()
+        deadline = time.monotonic() + _WRITTEN_SECONDS
+        while not reader.covers(until, bounds.ends, selection):
+            missing = behind({p: position.next for p, position in reader.positions().items()}, bounds)
+            # What has just been appended is written with the next batch, if a process keeps the index.
+            if time.monotonic() > deadline or owner_of(lock_path(self.path)) is None:
+                raise IndexUnusable(f"the index {self.path} is {missing} records behind the journal")
+            time.sleep(_LOOK_SECONDS)
+
+
 def open_index(path: Path, bootstrap: str, until: Until, selection: Filter = EVERYTHING) -> IndexReader:
-    """A reader of the index, which is of this Kafka's journal and has all of the selected Services up to the point.
-    Raises IndexUnusable where it isn't, or hasn't; FacetsError."""
-    reader = IndexReader(path)
+    """As IndexFile has it, for one question."""
+    return IndexFile(path, bootstrap).open(until, selection)
+
+
+def _inode(path: Path) -> int:
     try:
-        of_kafka, bounds = read_kafka(bootstrap)
-        check_log(path, reader.log, of_kafka)
-        positions = reader.positions()
-        check_position(path, positions, bootstrap, bounds)
-        if not reader.covers(until, bounds.ends, selection):
-            missing = sum(max(0, end - positions[p].next) for p, end in bounds.ends.items() if p in positions)
-            raise IndexUnusable(f"the index {path} is {missing} records behind the journal")
-    except BaseException:
-        reader.close()
-        raise
-    return reader
+        return path.stat().st_ino
+    except OSError:
+        return 0

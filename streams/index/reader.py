@@ -124,7 +124,7 @@ class IndexReader:
 
     def history(self, tables: Collection[str], selection: Filter, until: Until, since: str = "") -> Iterator[Row]:
         """Every row of the selected Services in these tables up to the point, Service by Service, tombstones as rows
-        without a value. Of those before `since` some may be left out."""
+        without a value. Of those before `since` only the last of each is certain to be among them."""
         with self._reading():
             moment = self._moment(until)
             first = self._moment(Until(at=since), before=True).stops if since else {}
@@ -266,6 +266,8 @@ class IndexReader:
         for (table, key), number in series.items():
             if not _is_wanted(table, key, tables, selection):
                 continue
+            if first and table != CLUSTERSET and (before := self._version_at(number, first)) is not None:
+                yield joined(table, key, before)
             # A set is joined with what came long before.
             for found in self._versions(number, first if table != CLUSTERSET else 0, stop):
                 row = joined(table, key, found)

@@ -23,7 +23,7 @@ from streams.index.build import (
     progress_of,
     read_kafka,
 )
-from streams.index.database import IndexUnusable, check_whole, connect
+from streams.index.database import IndexUnusable, check_whole, connect, lock_path
 from streams.index.writer import IndexedLog, IndexWriter, create_index
 from streams.kafka.log_tail import LogTail, log_tail
 from streams.runtime.pace import Pace
@@ -55,9 +55,8 @@ Show = Callable[[str, float | None], None]
 
 async def run_index(settings: IndexSettings, stop: asyncio.Event, show: Show, ready: Callable[[str], None]) -> None:
     """Keep the index until `stop`. `ready` is told when it is up to date. Raises FacetsError."""
-    lock = Path(f"{settings.path}.lock")
     try:
-        with ProcessLock(lock, Owner.this_process()):
+        with ProcessLock(lock_path(settings.path), Owner.this_process()):
             await _keep(settings, stop, show, ready)
     except LockHeld as error:
         owner = f" by process {error.owner.pid}, since {error.owner.since}" if error.owner else ""

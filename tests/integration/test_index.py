@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.history.collectors import AllRows
-from streams.history.queries import Until, place
+from streams.history.queries import Until, holders, place
 from streams.history.replay import Replay
 from streams.index.build import catch_up, load_indexer, read_kafka
 from streams.index.database import IndexUnusable
@@ -23,6 +23,7 @@ from streams.index.reader import IndexReader
 from streams.index.run import IndexSettings, run_index
 from streams.index.writer import IndexWriter, create_index
 from streams.kafka.range_reader import RangeReader
+from streams.serve.http.past import RetainedPast
 from streams.subscription.rows import EVERYTHING, Filter
 from streams.wire.records import FOLDED_TABLES, JOURNAL
 from streams.wire.row_codec import is_deleted
@@ -53,7 +54,7 @@ def build(bootstrap: str, path: Path, processes: int = 1) -> list[str]:
     """Bring the index up to date, as `facets index --once` does; what it says."""
     said: list[str] = []
     settings = IndexSettings(bootstrap, path, processes, once=True)
-    asyncio.run(run_index(settings, asyncio.Event(), lambda _, __: None, said.append))
+    asyncio.run(run_index(settings, asyncio.Event(), no_progress, said.append))
     return said
 
 
@@ -150,6 +151,37 @@ def test_killed_and_started_again_it_follows(past: Past, tmp_path: Path) -> None
     finally:
         for name in list(parts.running):
             parts.end(name, signal.SIGKILL)
+
+
+def test_the_server_answers_from_it(past: Past, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "facets.index"
+    build(past.bootstrap, path)
+    chosen = Filter(frozenset(), frozenset({"shop"}), frozenset({"s1"}))
+    unknown = Filter(frozenset(), frozenset({"shop"}), frozenset({"s1x"}))
+
+    def answers(reader: RetainedPast) -> list[object]:
+        told: list[object] = []
+        for selection in (EVERYTHING, chosen, unknown):
+            for at in TIMES[:3]:
+                rows, *rest = reader.rows_at(at, selection, FOLDED_TABLES, no_progress)
+                told.append((sorted(rows), *rest))
+            told.append(reader.history(selection, FOLDED_TABLES, TIMES[1], TIMES[2], 5, no_progress))
+            told.append(reader.history(selection, FOLDED_TABLES, "", "", 1000, no_progress))
+        for address in ("10.9.0.1", "10.96.0.7", "fd00::1"):
+            told += [holders(address, sorted(reader.owners(address, at, no_progress).rows)) for at in TIMES[:3]]
+        return [sorted(each) if isinstance(each, Iterator) else each for each in told]
+
+    folded = answers(RetainedPast(past.bootstrap))
+
+    def no_replay(*_: object) -> None:
+        raise AssertionError("the index was not asked")
+
+    monkeypatch.setattr("streams.serve.http.past.Replay", no_replay)
+    assert answers(RetainedPast(past.bootstrap, path)) == folded
+
+
+def no_progress(_: str, __: float | None) -> None:
+    """A build or an answer goes on."""
 
 
 def _cut(path: Path) -> None:

@@ -14,7 +14,7 @@ from streams.history.coverage import check_covered, check_since
 from streams.history.queries import Until
 from streams.history.replay import Replay
 from streams.index.database import IndexUnusable
-from streams.index.past import FoldedPast, IndexedPast, open_index
+from streams.index.past import FoldedPast, IndexedPast, IndexFile
 from streams.index.past import Past as RowsOfThePast
 from streams.runtime.progress import ProgressReport
 from streams.serve.http.query import Busy
@@ -65,7 +65,7 @@ class StoredPast:
 
     def __init__(self, bootstrap: str, index: Path | None) -> None:
         self._bootstrap = bootstrap
-        self._index = index
+        self._index = IndexFile(index, bootstrap) if index is not None else None
 
     def rows_at(self, at: str, selection: Filter, tables: tuple[str, ...], progress: ProgressReport) -> PastRows:
         """As PastReader has it."""
@@ -124,9 +124,9 @@ class StoredPast:
         progress: ProgressReport,
         read: Callable[[RowsOfThePast], _Answer],
     ) -> _Answer:
-        if self._index is not None and self._index.exists():
+        if self._index is not None and self._index.path.exists():
             try:
-                with open_index(self._index, self._bootstrap, until, selection) as reader:
+                with self._index.open(until, selection) as reader:
                     return read(IndexedPast(reader))
             except IndexUnusable as error:
                 log.info("%s: the journal is folded instead", error)
