@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,9 @@ from streams.index.build import (
     read_kafka,
 )
 from streams.index.database import IndexUnusable, check_whole, connect, lock_path
+from streams.index.partition_indexer import PartitionIndexer
 from streams.index.writer import IndexedLog, IndexWriter, create_index
+from streams.kafka.errors import BrokerError
 from streams.kafka.log_tail import LogTail, log_tail
 from streams.runtime.pace import Pace
 from streams.runtime.process_lock import LockHeld, Owner, ProcessLock
@@ -90,7 +92,9 @@ async def _keep(settings: IndexSettings, stop: asyncio.Event, show: Show, ready:
             log.warning("%s: it is built again", error)
             log_, _ = await asyncio.to_thread(read_kafka, settings.bootstrap)
             create_index(settings.path, log_)
-        except (KafkaError, JournalGap) as error:
+        except (KafkaError, JournalGap, BrokerError) as error:
+            if not is_checked:
+                raise  # It never had a broker: said at once.
             pause = pauses.next(error)
             log.warning("the journal can't be followed (%r): trying again in %.1f s", error, pause)
             await _until(stop, pause)
@@ -168,11 +172,15 @@ class _Follower:
                 await asyncio.sleep(0)
             if loop.time() - pruned > _PRUNE_SECONDS:
                 pruned = loop.time()
-                _, bounds = await asyncio.to_thread(read_kafka, self._settings.bootstrap)
-                for partition, indexer in indexers.items():
-                    position = writer.prune(partition, self._log.partitions, bounds.begins[partition])
-                    if position is not None:
-                        indexer.forget_before(position.begin, position.begin_at)
+                await self._prune(writer, indexers)
+
+    async def _prune(self, writer: IndexWriter, indexers: Mapping[int, PartitionIndexer]) -> None:
+        """Drop what the journal has let go."""
+        _, bounds = await asyncio.to_thread(read_kafka, self._settings.bootstrap)
+        for partition, indexer in indexers.items():
+            position = writer.prune(partition, self._log.partitions, bounds.begins[partition])
+            if position is not None:
+                indexer.forget_before(position.begin, position.begin_at)
 
 
 async def _until(stop: asyncio.Event, seconds: float) -> None:

@@ -179,6 +179,29 @@ def test_of_what_clusters_export_together_too(drawn: History, ends: list[str], e
     check(Log(journal.values, journal.times, journal.window), ends, every)
 
 
+@given(journal=journals(), ends=ENDS, every=st.integers(1, 9), share=st.floats(0, 1))
+def test_what_the_journal_has_let_go_is_missed_by_nothing_later(
+    journal: Journal, ends: list[str], every: int, share: float
+) -> None:
+    log = Log(journal.values, [0] * len(journal.values), WINDOW)
+    begin = int(share * (len(log.values) - 1))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "facets.index"
+        index(log, path, ends, every)
+        with IndexWriter(path) as writer:
+            position = writer.prune(0, 1, begin)
+            assert position is not None
+            assert (position.begin, position.next) == (begin, len(log.values))
+        with IndexReader(path) as reader:
+            for offset in range(begin, len(log.values), 3):
+                until = Until(offsets={0: offset})
+                newest = list(replayed(log, until).newest.values())
+                assert shown(reader.rows_at(FOLDED_TABLES, EVERYTHING, until)) == shown(newest)
+                for address in ADDRESSES["IPv4"]:
+                    assert owners(reader.owners(address, until), address) == owners(newest, address)
+            assert not reader.coverage(Until(offsets={0: begin - 1}))[0].clusters
+
+
 @given(journal=journals(), every=st.integers(1, 9))
 def test_of_one_service_it_is_what_the_selection_leaves(journal: Journal, every: int) -> None:
     log = Log(journal.values, [0] * len(journal.values), WINDOW)
