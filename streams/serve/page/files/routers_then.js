@@ -12,29 +12,29 @@ export class RoutersThen {
   #service;
   #redraw;
   #signal;
-  #asked = ""; // the moment that `#answer` is of, or that is asked for
+  #asked = null; // the time that `#answer` is of, or that is asked for
   #answer = null; // { routers: [{ node, connected, version }], remarks, more }, or an error
 
   constructor(service, signal, redraw) {
     [this.#service, this.#signal, this.#redraw] = [service, signal, redraw];
   }
 
-  /** What is known of the moment `at`, when the Service's rows were `state`. */
-  draw(at, state) {
+  /** What is known of the time `until` which a moment's rows held: just before the next change ("": they hold still). */
+  draw(until) {
     return h("section", { class: "routers-then", key: "routers", "aria-labelledby": "routers-then" },
-      h("h2", { id: "routers-then" }, "Routers then", h("small", {}, "what each had acknowledged")),
-      this.#content(at, Math.max(-1, ...state.map(({ version }) => version))));
+      h("h2", { id: "routers-then" }, "Routers then", h("small", {}, until ? "what each had when the next change came" : "what each has now")),
+      this.#content(until));
   }
 
-  #content(at, newest) {
-    if (this.#asked !== at) return h("button", { type: "button", id: "ask-routers", on: { click: () => this.#ask(at) } }, `Which routers had it at ${clock(at)}?`);
+  #content(at) {
+    if (this.#asked !== at) return h("button", { type: "button", id: "ask-routers", on: { click: () => this.#ask(at) } }, at ? `Which routers had what at ${clock(at)}?` : "Which routers have what?");
     if (!this.#answer) return h("p", { class: "wait" }, "Reading what was acknowledged");
     const { error, routers, remarks, more } = this.#answer;
     if (error) return h("p", { class: "hint" }, error.status === 404 && /openapi/.test(error.message) ? "This server has no record of what routers acknowledged: it is of an older version." : `Not known: ${error.message}`);
     return [
       routers.length
-        ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Routers then" }, h("table", {}, h("thead", {}, h("tr", {}, ["Router", "Acknowledged", "At", "State"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, routers.map((router) => line(router, newest)))))
-        : h("p", { class: "none" }, "No router had it then."),
+        ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Routers then" }, h("table", {}, h("thead", {}, h("tr", {}, ["Router", "Had", "Since", "State"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, routers.map(line))))
+        : h("p", { class: "none" }, "No router is known to have had it."),
       more > 0 && h("p", { class: "hint" }, `and ${more} more routers: \`facets history --router NODE\``),
       remarks.map((remark) => h("p", { class: "hint" }, remark)),
     ];
@@ -67,15 +67,16 @@ export class RoutersThen {
   }
 }
 
-function line({ node, connected, version: { acked, ackedAt, refused } }, newest) {
+/** A router gets no version that changes nothing for it: it is late with what it was sent, not with the newest one. */
+function line({ node, connected, version: { acked, ackedAt, sent, refused } }) {
+  const state = refused
+    ? h("span", { class: "condition refused", title: refused.error }, icon("deleted"), `refused version ${refused.version}: ${refused.error}`)
+    : sent > acked
+      ? h("span", { class: "condition late" }, icon("stale"), `had not acknowledged version ${sent}`)
+      : h("span", { class: "condition ready" }, icon("ready"), "had all that it was sent");
   return h("tr", { key: node },
     h("th", { scope: "row" }, node),
     h("td", {}, acked < 0 ? "nothing" : `version ${acked}`),
     h("td", {}, ackedAt ? clock(ackedAt) : "-"),
-    h("td", {}, refused
-      ? h("span", { class: "condition refused", title: refused.error }, icon("deleted"), `refused version ${refused.version}: ${refused.error}`)
-      : acked >= newest
-        ? h("span", { class: "condition ready" }, icon("ready"), "had this version")
-        : h("span", { class: "condition late" }, icon("stale"), "had an older one"),
-    !connected && " (not connected)"));
+    h("td", {}, state, !connected && " (not connected)"));
 }

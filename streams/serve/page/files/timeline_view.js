@@ -164,7 +164,7 @@ export class TimelineView {
         h("div", { "aria-live": "polite", class: "came" }, came.map((row) => this.#change(row))),
         place > 0 && h("p", {}, h("a", { href: ofService(service, "compare", { cluster: this.#cluster, from: moments[place - 1], to: moments[place] }) }, "Compare with the moment before")),
         place >= 0 && place < moments.length - 1 && h("p", {}, h("a", { href: ofService(service, "compare", { cluster: this.#cluster, from: moments[place], to: moments.at(-1) }) }, "Compare with the newest")),
-        this.#routers.draw(at, state),
+        this.#routers.draw(place < moments.length - 1 ? iso(Date.parse(moments[place + 1]) - 1) : ""),
       ),
       h("section", { class: "side", "aria-labelledby": "was" },
         h("h2", { id: "was" }, "As it was", h("small", {}, place === moments.length - 1 && !this.#at ? "and is now" : `at ${clock(at)} UTC`), h("span", { class: "total" }, meter(endpoints))),
