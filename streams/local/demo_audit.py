@@ -74,8 +74,8 @@ class Walk:
         """A line of what happens."""
         self._console.print(text)
 
-    async def ask(self, question: str, *command: str) -> str:
-        """Run a command of ours, shown as an operator types it; what it printed."""
+    async def ask(self, question: str, *command: str, most: int = 40) -> None:
+        """Run a command of ours, shown as an operator types it, and the first lines of what it prints."""
         self._steps += 1
         self._console.print(f"\n[bold]{self._steps}. {question}[/]")
         typed = "facets " + " ".join(command)
@@ -86,11 +86,11 @@ class Walk:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         output, _ = await process.communicate()
-        text = output.decode(errors="replace").rstrip()
-        self._console.print(text, markup=False)
+        lines = output.decode(errors="replace").rstrip().splitlines()
+        shown = [*lines[:most], f"... ({len(lines) - most} more lines)"] if len(lines) > most else lines
+        self._console.print("\n".join(shown), markup=False)
         if process.returncode not in _ANSWERED:
             self.wrong.append(f"{typed}: exit {process.returncode}")
-        return text
 
     def link(self, path: str) -> None:
         """The same on the page."""
@@ -151,10 +151,10 @@ async def _look_back(steps: Walk, incident: Incident, router: str) -> None:
         "What was the whole set at that moment?",
         "replay", "backend", "--service", f"{cluster}/{namespace}/{name}", "--at", before, "-o", "wide",
     )  # fmt: skip
-    await steps.ask("When did the router get to know?", "history", name, "-n", namespace, "--router", router)
+    await steps.ask("When did the router get to know?", "history", name, "-n", namespace, "--router", router, most=12)
     steps.link("/#/routers")
     await steps.ask("Sign what the journal says now ...", "audit", "key")
-    await steps.ask("... up to here ...", "audit", "checkpoint")
+    await steps.ask("... up to here ...", "audit", "checkpoint", most=6)
     await steps.ask("... so that whoever doubts it can check it.", "audit", "verify")
 
 
