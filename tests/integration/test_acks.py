@@ -134,6 +134,12 @@ async def failure(mesh: Mesh, path: str) -> tuple[int, str]:
         return answer.status, known[0] if known else error
 
 
+async def have_newest(mesh: Mesh, count: int) -> bool:
+    """Whether so many routers follow the Service, and have acknowledged its newest version."""
+    (found,) = (await mesh.get("/v1/propagation?namespace=shop&service=cart"))["services"]
+    return len(found["clients"]) == count and not any(each["behind"] for each in found["clients"])
+
+
 async def is_only_with(mesh: Mesh, node: str) -> bool:
     """Whether this router alone has acknowledged the newest version, and another has refused it."""
     answer = await mesh.get("/v1/propagation?namespace=shop&service=cart")
@@ -157,6 +163,7 @@ async def test_each_routers_versions_at_any_time_are_what_it_noted_itself(bootst
         async with client(mesh.xds_port, "one") as one, client(mesh.xds_port, "two") as two:
             await one.ask(CART)
             await two.ask(CART, TEA)
+            await eventually(lambda: have_newest(mesh, 2), "both have what is there")
             for i in range(1, 6):
                 await mesh.put(cart(i))
                 versions[frozenset({f"10.1.0.{i}"})] = await version(mesh)
@@ -239,6 +246,7 @@ async def test_without_the_topic_it_serves_and_says_so(
         await asyncio.to_thread(drop_topic)
         async with serving(bootstrap_servers, mesh.tables) as second, client(second.xds_port, "one") as one:
             await one.ask(CART)
+            await eventually(lambda: have_newest(second, 1), "it has what is there")
             await second.put(cart(1))
             assert one.accepted(CART, now()) == {"10.1.0.1"}
     assert "facets topics create" in caplog.text
@@ -294,6 +302,7 @@ async def test_commands_say_what_a_router_had_and_who_had_an_address(bootstrap_s
         async with client(mesh.xds_port, "envoy-one") as one, client(mesh.xds_port, "envoy-two") as two:
             await one.ask(CART)
             await two.ask(CART)
+            await eventually(lambda: have_newest(mesh, 2), "both have what is there")
             await mesh.put(cart(1))
             first, first_version = of_milliseconds(moment()), await version(mesh)
             two.bad.add("10.1.0.2")
