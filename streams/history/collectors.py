@@ -145,7 +145,11 @@ class LastRows:
     def take(self, row: Row) -> None:
         """Keep the row, if it may be one of them; a tombstone is not a row."""
         self.services.setdefault((row.cluster, row.namespace, row.name), row)
-        if not row.value or (self._tables and row.table not in self._tables) or (at := commit_time(row)) < self._since:
+        if (
+            not row.value
+            or (self._tables and row.table not in self._tables)
+            or (at := commit_time(row.value)) < self._since
+        ):
             return
         self._rows.append((at, row.version, row))
         if len(self._rows) > 4 * self._last:
@@ -161,8 +165,8 @@ class LastRows:
         return [row for _, _, row in sorted(self._rows)[-self._last :]]
 
 
-def commit_time(row: Row) -> str:
-    """The time of the commit that made a row."""
+def commit_time(row: bytes) -> str:
+    """The time of the commit that made a row, whole or in parts."""
     # Searched for, not decoded: a replay makes very many rows.
-    start = row.value.index(b'"at":"', row.value.index(b'"asOf":')) + 6
-    return row.value[start : row.value.index(b'"', start)].decode()
+    start = row.index(b'"at":"', row.index(b'"asOf":')) + 6
+    return row[start : row.index(b'"', start)].decode()

@@ -19,7 +19,7 @@ class ExportedRows:
 
     def take(self, row: Row) -> None:
         """Write the row, if it is of the range; a tombstone is not a row."""
-        if row.value and commit_time(row) >= self._since:
+        if row.value and commit_time(row.value) >= self._since:
             self._write(row)
             self.count += 1
 
@@ -35,7 +35,7 @@ def cloud_event(row: Row, kafka_cluster: str) -> dict[str, Any]:
         "source": f"urn:service-facets:journal:{kafka_cluster}",
         "type": f"io.service-facets.{row.table}.{'deleted' if is_deleted(row.value) else 'changed'}",
         "subject": key,
-        "time": commit_time(row),
+        "time": commit_time(row.value),
         "datacontenttype": "application/json",
         "dataschema": f"urn:service-facets:{row.table}-view",
         "partitionkey": f"{row.namespace}/{row.name}",

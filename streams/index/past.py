@@ -46,8 +46,10 @@ class Past(Protocol):
         selection: Filter = EVERYTHING,
         tables: tuple[str, ...] = TABLES,
         since: str = "",
+        last: int = 0,
     ) -> list[_Collector]:
-        """Collectors with the selected rows; those before `since` may be left out. Raises FacetsError."""
+        """Collectors with the selected rows. Those before `since` may be left out, and with `last` those of a Service
+        that are not among so many of its newest in their table. Raises FacetsError."""
 
 
 class FoldedPast:
@@ -84,6 +86,7 @@ class FoldedPast:
         selection: Filter = EVERYTHING,
         tables: tuple[str, ...] = TABLES,
         since: str = "",
+        last: int = 0,
     ) -> list[_Collector]:
         """See Past."""
         return self._replay.collect(make_collector, until, selection, tables)
@@ -125,11 +128,12 @@ class IndexedPast:
         selection: Filter = EVERYTHING,
         tables: tuple[str, ...] = TABLES,
         since: str = "",
+        last: int = 0,
     ) -> list[_Collector]:
         """See Past."""
         self.coverage = self._reader.coverage(until, selection)
         collector = make_collector()
-        for row in self._reader.history(tables, selection, until, since):
+        for row in self._reader.history(tables, selection, until, since, last):
             collector.take(row)
         return [collector]
 

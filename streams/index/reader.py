@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from heapq import nlargest
 from ipaddress import ip_address
 from itertools import groupby, product
 from operator import attrgetter
@@ -16,6 +17,7 @@ import msgspec
 from zstandard import ZstdDecompressor, ZstdError
 
 from streams.facets.row_parts import FindPart, join_part, join_row
+from streams.history.collectors import commit_time
 from streams.history.coverage import ClusterCoverage, Coverage
 from streams.history.queries import Until
 from streams.index.database import IndexUnusable, connect, index_errors
@@ -122,16 +124,18 @@ class IndexReader:
             services = self._services(selection)
             return [row for service in services for row in self._rows_at(service, tables, selection, moment)]
 
-    def history(self, tables: Collection[str], selection: Filter, until: Until, since: str = "") -> Iterator[Row]:
+    def history(
+        self, tables: Collection[str], selection: Filter, until: Until, since: str = "", last: int = 0
+    ) -> Iterator[Row]:
         """Every row of the selected Services in these tables up to the point, Service by Service, tombstones as rows
-        without a value. Of those before `since` only the last of each is certain to be among them."""
+        without a value. Of those before `since` only the last of each is certain to be among them.
+        With `last`, of each key only so many may come, the newest by their times (0: all)."""
         with self._reading():
             moment = self._moment(until)
             first = self._moment(Until(at=since), before=True).stops if since else {}
             for service in self._services(selection):
-                yield from self._history(
-                    service, tables, selection, moment, first.get(service[0] % self.log.partitions, 0)
-                )
+                begin = first.get(service[0] % self.log.partitions, 0)
+                yield from self._history(service, tables, selection, moment, begin, last)
 
     def owners(self, address: str, until: Until, *, ever: bool = False) -> list[Row]:
         """The rows of the Services that have an address at the point (with `ever`, that had it at any time up to it),
@@ -257,7 +261,13 @@ class IndexReader:
         return own + _joined_sets([row for row in rows if row.table == CLUSTERSET])
 
     def _history(
-        self, service: tuple[int, str, str], tables: Collection[str], selection: Filter, moment: Moment, first: int
+        self,
+        service: tuple[int, str, str],
+        tables: Collection[str],
+        selection: Filter,
+        moment: Moment,
+        first: int,
+        last: int,
     ) -> Iterator[Row]:
         series = self._series_of(service[0])
         stop = moment.stops[service[0] % self.log.partitions]
@@ -269,7 +279,11 @@ class IndexReader:
             if first and table != CLUSTERSET and (before := self._version_at(number, first)) is not None:
                 yield joined(table, key, before)
             # A set is joined with what came long before.
-            for found in self._versions(number, first if table != CLUSTERSET else 0, stop):
+            versions = self._versions(number, first if table != CLUSTERSET else 0, stop)
+            if last and table != CLUSTERSET:
+                # To put a large row together from its parts takes long.
+                versions = iter(_newest(versions, last))
+            for found in versions:
                 row = joined(table, key, found)
                 if table == CLUSTERSET:
                     sets.append(row)
@@ -337,6 +351,13 @@ def _is_wanted(table: str, key: bytes, tables: Collection[str], selection: Filte
     if table == CLUSTERSET:
         return not selection.clusters
     return selection.wants(*parse_row_key(key.decode()))
+
+
+def _newest(versions: Iterable[Version], last: int) -> list[Version]:
+    """The last of the versions by their rows' times, in their order; a tombstone has no time, and is left out."""
+    timed = [(commit_time(each.value), each) for each in versions if each.value is not None]
+    kept = {each.version for _, each in nlargest(last, timed, key=lambda pair: (pair[0], pair[1].version))}
+    return [each for _, each in timed if each.version in kept]
 
 
 def _last_before(versions: list[Version], stop: int) -> Version | None:

@@ -150,7 +150,7 @@ def _questions(
 
     def history() -> None:
         newest = LastRows(TABLES, "", 50)
-        for row in reader.history(TABLES, _chosen(chance.randrange(services)), moment()):
+        for row in reader.history(TABLES, _chosen(chance.randrange(services)), moment(), last=50):
             newest.take(row)
         newest.rows()
 

@@ -23,7 +23,7 @@ from streams.index.reader import IndexReader
 from streams.index.run import IndexSettings, run_index
 from streams.index.writer import IndexWriter, create_index
 from streams.kafka.range_reader import RangeReader
-from streams.serve.http.past import RetainedPast
+from streams.serve.http.past import StoredPast
 from streams.subscription.rows import EVERYTHING, Filter
 from streams.wire.records import FOLDED_TABLES, JOURNAL
 from streams.wire.row_codec import is_deleted
@@ -159,7 +159,7 @@ def test_the_server_answers_from_it(past: Past, tmp_path: Path, monkeypatch: pyt
     chosen = Filter(frozenset(), frozenset({"shop"}), frozenset({"s1"}))
     unknown = Filter(frozenset(), frozenset({"shop"}), frozenset({"s1x"}))
 
-    def answers(reader: RetainedPast) -> list[object]:
+    def answers(reader: StoredPast) -> list[object]:
         told: list[object] = []
         for selection in (EVERYTHING, chosen, unknown):
             for at in TIMES[:3]:
@@ -171,13 +171,13 @@ def test_the_server_answers_from_it(past: Past, tmp_path: Path, monkeypatch: pyt
             told += [holders(address, sorted(reader.owners(address, at, no_progress).rows)) for at in TIMES[:3]]
         return [sorted(each) if isinstance(each, Iterator) else each for each in told]
 
-    folded = answers(RetainedPast(past.bootstrap))
+    folded = answers(StoredPast(past.bootstrap, None))
 
     def no_replay(*_: object) -> None:
         raise AssertionError("the index was not asked")
 
     monkeypatch.setattr("streams.serve.http.past.Replay", no_replay)
-    assert answers(RetainedPast(past.bootstrap, path)) == folded
+    assert answers(StoredPast(past.bootstrap, path)) == folded
 
 
 def no_progress(_: str, __: float | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.history.collectors import AllRows, TableRows
+from streams.history.collectors import AllRows, LastRows, TableRows
 from streams.history.coverage import Coverage, NotKnown, check_covered
 from streams.history.partition_replay import PartitionReplay, replay_partition
 from streams.history.queries import Holder, Until, holders, place, time_of
@@ -126,6 +126,13 @@ def same_as_replayed(reader: IndexReader, log: Log, until: Until) -> None:
                 ]  # fmt: skip
                 assert got == of_table
     assert len(history) == len(expected.rows)
+    for since in ("", until.at):
+        wanted, found = LastRows((), since, 3), LastRows((), since, 3)
+        for row in expected.rows:
+            wanted.take(row)
+        for row in reader.history(FOLDED_TABLES, EVERYTHING, until, since, 3):
+            found.take(row)
+        assert found.rows() == wanted.rows()
     for address in (*ADDRESSES["IPv4"], *ADDRESSES["IPv6"], "10.1.0.1", "10.96.0.7"):
         assert owners(reader.owners(address, until), address) == owners(list(expected.newest.values()), address)
     known, wanted = remarks(reader.coverage(until), until), remarks({0: expected.coverage}, until)

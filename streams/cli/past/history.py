@@ -91,7 +91,7 @@ def history_command(
     point = Until(at=until or "")
     row_filter = Filter(frozenset(clusters), frozenset(spaces), frozenset(names))
     with looking_back(bootstrap_servers, index, point, row_filter) as past:
-        for collector in past.collect(make_collector, point, row_filter, read_tables, since or ""):
+        for collector in past.collect(make_collector, point, row_filter, read_tables, since or "", last):
             newest.add(collector)
         run(
             check_names(

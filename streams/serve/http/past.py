@@ -92,7 +92,7 @@ class StoredPast:
 
         def read(past: RowsOfThePast) -> PastRows:
             newest = make_collector()
-            for collector in past.collect(make_collector, limit, selection, tables, since):
+            for collector in past.collect(make_collector, limit, selection, tables, since, last):
                 newest.add(collector)
             remarks = check_covered(past.coverage, limit, _seen(past, selection)) if until else []
             if since and (begins := check_since(past.coverage, since)):
