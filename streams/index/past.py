@@ -148,12 +148,12 @@ class IndexFile:
         self._check_again = check_again
         self._checked = (0, 0.0)
 
-    def open(self, until: Until, selection: Filter = EVERYTHING) -> IndexReader:
-        """A reader that has all of the selected Services up to the point. Raises IndexUnusable where there is none;
-        FacetsError."""
+    def open(self, until: Until, selection: Filter = EVERYTHING, ends: Mapping[int, int] | None = None) -> IndexReader:
+        """A reader that has all of the selected Services up to the point, or up to these `ends` of the journal if the
+        asker knows no more. Raises IndexUnusable where there is none; FacetsError."""
         reader = IndexReader(self.path)
         try:
-            if not (self._is_checked() and reader.covers(until, None, selection)):
+            if not (self._is_checked() and reader.covers(until, ends, selection)):
                 self._check(reader, until, selection)
         except BaseException:
             reader.close()

@@ -372,6 +372,13 @@ class Feed:
             if isinstance(entry.head, BatchHead):
                 yield entry.head, entry.rows
 
+    def sealed_ends(self) -> dict[int, int]:
+        """By partition the journal's offset after the last one that is sealed."""
+        ends = dict.fromkeys(range(self.partitions), 0)
+        for (partition, _), seal in dict(self.seals).items():  # A copy: it may be asked for in another thread.
+            ends[partition] = max(seal.offset + 1, ends[partition])
+        return ends
+
     def known_names(self) -> KnownNames:
         """The clusters, and the Services that the tables have."""
         services = frozenset(key[1:] for key in self._rows if key[1])

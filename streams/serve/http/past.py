@@ -4,7 +4,7 @@ journal. Either is beside the event loop, and one at a time, as a replay may kee
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -61,9 +61,12 @@ class PastReader(Protocol):
 
 
 class StoredPast:
-    """A PastReader that asks the index, if it has the time, and else folds the retained journal for each question."""
+    """A PastReader that asks the index, if it has the time, and else folds the retained journal for each question.
+    `sealed_ends` gives the offsets after what the server itself has sealed, by partition: an index that has as much is
+    up to date."""
 
-    def __init__(self, bootstrap: str, index: Path | None) -> None:
+    def __init__(self, bootstrap: str, index: Path | None, sealed_ends: Callable[[], Mapping[int, int]]) -> None:
+        self._sealed_ends = sealed_ends
         self._bootstrap = bootstrap
         self._index = IndexFile(index, bootstrap) if index is not None else None
 
@@ -126,7 +129,7 @@ class StoredPast:
     ) -> _Answer:
         if self._index is not None and self._index.path.exists():
             try:
-                with self._index.open(until, selection) as reader:
+                with self._index.open(until, selection, self._sealed_ends()) as reader:
                     return read(IndexedPast(reader))
             except IndexUnusable as error:
                 log.info("%s: the journal is folded instead", error)

@@ -45,7 +45,7 @@ def add_endpoints(
     """Add a route for each endpoint with a handler. The past is answered from the index, if there is one."""
     all_endpoints = tuple(endpoints)
     release = version("service-facets")
-    past = Past(StoredPast(hub.bootstrap, index))
+    past = Past(StoredPast(hub.bootstrap, index, hub.feed.sealed_ends))
     app.on_shutdown.append(past.close)
     parts = ServerParts(
         xds, hub, clock, functools.cache(lambda: msgspec.json.encode(openapi(release, all_endpoints))), past
