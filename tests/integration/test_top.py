@@ -168,8 +168,8 @@ async def test_it_says_that_it_is_disconnected_and_goes_on(bootstrap_servers: st
             assert len(screen.rows) == 2
             mesh.tables.put(endpoint_slice("cart-a", "cart", 8080, {}))
             app.feed._server = address_of(mesh)
-            await screen.until("it is live again", lambda: screen.row("cart")["READY"] == "0/0")
-            assert screen.text("head").endswith("live")
+            await screen.until("it goes on", lambda: screen.row("cart")["READY"] == "0/0")
+            await screen.until("it is live again", lambda: screen.text("head").endswith("live"))
         finally:
             await context.__aexit__(None, None, None)
 
