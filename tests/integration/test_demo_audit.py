@@ -28,7 +28,7 @@ def test_the_walk_ends_at_the_object_that_took_the_address_away() -> None:
     history = next(step for step in steps if f"history {name} " in step)
     (line,) = (each for each in history.splitlines() if each.startswith(at))
     # The recorded incident: somebody deletes the Service, and makes it again.
-    assert re.search(rf"{namespace}/{name}  v\d+  backend deleted  \+0 -\d+ ~0 .* <- Service {name}@\d+$", line), line
+    assert re.search(rf"{namespace}/{name}  v\d+  backend deleted  \+0 -\d+ ~0 .* <- Service {name}@\d+", line), line
     diff = next(step for step in steps if step.partition("\n")[2].startswith(f"$ facets diff {name} "))
     assert "- east  backend  backend row, ready" in diff
     router = next(step for step in steps if "--router edge-router" in step)

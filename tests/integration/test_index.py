@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from streams.serve.http.past import StoredPast
 from streams.subscription.rows import EVERYTHING, Filter
 from streams.wire.records import FOLDED_TABLES, JOURNAL
 from streams.wire.row_codec import is_deleted
-from tests.integration.journal import Churn, clean_topics, publish
+from tests.integration.journal import PARTITIONS, Churn, clean_topics, publish
 from tests.support.facets_processes import DEADLINE, Facets
 from tests.support.past import TIMES, Past, facets
 
@@ -171,13 +172,15 @@ def test_the_server_answers_from_it(past: Past, tmp_path: Path, monkeypatch: pyt
             told += [holders(address, sorted(reader.owners(address, at, no_progress).rows)) for at in TIMES[:3]]
         return [sorted(each) if isinstance(each, Iterator) else each for each in told]
 
-    folded = answers(StoredPast(past.bootstrap, None))
+    # More than is there: whether the index has all is then asked of Kafka.
+    ends = partial(dict.fromkeys, range(PARTITIONS), 2**62)
+    folded = answers(StoredPast(past.bootstrap, None, ends))
 
     def no_replay(*_: object) -> None:
         raise AssertionError("the index was not asked")
 
     monkeypatch.setattr("streams.serve.http.past.Replay", no_replay)
-    assert answers(StoredPast(past.bootstrap, path)) == folded
+    assert answers(StoredPast(past.bootstrap, path, ends)) == folded
 
 
 def no_progress(_: str, __: float | None) -> None:
