@@ -3,6 +3,9 @@
 from tests.support.browser import Browser
 from tests.support.demo import Demo
 
+OUTAGE_EVERY = 90
+"""Seconds between two outages of the demo's west."""
+
 REQUESTS = """
     globalThis.asked = [];
     const before = globalThis.fetch;
@@ -74,7 +77,9 @@ def test_a_cluster_that_is_out_of_reach_is_shown_so(browser: Browser, demo: Demo
     """Every 90 seconds west's API server is gone for eleven: its rows are stale then, and ready again after."""
     browser.open(demo.url, "#/?q=state%3Astale")
     browser.until(
-        "west is stale", lambda: browser.texts(".sheet .row .c2") and set(browser.texts(".sheet .row .c2")) == {"west"}
+        "west is stale",
+        lambda: browser.texts(".sheet .row .c2") and set(browser.texts(".sheet .row .c2")) == {"west"},
+        seconds=2 * OUTAGE_EVERY,
     )
     browser.screenshot("stale")
     browser.until("and comes back", lambda: browser.texts(".sheet .row .c2") == [])

@@ -97,10 +97,10 @@ class Browser:
         assert isinstance(answer, list), answer
         return answer[0]
 
-    def until(self, what: str, condition: Callable[[], Any]) -> Any:
+    def until(self, what: str, condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
         """Wait until it is so; what is read anew while it is looked at counts as not yet."""
         wait = WebDriverWait(
-            self.driver, DEADLINE, poll_frequency=0.05, ignored_exceptions=(StaleElementReferenceException,)
+            self.driver, seconds, poll_frequency=0.05, ignored_exceptions=(StaleElementReferenceException,)
         )
         return wait.until(lambda _: condition(), f"{what}: {self.text('main')[:2000]}")
 
