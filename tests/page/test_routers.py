@@ -53,28 +53,3 @@ def test_clusters_are_as_the_server_has_them(browser: Browser, demo: Demo) -> No
         rows = browser.texts(f"{card} tbody tr")
         assert [row.split("\t")[0] for row in rows] == [str(each["partition"]) for each in cluster["partitions"]]
     assert browser.console() == []
-
-
-def test_which_routers_had_which_version_then(browser: Browser, demo: Demo, routers: dict[str, AdsRouter]) -> None:
-    """What was acknowledged is recorded, so that a moment of the timeline has it: one router was late then."""
-    version = "return facets.store.entries.get('west/shop/cart')?.routing?.version ?? -1"
-    browser.open(demo.url, "#/services/shop/cart")
-    browser.until(
-        "both follow it", lambda: all(f"edge-{c}" in browser.text("[aria-labelledby=routers]") for c in routers)
-    )
-    routers["west"].wait()
-    for _ in range(3):  # It is sent a change that it does not acknowledge, and then there are others.
-        held = browser.run(version)
-        browser.until("it changes", lambda h=held: browser.run(version) > h)
-    browser.open(demo.url, "#/services/shop/cart/timeline?cluster=west")
-    browser.until("the newest moment", lambda: browser.text("#changed"))
-    browser.find("button[aria-label='Change before']").click()
-    browser.find("#ask-routers").click()
-    browser.until("one was late", lambda: "had not acknowledged" in line_of(browser, ".routers-then", "edge-west"))
-    browser.until(
-        "the other was not", lambda: "had all that it was sent" in line_of(browser, ".routers-then", "edge-east")
-    )
-    browser.screenshot("timeline-routers")
-    assert browser.violations() == []
-    routers["west"].go_on()
-    assert browser.console() == []
