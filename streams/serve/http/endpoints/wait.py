@@ -35,7 +35,7 @@ class Query(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     timeout: WaitSeconds = 30.0
 
 
-class Router(Record):
+class WaitedRouter(Record):
     """A connected router that follows the Service: the newest version that it acknowledged (-1: none), and whether the
     set that it acknowledged is as is waited for."""
 
@@ -51,7 +51,7 @@ class Waited(Record):
     done: bool
     sealed: bool
     version: int
-    routers: list[Router]
+    routers: list[WaitedRouter]
 
 
 async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> Waited:
@@ -76,7 +76,7 @@ async def _handle(parts: Any, request: web.Request, parameters: Parameters) -> W
         done=done,
         sealed=gate.sealed,
         version=server.catalog.newest(key)[0],
-        routers=[Router(*state) for state in gate.routers],
+        routers=[WaitedRouter(*state) for state in gate.routers],
     )
 
 
