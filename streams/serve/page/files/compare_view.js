@@ -54,7 +54,7 @@ export class CompareView {
       await this.#past.read(signal);
       // As far back as the older moment, so that both follow from what is held.
       const oldest = [this.#parameter("from"), this.#parameter("to")].filter(Boolean).sort()[0];
-      while (oldest && this.#past.more && this.#past.moments[0] > oldest) await this.#past.readOlder(signal);
+      if (oldest) await this.#past.readBack(oldest, signal);
     } catch (error) {
       if (signal.aborted) return;
       this.#error = error;

@@ -4,6 +4,7 @@ import { Refused, get } from "./api.js";
 import { iso } from "./time.js";
 
 const PAGE = 200; // Rows that are asked for at once.
+const MOST = 50 * PAGE; // Of more the page would be slow: what is older is looked at in a terminal.
 const TABLES = ["frontend", "backend", "routing", "clusterset"];
 
 const placeOf = (row) => `${row.table} ${row.cluster}`;
@@ -32,19 +33,39 @@ export class Past {
     this.isRead = true;
   }
 
+  /** Whether what was at a moment follows from what is held. */
+  reaches(moment) {
+    return !this.more || moment >= this.moments[0];
+  }
+
   /** Read what is older than what is held. */
   async readOlder(signal) {
-    const [first] = this.moments;
-    const { items, more } = await this.#ask({ limit: PAGE, until: first }, signal);
-    const held = new Set(this.rows.map(idOf));
-    this.rows = [...items.filter((row) => !held.has(idOf(row))), ...this.rows];
-    this.more = more;
+    await this.#readPage(signal);
     await this.#readBase(signal);
+  }
+
+  /** Read older rows until what is held reaches a moment ("": until there are no more), or is as much as may be. */
+  async readBack(moment, signal) {
+    const before = this.rows.length;
+    while (this.more && !(moment && this.reaches(moment)) && this.rows.length < MOST) {
+      if (!(await this.#readPage(signal))) break;
+    }
+    if (this.rows.length !== before) await this.#readBase(signal);
   }
 
   /** Take a row that has just come. */
   add(row) {
     if (!this.rows.some((held) => idOf(held) === idOf(row))) this.rows.push(row);
+  }
+
+  /** How many rows were not held before. */
+  async #readPage(signal) {
+    const { items, more } = await this.#ask({ limit: PAGE, until: this.moments[0] }, signal);
+    const held = new Set(this.rows.map(idOf));
+    const older = items.filter((row) => !held.has(idOf(row)));
+    this.rows = [...older, ...this.rows];
+    this.more = more;
+    return older.length;
   }
 
   #ask(parameters, signal) {

@@ -28,6 +28,7 @@ export class TimelineView {
   #isAll = false;
   #abort = null;
   #frame = 0;
+  #reading = 0; // how much of the past is being read
   #routers = null;
 
   constructor(store) {
@@ -53,7 +54,10 @@ export class TimelineView {
     this.#routers = new RoutersThen(address, this.#abort.signal, () => this.#schedule());
     this.#take(address);
     this.#draw();
-    this.#read((signal) => this.#past.read(signal));
+    this.#read(async (signal) => {
+      await this.#past.read(signal);
+      if (this.#at) await this.#past.readBack(this.#at, signal);
+    });
     const change = ({ detail }) => this.#follow(detail.rows);
     this.#store.addEventListener("change", change);
     return () => {
@@ -66,8 +70,14 @@ export class TimelineView {
 
   move(address) {
     this.#address = address;
-    this.#take(address);
+    this.#look();
+  }
+
+  /** Look at the moment in the address, and read what is missing for it. */
+  #look() {
+    this.#take(this.#address);
     this.#draw();
+    if (this.#at && this.#past.isRead && !this.#past.reaches(this.#at)) this.#read((signal) => this.#past.readBack(this.#at, signal));
   }
 
   #take({ parameters }) {
@@ -83,12 +93,15 @@ export class TimelineView {
 
   async #read(ask) {
     const { signal } = this.#abort;
+    this.#reading += 1;
     try {
       await ask(signal);
       this.#error = null;
     } catch (error) {
       if (signal.aborted) return;
       this.#error = error;
+    } finally {
+      this.#reading -= 1;
     }
     this.#draw();
   }
@@ -107,6 +120,10 @@ export class TimelineView {
     return this.#past.rows.filter((row) => !this.#cluster || row.cluster === this.#cluster);
   }
 
+  get #moments() {
+    return [...new Set(this.#rows.map((row) => row.asOf.at))].sort();
+  }
+
   #draw() {
     this.#frame = 0;
     const { namespace, name } = this.#address;
@@ -118,7 +135,7 @@ export class TimelineView {
     if (this.#error) return h("p", { class: "wait", key: "error" }, this.#error.status === 404 && /openapi/.test(this.#error.message) ? "This server has no history: it is of an older version." : `The past is not known: ${this.#error.message}`);
     if (!this.#past.isRead) return h("p", { class: "wait", key: "wait" }, "Reading the past");
     const rows = this.#rows;
-    const moments = [...new Set(rows.map((row) => row.asOf.at))].sort();
+    const moments = this.#moments;
     if (!moments.length) return h("p", { class: "wait", key: "none" }, "Nothing is known of it in the journal.", this.#past.remarks.map((remark) => ` ${remark}`));
     const at = this.#at || moments.at(-1);
     // The last moment up to then; before the first there is none.
@@ -131,14 +148,14 @@ export class TimelineView {
     const first = Date.parse(moments[0]);
     const begin = Math.max(Math.min(first, Date.parse(at)), end - SPANS[this.#span][1]);
     const margin = Math.max(1000, (end - begin) * 0.02);
-    const step = (to) => () => this.#choose(moments[Math.max(0, Math.min(moments.length - 1, to))]);
+    const step = (to) => () => (to <= 0 ? this.#first(moments) : this.#choose(moments[Math.min(moments.length - 1, to)]));
     const button = (label, text, to, isOff) => h("button", { type: "button", "aria-label": label, title: label, disabled: isOff, on: { click: step(to) } }, text);
     return h("section", { class: "scrubber", key: "scrubber", "aria-label": "Timeline" },
       h("div", { class: "tools" },
         button("First change", "|<", 0, place <= 0),
         button("Change before", "<", place - 1, place <= 0),
         h("label", { class: "range" }, h("span", { class: "hidden" }, "Change"),
-          h("input", { type: "range", id: "scrub", min: 0, max: moments.length - 1, step: 1, value: String(Math.max(0, place)), "aria-valuetext": place < 0 ? "before the first change" : `${clock(moments[place])} UTC, change ${place + 1} of ${moments.length}`, on: { input: ({ target }) => this.#choose(moments[Number(target.value)]) } })),
+          h("input", { type: "range", id: "scrub", min: 0, max: moments.length - 1, step: 1, value: String(Math.max(0, place)), "aria-valuetext": place < 0 ? "before the first change" : `${clock(moments[place])} UTC, change ${place + 1} of ${moments.length}`, on: { input: ({ target }) => step(Number(target.value))() } })),
         button("Change after", ">", place + 1, place >= moments.length - 1),
         button("Newest change", ">|", moments.length - 1, place >= moments.length - 1),
         h("label", { class: "moment" }, h("span", {}, "At (UTC) "), h("input", { type: "text", id: "at", value: clock(at), autocomplete: "off", spellcheck: "false", placeholder: "14:03, 15m", title: "A time, or how long ago: 14:03:12, 15m", on: { change: ({ target }) => this.#type(target) } })),
@@ -160,7 +177,7 @@ export class TimelineView {
     const service = this.#address;
     return h("div", { class: "moment-view", key: "moment" },
       h("section", { class: "side", "aria-labelledby": "changed" },
-        h("h2", { id: "changed" }, place < 0 ? "Before the first change" : h("time", { datetime: moments[place] }, `${clock(moments[place])} UTC`), place >= 0 && h("small", {}, `${ago(moments[place])} ago, change ${place + 1} of ${moments.length}`)),
+        h("h2", { id: "changed" }, place < 0 ? this.#before(at) : h("time", { datetime: moments[place] }, `${clock(moments[place])} UTC`), place >= 0 && h("small", {}, `${ago(moments[place])} ago, change ${place + 1} of ${moments.length}`)),
         h("div", { "aria-live": "polite", class: "came" }, came.map((row) => this.#change(row))),
         place > 0 && h("p", {}, h("a", { href: ofService(service, "compare", { cluster: this.#cluster, from: moments[place - 1], to: moments[place] }) }, "Compare with the moment before")),
         place >= 0 && place < moments.length - 1 && h("p", {}, h("a", { href: ofService(service, "compare", { cluster: this.#cluster, from: moments[place], to: moments.at(-1) }) }, "Compare with the newest")),
@@ -178,6 +195,11 @@ export class TimelineView {
     );
   }
 
+  #before(at) {
+    if (this.#past.reaches(at)) return "Before the first change";
+    return this.#reading ? "Reading the past" : "Before the changes that are held here";
+  }
+
   #change(row) {
     const before = this.#past.before(row);
     const after = row.state === "deleted" ? null : row;
@@ -192,6 +214,15 @@ export class TimelineView {
 
   #choose(moment) {
     this.#go({ at: moment });
+  }
+
+  /** To the first change: that is known when all are read. */
+  async #first(moments) {
+    if (this.#past.more) {
+      await this.#read((signal) => this.#past.readBack("", signal));
+      moments = this.#moments;
+    }
+    if (!this.#abort.signal.aborted) this.#choose(moments[0]);
   }
 
   #near(moments, time) {
@@ -212,8 +243,7 @@ export class TimelineView {
   #go(parameters) {
     adjust(parameters);
     for (const [name, value] of Object.entries(parameters)) this.#address.parameters.set(name, value);
-    this.#take(this.#address);
-    this.#draw();
+    this.#look();
     this.#host.dispatchEvent(new CustomEvent("command", { bubbles: true }));
   }
 }
