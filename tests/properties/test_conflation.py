@@ -68,6 +68,10 @@ def _snapshot(collector: Collector) -> list[bytes]:
     return sorted(orjson.dumps(event) for commit in commits for event in commit.get("events", ()))
 
 
+def _is_deletion(event: _Event) -> bool:
+    return event[1].kind is Kind.DELETE
+
+
 @given(events(), events())
 def test_the_last_states_are_those_of_all_events(before: list[_Event], after: list[_Event]) -> None:
     each_read, conflated, held = _collector(before), _collector(before), Conflation()
@@ -81,6 +85,9 @@ def test_the_last_states_are_those_of_all_events(before: list[_Event], after: li
     conflated.flush(AT)
     assert _snapshot(conflated) == _snapshot(each_read)
     assert conflated.commits.frontier == each_read.commits.frontier
+    assert [event for event in released if _is_deletion(event)] == [event for event in after if _is_deletion(event)]
+    rest = iter(after)
+    assert all(any(event == told for told in rest) for event in released), "in another order"
     names = [(kind, event.item["metadata"]["name"]) for kind, event in released if event.kind is Kind.APPLY]
     assert len(names) == len({*names}) or any(event.kind is Kind.DELETE for _, event in released)
     assert not held
