@@ -10,8 +10,7 @@ from ipaddress import ip_address
 from itertools import groupby, product
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import msgspec
 from zstandard import ZstdDecompressor, ZstdError
@@ -24,6 +23,7 @@ from streams.index.database import IndexUnusable, connect, index_errors
 from streams.index.partition_indexer import ClusterLine, Position
 from streams.index.segments import SegmentDamaged, Version, unpack, unpack_tail
 from streams.index.writer import IndexedLog, read_log
+from streams.runtime.closing import Closing
 from streams.subscription.rows import EVERYTHING, Filter, Row
 from streams.subscription.set_rows import SetRows
 from streams.wire.keys import is_row, parse_row_key, part_key, progress_name
@@ -52,7 +52,7 @@ class Moment(NamedTuple):
     reached: frozenset[int]
 
 
-class IndexReader:
+class IndexReader(Closing):
     """The file as it is at each question; it belongs to the thread that made it. Use it in a `with`. Raises
     IndexUnusable, FacetsError."""
 
@@ -67,14 +67,6 @@ class IndexReader:
         except BaseException:
             self._connection.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from streams.index.database import IndexUnusable, connect, create, index_errors
 from streams.index.partition_indexer import (
@@ -16,6 +15,7 @@ from streams.index.partition_indexer import (
     Sign,
 )
 from streams.index.segments import SegmentDamaged, Version, unpack
+from streams.runtime.closing import Closing
 from streams.wire.records import FOLD_VERSION
 
 _PRUNING = (
@@ -53,21 +53,13 @@ def create_index(path: Path, log: IndexedLog) -> None:
         writer.describe(log)
 
 
-class IndexWriter:
+class IndexWriter(Closing):
     """Writes to the file; several processes may, each for partitions of its own. Use it in a `with`. Raises
     IndexUnusable, FacetsError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection = connect(path, writing=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

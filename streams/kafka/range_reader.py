@@ -7,14 +7,15 @@ on aiokafka's internals.
 
 import time
 from collections.abc import Collection, Iterator
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.kafka.errors import BrokerError, broker_errors
+from streams.runtime.closing import Closing
+from streams.wire.records import JOURNAL
 from streams.wire.topics import MAX_MESSAGE_BYTES
 
 READ_SECONDS = 30.0
@@ -37,7 +38,7 @@ class Tail(NamedTuple):
     records: list[Any]
 
 
-class RangeReader:
+class RangeReader(Closing):
     """A connection for reading ranges, one at a time; it belongs to the thread that made it. Raises BrokerError.
 
     Records are kafka-python's: `offset`, `timestamp` (ms), `key`, `value`, `headers`.
@@ -60,14 +61,6 @@ class RangeReader:
                 client_id=client_id,
             )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Disconnect."""
         self._consumer.close()
@@ -76,6 +69,15 @@ class RangeReader:
         """How many partitions the topic has; 0 where there is none."""
         with broker_errors(self._bootstrap):
             return len(self._consumer.partitions_for_topic(topic) or ())
+
+    def journal_partitions(self) -> int:
+        """How many partitions the journal has. Raises FacetsError where there is none."""
+        count = self.partitions(JOURNAL)
+        if not count:
+            raise FacetsError(
+                f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
+            )
+        return count
 
     def has_records(self, topic: str) -> bool:
         """Whether anything was ever written to the topic; not where there is none."""
