@@ -6,19 +6,17 @@ from itertools import product
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
-from streams.errors import FacetsError
-from streams.exit_codes import ExitCode
 from streams.history.collectors import Place, RowCollector, TableRows
 from streams.history.coverage import Coverage
 from streams.history.parallel import cores, replay_in_processes
 from streams.history.partition_replay import PartitionReplay, replay_partition
 from streams.history.queries import Until
-from streams.kafka.admin import config
+from streams.kafka.admin import resume_window
 from streams.kafka.range_reader import RangeReader
 from streams.runtime.progress import ProgressReport
 from streams.subscription.rows import EVERYTHING, Filter, Row
 from streams.wire.partitioning import partition_of
-from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.records import JOURNAL, TABLES
 
 PROCESSES_PAY_FROM = 20_000
 """Fewer records are folded in less time than processes take to start."""
@@ -60,14 +58,9 @@ class Replay:
 
     def __enter__(self) -> Self:
         try:
-            count = self._reader.partitions(JOURNAL)
-            if not count:
-                raise FacetsError(
-                    f"topic {JOURNAL} does not exist at {self._bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
-                )
+            count = self._reader.journal_partitions()
             # Deleted rows get their tombstones after the same window as in the worker.
-            settings = config(self._bootstrap, topic_of(TABLES[0]))
-            self._window = int(settings.get("min.compaction.lag.ms", "86400000")) // 1000
+            self._window = resume_window(self._bootstrap)
             begins, ends = self._reader.bounds(JOURNAL, range(count))
             self.parts = {p: Part(begins[p], ends[p]) for p in range(count)}
         except BaseException:

@@ -18,11 +18,11 @@ from streams.history.replay import PROCESSES_PAY_FROM
 from streams.index.database import IndexUnusable
 from streams.index.partition_indexer import PartitionIndexer, Position
 from streams.index.writer import IndexedLog, IndexWriter
-from streams.kafka.admin import cluster_id, config
+from streams.kafka.admin import cluster_id, resume_window
 from streams.kafka.bulk_reader import BulkReader
 from streams.kafka.range_reader import RangeReader
 from streams.runtime.processes import tune_gc
-from streams.wire.records import JOURNAL, TABLES, topic_of
+from streams.wire.records import JOURNAL
 
 log = logging.getLogger("facets.index")
 
@@ -52,16 +52,10 @@ class Bounds(NamedTuple):
 def read_kafka(bootstrap: str) -> tuple[IndexedLog, Bounds]:
     """What an index of this Kafka is of, and how far the journal goes. Raises FacetsError."""
     with RangeReader(bootstrap, "facets-index") as reader:
-        count = reader.partitions(JOURNAL)
-        if not count:
-            raise FacetsError(
-                f"topic {JOURNAL} does not exist at {bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
-            )
+        count = reader.journal_partitions()
         bounds = Bounds(*reader.bounds(JOURNAL, range(count)))
     # As in a replay: deleted rows get their tombstones after the worker's window.
-    settings = config(bootstrap, topic_of(TABLES[0]))
-    window = int(settings.get("min.compaction.lag.ms", "86400000")) // 1000
-    return IndexedLog(cluster_id(bootstrap), count, window), bounds
+    return IndexedLog(cluster_id(bootstrap), count, resume_window(bootstrap)), bounds
 
 
 def check_log(path: Path, own: IndexedLog, log: IndexedLog) -> None:
@@ -107,9 +101,7 @@ def catch_up(
         for partition, end in bounds.ends.items()
         if (position := positions[partition]) is None or position.next < end
     ]
-    total = sum(
-        build.end - (position.next if (position := positions[build.partition]) else build.begin) for build in builds
-    )
+    total = behind({p: position.next for p, position in positions.items() if position is not None}, bounds)
     if min(processes, len(builds)) > 1 and total >= pay_from:
         run_in_processes(bootstrap, builds, build_partition, min(processes, len(builds)), report)
     else:

@@ -13,7 +13,7 @@ from streams.exit_codes import ExitCode
 from streams.kafka.errors import BrokerUnreachable, broker_errors
 from streams.runtime.durations import in_words
 from streams.wire.partitioning import DEFAULT_PARTITIONS
-from streams.wire.records import JOURNAL
+from streams.wire.records import JOURNAL, TABLES, topic_of
 from streams.wire.topics import (
     DEFAULT_WINDOW_SECONDS,
     JOURNAL_RETENTION_SECONDS,
@@ -167,6 +167,12 @@ def config(bootstrap: str, topic: str) -> dict[str, str]:
     """A topic's whole configuration. Raises BrokerError."""
     with admin_client(bootstrap) as client:
         return _configs(client, [topic]).get(topic, {})
+
+
+def resume_window(bootstrap: str) -> int:
+    """The workers' resume window in seconds, after which deleted rows get their tombstones. Raises BrokerError."""
+    settings = config(bootstrap, topic_of(TABLES[0]))
+    return int(settings.get("min.compaction.lag.ms", DEFAULT_WINDOW_SECONDS * 1000)) // 1000
 
 
 class _Shape(NamedTuple):

@@ -209,15 +209,9 @@ def _logs(folder: Path, bootstrap: str) -> "Iterator[tuple[list[JournalLog], Ran
     from streams.audit.journal_log import JournalLog  # noqa: PLC0415
     from streams.kafka.admin import cluster_id  # noqa: PLC0415
     from streams.kafka.range_reader import RangeReader  # noqa: PLC0415
-    from streams.wire.records import JOURNAL  # noqa: PLC0415
 
     with RangeReader(bootstrap, "facets-audit") as reader:
-        count = reader.partitions(JOURNAL)
-        if not count:
-            raise FacetsError(
-                f"topic {JOURNAL} does not exist at {bootstrap}", "facets topics create", ExitCode.UNAVAILABLE
-            )
-        cluster = cluster_id(bootstrap)
+        count, cluster = reader.journal_partitions(), cluster_id(bootstrap)
         yield [JournalLog(folder, cluster, partition) for partition in range(count)], reader
 
 
