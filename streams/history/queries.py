@@ -1,7 +1,7 @@
 """Queries of the past: how far to fold a journal, which Services have an address, and how two rows differ."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -77,8 +77,8 @@ def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> I
             continue
         content = row.decode()
         if row.table == "frontend":
-            if any(_is_address(ip, cluster_ip) for cluster_ip in content["clusterIPs"]) and _has_port(
-                content["ports"], ports
+            if any(is_address(ip, cluster_ip) for cluster_ip in content["clusterIPs"]) and has_port(
+                _numbers(content["ports"]), ports
             ):
                 port_list = ",".join(f"{port['port']}/{port['protocol']}" for port in content["ports"])
                 yield Holder(
@@ -89,7 +89,7 @@ def holders(address: str, rows: Iterable[Row], ports: Collection[int] = ()) -> I
         # A set is as its best cluster is; an endpoint is as its own.
         states = {export["cluster"]: export["state"] for export in content.get("exports", ())}
         for endpoint in content["endpoints"]:
-            if _is_address(ip, endpoint["address"]) and _has_port(endpoint["ports"], ports):
+            if is_address(ip, endpoint["address"]) and has_port(_numbers(endpoint["ports"]), ports):
                 cluster, target = endpoint.get("cluster", row.cluster), endpoint["target"]
                 is_stale = states.get(cluster, content["state"]) == "stale"
                 yield Holder(
@@ -200,13 +200,20 @@ def _with_ports(endpoints: Iterable[Endpoint | None]) -> Endpoint | None:
     return {**present[0], "ports": [port for endpoint in present for port in endpoint["ports"]]} if present else None
 
 
-def _has_port(ports: Iterable[Mapping[str, Any]], numbers: Collection[int]) -> bool:
-    """Whether one of these port numbers is among the ports; a null port is unrestricted."""
-    return not numbers or any(port["port"] is None or port["port"] in numbers for port in ports)
+def has_port(ports: Iterable[int | None], wanted: Collection[int]) -> bool:
+    """Whether one of the port numbers is wanted (none: any is); a null port is unrestricted."""
+    return not wanted or any(port is None or port in wanted for port in ports)
 
 
-def _is_address(ip: Any, address: str) -> bool:
+def is_address(ip: IPv4Address | IPv6Address, text: str) -> bool:
+    """Whether a text is this address, in whatever form."""
+    if (":" in text) != (ip.version == 6):
+        return False
     try:
-        return bool(ip_address(address) == ip)
+        return bool(ip_address(text) == ip)
     except ValueError:  # An FQDN endpoint.
         return False
+
+
+def _numbers(ports: Iterable[Mapping[str, Any]]) -> Iterator[int | None]:
+    return (port["port"] for port in ports)

@@ -356,12 +356,9 @@ def _divide(series: _Series, blocks: list[SegmentLine], tails: list[SegmentLine]
     versions, series.pending = series.pending, []
     size, series.pending_bytes = series.pending_bytes, 0
     if series.tail_count + len(versions) >= BLOCK_VERSIONS or series.tail_bytes + size >= _BLOCK_BYTES:
-        versions = unpack_tail(series.tail) + versions
+        full, versions = _group(unpack_tail(series.tail) + versions)
         series.tail, series.tail_count, series.tail_bytes = [], 0, 0
-        while _is_block(versions):
-            count = _count(versions)
-            blocks.append(_segment(series.id, versions[:count], pack_block(versions[:count])))
-            versions = versions[count:]
+        blocks += (_segment(series.id, group, pack_block(group)) for group in full)
         if not versions:
             return
     segment = _segment(series.id, versions, pack_tail(versions, series.last if series.tail else b""))
@@ -372,20 +369,18 @@ def _divide(series: _Series, blocks: list[SegmentLine], tails: list[SegmentLine]
     tails.append(segment)
 
 
-def _is_block(versions: Iterable[Version]) -> bool:
-    versions = list(versions)
-    return len(versions) >= BLOCK_VERSIONS or sum(len(each.value or b"") for each in versions) >= _BLOCK_BYTES
-
-
-def _count(versions: Iterable[Version]) -> int:
-    """How many of the versions, one at least, are a block."""
-    size = count = 0
+def _group(versions: Iterable[Version]) -> tuple[list[list[Version]], list[Version]]:
+    """The versions as groups that are each a block, and those left that are not one yet."""
+    full: list[list[Version]] = []
+    group: list[Version] = []
+    size = 0
     for each in versions:
+        group.append(each)
         size += len(each.value or b"")
-        count += 1
-        if count == BLOCK_VERSIONS or size >= _BLOCK_BYTES:
-            break
-    return count
+        if len(group) == BLOCK_VERSIONS or size >= _BLOCK_BYTES:
+            full.append(group)
+            group, size = [], 0
+    return full, group
 
 
 def _segment(series: int, versions: list[Version], data: bytes) -> SegmentLine:

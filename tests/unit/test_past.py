@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from streams.runtime.progress import ProgressReport
-from streams.serve.http.past import Past, PastRows
+from streams.serve.http.past import ExclusivePast, PastRows
 from streams.serve.http.query import Busy
 from streams.subscription.rows import EVERYTHING, Filter, Row
 
@@ -41,7 +41,7 @@ class SlowReader:
 
 async def test_one_at_a_time_and_the_next_when_it_is_done() -> None:
     reader = SlowReader()
-    past = Past(reader)
+    past = ExclusivePast(reader)
     async with asyncio.timeout(DEADLINE):
         first = asyncio.create_task(past.rows_at("then", EVERYTHING, ("backend",)))
         await asyncio.to_thread(reader.begun.wait)
@@ -56,7 +56,7 @@ async def test_one_at_a_time_and_the_next_when_it_is_done() -> None:
 @pytest.mark.parametrize("how", ["gone", "closed"])
 async def test_who_has_gone_is_not_read_for(how: str) -> None:
     reader = SlowReader()
-    past = Past(reader)
+    past = ExclusivePast(reader)
     async with asyncio.timeout(DEADLINE):
         asked = asyncio.create_task(past.rows_at("then", EVERYTHING, ("backend",)))
         await asyncio.to_thread(reader.begun.wait)

@@ -1,17 +1,16 @@
 """Reverse look-ups: which Services have an address, a DNS name, a Pod, a node or a zone."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from streams.history.queries import condition
+from streams.history.queries import condition, has_port, is_address
 from streams.serve.http.printed import Printed, PrintedEndpoint, PrintedPort, decode
 from streams.serve.http.query import BadParameter
-from streams.subscription.rows import Row
 from streams.wire.address_text import parse_address
-from streams.wire.records import CLUSTERSET, FOLDED_TABLES, EndpointPort, Record, Target
+from streams.wire.records import CLUSTERSET, EndpointPort, Record, Target
 
 HeldAs = Literal["clusterIP", "dnsName", "externalName", "endpoint"]
 
@@ -107,11 +106,6 @@ LOOKED_AT = ("frontend", "backend", CLUSTERSET)
 """The tables that say where something is. (A routing row has no address.)"""
 
 
-def place(row: Row) -> tuple[str | int, ...]:
-    """Key of rows as they are looked through: by table, then Service, then cluster."""
-    return FOLDED_TABLES.index(row.table), row.namespace, row.name, row.cluster
-
-
 def by_address(text: str) -> Question:
     """Of an address, with ports or without. Raises BadParameter."""
     try:
@@ -121,11 +115,11 @@ def by_address(text: str) -> Question:
     ip = ip_address(host)
 
     def fits_service(table: str, row: Printed) -> HeldAs | None:
-        is_there = any(_is_address(ip, own) for own in row.cluster_ips) and _has_port(row.ports, ports)
+        is_there = any(is_address(ip, own) for own in row.cluster_ips) and has_port(_numbers(row.ports), ports)
         return "clusterIP" if is_there else None
 
     def fits_endpoint(row: Printed, endpoint: PrintedEndpoint) -> bool:
-        return _is_address(ip, endpoint.address) and _has_port(endpoint.ports, ports)
+        return is_address(ip, endpoint.address) and has_port(_numbers(endpoint.ports), ports)
 
     # An IPv4 address has one form, an IPv6 address has many.
     return Question(_has(str(ip).encode() if ip.version == 4 else b""), fits_service, fits_endpoint)
@@ -185,6 +179,10 @@ def _has(needle: bytes) -> Callable[[str, bytes], bool]:
     return lambda _service, text: needle in text
 
 
+def _numbers(ports: Iterable[PrintedPort]) -> Iterator[int | None]:
+    return (port.port for port in ports)
+
+
 def _found_endpoint(row: Printed, endpoint: PrintedEndpoint) -> FoundEndpoint:
     word: Any = condition({"ready": endpoint.ready, "serving": endpoint.serving, "terminating": endpoint.terminating})
     return FoundEndpoint(
@@ -199,17 +197,3 @@ def _found_endpoint(row: Printed, endpoint: PrintedEndpoint) -> FoundEndpoint:
         slice=endpoint.slice,
         dns_name=endpoint.dns_name,
     )
-
-
-def _has_port(ports: Iterable[PrintedPort], numbers: Collection[int]) -> bool:
-    """Whether one of these port numbers is among the ports; a null port is unrestricted."""
-    return not numbers or any(port.port is None or port.port in numbers for port in ports)
-
-
-def _is_address(ip: Any, address: str) -> bool:
-    if (":" in address) != (ip.version == 6):
-        return False
-    try:
-        return bool(ip_address(address) == ip)
-    except ValueError:  # An FQDN endpoint.
-        return False

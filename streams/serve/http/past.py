@@ -14,8 +14,7 @@ from streams.history.coverage import check_covered, check_since
 from streams.history.queries import Until
 from streams.history.replay import Replay
 from streams.index.database import IndexUnusable
-from streams.index.past import FoldedPast, IndexedPast, IndexFile
-from streams.index.past import Past as RowsOfThePast
+from streams.index.past import FoldedPast, IndexedPast, IndexFile, Past
 from streams.runtime.progress import ProgressReport
 from streams.serve.http.query import Busy
 from streams.subscription.rows import EVERYTHING, Filter, Row
@@ -93,7 +92,7 @@ class StoredPast:
         make_collector = partial(LastRows, tables, since, last)
         limit = Until(at=until)
 
-        def read(past: RowsOfThePast) -> PastRows:
+        def read(past: Past) -> PastRows:
             newest = make_collector()
             for collector in past.collect(make_collector, limit, selection, tables, since, last):
                 newest.add(collector)
@@ -111,9 +110,9 @@ class StoredPast:
         until: Until,
         selection: Filter,
         progress: ProgressReport,
-        question: Callable[[RowsOfThePast], list[Row]],
+        question: Callable[[Past], list[Row]],
     ) -> PastRows:
-        def read(past: RowsOfThePast) -> PastRows:
+        def read(past: Past) -> PastRows:
             rows = question(past)
             remarks = check_covered(past.coverage, until, _seen(past, selection))
             return PastRows(tuple(row for row in rows if not is_deleted(row.value)), tuple(remarks), bool(rows))
@@ -125,7 +124,7 @@ class StoredPast:
         until: Until,
         selection: Filter,
         progress: ProgressReport,
-        read: Callable[[RowsOfThePast], _Answer],
+        read: Callable[[Past], _Answer],
     ) -> _Answer:
         if self._index is not None and self._index.path.exists():
             try:
@@ -137,7 +136,7 @@ class StoredPast:
             return read(FoldedPast(replay))
 
 
-def _seen(past: RowsOfThePast, selection: Filter) -> list[str]:
+def _seen(past: Past, selection: Filter) -> list[str]:
     """The selected clusters that the journal had by then: of others there was nothing."""
     return [name for name in selection.clusters if any(name in part.clusters for part in past.coverage.values())]
 
@@ -146,7 +145,7 @@ class _Stopped(Exception):
     """Nobody waits for the answer any more."""
 
 
-class Past:
+class ExclusivePast:
     """Asks a PastReader, for one request at a time. A request that ends before it is answered ends the reading."""
 
     def __init__(self, reader: PastReader) -> None:

@@ -13,7 +13,7 @@ from streams.errors import FacetsError
 from streams.history.coverage import NotKnown, NotYetKnown
 from streams.serve.http.endpoint import Anything, Endpoint, Error, Parameters, query_type
 from streams.serve.http.openapi import openapi
-from streams.serve.http.past import Past, StoredPast
+from streams.serve.http.past import ExclusivePast, StoredPast
 from streams.serve.http.query import Busy, Expired, Failure, NotFound, NotUpToBound, decode_parameters
 from streams.serve.http.sse import ChangesHub
 from streams.serve.xds.server import XdsServer
@@ -31,7 +31,7 @@ class ServerParts(NamedTuple):
     hub: ChangesHub
     clock: Callable[[], float]
     description: Callable[[], bytes]
-    past: Past
+    past: ExclusivePast
 
 
 def add_endpoints(
@@ -45,7 +45,7 @@ def add_endpoints(
     """Add a route for each endpoint with a handler. The past is answered from the index, if there is one."""
     all_endpoints = tuple(endpoints)
     release = version("service-facets")
-    past = Past(StoredPast(hub.bootstrap, index, hub.feed.sealed_ends))
+    past = ExclusivePast(StoredPast(hub.bootstrap, index, hub.feed.sealed_ends))
     app.on_shutdown.append(past.close)
     parts = ServerParts(
         xds, hub, clock, functools.cache(lambda: msgspec.json.encode(openapi(release, all_endpoints))), past

@@ -396,10 +396,10 @@ class XdsServer:
         try:
             while connection.has_work:
                 connection.has_work = False
-                backlog, sent = connection.stream.backlog, False
+                backlog, is_unsettled = connection.stream.backlog, False
                 for response in connection.stream.advance(self.catalog):
-                    sent = connection.stream.due
-                    if not sent:
+                    is_unsettled = connection.stream.due
+                    if not is_unsettled:
                         # The last one. While it is written there may be changes, which are not in it.
                         self._settle(connection, connection.ledger.behind)
                         backlog = connection.stream.backlog
@@ -411,7 +411,7 @@ class XdsServer:
                     await connection.context.write(response.body)
                 connection.writing_since = None
                 # A wake-up in vain settles nothing, and must cost next to nothing.
-                if sent or connection.stream.backlog != backlog:
+                if is_unsettled or connection.stream.backlog != backlog:
                     self._expect(connection)
                     self._settle(connection, connection.ledger.behind)
         except Exception as error:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from streams.history.queries import place
 from streams.serve.http.encoding import PrintedRow, print_row
 from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.feed import Feed
@@ -21,7 +22,6 @@ from streams.serve.http.lookup import (
     by_node,
     by_pod,
     by_zone,
-    place,
 )
 from streams.serve.http.paging import Order, paginate, skip
 from streams.serve.http.parameters import (

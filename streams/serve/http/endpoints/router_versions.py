@@ -11,7 +11,7 @@ from streams.history.router_log import Held, RouterLog
 from streams.serve.http.endpoint import Endpoint, Parameters
 from streams.serve.http.endpoints.propagation import followed_services
 from streams.serve.http.parameters import KubernetesName, RouterNode, Time
-from streams.serve.http.query import NotFound, read_time
+from streams.serve.http.query import read_time
 from streams.serve.http.rows import now_text
 from streams.serve.xds.build.service_index import Key
 from streams.serve.xds.server import XdsServer
@@ -92,11 +92,10 @@ def _version(key: Key, held: Held) -> RouterVersion:
 
 
 def _live(server: XdsServer, node: str, query: Query) -> list[RouterVersion]:
-    """Of the newest connection of that node. Raises NotFound."""
+    """Of the newest connection of that node. Raises UnknownName."""
     of_node = [each for each in server.connections.values() if each.node == node]
     if not of_node:
-        error = unknown_name("router", node, {each.node for each in server.connections.values()}, " on this server")
-        raise NotFound(f"{error}; {error.remedy}" if error.remedy else str(error))
+        raise unknown_name("router", node, {each.node for each in server.connections.values()}, " on this server")
     ledger = max(of_node, key=lambda each: each.since).ledger
     return [
         RouterVersion(*key, standing.acked, "", standing.sent, "", None)
