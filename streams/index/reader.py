@@ -5,7 +5,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from heapq import nlargest
 from ipaddress import ip_address
 from itertools import groupby, product
 from operator import attrgetter
@@ -347,9 +346,8 @@ def _is_wanted(table: str, key: bytes, tables: Collection[str], selection: Filte
 
 def _newest(versions: Iterable[Version], last: int) -> list[Version]:
     """The last of the versions by their rows' times, in their order; a tombstone has no time, and is left out."""
-    timed = [(commit_time(each.value), each) for each in versions if each.value is not None]
-    kept = {each.version for _, each in nlargest(last, timed, key=lambda pair: (pair[0], pair[1].version))}
-    return [each for _, each in timed if each.version in kept]
+    timed = sorted((commit_time(each.value), each) for each in versions if each.value is not None)
+    return sorted(each for _, each in timed[-last:])
 
 
 def _last_before(versions: list[Version], stop: int) -> Version | None:
