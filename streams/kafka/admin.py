@@ -169,9 +169,10 @@ def config(bootstrap: str, topic: str) -> dict[str, str]:
         return _configs(client, [topic]).get(topic, {})
 
 
-def resume_window(bootstrap: str) -> int:
-    """The workers' resume window in seconds, after which deleted rows get their tombstones. Raises BrokerError."""
-    settings = config(bootstrap, topic_of(TABLES[0]))
+def resume_window(bootstrap: str, table: str = TABLES[0]) -> int:
+    """The workers' resume window in seconds, after which deleted rows get their tombstones: each table's topic has it.
+    Raises BrokerError."""
+    settings = config(bootstrap, topic_of(table))
     return int(settings.get("min.compaction.lag.ms", DEFAULT_WINDOW_SECONDS * 1000)) // 1000
 
 

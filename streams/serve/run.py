@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from streams.kafka.admin import config
+from streams.kafka.admin import resume_window
 from streams.kafka.errors import broker_errors
 from streams.kafka.range_reader import RangeReader
 from streams.runtime.listening import listen_errors
@@ -91,8 +91,7 @@ async def serve(
         fold_journal=settings.fold_journal and set(TABLES) <= set(tables),
         window_seconds=settings.window_seconds,
     ) as subscriber:
-        topic_config = await asyncio.to_thread(config, settings.bootstrap, topic_of(tables[0]))
-        window = int(topic_config["min.compaction.lag.ms"]) / 1000
+        window = await asyncio.to_thread(resume_window, settings.bootstrap, tables[0])
         recorder = await find_recorder(settings.bootstrap, subscriber.partitions)
         acks = None if recorder is None else recorder.buffer
         xds = XdsServer(settings.xds, subscriber.partitions, follows_sets=CLUSTERSET in tables, acks=acks)

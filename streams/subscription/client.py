@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeEr
 from streams.errors import FacetsError
 from streams.exit_codes import ExitCode
 from streams.kafka.address import default_bootstrap
-from streams.kafka.admin import config, partition_counts
+from streams.kafka.admin import config, partition_counts, resume_window
 from streams.kafka.bulk_reader import BulkReader, Chunk, stamp_of
 from streams.kafka.errors import BrokerError, broker_errors
 from streams.kafka.skipped_records import report
@@ -362,11 +362,11 @@ class Subscriber:
     async def _resume(self, cursor: Cursor) -> str:
         """Resume from the cursor. Returns "", or the reason for a snapshot instead."""
         assigned = self._assigned()
-        window = int((await asyncio.to_thread(config, self._broker, topic_of(self.tables[0])))["min.compaction.lag.ms"])
+        window = await asyncio.to_thread(resume_window, self._broker, self.tables[0])
         async with BulkReader(self._broker) as reader:
             begins, ends = await reader.begins(assigned), await reader.ends(assigned)
             newest = await _newest_seal(reader, begins, ends)
-        if cursor.at and newest and later(cursor.at, window / 1000) < newest:
+        if cursor.at and newest and later(cursor.at, window) < newest:
             return "expired"
         self._state = Subscription(self.tables, self.partitions, self._filter, cursor, skipped=self._skipped)
         self._next, self._anchors, self._ahead = {}, {}, {}
