@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Protocol, Self
 
 from streams.errors import FacetsError
@@ -11,6 +10,7 @@ from streams.history.coverage import NotKnown
 from streams.history.router_log import Key, earliest, read_batch
 from streams.kafka.range_reader import RangeReader
 from streams.kafka.skipped_records import report
+from streams.runtime.closing import Closing
 from streams.runtime.progress import ProgressReport
 from streams.subscription.names import unknown_name
 from streams.wire.ack_records import ACKS, AckBatch
@@ -40,7 +40,7 @@ class NotRecorded(FacetsError):
     exit_code = ExitCode.NOT_KNOWN
 
 
-class AckReader:
+class AckReader(Closing):
     """Use it in a `with`. After `batches`, `begins_at` is when the first step that is retained happened ("" if there is
     none), `is_whole` says that the log still has its beginning, and `skipped` counts the records that can't be read."""
 
@@ -61,13 +61,12 @@ class AckReader:
                     "facets topics create, then restart facets serve",
                 )
         except BaseException:
-            self._reader.close()
+            self.close()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Disconnect."""
         self._reader.close()
 
     def batches(

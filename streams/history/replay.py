@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from streams.history.collectors import Place, RowCollector, TableRows
@@ -13,6 +12,7 @@ from streams.history.partition_replay import PartitionReplay, replay_partition
 from streams.history.queries import Until
 from streams.kafka.admin import resume_window
 from streams.kafka.range_reader import RangeReader
+from streams.runtime.closing import Closing
 from streams.runtime.progress import ProgressReport
 from streams.subscription.rows import EVERYTHING, Filter, Row
 from streams.wire.partitioning import partition_of
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     end: int
 
 
-class Replay:
+class Replay(Closing):
     """`collect` and `tables` fold the journal, by partition on as many cores as there are. Use it in a `with`.
 
     `whole` is False if the journal's beginning has expired: rows then have their original content, but their original
@@ -64,13 +64,12 @@ class Replay:
             begins, ends = self._reader.bounds(JOURNAL, range(count))
             self.parts = {p: Part(begins[p], ends[p]) for p in range(count)}
         except BaseException:
-            self._reader.close()
+            self.close()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Disconnect."""
         self._reader.close()
 
     @property

@@ -1,13 +1,12 @@
 """Progress bars for the first lists of clusters."""
 
-from types import TracebackType
-from typing import Self
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from streams.runtime.closing import Closing
 
-class ListProgress:
+
+class ListProgress(Closing):
     """A bar for each resource of each cluster, on stderr, removed when all are listed. Later lists have none."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -21,12 +20,8 @@ class ListProgress:
         self._tasks: dict[tuple[str, str], TaskID] = {}
         self._open: set[tuple[str, str]] = set()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Take them off the screen."""
         self._bars.stop()
 
     def __call__(self, cluster: str, resource: str, listed: int, total: int | None, done: bool) -> None:
